@@ -21,8 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "published": set(),
     "train": {"optim", "model", "data", "runs"},
     "analysis": {"runs", "published"},
-    "study": {"runs", "analysis", "optim"},
-    "report": {"runs", "analysis"},
+    "study": {"runs", "analysis", "optim", "model", "published"},
+    "report": {"runs", "analysis", "published"},
     "cli": {"optim", "model", "data", "runs", "published", "train", "analysis", "study", "report"},
 }
 WITH_TORCH = {"optim", "model", "train"}

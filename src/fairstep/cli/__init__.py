@@ -73,7 +73,7 @@ def _sentence(error: ValueError | OSError) -> str:
     if type(error).__name__ == "ValidationError":
         from pydantic import ValidationError
 
-        from fairstep.runs.spec import explain
+        from fairstep.runs.frozen import explain
 
         assert isinstance(error, ValidationError)
         return explain(error)

@@ -3,21 +3,14 @@
 Only nouns that every room shares belong here. No training, no statistics, no screen, and no torch.
 """
 
+from fairstep.runs.data_spec import DataSpec
 from fairstep.runs.files import read_json, write_atomic
+from fairstep.runs.frozen import SpecError, Value
 from fairstep.runs.ledger import Cell, Choice, Ledger, Phase, Trial
 from fairstep.runs.machine import Machine, machine
+from fairstep.runs.model_spec import ModelSpec
 from fairstep.runs.run import Run, Status, Summary
-from fairstep.runs.spec import (
-    DataSpec,
-    EvaluationSpec,
-    Execution,
-    ModelSpec,
-    OptimizerChoice,
-    RunSpec,
-    ScheduleSpec,
-    SpecError,
-    Value,
-)
+from fairstep.runs.spec import EvaluationSpec, Execution, OptimizerChoice, RunSpec, ScheduleSpec
 from fairstep.runs.store import Store, StoreError
 
 __all__ = [

@@ -12,7 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairstep.runs.files import write_atomic
-from fairstep.runs.spec import FORMAT, Value, explain
+from fairstep.runs.frozen import Value, explain
+from fairstep.runs.spec import FORMAT
 
 Phase = Literal["tune", "final", "budget"]
 """tune: search of hyperparameters. final: the chosen ones on a fresh seed. budget: the baseline at other lengths."""

@@ -1,77 +1,35 @@
 """RunSpec: everything that decides a run's numbers, frozen, validated, and named by a hash of itself.
 
-The identity covers the semantic fields only. Where the data lies on this machine (``data.source``) and how the
-work is carried out (``execution``: device, threads, micro-batch, compilation) change speed and rounding, not the
-experiment, so they are left out of it: the same experiment has the same name on every machine.
+The identity covers the semantic fields only, and of those the ones that are not at their defaults, so that a new field
+renames no earlier run. Where the data lies on this machine (``data.source``) and how the work is carried out
+(``execution``: device, threads, micro-batch, compilation) change speed and rounding, not the experiment, so they are
+left out of it: the same experiment has the same name on every machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from fairstep.runs.data_spec import DataSpec
+from fairstep.runs.frozen import Frozen, Positive, SpecError, Value, explain
+from fairstep.runs.model_spec import ModelSpec
 
 FORMAT = 1
 """Version of the files of a run; a reader refuses a higher one instead of guessing."""
 
-Positive = Annotated[int, Field(gt=0)]
-Value = bool | int | float | str
 
-
-class SpecError(ValueError):
-    """A RunSpec cannot be built; the message names the field, the value and what would be right."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ModelSpec(_Frozen):
-    """A dense Llama (S section 2, W section 2): pre-norm RMSNorm, RoPE, SwiGLU, no biases.
-
-    Sizes are elements of a tensor's side. ``preset`` is only the name that the sizes came from.
-    """
-
-    preset: str = ""
-    layers: Positive
-    width: Positive
-    heads: Positive
-    mlp_width: Positive
-    vocabulary: Positive
-    context: Positive
-    tied_head: bool = False
-    rope_base: float = Field(default=10_000.0, gt=1)
-    norm_eps: float = Field(default=1e-5, gt=0)
-    init_std: float = Field(default=0.02, gt=0)
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> ModelSpec:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(
-                f"heads must divide width into even parts (RoPE rotates pairs), not {self.width} / {self.heads}"
-            )
-        return self
-
-
-class DataSpec(_Frozen):
-    """The text by content: the fingerprint is the identity, ``source`` only says where it was found."""
-
-    name: str
-    fingerprint: str
-    vocabulary: Positive
-    source: tuple[str, ...] = ()
-
-
-class OptimizerChoice(_Frozen):
+class OptimizerChoice(Frozen):
     """An optimizer by name with every hyperparameter written out (no hidden defaults in a finished run)."""
 
     name: str
-    hyperparameters: dict[str, Value] = {}
+    hyperparameters: dict[str, Value] = Field(default_factory=dict)
 
 
-class ScheduleSpec(_Frozen):
+class ScheduleSpec(Frozen):
     """Learning rate over steps, as a fraction of the peak: linear warm-up, then the kind's decay.
 
     ``final_fraction`` is the value at the end; ``decay_fraction`` is the last part of a WSD run that decays.
@@ -83,7 +41,7 @@ class ScheduleSpec(_Frozen):
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
 
 
-class EvaluationSpec(_Frozen):
+class EvaluationSpec(Frozen):
     """Validation on a fixed set of windows: ``final_tokens`` at the end, ``tokens`` evenly chosen ones on the way."""
 
     every_steps: Positive = 100
@@ -91,7 +49,7 @@ class EvaluationSpec(_Frozen):
     final_tokens: Positive = 131_072
 
 
-class Execution(_Frozen):
+class Execution(Frozen):
     """How a run is carried out. Not part of its identity."""
 
     device: str = "cpu"
@@ -100,7 +58,7 @@ class Execution(_Frozen):
     compile: bool = True
 
 
-class RunSpec(_Frozen):
+class RunSpec(Frozen):
     """One training run. ``tokens`` is the budget; the run takes ``steps`` whole batches of ``batch_tokens``."""
 
     format: int = FORMAT
@@ -147,8 +105,9 @@ class RunSpec(_Frozen):
         return self.tokens // self.batch_tokens
 
     def semantic(self) -> dict[str, object]:
-        """The fields that decide the numbers, as plain JSON values."""
-        return self.model_dump(mode="json", exclude={"execution": True, "data": {"source"}, "model": {"preset"}})
+        """The fields that decide the numbers, as plain JSON values; those at their default are left out."""
+        elsewhere: Any = {"execution": True, "data": {"source"}, "model": {"preset"}}
+        return self.model_dump(mode="json", exclude=elsewhere, exclude_defaults=True) | {"format": self.format}
 
     @property
     def identity(self) -> str:
@@ -166,13 +125,3 @@ class RunSpec(_Frozen):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise SpecError(explain(error)) from None
-
-
-def explain(error: ValidationError) -> str:
-    """The first problem of a pydantic error in one sentence: field, what is wrong, the value."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{field}: {message}" if field else message
-    return f"{field}: {message[0].lower()}{message[1:]}, not {first['input']!r}"

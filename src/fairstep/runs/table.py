@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from fairstep.runs.frozen import SpecError
 from fairstep.runs.ledger import Ledger
 from fairstep.runs.run import Run, Summary
-from fairstep.runs.spec import RunSpec, SpecError
+from fairstep.runs.spec import RunSpec
 
 RUN_COLUMNS: dict[str, Any] = {
     "run": pl.String,
