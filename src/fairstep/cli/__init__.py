@@ -18,6 +18,7 @@ VERBS = {
     "compare": "tune contestants with equal effort, repeat the winners on fresh seeds, print the verdict",
     "train": "one training run",
     "report": "one self-contained HTML page from a store",
+    "published": "the two papers' numbers",
     "optimizers": "the built-in optimizers and their hyperparameters",
 }
 

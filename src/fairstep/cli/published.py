@@ -1,0 +1,146 @@
+"""``fairstep published``: the two papers' numbers, to read or to pipe into other tools."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from fairstep.cli import screen
+from fairstep.cli.options import parse
+
+if TYPE_CHECKING:
+    import polars as pl
+
+What = Literal["results", "speedups", "sweeps", "models", "configurations", "records"]
+
+
+@dataclass(frozen=True)
+class PublishedOptions:
+    """Browse the published numbers of Wen et al. (wen) and of Semenov et al. (semenov).
+
+    results: final losses of every cell. speedups: tokens of AdamW over tokens of the optimizer (wen). sweeps: losses
+    when one hyperparameter changes (wen). models: sizes and shapes. configurations: hyperparameters. records: every
+    value of semenov with its setting and uncertainty. A null is not published.
+
+    Example: fairstep published speedups --optimizer muon --size 1.2b --json
+    """
+
+    what: tyro.conf.Positional[What] = "results"
+    """Which numbers."""
+    paper: Literal["wen", "semenov", "both"] = "both"
+    """Which paper."""
+    optimizer: str = ""
+    """Only this optimizer, by the paper's name."""
+    size: str = ""
+    """Only this model size, for example 130m or 720m."""
+    json: bool = False
+    """Print all columns as a JSON list of rows."""
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(PublishedOptions, "published", arguments)
+    rows = published_rows(options.what, options.paper)
+    for column, wanted in (("optimizer", options.optimizer), ("model_size", options.size)):
+        rows = _filtered(rows, column, wanted, options.what)
+    if options.json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    columns = [name for name in COLUMNS[options.what] if any(row.get(name) is not None for row in rows)]
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    words = [name for name in columns if isinstance(rows[0].get(name), str)]
+    screen.print_table(f"{len(rows)} {options.what}", columns, cells, left=len(words))
+    return 0
+
+
+COLUMNS: dict[What, tuple[str, ...]] = {
+    "results": ("paper", "optimizer", "model_size", "id", "chinchilla_ratio", "batch_tokens", "tokens", "loss"),
+    "speedups": ("optimizer", "model_size", "variant", "chinchilla_ratio", "speedup", "low", "high"),
+    "sweeps": ("optimizer", "model_size", "hyperparameter", "value", "chinchilla_ratio", "loss"),
+    "models": ("paper", "model_size", "layers", "hidden", "heads", "parameters_matrix", "parameters"),
+    "configurations": ("paper", "optimizer", "model_size", "hyperparameters", "chinchilla_ratio", "tokens"),
+    "records": ("id", "optimizer", "metric", "varied", "status", "value", "uncertainty"),
+}
+"""What the terminal shows; ``--json`` has every column."""
+
+
+def published_rows(what: What, paper: str = "both") -> list[dict[str, Any]]:
+    """Flat rows, each with its ``paper``. Raises ValueError when that paper published no such numbers."""
+    tables = {name: table for (kind, name), table in _tables().items() if kind == what and paper in (name, "both")}
+    if not tables:
+        raise ValueError(f"{paper} published no {what}; the other paper did")
+    return [{"paper": name, **row} for name, table in tables.items() for row in table().to_dicts()]
+
+
+def _tables() -> dict[tuple[str, str], Any]:
+    from fairstep.published import semenov, wen
+
+    return {
+        ("results", "wen"): wen.results,
+        ("results", "semenov"): _final_losses,
+        ("speedups", "wen"): _speedups,
+        ("sweeps", "wen"): wen.sweeps,
+        ("models", "wen"): wen.models,
+        ("models", "semenov"): _models,
+        ("configurations", "wen"): lambda: wen.results().select(
+            "optimizer", "model_size", "chinchilla_ratio", "tokens", "phase", "configuration_loss", "hyperparameters"
+        ),
+        ("configurations", "semenov"): lambda: _sized(semenov.configurations()).with_columns(_hyperparameters()),
+        ("records", "semenov"): lambda: _sized(semenov.records()),
+    }
+
+
+def _speedups() -> pl.DataFrame:
+    import polars as pl
+
+    from fairstep.published import wen
+
+    return wen.speedups().with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
+
+
+def _final_losses() -> pl.DataFrame:
+    import polars as pl
+
+    from fairstep.published import semenov
+
+    final = semenov.records().filter((pl.col("metric") == semenov.FULL) & (pl.col("varied") == "{}"))
+    batch_tokens = pl.col("batch_sequences") * pl.col("context")
+    return _sized(final).rename({"value": "loss"}).with_columns(batch_tokens=batch_tokens).drop("varied")
+
+
+def _models() -> pl.DataFrame:
+    from fairstep.published import semenov
+
+    shape = ["model_size", "parameters", "layers", "heads", "hidden"]
+    return _sized(semenov.configurations()).select(shape).unique(maintain_order=True)
+
+
+def _hyperparameters() -> pl.Expr:
+    """lr, weight decay and the rest in one JSON column, as W has them."""
+    import polars as pl
+
+    names = ["lr", "weight_decay", "warmup_steps", "clip_norm", "schedule", "betas", "other"]
+    return pl.struct(names).struct.json_encode().alias("hyperparameters")
+
+
+def _sized(table: pl.DataFrame) -> pl.DataFrame:
+    return table.rename({"scale": "model_size"})
+
+
+def _filtered(rows: list[dict[str, Any]], column: str, wanted: str, what: str) -> list[dict[str, Any]]:
+    if not wanted:
+        return rows
+    kept = [row for row in rows if str(row.get(column)).lower() == wanted.lower()]
+    if not kept:
+        known = ", ".join(dict.fromkeys(str(row[column]) for row in rows if row.get(column)))
+        word = {"model_size": "size"}.get(column, column)
+        raise ValueError(f"no published {what} of {word} {wanted!r}; there are those of {known or 'none'}")
+    return kept
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,34 @@
+"""The data files of this room, read once."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def read_text(name: str) -> str:
+    """Text of a file in ``data/``."""
+    return (resources.files("fairstep.published") / "data" / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def read_json(name: str) -> Any:
+    """Value of a JSON file in ``data/``; shared, so not to be changed."""
+    return json.loads(read_text(name))
+
+
+def read_csv(name: str, schema: dict[str, Any]) -> pl.DataFrame:
+    """Table of a CSV file in ``data/`` whose columns are those of ``schema``; an empty field is null."""
+    import polars as pl
+
+    return pl.read_csv(read_text(name).encode(), schema=schema)
+
+
+def compact(value: Any) -> str:
+    """JSON with sorted keys: how a set of hyperparameters stands in one column."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,51 @@
+"""``fairstep published``: flat rows, filters, and a sentence for what was not published."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fairstep.cli import main
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, object]]:
+    assert main(["published", *arguments, "--json"]) == 0
+    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize(("what", "least"), [("results", 400), ("speedups", 114), ("sweeps", 1841), ("models", 8)])
+def test_every_table_is_a_list_of_flat_rows(capsys: pytest.CaptureFixture[str], what: str, least: int) -> None:
+    found = rows(capsys, what)
+    assert len(found) >= least
+    assert all(not isinstance(value, dict | list) for row in found for value in row.values())
+
+
+def test_speedups_have_the_agreed_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(capsys, "speedups", "--optimizer", "Muon", "--size", "130M")
+    columns = {"optimizer", "model_size", "chinchilla_ratio", "variant", "speedup", "low", "high"}
+    assert all(columns <= row.keys() for row in found)
+    figure = {row["chinchilla_ratio"]: row["speedup"] for row in found if row["variant"] == "figure_2025_05"}
+    assert figure[1] == 1.4194
+
+
+def test_configurations_and_records(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(rows(capsys, "configurations", "--paper", "semenov")) == 48
+    assert len(rows(capsys, "configurations", "--paper", "wen")) == 150
+    found = rows(capsys, "records", "--size", "720m", "--optimizer", "mars")
+    assert {row["source"] for row in found} == {"Fig. 1", "Fig. 17 = images in the repo assets folder"}
+
+
+def test_the_terminal_shows_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["published", "results", "--optimizer", "sophia"]) == 0
+    assert "semenov" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["sweeps", "--paper", "semenov"], "published no sweeps"), (["results", "--optimizer", "sgd"], "'sgd'")],
+)
+def test_what_was_not_published(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    assert main(["published", *arguments]) == 2
+    assert words in capsys.readouterr().err
