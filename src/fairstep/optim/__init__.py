@@ -13,6 +13,7 @@ when they are first asked for. Every optimizer is also a class for anyone's own 
 
 from typing import Any
 
+from fairstep.optim.foreign import ForeignSpec, plugins
 from fairstep.optim.registry import build, get, names, optimizer_class, specs
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import (
@@ -31,6 +32,7 @@ _NEEDS_TORCH = {"Engine": "engine", "state_bytes": "state", "infer_roles": "rout
 __all__ = [
     "DECAYS",
     "ROLES",
+    "ForeignSpec",
     "Grid",
     "Hyperparameter",
     "OptimizerSpec",
@@ -41,6 +43,7 @@ __all__ = [
     "build",
     "get",
     "names",
+    "plugins",
     "specs",
 ]
 

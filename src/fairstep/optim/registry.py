@@ -1,7 +1,7 @@
-"""The list of built-in optimizers: every OptimizerSpec found in a module of ``rules/``.
+"""The list of optimizers: every OptimizerSpec found in a module of ``rules/``, and anyone's own by its path.
 
 Discovery is by existing: a new file in ``rules/`` is a new optimizer and no other file changes. Importing a rule file
-does not import torch.
+does not import torch; a class of someone else's does (see ``foreign``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import rules
+from fairstep.optim import foreign, rules
 from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, _nearest
 
 if TYPE_CHECKING:
@@ -43,22 +43,32 @@ def names() -> list[str]:
 def get(name: str) -> OptimizerSpec:
     """The spec of a name or alias; upper case, hyphens and underscores do not matter.
 
-    Raises UnknownOptimizerError (a ValueError) with the nearest names.
+    Also of ``package.module:Class`` and of an entry point's name, to the letter (see ``foreign``). Raises
+    UnknownOptimizerError (a ValueError) with the nearest names.
     """
+    if ":" in name:
+        return foreign.describe(name.strip())
     words = {_key(word): spec for spec in specs().values() for word in (spec.name, *spec.aliases)}
     if _key(name) not in words:
+        if name in foreign.plugins():
+            return foreign.describe(name)
         raise UnknownOptimizerError(
             f"unknown optimizer {name!r}{_nearest(name, tuple(words))}; there are {', '.join(names())}"
         )
     return words[_key(name)]
 
 
-def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Engine:
+def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
     """The optimizer of this name over a module, named parameters, parameters or param groups (see ``Engine``).
+
+    An ``Engine``; for a foreign class that class (see ``foreign.build``).
 
     >>> optimizer = build("muon", model, lr=0.02, roles={"output.weight": "head"})
     """
-    return optimizer_class(get(name))(params, roles=roles, **hyper)
+    spec = get(name)
+    if isinstance(spec, foreign.ForeignSpec):
+        return foreign.build(spec, params, roles, hyper)
+    return optimizer_class(spec)(params, roles=roles, **hyper)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import Literal, get_args
@@ -133,7 +133,9 @@ class OptimizerSpec:
     aliases: tuple[str, ...] = ()
     decay: Decay = "decoupled"
     signals: tuple[str, ...] = ()
-    """What the trainer must supply beyond gradients (curvature estimates, train and eval weights); mostly nothing."""
+    """What a training loop may have to supply beside gradients (see ``signals``); mostly nothing."""
+    version: str = ""
+    """Which code a foreign optimizer is (see ``provenance``); empty for ours, whose version is fairstep's."""
     roles: Mapping[Role, str] = field(init=False)
     """Role -> name of its rule, every role exactly once."""
 
@@ -182,7 +184,7 @@ class OptimizerSpec:
         return cleandoc(sys.modules[type(self.parts[0].rule).__module__].__doc__ or "")
 
 
-def _nearest(word: object, known: Mapping[str, object] | tuple[str, ...] | str) -> str:
+def _nearest(word: object, known: Iterable[str]) -> str:
     """' (did you mean a or b?)' or nothing."""
     from difflib import get_close_matches  # only errors need it
 
