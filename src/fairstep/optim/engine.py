@@ -17,12 +17,13 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import routing, state
+from fairstep.optim import routing, signals, state
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import DECAYS, ROLES, Decay, OptimizerSpec, Part, Role, _nearest
@@ -52,6 +53,7 @@ class Engine(torch.optim.Optimizer):
     """
 
     spec: ClassVar[OptimizerSpec]
+    _supplied: signals.Supplied
 
     def __init__(
         self,
@@ -134,14 +136,32 @@ class Engine(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient. Gradients are neither changed nor kept."""
+        """One step for every parameter that has a gradient. Gradients are neither changed nor kept.
+
+        Raises ValueError, before anything is changed, if a signal that is due was not supplied.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for stack in self._current_stacks():
-            _advance(stack)
+        stacks = self._current_stacks()
+        signals.check(self, stacks, self._supplied)
+        for stack in stacks:
+            _advance(stack, self._supplied)
+        self._supplied = {}
         return loss
+
+    def due(self) -> dict[str, list[str]]:
+        """Signal -> names of the parameters that need it in the coming step; mostly nothing (see ``signals``)."""
+        return signals.due(self)
+
+    def supply(self, signal: str, values: Mapping[str, Tensor]) -> None:
+        """Give a due signal to the coming step, by parameter name. Raises ValueError if it is not due or misshapen."""
+        self._supplied[signal] = signals.accept(self, signal, values)
+
+    def previous_weights(self) -> AbstractContextManager[None]:
+        """With the weights before the last step in the parameters, as exact MARS needs them for its signal."""
+        return signals.previous_weights(self)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(name, parameter) of all param groups in their order."""
@@ -185,6 +205,7 @@ class Engine(torch.optim.Optimizer):
     def _forget_stacks(self) -> None:
         self._present: list[bool] = []
         self._stacks: list[Stack] = []
+        self._supplied = {}
 
     def _current_stacks(self) -> list[Stack]:
         """Stacks of the parameters that have a gradient, formed anew whenever that set changes."""
@@ -218,14 +239,17 @@ class Engine(torch.optim.Optimizer):
         return [Stack(rules[groups[index]["rule"]], groups[index], run, scratch) for index, run in runs]
 
 
-def _advance(stack: Stack) -> None:
+def _advance(stack: Stack, supplied: signals.Supplied) -> None:
     """One step of one stack: gradients in, rule, decay, new weights out."""
-    group = stack.group
+    group, own = stack.group, stack.state
     lr, weight_decay, decay = float(group["lr"]), group["weight_decay"], group["decay"]
     grad, weights = stack.gradients(), stack.weights()
     if decay == "coupled" and weight_decay:
         grad = grad.add(weights, alpha=weight_decay)
-    direction = stack.rule.update(grad, stack.state, weights, group, stack.advance())
+    step = stack.advance()
+    for signal in stack.rule.due(group, step):
+        own = {**own, signal: stack.gather(supplied[signal])}
+    direction = stack.rule.update(grad, own, weights, group, step)
     if direction is None:
         return
     shrink = 1.0

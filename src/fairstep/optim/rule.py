@@ -59,6 +59,43 @@ class Rule:
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         """Floats of state for one o x i matrix (a vector of n elements is n x 1)."""
         raise NotImplementedError
+    def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
+        """Signals that ``update`` needs in this step, and then finds in ``state`` under their names."""
+        return ()
+
+    def move(
+        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+    ) -> None:
+        """Take step number ``count``: ``step(weights)`` decays the weights and adds -lr u, in place.
+
+        A rule that constrains or averages the weights does so here, around that call.
+        """
+        step(weights)
+
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
+        """The weights to evaluate and export after ``count`` steps: ``weights`` itself, or an average in new memory."""
+        return weights
+
+    def shared(self, hyper: Hyper) -> dict[str, float]:
+        """Numbers that all parameters have in common, as they are before the first step (Prodigy's d).
+
+        Where there are any, they are ``hyper["shared"]``, and before the updates of a step the engine adds up
+        ``measure`` over all stacks and calls ``agree`` once.
+        """
+        return {}
+
+    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper) -> Tensor:
+        """This stack's share (k,), in float64, of the sums that ``agree`` needs. Arguments as of ``update``."""
+        raise NotImplementedError
+
+    def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
+        """The shared numbers with which this step's updates are made, from the sums over all parameters."""
+        raise NotImplementedError
+
+    def lr_factor(self, hyper: Hyper) -> float:
+        """What the rule itself multiplies the learning rate by in this step."""
+        return 1.0
+
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         """Floating-point operations of one step on one o x i matrix, averaged over steps."""

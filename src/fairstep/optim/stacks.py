@@ -14,7 +14,7 @@ Layout: a parameter is ``rows`` items of shape ``tail``, and a stack is the conc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,12 @@ class Stack:
         return self.step
 
     def _make_buffers(self, scratch: Scratch) -> None:
+    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Tensors of the members' shapes, by name, as (rows, *tail) in the compute dtype."""
+        return torch.cat(
+            [values[member.name].detach().reshape(-1, *self.tail).to(self.dtype) for member in self.members]
+        )
+
         sizes = [p.numel() for p in self.params]
         total = sum(sizes)
         gradients, weights = (flat[:total] for flat in scratch.pair(self.params[0].device, self.dtype))
