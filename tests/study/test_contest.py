@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairstep.runs import DataSpec, ModelSpec, RunSpec, Summary
-from fairstep.study import Contest, Contestant, Plan, Workload
+from fairstep.runs import DataSpec, ModelSpec, RunSpec, Summary, Trial, Value
+from fairstep.study import Axis, Contest, Contestant, Plan, Space, Workload
 
 WORKLOAD = Workload(
     model=ModelSpec(preset="tiny", layers=1, width=16, heads=1, mlp_width=32, vocabulary=300, context=16),
@@ -20,13 +20,14 @@ WORKLOAD = Workload(
     tokens=64 * 100,
 )
 
+SPACE = Space({"lr": Axis((0.001, 0.002, 0.004, 0.008), domain="(0, inf)")})
+
 Objective = Callable[[RunSpec], Summary]
 
 
 def contest(**changes: object) -> Contest:
-    grid = (0.001, 0.002, 0.004, 0.008)
-    contestants = tuple(Contestant(name, {"lr": 0.001}, grid) for name in ("adamw", "muon"))
-    fields: dict[str, object] = {"workload": WORKLOAD, "contestants": contestants, "baseline": "adamw"}
+    contestants = tuple(Contestant(name, {"lr": 0.001}, SPACE) for name in ("adamw", "muon"))
+    fields: dict[str, object] = {"cells": {"": WORKLOAD}, "contestants": contestants, "baseline": "adamw"}
     return Contest(**(fields | changes))  # type: ignore[arg-type]
 
 
@@ -47,27 +48,36 @@ def carried_out(contest: Contest, objective: Objective, order: random.Random | N
     results: dict[str, Summary] = {}
     while True:
         plan = contest.plan(lambda spec: results.get(spec.identity))
-        missing = plan.missing(lambda spec: results.get(spec.identity))
+        missing = plan.missing()
         if not missing:
             return plan, len(results)
         for spec in [order.choice(missing)] if order else missing:
             results[spec.identity] = objective(spec)
 
 
+def trials(plan: Plan) -> list[Trial]:
+    return [entry.trial for entry in plan.trials.values()]
+
+
+def runs(plan: Plan) -> list[tuple[Trial, RunSpec]]:
+    return [(trial, plan.specs[trial.run]) for trial in trials(plan)]
+
+
+def chosen(plan: Plan) -> dict[str, dict[str, Value]]:
+    return {name: choice.hyperparameters for (_, name), choice in plan.choices.items()}
+
+
 def tuned(plan: Plan, name: str) -> list[float]:
     return sorted(
         float(trial.hyperparameters["lr"])
-        for trial, _ in plan.trials.values()
+        for trial in trials(plan)
         if trial.contestant == name and trial.phase == "tune"
     )
 
 
 def test_a_best_point_inside_the_grid_needs_no_more() -> None:
     plan, _ = carried_out(contest(), bowl({"adamw": 0.002, "muon": 0.004}))
-    assert {name: choice.hyperparameters["lr"] for name, choice in plan.choices.items()} == {
-        "adamw": 0.002,
-        "muon": 0.004,
-    }
+    assert chosen(plan) == {"adamw": {"lr": 0.002}, "muon": {"lr": 0.004}}
     assert tuned(plan, "adamw") == tuned(plan, "muon") == [0.001, 0.002, 0.004, 0.008]
 
 
@@ -75,45 +85,45 @@ def test_a_best_point_at_the_edge_extends_the_grid_until_it_is_inside() -> None:
     plan, _ = carried_out(contest(), bowl({"adamw": 0.0005, "muon": 0.032}))
     assert tuned(plan, "adamw") == [0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008]
     assert tuned(plan, "muon") == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064]
-    assert plan.choices["muon"].hyperparameters == {"lr": 0.032}
-    assert not plan.choices["muon"].at_edge
+    assert plan.choices["", "muon"].hyperparameters == {"lr": 0.032}
+    assert not plan.choices["", "muon"].at_edge
 
 
 def test_an_optimum_out_of_reach_is_reported_as_at_the_edge() -> None:
     plan, _ = carried_out(contest(extensions=2), bowl({"adamw": 0.002, "muon": 0.9}))
-    assert plan.choices["muon"].at_edge
-    assert plan.choices["muon"].hyperparameters == {"lr": 0.032}
+    assert plan.choices["", "muon"].at_edge
+    assert plan.choices["", "muon"].hyperparameters == {"lr": 0.032}
 
 
 def test_divergence_is_a_result_and_the_search_moves_down() -> None:
-    wild = Contestant("muon", {"lr": 1.0}, (2.0, 4.0))
+    wild = Contestant("muon", {"lr": 1.0}, Space({"lr": Axis((2.0, 4.0), domain="(0, inf)")}))
     plan, _ = carried_out(contest(contestants=(contest().contestants[0], wild)), bowl({"adamw": 0.002, "muon": 0.5}))
-    assert plan.choices["muon"].hyperparameters == {"lr": 0.5}
+    assert plan.choices["", "muon"].hyperparameters == {"lr": 0.5}
 
 
 def test_a_contestant_that_always_diverges_gets_no_finals() -> None:
     plan, _ = carried_out(contest(), lambda spec: Summary(status="diverged"))
     assert all(choice.hyperparameters == {} for choice in plan.choices.values())
-    assert {trial.phase for trial, _ in plan.trials.values()} == {"tune"}
+    assert {trial.phase for trial in trials(plan)} == {"tune"}
 
 
 def test_finals_are_fresh_and_paired_and_the_baseline_has_its_budgets() -> None:
     plan, count = carried_out(contest(seeds=3), bowl({"adamw": 0.002, "muon": 0.004}))
     seeds = {
-        name: [s.init_seed for t, s in plan.trials.values() if t.contestant == name and t.phase == "final"]
+        name: [s.init_seed for t, s in runs(plan) if t.contestant == name and t.phase == "final"]
         for name in ("adamw", "muon")
     }
     assert seeds == {"adamw": [1, 2, 3], "muon": [1, 2, 3]}
-    assert {s.init_seed for t, s in plan.trials.values() if t.phase == "tune"} == {0}
-    assert all(s.init_seed == s.data_seed for _, s in plan.trials.values())
-    budgets = [(t.contestant, s.tokens, s.steps) for t, s in plan.trials.values() if t.phase == "budget"]
+    assert {s.init_seed for t, s in runs(plan) if t.phase == "tune"} == {0}
+    assert all(s.init_seed == s.data_seed for _, s in runs(plan))
+    budgets = [(t.contestant, s.tokens, s.steps) for t, s in runs(plan) if t.phase == "budget"]
     assert budgets == [("adamw", 3200, 50), ("adamw", 12800, 200)]
     assert count == len(plan.trials) == 8 + 6 + 2
 
 
 def test_warm_up_keeps_its_share_of_every_budget() -> None:
     plan, _ = carried_out(contest(), bowl({"adamw": 0.002, "muon": 0.004}))
-    assert {spec.schedule.warmup_steps / spec.steps for _, spec in plan.trials.values()} == {0.05, 0.04}  # 2 of 50
+    assert {spec.schedule.warmup_steps / spec.steps for _, spec in runs(plan)} == {0.05, 0.04}  # 2 of 50
 
 
 @settings(max_examples=40, deadline=None)
@@ -128,24 +138,24 @@ def test_the_outcome_does_not_depend_on_the_order_of_results(seed: int, adamw: f
 
 def test_long_trials_start_first_among_the_finals() -> None:
     plan = contest().plan(lambda spec: None)
-    assert {t.phase for t, _ in plan.trials.values()} == {"tune"}
+    assert {trial.phase for trial in trials(plan)} == {"tune"}
     objective = bowl({"adamw": 0.002, "muon": 0.004})
     after = contest().plan(lambda spec: objective(spec) if spec.init_seed == 0 else None)
-    missing = after.missing(lambda spec: objective(spec) if spec.init_seed == 0 else None)
+    missing = after.missing()
     assert [spec.tokens for spec in missing[:2]] == [12800, 3200]
 
 
 def test_a_failed_run_is_not_a_result() -> None:
-    """The caller of plan never passes failed summaries on; see runner.carry_out."""
+    """The caller of plan never passes failed summaries on; see runner.results_of."""
     plan = contest().plan(lambda spec: None)
-    assert len(plan.missing(lambda spec: None)) == 8
+    assert len(plan.missing()) == 8
     assert plan.choices == {}
 
 
 @pytest.mark.parametrize("budget", [0.001, 0.5, 1.4])
 def test_budgets_are_whole_batches(budget: float) -> None:
-    assert contest().tokens_of(budget) % 64 == 0
-    assert contest().tokens_of(budget) >= 64
+    assert WORKLOAD.tokens_of(budget) % 64 == 0
+    assert WORKLOAD.tokens_of(budget) >= 64
 
 
 def test_a_schedule_of_the_optimizer_takes_the_length_of_its_own_run() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from tests.study.test_contest import bowl, contest
@@ -25,6 +25,12 @@ class Pretender:
         self.stop_after = stop_after
         self.queue: list[Run] = []
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.queue.clear()
+
     @property
     def free(self) -> int:
         return 3 - len(self.queue)
@@ -34,6 +40,9 @@ class Pretender:
             raise KeyboardInterrupt
         self.started[run.id] += 1
         self.queue.append(run)
+
+    def cancel(self, identity: str) -> None:
+        raise AssertionError("nothing here takes too long")
 
     def events(self, timeout: float) -> Iterator[dict[str, Any]]:
         run = self.queue.pop(0)
@@ -61,10 +70,14 @@ def ledger() -> Ledger:
     return Ledger(name="test", command="", baseline="adamw", contestants=("adamw", "muon"), cell=cell)
 
 
+def carried(store: Store, launcher: Pretender, watch: Callable[[State], None] = lambda state: None) -> Ledger:
+    return carry_out(contest(), {"": ledger()}, store, launcher, watch)[""]
+
+
 def test_every_trial_is_carried_out_once_and_the_ledger_is_kept(tmp_path: Path) -> None:
     store, launcher = Store(tmp_path).writable(), Pretender()
     states: list[State] = []
-    complete = carry_out(contest(), ledger(), store, launcher, states.append)
+    complete = carried(store, launcher, states.append)
     assert set(launcher.started.values()) == {1}
     assert len(complete.trials) == 16
     assert store.ledger("test") == complete
@@ -76,36 +89,36 @@ def test_every_trial_is_carried_out_once_and_the_ledger_is_kept(tmp_path: Path) 
 
 @pytest.mark.parametrize("stop_after", range(0, 16, 3))
 def test_an_interrupted_contest_goes_on_and_ends_the_same(tmp_path: Path, stop_after: int) -> None:
-    whole = carry_out(contest(), ledger(), Store(tmp_path / "whole").writable(), Pretender())
+    whole = carried(Store(tmp_path / "whole").writable(), Pretender())
     store, first, second = Store(tmp_path / "parts").writable(), Pretender(stop_after=stop_after), Pretender()
     with pytest.raises(KeyboardInterrupt):
-        carry_out(contest(), ledger(), store, first)
+        carried(store, first)
     finished = {run.id for run in store.runs() if run.finished}
-    assert carry_out(contest(), ledger(), store, second) == whole
+    assert carried(store, second) == whole
     assert not finished & set(second.started)
 
 
 def test_a_crashed_trial_is_tried_again(tmp_path: Path) -> None:
     plan = contest().plan(lambda spec: None)
-    victim = next(iter(plan.trials.values()))[0].run
+    victim = next(iter(plan.trials.values())).trial.run
     launcher = Pretender(failing={victim: 1})
-    carry_out(contest(), ledger(), Store(tmp_path).writable(), launcher)
+    carried(Store(tmp_path).writable(), launcher)
     assert launcher.started[victim] == 2
 
 
 def test_a_trial_that_keeps_failing_ends_in_words_and_loses_nothing(tmp_path: Path) -> None:
     plan = contest().plan(lambda spec: None)
-    victim = next(iter(plan.trials.values()))[0].run
+    victim = next(iter(plan.trials.values())).trial.run
     store = Store(tmp_path).writable()
     with pytest.raises(ContestError, match=f"run {victim}: its process was killed by signal 9"):
-        carry_out(contest(), ledger(), store, Pretender(failing={victim: 9}))
+        carried(store, Pretender(failing={victim: 9}))
     assert sum(run.finished for run in store.runs()) == 7 + 3  # muon's contest is complete but for the baseline
 
 
 def test_a_failed_summary_is_not_a_result(tmp_path: Path) -> None:
     store, plan = Store(tmp_path).writable(), contest().plan(lambda spec: None)
-    victim = next(iter(plan.trials.values()))[0].run
+    victim = next(iter(plan.trials.values())).trial.run
     store.run(victim).write_summary(Summary(status="failed", message="out of memory"))
     launcher = Pretender()
-    carry_out(contest(), ledger(), store, launcher)
+    carried(store, launcher)
     assert launcher.started[victim] == 1

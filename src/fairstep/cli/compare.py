@@ -18,7 +18,10 @@ from fairstep.cli.options import Assignments, WorkloadOptions, assignment, hyper
 from fairstep.cli.verdict import print_verdict
 from fairstep.cli.watch import watching
 from fairstep.runs import Ledger, Store, machine
-from fairstep.study import Contest, Contestant, ContestError, Layout, LocalLauncher, carry_out
+from fairstep.study import Axis, Contest, Contestant, ContestError, Layout, LocalLauncher, Space, carry_out
+
+CELL = ""
+"""Name of a contest's only cell."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def main(arguments: list[str]) -> int:
     store = Store(options.store).writable()
     workload, size, division = prepared(options.workload, longest=max((1.0, *options.budgets)))
     contest = Contest(
-        workload=workload,
+        cells={CELL: workload},
         contestants=contestants,
         baseline=baseline,
         seeds=options.seeds,
@@ -93,7 +96,7 @@ def main(arguments: list[str]) -> int:
     began = time.perf_counter()
     with LocalLauncher(here, division) as launcher, watching() as watch:
         try:
-            ledger = carry_out(contest, ledger, store, launcher, watch)
+            ledger = carry_out(contest, {CELL: ledger}, store, launcher, watch)[CELL]
         except ContestError as error:
             return fail(f"{error}; finished runs are kept in {store.path}", 1)
     return conclude(store, ledger, options.report, options.json, time.perf_counter() - began)
@@ -136,20 +139,21 @@ def contestants_of(options: CompareOptions) -> tuple[Contestant, ...]:
         Contestant(
             name=spec.name,
             hyperparameters=hyperparameters(spec.name, given[spec.name]),
-            grid=grid_of(spec.search_space["lr"], options.points),
+            space=Space({"lr": grid_of(spec, options.points)}),
         )
         for spec in specs
     )
 
 
-def grid_of(grid: optim.Grid, points: int) -> tuple[float, ...]:
-    """The optimizer's own grid, made longer at both ends in turn (upper end first)."""
+def grid_of(spec: optim.OptimizerSpec, points: int) -> Axis:
+    """The optimizer's own learning rates, made more at both ends in turn (upper end first)."""
+    grid = spec.search_space["lr"]
     values = list(grid.values)
     while len(values) < points:
         values.append(float(f"{values[-1] * grid.factor:.6g}"))
         if len(values) < points:
             values.insert(0, float(f"{values[0] / grid.factor:.6g}"))
-    return tuple(values)
+    return Axis(tuple(values), grid.factor, str(spec.hyperparameters["lr"].domain))
 
 
 def baseline_of(options: CompareOptions, names: list[str]) -> str:

@@ -28,10 +28,11 @@ def watching() -> Iterator[Callable[[State], None]]:
             for identity in list(rows):
                 if identity not in state.running:
                     bar.remove_task(rows.pop(identity))
-            names = {trial.run: f"{trial.contestant} {trial.phase}" for trial, _ in state.plan.trials.values()}
             for identity, event in state.running.items():
                 if identity not in rows:
-                    rows[identity] = bar.add_task(f"  {names.get(identity, identity)}", total=event["steps"], note="")
+                    _, trial = state.plan.roles(identity)[0]
+                    title = f"  {trial.contestant} {trial.phase}"
+                    rows[identity] = bar.add_task(title, total=event["steps"], note="")
                 if "loss" in event:
                     rate = f"{event['tokens_per_second'] / 1e3:.1f}k tokens/s"
                     bar.update(rows[identity], completed=event["step"], note=f"loss {event['loss']:.3f}, {rate}")

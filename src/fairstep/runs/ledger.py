@@ -1,7 +1,7 @@
 """Ledger: every trial that was spent on every contestant, and what it was for.
 
-A trial is a run with a role in a contest. One run may serve several contests; its cost is in each of their
-ledgers. The ledger holds no results: those are in the runs, and the two are joined by ``table.trial_table``.
+A trial is a run with a role in a contest, and what it cost. One run may serve several contests; its cost is in each of
+their ledgers. The ledger holds no losses: those are in the runs, and the two are joined by ``table.trial_table``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairstep.runs.files import write_atomic
 from fairstep.runs.frozen import Value, explain
+from fairstep.runs.run import Status
 from fairstep.runs.spec import FORMAT
 
 Phase = Literal["tune", "final", "budget"]
@@ -24,12 +25,20 @@ class _Record(BaseModel):
 
 
 class Trial(_Record):
-    """One run spent on one contestant. ``hyperparameters`` are those that the search varies."""
+    """One run spent on one contestant. ``hyperparameters`` are those that the search varies.
+
+    ``tokens`` and ``seconds`` (of training) are what it has cost so far; ``failures`` counts attempts that crashed or
+    hung. ``status`` is unfinished until there is a result.
+    """
 
     contestant: str
     phase: Phase
     run: str
     hyperparameters: dict[str, Value]
+    status: Status = "unfinished"
+    tokens: int = 0
+    seconds: float = 0.0
+    failures: int = 0
 
 
 class Cell(_Record):
@@ -48,17 +57,25 @@ class Cell(_Record):
 
 
 class Choice(_Record):
-    """What the search chose for a contestant. ``at_edge``: the best value is still the outermost one tried."""
+    """What the search chose for a contestant. ``at_edge``: the best value is still the outermost one tried.
+
+    ``notes`` are what the protocol has to say about this choice: a budget that ended it, the error of a law.
+    """
 
     hyperparameters: dict[str, Value]
     at_edge: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Ledger(_Record):
-    """A contest: its cell, its contestants, what the search chose for each so far, and all of its trials."""
+    """A contest in one cell: its contestants, what the search chose for each so far, and all of its trials.
+
+    A study of several cells has a ledger for each; ``study`` is their common name, empty for a contest of one cell.
+    """
 
     format: int = FORMAT
     name: str
+    study: str = ""
     command: str
     baseline: str
     contestants: tuple[str, ...]

@@ -3,21 +3,30 @@
 It never calls into the training loop, so any scheduler can carry a trial; statistics belong to analysis.
 """
 
-from fairstep.study.contest import Contest, Contestant, Plan
+from fairstep.study.contest import Contest, Contestant
+from fairstep.study.launcher import Event, Launcher
 from fairstep.study.local import Layout, LocalLauncher, layout
-from fairstep.study.runner import ContestError, Launcher, State, carry_out
+from fairstep.study.plan import Plan
+from fairstep.study.runner import ContestError, Patience, State, carry_out, results_of
+from fairstep.study.space import Axis, Configuration, Space
 from fairstep.study.workload import Workload
 
 __all__ = [
+    "Axis",
+    "Configuration",
     "Contest",
     "ContestError",
     "Contestant",
+    "Event",
     "Launcher",
     "Layout",
     "LocalLauncher",
+    "Patience",
     "Plan",
+    "Space",
     "State",
     "Workload",
     "carry_out",
     "layout",
+    "results_of",
 ]

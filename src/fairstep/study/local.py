@@ -86,6 +86,12 @@ class LocalLauncher:
             worker.process.stdin.write(f"{run.directory.absolute()}\n".encode())
             worker.process.stdin.flush()
 
+    def cancel(self, identity: str) -> None:
+        """Kill the worker of a run; its end event follows from the end of its output."""
+        for worker in self._workers:
+            if worker.run is not None and worker.run.id == identity:
+                worker.process.kill()
+
     def events(self, timeout: float) -> Iterator[dict[str, Any]]:
         """What the workers said within ``timeout`` seconds; a worker that died is an end event with status failed."""
         for key, _ in self._selector.select(timeout):

@@ -1,127 +1,197 @@
-"""Carry out a contest: plan, start what is missing, wait, plan again, until nothing is missing."""
+"""Carry out a contest: start what is wanted, wait, tell the plan, until nothing is wanted."""
 
 from __future__ import annotations
 
+import heapq
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from fairstep.runs import Ledger, Run, RunSpec, Store, Summary, write_atomic
-from fairstep.study.contest import Contest, Plan
-
-ATTEMPTS = 2
-"""How often a trial that failed (crash, out of memory: not a result) is started before the contest gives up on it."""
-
-
-class Launcher(Protocol):
-    """What carries out runs; see local.py."""
-
-    @property
-    def free(self) -> int: ...
-
-    def start(self, run: Run) -> None: ...
-
-    def events(self, timeout: float) -> Any: ...
+from fairstep.runs import Ledger, RunSpec, Store, Summary, write_atomic
+from fairstep.study.contest import Contest
+from fairstep.study.launcher import Event, Launcher
+from fairstep.study.plan import Plan
 
 
 class ContestError(RuntimeError):
     """The contest could not be completed; the message names the trial and what it said."""
 
 
+@dataclass(frozen=True)
+class Patience:
+    """``attempts``: how often a trial that failed (crash, out of memory, hang: not a result) is started before the
+    contest gives up on it. ``silence``: after so many seconds without a word from a trial it is cancelled, as failed
+    (0: never)."""
+
+    attempts: int = 2
+    silence: float = 0.0
+
+
 @dataclass
 class State:
-    """What a watcher may show. ``steps`` counts optimizer steps, done and known to be wanted; ``spent`` those that this
-    call trained, from which the time left follows."""
+    """What a watcher may show: the plan, the latest event of every running trial, and the optimizer steps that this
+    call has trained, from which the time left follows. Steps and trials are those known to be wanted so far."""
 
     plan: Plan
-    steps_done: int = 0
-    steps_total: int = 0
+    running: dict[str, Event] = field(default_factory=dict)
     steps_spent: int = 0
-    trials_done: int = 0
-    trials_total: int = 0
-    running: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def steps_done(self) -> int:
+        return self.plan.steps_done + sum(event["step"] for event in self.running.values())
+
+    @property
+    def steps_total(self) -> int:
+        return self.plan.steps_total
+
+    @property
+    def trials_done(self) -> int:
+        return len(self.plan.summaries)
+
+    @property
+    def trials_total(self) -> int:
+        return len(self.plan.specs)
 
 
 def carry_out(
     contest: Contest,
-    ledger: Ledger,
+    ledgers: Mapping[str, Ledger],
     store: Store,
     launcher: Launcher,
     watch: Callable[[State], None] = lambda state: None,
-) -> Ledger:
-    """Run the contest to its end and return its complete ledger, which is also kept in the store on the way.
+    patience: Patience = Patience(),
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Ledger]:
+    """Run the contest to its end and return its complete ledgers, by cell, which are also kept in the store on the way.
 
-    Finished runs of the store are never repeated. Raises ContestError when a trial failed ATTEMPTS times; every other
-    trial has then been carried out as far as possible.
+    Finished runs of the store are never repeated. Raises ContestError when a trial failed in all its attempts; every
+    other trial has then been carried out as far as possible.
     """
-    known: dict[str, Summary] = {}
-    specs: dict[str, RunSpec] = {}
-    started: dict[str, dict[str, Any]] = {}
-    attempts: Counter[str] = Counter()
-    failures: dict[str, str] = {}
+    return _Runner(contest, ledgers, store, launcher, watch, patience, clock).run()
+
+
+def results_of(store: Store) -> Callable[[RunSpec], Summary | None]:
+    """The results in a store; failed runs have none."""
 
     def results(spec: RunSpec) -> Summary | None:
-        if spec.identity not in known:
-            run = store.run(spec)
-            summary = run.summary
-            if summary is None or summary.status == "failed":
-                return None
-            known[spec.identity] = summary
-        return known[spec.identity]
+        summary = store.run(spec).summary
+        return None if summary is None or summary.status == "failed" else summary
 
-    spent = 0
-    while True:
-        plan = contest.plan(results)
-        ledger = ledger.model_copy(
-            update={"choices": dict(plan.choices), "trials": tuple(trial for trial, _ in plan.trials.values())}
-        )
-        store.write_ledger(ledger)
-        specs = {spec.identity: spec for _, spec in plan.trials.values()}
-        missing = [s for s in plan.missing(results) if s.identity not in started and s.identity not in failures]
-        for spec in missing[: launcher.free]:
-            _start(store.run(spec), spec, launcher)
-            started[spec.identity] = {"step": 0, "steps": spec.steps}
-            attempts[spec.identity] += 1
-        if not started:
-            break
-        replan = False
-        while not replan:
-            watch(_state(plan, specs, results, started, spent))
-            for event in launcher.events(timeout=0.5):
-                identity = event.get("run", "")
-                if event["event"] == "progress" and identity in started:
-                    spent += event["step"] - started[identity]["step"]
-                    started[identity] = event
-                elif event["event"] == "end":
-                    started.pop(identity, None)
-                    replan = True
-                    if event["status"] == "failed" and attempts[identity] >= ATTEMPTS:
-                        failures[identity] = event["message"]
-    watch(_state(plan, specs, results, started, spent))
-    if failures:
-        identity, message = next(iter(failures.items()))
-        raise ContestError(
-            f"{len(failures)} trial(s) failed {ATTEMPTS} times, so there is no verdict; run {identity}: {message}"
-        )
-    return ledger
+    return results
 
 
-def _start(run: Run, spec: RunSpec, launcher: Launcher) -> None:
-    write_atomic(run.directory / "spec.json", spec.to_json())
-    launcher.start(run)
+class _Runner:
+    LEDGER_SHARE = 0.02
+    """Part of the time that may go into keeping the ledgers on disk up to date; they follow from the runs."""
+
+    def __init__(
+        self,
+        contest: Contest,
+        ledgers: Mapping[str, Ledger],
+        store: Store,
+        launcher: Launcher,
+        watch: Callable[[State], None],
+        patience: Patience,
+        clock: Callable[[], float],
+    ) -> None:
+        self.ledgers, self.store, self.launcher = ledgers, store, launcher
+        self.watch, self.patience, self.clock = watch, patience, clock
+        self.results = results_of(store)
+        self.plan = contest.plan(self.results)
+        self.state = State(self.plan)
+        self.attempts: Counter[str] = Counter()
+        self.failures: dict[str, str] = {}
+        self.heard: list[tuple[float, str]] = []
+        self.last_heard: dict[str, float] = {}
+        self.write_again = 0.0
+
+    def run(self) -> dict[str, Ledger]:
+        self.keep_ledgers()
+        while True:
+            self.start_wanted()
+            if not self.state.running:
+                break
+            self.watch(self.state)
+            for event in self.launcher.events(timeout=0.5):
+                self.hear(event)
+            self.cancel_silent()
+            self.keep_ledgers()
+        self.watch(self.state)
+        ledgers = self.keep_ledgers(at_once=True)
+        if self.failures:
+            identity, message = next(iter(self.failures.items()))
+            raise ContestError(
+                f"{len(self.failures)} trial(s) failed {self.patience.attempts} times, so there is no verdict; "
+                f"run {identity}: {message}"
+            )
+        return ledgers
+
+    def start_wanted(self) -> None:
+        for _ in range(self.launcher.free):
+            spec = self.plan.take()
+            if spec is None:
+                return
+            run, identity = self.store.run(spec), spec.identity
+            write_atomic(run.directory / "spec.json", spec.to_json())
+            self.launcher.start(run)
+            self.attempts[identity] += 1
+            self.state.running[identity] = {"step": 0, "steps": spec.steps}
+            self.touch(identity)
+
+    def hear(self, event: Event) -> None:
+        identity = event.get("run", "")
+        running = self.state.running
+        if identity not in running:
+            return
+        if event["event"] == "progress":
+            self.state.steps_spent += event["step"] - running[identity]["step"]
+            running[identity] = event
+            self.touch(identity)
+        elif event["event"] == "end":
+            del running[identity]
+            del self.last_heard[identity]
+            summary = self.results(self.plan.specs[identity])
+            if summary is not None:
+                self.plan.tell(identity, summary)
+                return
+            self.plan.count_failure(identity)
+            if self.attempts[identity] < self.patience.attempts:
+                self.plan.put_back(identity)
+            else:
+                self.failures[identity] = event["message"]
+
+    def touch(self, identity: str) -> None:
+        """Remember when a run was heard of last."""
+        now = self.clock()
+        if identity not in self.last_heard:
+            heapq.heappush(self.heard, (now, identity))
+        self.last_heard[identity] = now
+
+    def cancel_silent(self) -> None:
+        """Cancel the runs that have said nothing for too long. Looks only at those whose time may have come."""
+        if not self.patience.silence:
+            return
+        limit = self.clock() - self.patience.silence
+        while self.heard and self.heard[0][0] <= limit:
+            _, identity = heapq.heappop(self.heard)
+            last = self.last_heard.get(identity)
+            if last is not None and last <= limit:
+                self.launcher.cancel(identity)
+                last = self.last_heard[identity] = self.clock()  # and once more, if the cancelling is not heard of
+            if last is not None:
+                heapq.heappush(self.heard, (last, identity))
+
+    def keep_ledgers(self, at_once: bool = False) -> dict[str, Ledger]:
+        began = time.perf_counter()
+        if not at_once and began < self.write_again:
+            return {}
+        complete = {cell: self.plan.ledger(base, cell) for cell, base in self.ledgers.items()}
+        for ledger in complete.values():
+            self.store.write_ledger(ledger)
+        ended = time.perf_counter()
+        self.write_again = ended + (ended - began) / self.LEDGER_SHARE
+        return complete
 
 
-def _state(
-    plan: Plan, specs: dict[str, RunSpec], results: Any, started: dict[str, dict[str, Any]], spent: int
-) -> State:
-    finished = {identity for identity, spec in specs.items() if results(spec) is not None}
-    return State(
-        plan=plan,
-        steps_done=sum(specs[i].steps for i in finished) + sum(event["step"] for event in started.values()),
-        steps_total=sum(spec.steps for spec in specs.values()),
-        steps_spent=spent,
-        trials_done=len(finished),
-        trials_total=len(specs),
-        running=dict(started),
-    )
+__all__ = ["ContestError", "Patience", "State", "carry_out", "results_of"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from fairstep.runs import (
     Cell,
@@ -16,13 +16,31 @@ from fairstep.runs import (
     ScheduleSpec,
     Value,
 )
+from fairstep.study.space import Configuration
+
+TUNABLE = (
+    "batch_sequences",
+    "warmup_steps",
+    "warmup_fraction",
+    "warmup_tokens",
+    "clip_norm",
+    "schedule",
+    "final_fraction",
+    "decay_fraction",
+)
+"""Hyperparameters of the run, which a search space may hold beside the optimizer's own."""
+
+WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_tokens")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Everything of a run but its optimizer, budget and seed: the same for every contestant.
+    """Everything of a run but its optimizer, budget and seed: the same for every contestant, unless it is searched.
 
-    ``warmup_fraction`` is of the run's steps, so that runs of other lengths keep the schedule's shape.
+    Tokens are tied: another batch size changes the number of steps and never the tokens. The warm-up is tied to one
+    thing: to the run's steps (``warmup_fraction``; runs of other lengths keep the schedule's shape), to nothing
+    (``warmup_steps``, as W sweeps the batch size), or to tokens (``warmup_tokens``; another batch size warms up over
+    the same text). Raises ValueError when it is tied to two.
     """
 
     model: ModelSpec
@@ -31,28 +49,82 @@ class Workload:
     tokens: int
     precision: Literal["float32", "bf16"] = "float32"
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    warmup_fraction: float = 0.05
+    warmup_fraction: float | None = None
+    warmup_steps: int | None = None
+    warmup_tokens: int | None = None
     final_fraction: float = 0.0
+    decay_fraction: float = 0.2
     clip_norm: float = 1.0
     evaluation_tokens: int = 131_072
     execution: Execution = field(default_factory=Execution)
 
-    def spec(self, optimizer: str, hyperparameters: dict[str, Value], seed: int, tokens: int | None = None) -> RunSpec:
+    def __post_init__(self) -> None:
+        given = [name for name in WARMUPS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"the warm-up is tied to one thing, not to {' and '.join(given)}; give one of them")
+        if not given:
+            object.__setattr__(self, "warmup_fraction", 0.05)
+
+    def changed(self, settings: Configuration) -> Workload:
+        """With other values of TUNABLE hyperparameters. Raises ValueError for any other name."""
+        for name in settings:
+            if name not in TUNABLE:
+                raise ValueError(f"a run has no hyperparameter {name!r}; it has {', '.join(TUNABLE)}")
+        changes: dict[str, Any] = dict(settings)
+        if changes.keys() & set(WARMUPS):
+            changes = dict.fromkeys(WARMUPS) | changes
+        return replace(self, **changes) if changes else self
+
+    def setting(self, name: str) -> Value:
+        """The value of a TUNABLE hyperparameter; of a warm-up that is tied to something else, what it comes to."""
+        value = getattr(self, name)
+        if value is not None:
+            return value
+        steps = self.warmup(self.tokens // self.batch_tokens)
+        tokens = steps * self.batch_tokens
+        return {"warmup_steps": steps, "warmup_tokens": tokens, "warmup_fraction": tokens / self.tokens}[name]
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch_sequences * self.model.context
+
+    @property
+    def parameters_matrix(self) -> int:
+        """Matrix parameters (attention and MLP), the size that W's names and Chinchilla multiples count."""
+        model = self.model
+        return model.layers * (4 * model.width**2 + 3 * model.width * model.mlp_width)
+
+    def warmup(self, steps: int) -> int:
+        """Warm-up of a run of so many steps."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        if self.warmup_tokens is not None:
+            return self.warmup_tokens // self.batch_tokens
+        assert self.warmup_fraction is not None
+        return round(self.warmup_fraction * steps)
+
+    def tokens_of(self, budget: float) -> int:
+        """A fraction of the cell's tokens in whole batches."""
+        return max(1, round(budget * self.tokens / self.batch_tokens)) * self.batch_tokens
+
+    def spec(self, optimizer: str, hyperparameters: Configuration, seed: int, tokens: int | None = None) -> RunSpec:
         """The run of one trial. One number seeds both initialisation and data order, so that trials of different
         contestants with the same seed are paired. ``schedule_steps`` 0 (AdEMAMix) becomes the run's own length, as in
         both papers. Raises pydantic.ValidationError for impossible combinations."""
         tokens = self.tokens if tokens is None else tokens
-        steps = tokens // (self.batch_sequences * self.model.context)
+        steps = tokens // self.batch_tokens
         if hyperparameters.get("schedule_steps") == 0:
-            hyperparameters = hyperparameters | {"schedule_steps": steps}
+            hyperparameters = {**hyperparameters, "schedule_steps": steps}
         return RunSpec(
             model=self.model,
             data=self.data,
-            optimizer=OptimizerChoice(name=optimizer, hyperparameters=hyperparameters),
+            optimizer=OptimizerChoice(name=optimizer, hyperparameters=dict(hyperparameters)),
             schedule=ScheduleSpec(
                 kind=self.schedule,
-                warmup_steps=round(self.warmup_fraction * steps),
+                warmup_steps=self.warmup(steps),
                 final_fraction=self.final_fraction,
+                decay_fraction=self.decay_fraction,
             ),
             evaluation=EvaluationSpec(
                 every_steps=max(1, steps // 10),
@@ -70,14 +142,13 @@ class Workload:
 
     def cell(self, parameters_matrix: int, parameters: int) -> Cell:
         """The cell as a ledger records it."""
-        batch_tokens = self.batch_sequences * self.model.context
         return Cell(
             model=self.model.preset,
             parameters_matrix=parameters_matrix,
             parameters=parameters,
             tokens=self.tokens,
-            batch_tokens=batch_tokens,
-            steps=self.tokens // batch_tokens,
+            batch_tokens=self.batch_tokens,
+            steps=self.tokens // self.batch_tokens,
             data=self.data.name,
             fingerprint=self.data.fingerprint,
             vocabulary=self.data.vocabulary,
