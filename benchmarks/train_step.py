@@ -16,7 +16,6 @@ Prints medians over rounds, tokens per second and the ratio. A ratio above 1 say
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import statistics
 import subprocess
@@ -47,7 +46,7 @@ def our_spec(arguments: argparse.Namespace) -> RunSpec:
 def ours(spec: RunSpec, folder: str) -> Training:
     run = Store(folder).writable().run(spec)
     run.directory.mkdir(parents=True, exist_ok=True)
-    return Training(spec, run, io.StringIO(), None)
+    return Training(spec, run)
 
 
 def sizes(spec: RunSpec) -> tuple[int, ...]:

@@ -17,8 +17,7 @@ import torch
 
 from fairstep import optim
 from fairstep.model import Llama, LlamaConfig
-from fairstep.runs import ScheduleSpec, machine
-from fairstep.train import learning_rate_fraction
+from fairstep.runs import ScheduleSpec, learning_rate_fraction, machine
 
 FILE = Path(__file__).parent / "golden.json"
 STEPS = 30

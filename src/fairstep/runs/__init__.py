@@ -10,7 +10,8 @@ from fairstep.runs.ledger import Cell, Choice, Ledger, Phase, Trial
 from fairstep.runs.machine import Machine, machine
 from fairstep.runs.model_spec import ModelSpec
 from fairstep.runs.run import Run, Status, Summary
-from fairstep.runs.spec import EvaluationSpec, Execution, OptimizerChoice, RunSpec, ScheduleSpec
+from fairstep.runs.schedule import Ramp, ScheduleSpec, learning_rate_fraction
+from fairstep.runs.spec import EvaluationSpec, Execution, OptimizerChoice, RunSpec
 from fairstep.runs.store import Store, StoreError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ModelSpec",
     "OptimizerChoice",
     "Phase",
+    "Ramp",
     "Run",
     "RunSpec",
     "ScheduleSpec",
@@ -34,6 +36,7 @@ __all__ = [
     "Summary",
     "Trial",
     "Value",
+    "learning_rate_fraction",
     "machine",
     "read_json",
     "write_atomic",

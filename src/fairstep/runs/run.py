@@ -1,7 +1,9 @@
 """Run: one directory, named by its spec's identity. The files are the truth.
 
-``spec.json`` (the RunSpec), ``metrics.jsonl`` (a row per logged step), ``env.json`` (machine and versions) and,
-written last and at once, ``summary.json``. A run without a summary is unfinished.
+``spec.json`` (the RunSpec), ``metrics.jsonl`` (a row per logged step: what the spec decides), ``timings.jsonl`` (a row
+beside each: what this machine took), ``env.json`` (machine, versions, every start), ``checkpoints/`` while unfinished,
+``weights.safetensors`` where asked for and, written last and at once, ``summary.json``. A run without a summary is
+unfinished.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ class Summary(BaseModel):
     """The outcome of a run. Losses are mean cross-entropy in nats per token; times are seconds.
 
     ``final_loss`` is over the whole final evaluation set at the last step, None unless the status is done.
-    ``state_bytes`` is the optimizer's memory. ``failed`` is not a result: a failed run may be tried again.
+    Times of a step are medians over the rows of timings.jsonl, each the mean of its steps. ``state_bytes`` is the
+    optimizer's memory, ``peak_memory_bytes`` the most that was resident (on an accelerator: allocated) while training.
+    ``utilisation`` is the model's FLOPs a second over the machine's measured matrix-product rate, ``clip_fraction`` the
+    part of the steps whose gradient was clipped. ``failed`` is not a result: a failed run may be tried again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,8 +40,12 @@ class Summary(BaseModel):
     train_seconds: float = 0.0
     step_seconds: float = 0.0
     optimizer_seconds: float = 0.0
+    data_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     tokens_per_second: float = 0.0
+    utilisation: float | None = None
+    clip_fraction: float = 0.0
+    peak_memory_bytes: int = 0
     state_bytes: int = 0
     parameters: int = 0
     parameters_matrix: int = 0
@@ -84,6 +93,10 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl: ``kind`` (train or evaluation), ``step``, ``tokens``, ``loss``, measurements."""
         return read_jsonl(self.directory / "metrics.jsonl")
+
+    def timings(self) -> list[dict[str, Any]]:
+        """Rows of timings.jsonl: ``step`` and the mean seconds of a step and of its parts since the row before."""
+        return read_jsonl(self.directory / "timings.jsonl")
 
     def write_summary(self, summary: Summary) -> None:
         write_atomic(self.directory / "summary.json", summary.model_dump_json(indent=1))

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from fairstep.runs.data_spec import DataSpec
 from fairstep.runs.frozen import Frozen, Positive, SpecError, Value, explain
 from fairstep.runs.model_spec import ModelSpec
+from fairstep.runs.schedule import ScheduleSpec
 
 FORMAT = 1
 """Version of the files of a run; a reader refuses a higher one instead of guessing."""
@@ -29,18 +30,6 @@ class OptimizerChoice(Frozen):
     hyperparameters: dict[str, Value] = Field(default_factory=dict)
 
 
-class ScheduleSpec(Frozen):
-    """Learning rate over steps, as a fraction of the peak: linear warm-up, then the kind's decay.
-
-    ``final_fraction`` is the value at the end; ``decay_fraction`` is the last part of a WSD run that decays.
-    """
-
-    kind: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
-
-
 class EvaluationSpec(Frozen):
     """Validation on a fixed set of windows: ``final_tokens`` at the end, ``tokens`` evenly chosen ones on the way."""
 
@@ -50,12 +39,26 @@ class EvaluationSpec(Frozen):
 
 
 class Execution(Frozen):
-    """How a run is carried out. Not part of its identity."""
+    """How a run is carried out. Not part of its identity.
+
+    ``threads`` 0: all cores; ``micro_batch_sequences`` 0: the whole batch at once. A checkpoint is written whenever
+    ``checkpoint_every_seconds`` have passed or ``checkpoint_every_steps`` were taken (0: not by that count), and when
+    the run is told to stop; the newest ``keep_checkpoints`` are kept until the run has its result. ``asynchronous``
+    copies the state and writes it while training goes on, for the price of that copy's memory. ``save_weights`` keeps
+    the final weights; ``dynamics`` also measures the angles of updates.
+    """
 
     device: str = "cpu"
     threads: Annotated[int, Field(ge=0)] = 0
     micro_batch_sequences: Annotated[int, Field(ge=0)] = 0
     compile: bool = True
+    checkpoint_every_seconds: Annotated[float, Field(ge=0)] = 300.0
+    checkpoint_every_steps: Annotated[int, Field(ge=0)] = 0
+    keep_checkpoints: Positive = 2
+    asynchronous: bool = False
+    save_weights: bool = False
+    dynamics: bool = False
+    trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
 
 
 class RunSpec(Frozen):

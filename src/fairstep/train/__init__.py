@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fairstep.train.loop import Progress, train
-    from fairstep.train.schedule import learning_rate_fraction
 
-__all__ = ["Progress", "learning_rate_fraction", "train"]
+__all__ = ["Progress", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,8 +16,4 @@ def __getattr__(name: str) -> Any:
         from fairstep.train import loop
 
         return getattr(loop, name)
-    if name == "learning_rate_fraction":
-        from fairstep.train.schedule import learning_rate_fraction
-
-        return learning_rate_fraction
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -61,10 +61,8 @@ def carry_out(directory: Path) -> str:
 
 
 def explain(error: Exception) -> str:
-    """One line; torch's out-of-memory messages are long and begin with file names."""
+    """One line; torch's messages may be long and begin with file names."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text:
-        return f"out of memory; use a smaller batch, model or number of workers ({text[:200]})"
     return text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"
 
 

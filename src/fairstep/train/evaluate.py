@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairstep.train.parallel import ALONE, World
+
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 IGNORED = -100
@@ -29,14 +31,16 @@ def evenly(windows: np.ndarray, count: int) -> np.ndarray:
     return windows[np.arange(count) * len(windows) // count]
 
 
-def evaluate(loss_function: LossFunction, windows: np.ndarray, sequences: int, device: torch.device) -> float:
-    """Mean cross-entropy (nats per token) over all windows, ``sequences`` of them at a time.
+def evaluate(
+    loss_function: LossFunction, windows: np.ndarray, sequences: int, device: torch.device, world: World = ALONE
+) -> float:
+    """Mean cross-entropy (nats per token) over all windows, ``sequences`` of them at a time, the ranks taking turns.
 
     The last batch is filled up with windows whose targets do not count, so that every batch has the one shape that
     is compiled; for the same reason gradients stay enabled (a second graph would cost more than it saves).
     """
     total, count = 0.0, 0
-    for start in range(0, len(windows), sequences):
+    for start in range(world.rank * sequences, len(windows), world.size * sequences):
         part = windows[start : start + sequences]
         inputs, targets = split_windows(part, device)
         missing = sequences - len(part)
@@ -46,4 +50,6 @@ def evaluate(loss_function: LossFunction, windows: np.ndarray, sequences: int, d
         tokens = len(part) * (windows.shape[1] - 1)
         total += loss_function(inputs, targets).item() * tokens
         count += tokens
+    if world.size > 1:
+        total, count = world.total(torch.tensor([total, count], device=device, dtype=torch.float64)).tolist()
     return total / count

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -19,12 +20,17 @@ from fairstep import optim
 from fairstep.data import Batches, open_corpus, validation_windows
 from fairstep.model import Llama, LlamaConfig
 from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
+from fairstep.train.annealing import Annealer
+from fairstep.train.checkpoint import Checkpoints, random_state, read, save_weights, set_random_state
 from fairstep.train.evaluate import LossFunction, evaluate, evenly, split_windows
-from fairstep.train.schedule import learning_rate_fraction
-from fairstep.train.setup import autocast, can_compile, environment, prepare_process
+from fairstep.train.measure import Sizes, Stopwatch, median, peak_memory, reset_peak_memory
+from fairstep.train.parallel import ALONE, World, joined
+from fairstep.train.setup import autocast, can_compile, environment, out_of_memory, prepare_process
+from fairstep.train.stopping import Stopped, StopRequest, stop_requests
+from fairstep.train.tracking import Recorder
 
 LOG_EVERY = 10
-"""Steps between rows of metrics.jsonl; each row holds the mean training loss since the last."""
+"""Steps between rows of metrics.jsonl; each row holds means since the last."""
 
 DIVERGED_ABOVE = 2.0
 """Nats above ln(vocabulary), the loss of a uniform guess, at which a run counts as diverged."""
@@ -32,7 +38,10 @@ DIVERGED_ABOVE = 2.0
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running training says of itself after every logged step. ``loss`` is nats per token."""
+    """What a running training says of itself after every logged step. ``loss`` is nats per token.
+
+    ``note`` is a sentence for the user (a checkpoint that could not be read), empty as a rule.
+    """
 
     run: str
     step: int
@@ -40,42 +49,79 @@ class Progress:
     loss: float
     tokens_per_second: float
     seconds_left: float
+    note: str = ""
 
 
 def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | None = None) -> Run:
     """Train to the end of the schedule and return the run. A finished run is returned as it is.
 
-    A diverged run stops early and is a result. Two processes that start the same run train it once: the second
-    waits for the first. An unfinished run (killed) starts again from the beginning and gives the same curve.
+    A diverged run stops early and is a result. One that runs out of memory is failed. Two processes that start the same
+    run train it once: the second waits for the first. An unfinished run (killed) goes on from its newest checkpoint
+    and gives the same curve. Under torchrun all processes train the one run together.
 
     Raises DataError when the corpus is missing, ValueError for hyperparameters outside their domain, OSError when
-    the store cannot be written.
+    the store cannot be written, Stopped (an exit) after a signal, RankError when another process of the run died.
     """
-    run = store.writable().run(spec)
-    run.directory.mkdir(parents=True, exist_ok=True)
-    with _locked(run.directory / "lock"):
-        if not run.finished:
-            write_atomic(run.directory / "spec.json", spec.to_json())
-            (run.directory / "summary.json").unlink(missing_ok=True)
-            with (run.directory / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
-                run.write_summary(Training(spec, run, metrics, progress).carry_out())
+    with joined() as world:
+        run = store.writable().run(spec) if world.first else store.run(spec)
+        run.directory.mkdir(parents=True, exist_ok=True)
+        with _locked(run.directory / "lock", world):
+            if not world.agree(run.finished):
+                _carry_out(spec, run, progress, world)
+        world.agree(None)  # no process leaves before the summary is written
     return run
 
 
+def _carry_out(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
+    if world.first:
+        write_atomic(run.directory / "spec.json", spec.to_json())
+        (run.directory / "summary.json").unlink(missing_ok=True)
+    try:
+        with stop_requests() as stop:
+            training = Training(spec, run, progress, world, stop)
+            try:
+                training.resume()
+                summary = training.carry_out()
+            finally:
+                training.recorder.close()
+    except Exception as error:
+        message = out_of_memory(error, spec)
+        if message is None:
+            raise
+        summary = Summary(status="failed", message=message)
+    if world.first:
+        run.write_summary(summary)
+        if summary.status != "failed":
+            training.checkpoints.clear()
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, world: World) -> Iterator[None]:
     """Hold the file's lock; the kernel releases it when the holder dies, however it dies."""
+    if not world.first:
+        yield
+        return
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 class Training:
-    """The state of one run while it is carried out."""
+    """The state of one run while it is carried out. ``step`` alone trains; ``carry_out`` also evaluates and records."""
 
-    def __init__(self, spec: RunSpec, run: Run, metrics: TextIO, progress: Callable[[Progress], None] | None) -> None:
-        self.spec, self.run, self.metrics, self.progress = spec, run, metrics, progress
-        self.device = prepare_process(spec)
+    def __init__(
+        self,
+        spec: RunSpec,
+        run: Run,
+        progress: Callable[[Progress], None] | None = None,
+        world: World = ALONE,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.spec, self.run, self.progress, self.world = spec, run, progress, world
+        self.stop = stop or StopRequest()
+        self.recorder = Recorder(run, spec, active=world.first)
+        self.device = prepare_process(spec, world)
+        self.memory_before = reset_peak_memory(self.device)
         corpus = open_corpus(spec.data.fingerprint, spec.data.vocabulary)
         context = spec.model.context
         self.bytes_per_token = corpus.bytes_per_token
@@ -86,24 +132,34 @@ class Training:
             corpus.validation(), context=context, max_tokens=spec.evaluation.final_tokens
         )
         self.windows = evenly(self.final_windows, max(1, spec.evaluation.tokens // context))
-        self.micro = spec.execution.micro_batch_sequences or spec.batch_sequences
+        self.micro = world.check(spec.batch_sequences, spec.execution.micro_batch_sequences)
 
         torch.manual_seed(spec.init_seed)
         sizes = spec.model.model_dump(exclude={"preset"})
         self.model = Llama(LlamaConfig(**sizes)).to(self.device)
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
-        self.peak_lr = [group["lr"] for group in self.optimizer.param_groups]
-        compiled = spec.execution.compile and can_compile(self.device.type)
-        self.loss_function = self._loss_function(compiled)
-        write_atomic(run.directory / "env.json", json.dumps(environment(spec, self.device, compiled), indent=1))
-        self.step_seconds: list[float] = []
-        self.optimizer_seconds: list[float] = []
-        self.evaluation_seconds = 0.0
+        self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
+        self.compiled = spec.execution.compile and can_compile(self.device.type)
+        forward: Any = torch.compile(self.model, dynamic=False) if self.compiled else self.model
+        self.forward = world.wrap(forward, self.device)  # for training: its backward pass averages over the ranks
+        self.loss_function = self._loss_function(forward)
 
-    def _loss_function(self, compiled: bool) -> LossFunction:
-        model = torch.compile(self.model, dynamic=False) if compiled else self.model
+        execution = spec.execution
+        self.checkpoints = Checkpoints(
+            run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous
+        )
+        self.watch = Stopwatch(self.device)
+        self.sizes = Sizes(self.model, execution.dynamics)
+        self.measured: dict[str, Any] = {}
+        # What a checkpoint holds beside weights and optimizer:
+        self.done = 0  # steps taken
+        self.window: list[tuple[float, float]] = []  # (loss, gradient norm) of the steps since the last row
+        self.clipped = 0
+        self.seconds_before = self.evaluation_seconds = 0.0
+        self.began = self.saved = time.perf_counter()
 
+    def _loss_function(self, model: Any) -> LossFunction:
         def loss(tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             with autocast(self.spec, self.device):
                 return model(tokens, targets)
@@ -111,80 +167,187 @@ class Training:
         return loss
 
     def carry_out(self) -> Summary:
-        spec, start = self.spec, time.perf_counter()
+        """From the step that ``resume`` came to, to the end."""
+        spec = self.spec
         limit = math.log(spec.model.vocabulary) + DIVERGED_ABOVE
-        losses: list[float] = []
-        for step in range(spec.steps):
-            loss, norm = self.step(step)
-            losses.append(loss)
-            done = step + 1
+        while self.done < spec.steps:
+            loss, norm = self.step(self.done)
+            self.window.append((loss, norm))
+            self.done += 1
             if not math.isfinite(loss):
-                return self._summary("diverged", done, start, f"the training loss became {loss} at step {done}")
-            if done % LOG_EVERY == 0 or done == spec.steps:
-                mean = statistics.fmean(losses)
-                losses.clear()
-                self._log("train", done, loss=mean, gradient_norm=norm, lr=self.optimizer.param_groups[0]["lr"])
-                self._report(done, mean, time.perf_counter() - start)
+                return self._summary("diverged", f"the training loss became {loss} at step {self.done}")
+            if self.done % LOG_EVERY == 0 or self.done == spec.steps:
+                mean = self._log_window()
                 if mean > limit:
-                    return self._summary("diverged", done, start, f"the loss rose to {mean:.2f} by step {done}")
-            if done % spec.evaluation.every_steps == 0 and done < spec.steps:
-                self._evaluate(done, self.windows)
-        final_loss = self._evaluate(spec.steps, self.final_windows)
+                    return self._summary("diverged", f"the loss rose to {mean:.2f} by step {self.done}")
+            if self.done % spec.evaluation.every_steps == 0 and self.done < spec.steps:
+                self._evaluate(self.windows)
+            self._keep()
+        final_loss = self._evaluate(self.final_windows)
         if not math.isfinite(final_loss):
-            return self._summary("diverged", spec.steps, start, f"the final loss is {final_loss}")
-        return self._summary("done", spec.steps, start, final_loss=final_loss)
+            return self._summary("diverged", f"the final loss is {final_loss}")
+        if spec.execution.save_weights and self.world.first:
+            save_weights(self.run.directory / "weights.safetensors", dict(self.model.named_parameters()))
+        return self._summary("done", final_loss=final_loss)
 
     def step(self, step: int) -> tuple[float, float]:
-        """One optimizer step; returns the batch's mean loss and the gradient's norm before clipping."""
+        """One optimizer step; returns the batch's mean loss and the gradient's norm before clipping.
+
+        A loss that is not finite is not learned from: no optimizer is asked to decompose what is not a number.
+        """
         began = time.perf_counter()
-        spec, parts = self.spec, self.spec.batch_sequences // self.micro
+        inputs, targets = split_windows(self.world.share(self.batches.batch(step)), self.device)
+        fetched = time.perf_counter()
+        parts = len(inputs) // self.micro
         total = torch.zeros((), device=self.device)
-        inputs, targets = split_windows(self.batches.batch(step), self.device)
-        for x, y in zip(inputs.split(self.micro), targets.split(self.micro), strict=True):
-            loss = self.loss_function(x, y) / parts
-            loss.backward()
+        for part, (x, y) in enumerate(zip(inputs.split(self.micro), targets.split(self.micro), strict=True), 1):
+            with self.world.alone(self.forward, last=part == parts):
+                with autocast(self.spec, self.device):
+                    loss = self.forward(x, y) / parts
+                loss.backward()
             total += loss.detach()
-        fraction = learning_rate_fraction(spec.schedule, step, spec.steps)
-        for group, peak in zip(self.optimizer.param_groups, self.peak_lr, strict=True):
-            group["lr"] = peak * fraction
-        mean = total.item()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip_norm or math.inf)
-        before = self._now()
+        mean = self.world.mean(total).item()
+        if not math.isfinite(mean):
+            return mean, math.nan
+        self.annealer.apply(step)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_norm or math.inf)
+        measure = (step + 1) % LOG_EVERY == 0
+        if measure:
+            self.sizes.before()
+        before = self.watch.now()
         self.optimizer.step()
-        after = self._now()
+        after = self.watch.now()
+        if measure:
+            self.measured = self.sizes.after()
         self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer_seconds.append(after - before)
-        self.step_seconds.append(time.perf_counter() - began)
+        self.watch.add(step=time.perf_counter() - began, data=fetched - began, optimizer=after - before)
         return mean, norm.item()
 
-    def _now(self) -> float:
-        """A time at which all work issued so far is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def _evaluate(self, step: int, windows: Any) -> float:
+    def _evaluate(self, windows: Any) -> float:
         began = time.perf_counter()
-        loss = evaluate(self.loss_function, windows, self.micro, self.device)
+        loss = evaluate(self.loss_function, windows, self.micro, self.device, self.world)
         self.evaluation_seconds += time.perf_counter() - began
-        self._log("evaluation", step, loss=loss, windows=len(windows))
+        self._log("evaluation", loss=loss, windows=len(windows))
         return loss
 
-    def _log(self, kind: str, step: int, **values: float) -> None:
-        row = {"kind": kind, "step": step, "tokens": step * self.spec.batch_tokens, **values}
-        self.metrics.write(json.dumps({k: _finite(v) for k, v in row.items()}) + "\n")
-        self.metrics.flush()
+    def _log_window(self) -> float:
+        """A row for the steps since the last one; returns their mean loss."""
+        losses, norms = zip(*self.window, strict=True)
+        self.window = []
+        mean, clip = statistics.fmean(losses), self.spec.clip_norm
+        clipped = sum(norm > clip for norm in norms) if clip else 0
+        self.clipped += clipped
+        row = {"gradient_norm": statistics.fmean(norms), "gradient_norm_max": max(norms)}
+        row |= {"clipped": clipped / len(norms), "lr": self.optimizer.param_groups[0]["lr"], **self.measured}
+        self.measured = {}
+        self._log("train", loss=mean, **row)
+        times = self.watch.take()
+        if times:
+            times["tokens_per_second"] = self.spec.batch_tokens / times["step_seconds"]
+        self.recorder.write("timings", {"step": self.done, **times, "peak_memory_bytes": peak_memory(self.device)})
+        self.say(loss=mean)
+        return mean
 
-    def _report(self, step: int, loss: float, elapsed: float) -> None:
-        if self.progress:
-            rate = step * self.spec.batch_tokens / elapsed
-            left = elapsed / step * (self.spec.steps - step)
-            self.progress(Progress(self.run.id, step, self.spec.steps, loss, rate, left))
+    def _log(self, kind: str, **values: Any) -> None:
+        self.recorder.write(
+            "metrics", {"kind": kind, "step": self.done, "tokens": self.done * self.spec.batch_tokens, **values}
+        )
 
-    def _summary(
-        self, status: Any, steps: int, start: float, message: str = "", final_loss: float | None = None
-    ) -> Summary:
-        seconds = statistics.median(self.step_seconds)
+    def say(self, note: str = "", loss: float = math.nan) -> None:
+        """Tell whoever watches."""
+        if self.progress and self.world.first:
+            elapsed = self._elapsed()
+            rate = self.done * self.spec.batch_tokens / elapsed
+            left = elapsed / max(self.done, 1) * (self.spec.steps - self.done)
+            self.progress(Progress(self.run.id, self.done, self.spec.steps, loss, rate, left, note))
+
+    def _elapsed(self) -> float:
+        """Seconds of all the work that the present state rests on."""
+        return self.seconds_before + time.perf_counter() - self.began
+
+    def _keep(self) -> None:
+        """Write a checkpoint when one is due, and stop when that was asked for."""
+        execution, every = self.spec.execution, self.spec.execution.checkpoint_every_steps
+        number = self.stop.number
+        late = bool(execution.checkpoint_every_seconds) and (
+            time.perf_counter() - self.saved >= execution.checkpoint_every_seconds
+        )
+        if self.world.size > 1:  # all must decide alike, and may ask each other on logged steps only
+            late, number = False, 0
+            if self.done % LOG_EVERY == 0:
+                wishes = self.stop.number * 2 + late
+                wishes = self.world.highest(wishes, self.device)
+                late, number = bool(wishes % 2), wishes // 2
+        if number or late or (every and self.done % every == 0):
+            self.save()
+        if number:
+            self.checkpoints.wait()
+            self.say(f"stopped at step {self.done}; the same command continues from there")
+            raise Stopped(number)
+
+    def save(self) -> None:
+        """Write a checkpoint of the present state."""
+        if self.world.first:
+            state = {
+                "run": self.run.id,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": random_state(self.device),
+                "window": [list(pair) for pair in self.window],
+                "clipped": self.clipped,
+                "seconds": self._elapsed(),
+                "evaluation_seconds": self.evaluation_seconds,
+                "files": self.recorder.sync(),
+            }
+            self.checkpoints.save(self.done, state)
+        self.saved = time.perf_counter()
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint that can be used, or begin; in either case the files are ready afterwards."""
+        notes: list[str] = []
+        chosen: tuple[Path, dict[str, Any]] | None = None
+        for path in self.checkpoints.paths() if self.world.first else ():
+            try:
+                state = read(path)
+                if state["run"] != self.run.id:
+                    raise ValueError(f"{path.name} is of another run, {state['run']}")
+                self.recorder.rewind(state["files"])
+                chosen = path, state
+                break
+            except ValueError as error:
+                notes.append(str(error))
+        place = self.world.agree(chosen and chosen[0])
+        if place is not None:
+            self._load(chosen[1] if chosen else read(place))
+        elif self.world.first:
+            self.recorder.rewind({})
+        if self.world.first:
+            self._record_start(notes)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.model.load_state_dict(state["model"])
+        set_random_state(state["random"], self.device)
+        self.done, self.clipped = state["step"], state["clipped"]
+        self.window = [(loss, norm) for loss, norm in state["window"]]
+        self.seconds_before, self.evaluation_seconds = state["seconds"], state["evaluation_seconds"]
+
+    def _record_start(self, notes: list[str]) -> None:
+        """env.json: this machine, and every start of the run with what was wrong with its checkpoints."""
+        start = {"step": self.done, "at": datetime.now(UTC).isoformat(timespec="seconds"), "notes": notes}
+        starts = [*self.run.environment.get("starts", []), start]
+        facts = environment(self.spec, self.device, self.compiled) | {
+            "processes": self.world.size,
+            "memory_before_bytes": self.memory_before,
+            "starts": starts,
+        }
+        write_atomic(self.run.directory / "env.json", json.dumps(facts, indent=1))
+        for note in notes:
+            self.say(f"{note}; going on from step {self.done}")
+
+    def _summary(self, status: Any, message: str = "", final_loss: float | None = None) -> Summary:
+        timings = self.run.timings()
+        seconds = median(timings, "step_seconds")
         matrices = sum(
             p.numel() for name, p in self.model.named_parameters() if name.startswith("blocks") and p.ndim == 2
         )
@@ -192,20 +355,18 @@ class Training:
             status=status,
             final_loss=final_loss,
             bits_per_byte=None if final_loss is None else final_loss / math.log(2) / self.bytes_per_token,
-            steps=steps,
-            tokens=steps * self.spec.batch_tokens,
-            train_seconds=time.perf_counter() - start,
+            steps=self.done,
+            tokens=self.done * self.spec.batch_tokens,
+            train_seconds=self._elapsed(),
             step_seconds=seconds,
-            optimizer_seconds=statistics.median(self.optimizer_seconds),
+            optimizer_seconds=median(timings, "optimizer_seconds"),
+            data_seconds=median(timings, "data_seconds"),
             evaluation_seconds=self.evaluation_seconds,
-            tokens_per_second=self.spec.batch_tokens / seconds,
+            tokens_per_second=self.spec.batch_tokens / seconds if seconds else 0.0,
+            clip_fraction=self.clipped / max(self.done, 1),
+            peak_memory_bytes=max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.device)),
             state_bytes=optim.state_bytes(self.optimizer),
             parameters=sum(p.numel() for p in self.model.parameters()),
             parameters_matrix=matrices,
             message=message,
         )
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: a loss that is not a number is written as null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

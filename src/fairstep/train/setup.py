@@ -17,21 +17,23 @@ import torch
 
 import fairstep
 from fairstep.runs import RunSpec, machine
+from fairstep.train.parallel import ALONE, World
 
 
-def prepare_process(spec: RunSpec) -> torch.device:
+def prepare_process(spec: RunSpec, world: World = ALONE) -> torch.device:
     """Pin threads and ask for deterministic kernels. Call before the model is built.
 
     Deterministic algorithms matter on a CPU too: a compiled embedding gradient otherwise adds in thread order.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _keep_freed_memory()
-    torch.set_num_threads(spec.execution.threads or machine().cores)
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world.size > 1 else 1
+    torch.set_num_threads(spec.execution.threads or max(1, machine().cores // neighbours))
     torch.use_deterministic_algorithms(True)
     # The aid that comes with it, filling new memory with NaN, costs a pass over every new tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high" if spec.precision == "bf16" else "highest")
-    return torch.device(spec.execution.device)
+    return world.device(spec.execution.device)
 
 
 @functools.cache
@@ -78,3 +80,15 @@ def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str
         "compiled": compiled,
         "data_source": list(spec.data.source),
     }
+
+
+def out_of_memory(error: Exception, spec: RunSpec) -> str | None:
+    """A sentence for an error that says that memory ran out, of the machine or of the accelerator; else None."""
+    text = str(error)
+    words = "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text
+    if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and words)):
+        return None
+    micro = spec.execution.micro_batch_sequences or spec.batch_sequences
+    advice = f"micro_batch_sequences below {micro}" if micro > 1 else "a smaller model or a shorter context"
+    reason = f" ({text.strip().splitlines()[0][:200]})" if text.strip() else ""
+    return f"out of memory on {spec.execution.device}; try {advice}, or fewer runs at once{reason}"

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from fairstep.runs import ScheduleSpec
-from fairstep.train import learning_rate_fraction
+from fairstep.runs import ScheduleSpec, learning_rate_fraction
 
 
 def torch_rates(make: object, steps: int) -> list[float]:

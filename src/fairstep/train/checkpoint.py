@@ -1,0 +1,150 @@
+"""Checkpoints: everything that a run needs to go on to the bit, whole or not there at all, and only the newest few.
+
+``checkpoints/step-00000120.pt`` is a torch file of tensors and plain values, read with ``weights_only``. It is written
+beside its place and renamed, so a kill leaves the old files; every byte has a checksum (the file is a zip archive), so
+damage is noticed, and then the checkpoint before it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = 1
+"""Version of a checkpoint; a reader refuses a higher one instead of guessing."""
+
+
+class Checkpoints:
+    """The checkpoints of one run. ``save`` raises OSError when a file cannot be written; the older ones remain."""
+
+    def __init__(self, folder: Path, keep: int, asynchronous: bool = False) -> None:
+        self.folder, self.keep, self.asynchronous = folder, keep, asynchronous
+        self._writer: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def paths(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.folder.glob("step-*.pt"), reverse=True)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after ``step`` steps. Asynchronous: copy it now, write it later, and raise then."""
+        self.wait()
+        if not self.asynchronous:
+            self._write(step, state)
+            return
+        self._writer = threading.Thread(target=self._write_later, args=(step, _copied(state)))
+        self._writer.start()
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on the disk. Raises what went wrong with it."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def clear(self) -> None:
+        """A run with a result needs them no more."""
+        self.wait()
+        for path in self._leftovers() + self.paths():
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _write_later(self, step: int, state: dict[str, Any]) -> None:
+        try:
+            self._write(step, state)
+        except BaseException as error:
+            self._error = error
+
+    def _write(self, step: int, state: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self._leftovers():
+            path.unlink(missing_ok=True)
+        place = self.folder / f"step-{step:08d}.pt"
+        temporary = place.with_suffix(".unfinished")
+        try:
+            with temporary.open("wb") as file:
+                torch.save({"format": FORMAT, "step": step, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(place)
+        except RuntimeError as error:  # torch's own writer hides the system's error behind one of its own
+            temporary.unlink(missing_ok=True)
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        for path in self.paths()[self.keep :]:
+            path.unlink(missing_ok=True)
+
+    def _leftovers(self) -> list[Path]:
+        return list(self.folder.glob("*.unfinished"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint, on the CPU. Raises ValueError with one sentence if the file is damaged or foreign."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{path.name} is damaged (checksum of {damaged})")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, EOFError, pickle.UnpicklingError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{path.name} cannot be read ({str(error).splitlines()[0][:200]})") from None
+    if not isinstance(state, dict) or "format" not in state:
+        raise ValueError(f"{path.name} is not a checkpoint of fairstep")
+    if state["format"] > FORMAT:
+        raise ValueError(f"{path.name} has format {state['format']}; this version reads up to {FORMAT}")
+    return state
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """torch's global generators."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write weights in float32 as safetensors, whole or not at all. Weights that share memory are written once."""
+    from safetensors.torch import save_file
+
+    unique = {tensor.data_ptr(): name for name, tensor in reversed(weights.items())}
+    kept = {name: weights[name].detach().to("cpu", torch.float32).contiguous() for name in weights}
+    kept = {name: kept[name] for name in weights if unique[weights[name].data_ptr()] == name}
+    temporary = path.with_suffix(".unfinished")
+    try:
+        save_file(kept, temporary, metadata={"format": "pt"})
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _copied(value: Any) -> Any:
+    """The value with every tensor copied to the CPU's memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)
+    return value

@@ -1,0 +1,124 @@
+"""What is measured on every run: where the time of a step goes, peak memory, and how large weights and updates are.
+
+Times are added up on every step and written with the logged ones; sizes of weights and updates are measured at the
+logged steps only, so that all of it costs less than 2 % of a step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairstep import optim
+
+
+class Stopwatch:
+    """Seconds by part of a step, added up until they are taken."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.steps = 0
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def now(self) -> float:
+        """A time at which all work issued so far is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def add(self, **seconds: float) -> None:
+        """The parts of one more step."""
+        self.steps += 1
+        for part, value in seconds.items():
+            self.seconds[part] += value
+
+    def take(self) -> dict[str, float]:
+        """Mean seconds of a step by part, as <part>_seconds, since they were last taken."""
+        means = {f"{part}_seconds": value / self.steps for part, value in self.seconds.items()}
+        self.steps = 0
+        self.seconds.clear()
+        return means
+
+
+class Sizes:
+    """Root mean squares of weights and of one step's updates, by role; with ``angles`` also how far weights turn.
+
+    ``before`` an optimizer step remembers the weights (one copy of the model), ``after`` it compares.
+    """
+
+    def __init__(self, model: nn.Module, angles: bool) -> None:
+        self.angles = angles
+        roles = optim.infer_roles(model)
+        named = dict(model.named_parameters())
+        self.roles = {role: [named[n] for n, r in roles.items() if r == role] for role in dict.fromkeys(roles.values())}
+        self.parameters: list[Tensor] = [p for group in self.roles.values() for p in group]
+        self._old: list[Tensor] = []
+
+    @torch.no_grad()
+    def before(self) -> None:
+        self._old = [p.clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def after(self) -> dict[str, dict[str, float]]:
+        """weight_rms, update_rms and, in radians, the mean angle between the old and the new tensor, and the mean over
+        the rows of matrices (S's dynamics: layers and neurons)."""
+        old, self._old = self._old, []
+        updates = [new - previous for new, previous in zip(self.parameters, old, strict=True)]
+        norms = torch.stack([*torch._foreach_norm(self.parameters), *torch._foreach_norm(updates)]).square().tolist()
+        row: dict[str, dict[str, float]] = {"weight_rms": {}, "update_rms": {}}
+        first = 0
+        for role, group in self.roles.items():
+            last, count = first + len(group), sum(p.numel() for p in group)
+            row["weight_rms"][role] = (sum(norms[first:last]) / count) ** 0.5
+            row["update_rms"][role] = (sum(norms[len(old) + first : len(old) + last]) / count) ** 0.5
+            if self.angles:
+                pairs = list(zip(old[first:last], group, strict=True))
+                row.setdefault("angle", {})[role] = statistics.fmean(_angle(a.flatten(), b.flatten()) for a, b in pairs)
+                if group[0].ndim > 1:
+                    row.setdefault("row_angle", {})[role] = statistics.fmean(_angle(a, b) for a, b in pairs)
+            first = last
+        return row
+
+
+def _angle(a: Tensor, b: Tensor) -> float:
+    """Mean angle between the last dimensions of a and b, through the chord, which is exact for small angles too."""
+    a, b = (x.double() / x.double().norm(dim=-1, keepdim=True).clamp_min(1e-300) for x in (a, b))
+    return (2 * torch.asin(((a - b).norm(dim=-1) / 2).clamp_max(1))).mean().item()
+
+
+def reset_peak_memory(device: torch.device) -> int:
+    """Begin to measure the peak anew; returns the bytes in use now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak since the reset: allocated on an accelerator, else resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _status(name: str) -> int:
+    with contextlib.suppress(OSError):
+        if found := re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8")):
+            return int(found[1]) * 1024
+    return 0
+
+
+def median(rows: list[dict[str, Any]], key: str) -> float:
+    """Median of a column of timings; 0 when there is none."""
+    return statistics.median([row[key] for row in rows if key in row] or [0.0])

@@ -1,0 +1,140 @@
+"""Several processes that train one run: who they are, which part of a batch is whose, and what they say to each other.
+
+``torchrun`` starts the processes and tells each its rank in the environment. Every rank computes the gradient of its
+share of the global batch, gradients are averaged, and every rank takes the same optimizer step, so that all hold the
+same weights. The first rank alone writes files. With one process all of this is nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a rank waits for another before it gives the run up."""
+
+
+class RankError(RuntimeError):
+    """Another rank died or could not be reached; the run can be continued."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run. ``rank`` is this one's number of ``size``, ``local`` its number on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes and speaks for all."""
+        return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """This rank's own accelerator where several share a machine."""
+        return torch.device(f"{name}:{self.local}" if name == "cuda" and self.size > 1 else name)
+
+    def check(self, batch_sequences: int, micro: int) -> int:
+        """Sequences of this rank's micro-batches. Raises ValueError if the ranks cannot share the batch equally."""
+        if batch_sequences % self.size:
+            raise ValueError(
+                f"the batch of {batch_sequences} sequences cannot be shared by {self.size} processes; "
+                f"start a number of them that divides it"
+            )
+        share = batch_sequences // self.size
+        if micro and share % micro:
+            raise ValueError(
+                f"micro_batch_sequences must divide the {share} sequences of each of {self.size} processes, not {micro}"
+            )
+        return micro or share
+
+    def share(self, batch: Any) -> Any:
+        """This rank's rows of the global batch, which does not depend on the number of ranks."""
+        rows = len(batch) // self.size
+        return batch[self.rank * rows : (self.rank + 1) * rows] if self.size > 1 else batch
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The model with gradients averaged over ranks in its backward pass, and rank 0's weights everywhere."""
+        if self.size == 1:
+            return model
+        return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def alone(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients of all micro-batches but the last one stay on their rank."""
+        if isinstance(model, nn.parallel.DistributedDataParallel) and not last:
+            return model.no_sync()
+        return contextlib.nullcontext()
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over the ranks."""
+        return self.total(value) / self.size if self.size > 1 else value
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over the ranks."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def agree(self, value: Any) -> Any:
+        """The first rank's value on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def highest(self, value: int, device: torch.device) -> int:
+        """The largest of the ranks' values."""
+        if self.size == 1:
+            return value
+        box = torch.tensor(value, device=device)
+        dist.all_reduce(box, op=dist.ReduceOp.MAX)
+        return int(box.item())
+
+
+ALONE = World()
+"""One process."""
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[World]:
+    """This process among those that torchrun started, or alone.
+
+    Raises RankError with one sentence when another rank dies while this one waits for it.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    try:
+        yield World(rank, size, local)
+    except RuntimeError as error:
+        if not _is_lost_peer(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise RankError(
+            f"another of the {size} processes of this run died or cannot be reached; "
+            f"the same command continues from the last checkpoint ({reason[:200]})"
+        ) from None
+    finally:
+        with contextlib.suppress(Exception):
+            dist.destroy_process_group()
+
+
+def _is_lost_peer(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    words = ("connection closed by peer", "connection reset", "gloo", "nccl", "timed out", "broken pipe", "socket")
+    return isinstance(error, dist.DistBackendError | dist.DistNetworkError) or any(word in text for word in words)
