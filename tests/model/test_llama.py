@@ -8,44 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairstep.model import PRESETS, Llama, LlamaConfig, preset
-from fairstep.model.llama import explicit_attention, rope_tables, rotate
+from fairstep.model import PRESETS, Llama, ModelConfig
+from fairstep.model.base import explicit_attention
+from fairstep.model.llama import rope_tables, rotate
 
-TINY = LlamaConfig(layers=2, width=16, heads=2, mlp_width=48, vocabulary=64, context=12)
-
-
-def config_of(name: str, vocabulary: int = 512, tied: bool = False) -> LlamaConfig:
-    size = PRESETS[name]
-    return LlamaConfig(size.layers, size.width, size.heads, size.mlp_width, vocabulary, size.context, tied)
-
-
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("name", ["27k", "106k", "213k", "852k", "6.8M"])
-def test_presets_count_their_parameters(name: str, tied: bool) -> None:
-    model = Llama(config_of(name, tied=tied))
-    matrices = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2)
-    assert matrices == preset(name).parameters_matrix
-    assert sum(p.numel() for p in model.parameters()) == preset(name).parameters(512, tied)
-
-
-@pytest.mark.parametrize("name", list(PRESETS))
-def test_presets_are_named_by_their_matrix_parameters(name: str) -> None:
-    number, unit = float(name[:-1]), {"k": 1e3, "M": 1e6}[name[-1]]
-    assert preset(name).parameters_matrix == pytest.approx(number * unit, rel=0.02)
-
-
-def test_published_size_of_semenov_124m() -> None:
-    """S counts 123,587,328 parameters with a tied head and 50304 tokens (its Table 1 sizes)."""
-    matrices = 12 * (4 * 768**2 + 3 * 768 * 2048)
-    assert matrices + (2 * 12 + 1) * 768 + 50304 * 768 == 123_587_328
-    with torch.device("meta"):
-        model = Llama(LlamaConfig(12, 768, 12, 2048, 50304, 512, tied_head=True))
-    assert sum(p.numel() for p in model.parameters()) == 123_587_328
-
-
-def test_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"unknown preset '107k' \(did you mean 106k"):
-        preset("107k")
+TINY = ModelConfig(layers=2, width=16, heads=2, mlp_width=48, vocabulary=64, context=12)
 
 
 def test_explicit_attention_is_torchs_causal_attention() -> None:
@@ -92,7 +59,7 @@ def test_no_position_sees_the_future() -> None:
 
 def test_initialisation_has_the_published_spread() -> None:
     torch.manual_seed(0)
-    model = Llama(config_of("852k"))
+    model = Llama(PRESETS["852k"].model)
     block = model.blocks[0]
     assert block.attention.q.weight.std().item() == pytest.approx(0.02, rel=0.03)
     assert block.mlp.down.weight.std().item() == pytest.approx(0.02 / math.sqrt(8), rel=0.03)
@@ -102,7 +69,7 @@ def test_initialisation_has_the_published_spread() -> None:
 
 def test_first_loss_is_that_of_a_uniform_guess() -> None:
     torch.manual_seed(0)
-    model = Llama(config_of("106k"))
+    model = Llama(PRESETS["106k"].model)
     tokens = torch.randint(0, 512, (4, 129))
     assert model(tokens[:, :-1], tokens[:, 1:]).item() == pytest.approx(math.log(512), abs=0.02)
 

@@ -35,7 +35,7 @@ class WorkloadOptions:
     """Which model is trained on which text, for how long, and how."""
 
     preset: str = "106k"
-    """Model size, named by its matrix parameters: 27k, 106k, 213k, 852k, 6.8M, 27M."""
+    """Model: 27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, or moe/328k, semenov/124m ... (docs/models.md)."""
     data: tuple[str, ...] = ()
     """Text files or quoted globs (txt, md, jsonl). Default: the source text of Python's standard library."""
     vocabulary: int = 512
@@ -101,15 +101,7 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
     evaluation_tokens = min(options.evaluation_tokens, (corpus.validation_tokens - 1) // size.context * size.context)
     check_budget(corpus, round(tokens * longest), size.context, evaluation_tokens)
     workload = Workload(
-        model=ModelSpec(
-            preset=size.name,
-            layers=size.layers,
-            width=size.width,
-            heads=size.heads,
-            mlp_width=size.mlp_width,
-            vocabulary=options.vocabulary,
-            context=size.context,
-        ),
+        model=ModelSpec(**size.fields(options.vocabulary)),
         data=DataSpec(
             name=corpus.name, fingerprint=corpus.fingerprint, vocabulary=corpus.vocabulary, source=options.data
         ),

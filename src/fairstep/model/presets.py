@@ -1,47 +1,131 @@
-"""Named sizes, without torch. The CPU ladder doubles the width from rung to rung; heads are 64 wide where they can be.
+"""Named models, without torch: a ladder for CPUs, the sizes of both papers, and two other architectures.
 
-A preset is named by its matrix-parameter count (attention and MLP matrices, the count that W's token ratios use), in
-thousands (k) or millions (M). The vocabulary and the tokenizer belong to the data, not to the preset.
+A rung of the ladder is named by its matrix-parameter count (attention and MLP matrices, the count that W's token ratios
+use), in thousands (k) or millions (M); the published models have the names that the papers give them.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from fairstep.model.config import ModelConfig, MoEConfig
+from fairstep.model.shapes import counts
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of a dense Llama and the batch that suits it. ``context`` is in tokens."""
+    """A model and the batch that suits it.
+
+    The model's vocabulary is the published one; with another tokenizer it is that one's, rounded up to a multiple of
+    ``vocabulary_multiple``, with ``extra_tokens`` that no text has (BERT's mask).
+    """
 
     name: str
-    layers: int
-    width: int
-    heads: int
-    mlp_width: int
-    context: int
+    model: ModelConfig
     batch_sequences: int
+    vocabulary_multiple: int = 1
+    extra_tokens: int = 0
+    source: str = ""
+
+    @property
+    def context(self) -> int:
+        """Tokens of a sequence."""
+        return self.model.context
 
     @property
     def parameters_matrix(self) -> int:
-        """Attention and MLP matrices: layers x (4 width^2 + 3 width mlp_width)."""
-        return self.layers * (4 * self.width**2 + 3 * self.width * self.mlp_width)
+        """Weights of the blocks: attention and MLP matrices, routers, all experts."""
+        return counts(self.model).matrix
 
-    def parameters(self, vocabulary: int, tied_head: bool = False) -> int:
+    def config(self, vocabulary: int = 0) -> ModelConfig:
+        """The model for a tokenizer of so many tokens; 0: the published vocabulary."""
+        if not vocabulary:
+            return self.model
+        multiple = self.vocabulary_multiple
+        return replace(self.model, vocabulary=-(-(vocabulary + self.extra_tokens) // multiple) * multiple)
+
+    def parameters(self, vocabulary: int = 0) -> int:
         """All parameters, embedding, head and norms included."""
-        norms = (2 * self.layers + 1) * self.width
-        return self.parameters_matrix + norms + vocabulary * self.width * (1 if tied_head else 2)
+        return counts(self.config(vocabulary)).total
 
+    def fields(self, vocabulary: int = 0) -> dict[str, Any]:
+        """The fields of a ModelSpec."""
+        config = self.config(vocabulary)
+        plain = {field.name: getattr(config, field.name) for field in fields(config)}
+        return {"preset": self.name, **plain, "moe": config.moe and asdict(config.moe)}
+
+
+DEMO_VOCABULARY = 512
+
+
+def _ladder(name: str, layers: int, width: int, heads: int, context: int, batch_sequences: int, **more: Any) -> Preset:
+    """Heads are 64 wide where they can be, the MLP three times the width."""
+    choices = {"mlp_width": 3 * width, "vocabulary": DEMO_VOCABULARY} | more
+    return Preset(name, ModelConfig(layers, width, heads, context=context, **choices), batch_sequences)
+
+
+def _semenov(
+    name: str, layers: int, width: int, heads: int, batch_sequences: int, table: str, moe: MoEConfig | None = None
+) -> Preset:
+    """Tied head; MLP width int(8 width / 3) rounded up to a multiple of 256; GPT-2's 50257 tokens padded to 50304."""
+    mlp_width = -(-(8 * width // 3) // 256) * 256
+    model = ModelConfig(layers, width, heads, mlp_width, 50_304, 512, tied_head=True, moe=moe)
+    return Preset(
+        f"semenov/{name}", model, batch_sequences, vocabulary_multiple=64, source=f"arXiv 2509.01440, {table}"
+    )
+
+
+def _wen(name: str, width: int, batch_sequences: int) -> Preset:
+    """32 layers, heads 64 wide, MLP four times the width, untied head, Llama-3's 128256 tokens, own initialisation."""
+    model = ModelConfig(32, width, width // 64, 4 * width, 128_256, 4096, initialisation="fan_in")
+    return Preset(f"wen/{name}", model, batch_sequences, source="arXiv 2509.02046, table of model sizes")
+
+
+GPT2 = {"architecture": "gpt2", "tied_head": True}
+BERT = {"architecture": "bert", "tied_head": True, "initialisation": "flat", "norm_eps": 1e-12}
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset("27k", layers=2, width=32, heads=1, mlp_width=96, context=128, batch_sequences=16),
-        Preset("106k", layers=2, width=64, heads=1, mlp_width=192, context=128, batch_sequences=16),
-        Preset("213k", layers=4, width=64, heads=1, mlp_width=192, context=128, batch_sequences=16),
-        Preset("852k", layers=4, width=128, heads=2, mlp_width=384, context=256, batch_sequences=16),
-        Preset("6.8M", layers=8, width=256, heads=4, mlp_width=768, context=256, batch_sequences=32),
-        Preset("27M", layers=8, width=512, heads=8, mlp_width=1536, context=512, batch_sequences=32),
+        _ladder("27k", 2, 32, 1, context=128, batch_sequences=16),
+        _ladder("106k", 2, 64, 1, context=128, batch_sequences=16),
+        _ladder("213k", 4, 64, 1, context=128, batch_sequences=16),
+        _ladder("852k", 4, 128, 2, context=256, batch_sequences=16),
+        _ladder("6.8M", 8, 256, 4, context=256, batch_sequences=32),
+        _ladder("27M", 8, 512, 8, context=512, batch_sequences=32),
+        _ladder("moe/328k", 2, 64, 1, context=128, batch_sequences=16, moe=MoEConfig(experts=4)),
+        _ladder("gpt2/98k", 2, 64, 1, context=128, batch_sequences=16, mlp_width=256, **GPT2),
+        replace(_ladder("bert/98k", 2, 64, 1, 128, 16, mlp_width=256, **BERT), extra_tokens=1),
+        _semenov("30m", 8, 384, 6, 16, "Table 2"),
+        _semenov("52m", 8, 512, 8, 16, "Table 2"),
+        _semenov("80m", 6, 768, 6, 16, "Table 2"),
+        _semenov("124m", 12, 768, 12, 256, "Table 1"),
+        _semenov("150m", 16, 768, 12, 16, "Table 2"),
+        _semenov("210m", 24, 768, 12, 256, "Table 1"),
+        _semenov("360m", 24, 1024, 16, 16, "Table 2"),
+        _semenov("583m", 11, 1920, 15, 3936, "Figure 16"),
+        _semenov("720m", 12, 2048, 16, 1984, "Table 1"),
+        _semenov("1026m", 24, 1792, 14, 16, "Table 2"),
+        _semenov("moe", 12, 768, 12, 256, "section 4.5", MoEConfig(experts=8)),
+        _wen("130m", 512, 128),
+        _wen("300m", 768, 128),
+        _wen("520m", 1024, 256),
+        _wen("1.2b", 1536, 256),
+        Preset(
+            "gpt2/124m",
+            ModelConfig(12, 768, 12, 3072, 50_257, 1024, **GPT2),  # type: ignore[arg-type]
+            512,
+            source="Radford et al. 2019, the smallest size as it was released",
+        ),
+        Preset(
+            "bert/110m",
+            ModelConfig(12, 768, 12, 3072, 30_522, 512, **BERT),  # type: ignore[arg-type]
+            256,
+            extra_tokens=1,
+            source="arXiv 1810.04805, BERT base",
+        ),
     )
 }
 

@@ -1,0 +1,123 @@
+"""Every parameter of a config with its shape and role, and the FLOPs of a token, without building a model or torch.
+
+A test holds the table against the built modules; plans, memory estimates and exports rest on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fairstep.model.config import ModelConfig
+
+MATRIX_ROLES = ("matrix", "expert", "router")
+"""Roles that W's count of matrix parameters, and so a Chinchilla length, includes."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """``role`` is one of the optimizers' roles: matrix, embedding, head, vector, expert, router."""
+
+    name: str
+    shape: tuple[int, ...]
+    role: str
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters of a model. ``matrix``: the weights of the blocks (attention, MLP, router, experts); ``active``: those
+    that a token uses (all but the experts that it does not see); ``multiplied``: weights that multiply a token, the
+    head among them and embeddings not, counting ``experts_per_token`` experts."""
+
+    total: int
+    matrix: int
+    active: int
+    multiplied: int
+
+
+def parameter_table(config: ModelConfig) -> list[Parameter]:
+    """In the order of the module's ``named_parameters``."""
+    return list(_llama(config) if config.architecture == "llama" else _classic(config))
+
+
+def counts(config: ModelConfig) -> Counts:
+    """Counts of a config. A tied head is counted once in ``total``, and in ``multiplied``."""
+    table = parameter_table(config)
+    by_role = {role: sum(p.elements for p in table if p.role == role) for role in {p.role for p in table}}
+    total = sum(by_role.values())
+    experts = by_role.get("expert", 0)
+    used = experts * config.moe.experts_per_token // config.moe.experts if config.moe else 0
+    weights = by_role["matrix"] + by_role.get("router", 0)
+    return Counts(
+        total=total,
+        matrix=weights + experts,
+        active=total - experts + used,
+        multiplied=weights + used + config.vocabulary * config.width,
+    )
+
+
+def flops_per_token(config: ModelConfig) -> int:
+    """FLOPs of forward and backward per trained token: 6 for each weight that multiplies it, and 12 x layers x width x
+    context for attention scores and values, counted in full although half is masked (arXiv 2204.02311, appendix B)."""
+    return 6 * counts(config).multiplied + 12 * config.layers * config.width * config.context
+
+
+def _llama(config: ModelConfig) -> Iterator[Parameter]:
+    width, keys, mlp = config.width, config.key_width, config.mlp_width
+    yield Parameter("embedding.weight", (config.vocabulary, width), "embedding")
+    for n in range(config.layers):
+        block = f"blocks.{n}."
+        yield Parameter(block + "attention_norm.weight", (width,), "vector")
+        for name, outputs in (("q", width), ("k", keys), ("v", keys), ("o", width)):
+            yield Parameter(f"{block}attention.{name}.weight", (outputs, width), "matrix")
+        for name in ("q_norm", "k_norm") if config.qk_norm else ():
+            yield Parameter(f"{block}attention.{name}.weight", (config.head_width,), "vector")
+        yield Parameter(block + "mlp_norm.weight", (width,), "vector")
+        if config.moe is None:
+            yield from _swiglu(block + "mlp.", width, mlp)
+            continue
+        yield Parameter(block + "mlp.router.weight", (config.moe.experts, width), "router")
+        for name, shape in (("gate", (mlp, width)), ("up", (mlp, width)), ("down", (width, mlp))):
+            yield Parameter(f"{block}mlp.experts.{name}", (config.moe.experts, *shape), "expert")
+        if config.moe.shared_experts:
+            yield from _swiglu(block + "mlp.shared.", width, config.moe.shared_experts * mlp)
+    yield Parameter("norm.weight", (width,), "vector")
+    if not config.tied_head:
+        yield Parameter("head.weight", (config.vocabulary, width), "head")
+
+
+def _swiglu(prefix: str, width: int, mlp: int) -> Iterator[Parameter]:
+    for name, shape in (("gate", (mlp, width)), ("up", (mlp, width)), ("down", (width, mlp))):
+        yield Parameter(f"{prefix}{name}.weight", shape, "matrix")
+
+
+def _classic(config: ModelConfig) -> Iterator[Parameter]:
+    width, mlp = config.width, config.mlp_width
+    yield Parameter("embedding.weight", (config.vocabulary, width), "embedding")
+    yield Parameter("positions.weight", (config.context, width), "embedding")
+    for n in range(config.layers):
+        block = f"blocks.{n}."
+        yield from _norm(block + "attention_norm", width)
+        for name in ("q", "k", "v", "o"):
+            yield from _biased(f"{block}attention.{name}", width, width)
+        yield from _norm(block + "mlp_norm", width)
+        yield from _biased(block + "mlp.up", mlp, width)
+        yield from _biased(block + "mlp.down", width, mlp)
+    yield from _norm("norm", width)
+    if not config.tied_head:
+        yield Parameter("head.weight", (config.vocabulary, width), "head")
+
+
+def _norm(name: str, width: int) -> Iterator[Parameter]:
+    yield Parameter(f"{name}.weight", (width,), "vector")
+    yield Parameter(f"{name}.bias", (width,), "vector")
+
+
+def _biased(name: str, outputs: int, inputs: int) -> Iterator[Parameter]:
+    yield Parameter(f"{name}.weight", (outputs, inputs), "matrix")
+    yield Parameter(f"{name}.bias", (outputs,), "vector")
