@@ -1,15 +1,7 @@
 """The engine: a torch optimizer that runs any rule over any model.
 
 It does once, for every contestant alike, what is not the contestant's idea: routing parameters to rules, stacking
-them, weight decay, the step itself, saving and loading. With u the rule's direction, eta the learning rate of the
-param group now, eta_0 at the start, and lambda the weight decay:
-
-    decoupled      W <- (1 - eta lambda) W - eta u                 arXiv 1711.05101, as torch and optax scale it
-    independent    W <- (1 - (eta / eta_0) lambda) W - eta u       follows the schedule but not the learning rate
-    coupled        g <- g + lambda W before the rule sees it       L2 regularisation
-    cautious       W <- W - eta (u + lambda [u W >= 0] W)          arXiv 2510.12402
-
-A rule may ask that the first two shrink the weights after the step instead (SOAP does).
+them, the step with its weight decay (``descent``), signals, evaluation weights (``modes``), saving and loading.
 """
 
 from __future__ import annotations
@@ -23,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import routing, signals, state
+from fairstep.optim import descent, modes, routing, sharing, signals, state
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import DECAYS, ROLES, Decay, OptimizerSpec, Part, Role, _nearest
@@ -117,15 +109,19 @@ class Engine(torch.optim.Optimizer):
             buckets.setdefault((rule, roles[item.name] in self.undecayed), []).append(item)
         added: list[dict[str, Any]] = []
         for (rule, undecayed), members in buckets.items():
-            settings = self._part(rule).hyper(hyper)
+            part = self._part(rule)
+            settings = part.hyper(hyper)
+            shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule and "shared" in g), None)
+            shared = shared or part.rule.shared(settings)
             added.append(
                 {
                     "params": [(item.name, item.tensor) for item in members],
                     "rule": rule,
                     "decay": self.decay,
                     **settings,
-                    "weight_decay": 0.0 if undecayed else settings["weight_decay"],
+                    "weight_decay": 0.0 if undecayed or not part.rule.decayed else settings["weight_decay"],
                     "initial_lr": settings["lr"],
+                    **({"shared": shared} if shared else {}),
                 }
             )
         for group in added:
@@ -138,18 +134,32 @@ class Engine(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for every parameter that has a gradient. Gradients are neither changed nor kept.
 
-        Raises ValueError, before anything is changed, if a signal that is due was not supplied.
+        Raises ValueError, before anything is changed, if a signal that is due was not supplied, and between ``eval``
+        and ``train`` where those change the weights.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._evaluating:
+            raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
         stacks = self._current_stacks()
         signals.check(self, stacks, self._supplied)
+        sharing.agree(stacks, self.param_groups, descent.inputs)
         for stack in stacks:
-            _advance(stack, self._supplied)
+            descent.advance(stack, self._supplied)
         self._supplied = {}
         return loss
+
+    def eval(self) -> None:
+        """Put the weights to evaluate and export into the parameters, if they are others than those trained."""
+        modes.evaluate(self)
+        self._evaluating = modes.evaluating(self.state)
+
+    def train(self) -> None:
+        """Put the training weights back, to the bit, after ``eval``."""
+        modes.resume(self)
+        self._evaluating = False
 
     def due(self) -> dict[str, list[str]]:
         """Signal -> names of the parameters that need it in the coming step; mostly nothing (see ``signals``)."""
@@ -181,21 +191,32 @@ class Engine(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """State and settings by parameter name (see ``state``)."""
-        return state.dump(self)
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        saved = state.dump(self)
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            changed = post_hook(self, saved)
+            saved = saved if changed is None else changed
+        return saved
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a saved state, to the bit. Raises ValueError if it is of another optimizer or model."""
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, dict(state_dict))
+            state_dict = state_dict if changed is None else changed
         state.load(self, state_dict)
         self._forget_stacks()
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
+        kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
         own = {p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()} for p, s in self.state.items()}
         return {**super().__getstate__(), **kept, "state": defaultdict(dict, own)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._user_roles = None
         super().__setstate__(state)
         self._forget_stacks()
 
@@ -205,6 +226,7 @@ class Engine(torch.optim.Optimizer):
     def _forget_stacks(self) -> None:
         self._present: list[bool] = []
         self._stacks: list[Stack] = []
+        self._evaluating = modes.evaluating(getattr(self, "state", {}))
         self._supplied = {}
 
     def _current_stacks(self) -> list[Stack]:
@@ -226,7 +248,7 @@ class Engine(torch.optim.Optimizer):
                     raise ValueError(f"parameter {name} has a sparse gradient; build its embedding with sparse=False")
                 member = Member(name, p, Layout.of(rules[group["rule"]], self.roles[name], p), self.state[p])
                 alone = None if self.stacked else name
-                key = (index, member.layout.tail, p.dtype, p.device, member.entry.get("step", 0), alone)
+                key = (index, member.layout.tail, p.dtype, p.device, member.numbers, alone)
                 buckets.setdefault(key, []).append(member)
         runs: list[tuple[int, Sequence[Member]]] = []
         scratch = Scratch()
@@ -237,35 +259,6 @@ class Engine(torch.optim.Optimizer):
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
         groups = self.param_groups
         return [Stack(rules[groups[index]["rule"]], groups[index], run, scratch) for index, run in runs]
-
-
-def _advance(stack: Stack, supplied: signals.Supplied) -> None:
-    """One step of one stack: gradients in, rule, decay, new weights out."""
-    group, own = stack.group, stack.state
-    lr, weight_decay, decay = float(group["lr"]), group["weight_decay"], group["decay"]
-    grad, weights = stack.gradients(), stack.weights()
-    if decay == "coupled" and weight_decay:
-        grad = grad.add(weights, alpha=weight_decay)
-    step = stack.advance()
-    for signal in stack.rule.due(group, step):
-        own = {**own, signal: stack.gather(supplied[signal])}
-    direction = stack.rule.update(grad, own, weights, group, step)
-    if direction is None:
-        return
-    shrink = 1.0
-    if decay == "decoupled":
-        shrink = 1 - lr * weight_decay
-    elif decay == "independent":
-        shrink = 1 - lr / group["initial_lr"] * weight_decay
-    elif decay == "cautious" and weight_decay:
-        agrees = direction * weights >= 0
-        weights.sub_(weights * agrees, alpha=lr * weight_decay)
-    if shrink != 1.0 and not stack.rule.decays_after_step:
-        weights.mul_(shrink)
-    weights.add_(direction, alpha=-lr)
-    if shrink != 1.0 and stack.rule.decays_after_step:
-        weights.mul_(shrink)
-    stack.write_back(weights)
 
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:

@@ -156,6 +156,20 @@ def _said(item: Named, roles: Roles) -> str | None:
     return roles[item.name] if item.name in roles else roles[matches[-1]] if matches else None
 
 
+def picklable(roles: Roles) -> Roles:
+    """``roles`` as it can be pickled: a function that has no name of its own becomes one that asks for it again."""
+    if callable(roles) and "<" in getattr(roles, "__qualname__", "<"):
+        return _lost_roles
+    return roles
+
+
+def _lost_roles(name: str, tensor: Tensor) -> str | None:
+    raise ValueError(
+        f"parameter {name}: the function given as roles did not survive pickling; "
+        "give roles as a mapping, or as a function defined at the top of a module"
+    )
+
+
 def check_patterns(known: Iterable[str], roles: Roles) -> None:
     """Raise ValueError if a name or pattern of ``roles`` matches none of the known names."""
     if roles is None or callable(roles):

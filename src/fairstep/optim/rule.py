@@ -7,7 +7,7 @@ else. This file does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Rule:
     elementwise: ClassVar[bool] = False
     decays_after_step: ClassVar[bool] = False
     """Whether weight decay multiplies the weights after the step was added instead of before."""
+    decayed: ClassVar[bool] = True
+    """Whether its parameters may have weight decay at all."""
     state_formula: str
     """Floats of state for one o x i matrix, in words (N = o i)."""
     flops_formula: str
@@ -43,7 +45,8 @@ class Rule:
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         """The state before the first step. Every tensor's leading dimension is that of ``param``.
 
-        Must also work on the meta device: the engine asks it for shapes.
+        A value may also be a float: one number for each parameter, which ``move`` replaces in the dict (parameters
+        whose numbers differ are never in one stack). Must also work on the meta device: the engine asks it for shapes.
         """
         raise NotImplementedError
 
@@ -56,9 +59,6 @@ class Rule:
         """
         raise NotImplementedError
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        """Floats of state for one o x i matrix (a vector of n elements is n x 1)."""
-        raise NotImplementedError
     def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
         """Signals that ``update`` needs in this step, and then finds in ``state`` under their names."""
         return ()
@@ -96,6 +96,9 @@ class Rule:
         """What the rule itself multiplies the learning rate by in this step."""
         return 1.0
 
+    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+        """Floats of state for one o x i matrix (a vector of n elements is n x 1)."""
+        raise NotImplementedError
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         """Floating-point operations of one step on one o x i matrix, averaged over steps."""

@@ -136,6 +136,8 @@ class OptimizerSpec:
     """What a training loop may have to supply beside gradients (see ``signals``); mostly nothing."""
     version: str = ""
     """Which code a foreign optimizer is (see ``provenance``); empty for ours, whose version is fairstep's."""
+    documented_in: tuple[str, ...] = ()
+    """Names of the modules whose docstrings describe it; by default that of its first rule."""
     roles: Mapping[Role, str] = field(init=False)
     """Role -> name of its rule, every role exactly once."""
 
@@ -179,9 +181,14 @@ class OptimizerSpec:
         return part.rule.flops(o, i, part.hyper(self.validate(hyper)))
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules whose docstrings describe it."""
+        return self.documented_in or (type(self.parts[0].rule).__module__,)
+
+    @property
     def text(self) -> str:
         """Equations, citation and differences from other implementations: the docstring of the rule's file."""
-        return cleandoc(sys.modules[type(self.parts[0].rule).__module__].__doc__ or "")
+        return "\n\n".join(cleandoc(sys.modules[module].__doc__ or "") for module in self.modules)
 
 
 def _nearest(word: object, known: Iterable[str]) -> str:

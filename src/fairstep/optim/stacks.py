@@ -65,6 +65,20 @@ class Member:
     layout: Layout
     entry: dict[str, Any]
 
+    @property
+    def numbers(self) -> tuple[tuple[str, Any], ...]:
+        """What is not a tensor in its entry, first of all the steps taken: members of one stack have it in common."""
+        return tuple((name, value) for name, value in self.entry.items() if not isinstance(value, Tensor))
+
+    def rows(self) -> dict[str, Any]:
+        """Its state as a rule sees it: ``lead`` dimensions become rows again."""
+        lead = len(self.layout.lead)
+        return {
+            name: value.reshape(self.layout.rows, *value.shape[lead:]) if isinstance(value, Tensor) else value
+            for name, value in self.entry.items()
+            if name != "step"
+        }
+
 
 class Scratch:
     """Two tensors per device and dtype that all stacks use in turn, one for gradients and one for weights.
@@ -102,7 +116,8 @@ class Stack:
         self.step = int(members[0].entry.get("step", 0))
         if len(members) > 1:
             self._make_buffers(scratch)
-        self.state = self._collect() if self.step else rule.init(self.weights(), group)
+        self.state: dict[str, Any] = self._collect() if self.step else rule.init(self.weights(), group)
+        self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
         self._expose()
 
     def gradients(self) -> Tensor:
@@ -120,6 +135,12 @@ class Stack:
         torch._foreach_copy_(self._weight_views, self.params)
         return self._weights
 
+    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Tensors of the members' shapes, by name, as (rows, *tail) in the compute dtype."""
+        return torch.cat(
+            [values[member.name].detach().reshape(-1, *self.tail).to(self.dtype) for member in self.members]
+        )
+
     def write_back(self, weights: Tensor) -> None:
         """New values into the parameters, rounded once; nothing to do where ``weights`` is their own memory."""
         if len(self.params) > 1:
@@ -134,13 +155,13 @@ class Stack:
             member.entry["step"] = self.step
         return self.step
 
-    def _make_buffers(self, scratch: Scratch) -> None:
-    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Tensors of the members' shapes, by name, as (rows, *tail) in the compute dtype."""
-        return torch.cat(
-            [values[member.name].detach().reshape(-1, *self.tail).to(self.dtype) for member in self.members]
-        )
+    def record_numbers(self) -> None:
+        """The state's numbers into every member's entry. Its tensors are there already, as views."""
+        for name in self._numbers:
+            for member in self.members:
+                member.entry[name] = self.state[name]
 
+    def _make_buffers(self, scratch: Scratch) -> None:
         sizes = [p.numel() for p in self.params]
         total = sum(sizes)
         gradients, weights = (flat[:total] for flat in scratch.pair(self.params[0].device, self.dtype))
@@ -149,21 +170,22 @@ class Stack:
         self._gradient_views = [flat.view(s) for flat, s in zip(gradients.split(sizes), shapes, strict=True)]
         self._weight_views = [flat.view(s) for flat, s in zip(weights.split(sizes), shapes, strict=True)]
 
-    def _collect(self) -> dict[str, Tensor]:
-        """The members' own state tensors as one; ``lead`` dimensions become rows again."""
-
-        def rows(member: Member, name: str) -> Tensor:
-            own, layout = member.entry[name], member.layout
-            return own.reshape(layout.rows, *own.shape[len(layout.lead) :])
-
-        names = [name for name in self.members[0].entry if name != "step"]
-        return {name: torch.cat([rows(member, name) for member in self.members]) for name in names}
+    def _collect(self) -> dict[str, Any]:
+        """The members' own state tensors as one; numbers are the same for all members."""
+        own = [member.rows() for member in self.members]
+        return {
+            name: torch.cat([rows[name] for rows in own]) if isinstance(value, Tensor) else value
+            for name, value in own[0].items()
+        }
 
     def _expose(self) -> None:
         for member in self.members:
             member.entry.clear()
             member.entry["step"] = self.step
+        self.record_numbers()
         for name, whole in self.state.items():
+            if name in self._numbers:
+                continue
             pieces = whole.split([member.layout.rows for member in self.members])
             for member, piece in zip(self.members, pieces, strict=True):
                 member.entry[name] = piece.view((*member.layout.lead, *whole.shape[1:]))

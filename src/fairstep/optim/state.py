@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fairstep.optim.modes import KEPT
 from fairstep.optim.spec import _nearest
 from fairstep.optim.stacks import Layout, compute_dtype
 
@@ -104,8 +105,15 @@ def _check_shapes(optimizer: Engine, name: str, p: Tensor, entry: Mapping[str, A
     rule, role = optimizer.rules[group["rule"]], optimizer.roles[name]
     layout = Layout.of(rule, role, p)
     items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
-    expected = {key: (*layout.lead, *value.shape[1:]) for key, value in rule.init(items, group).items()}
-    found = {key: tuple(value.shape) for key, value in entry.items() if key != "step"}
+    expected = {
+        key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else ()
+        for key, value in rule.init(items, group).items()
+    }
+    found = {
+        key: tuple(value.shape) if isinstance(value, Tensor) else ()
+        for key, value in entry.items()
+        if key not in ("step", KEPT)
+    }
     if expected != found:
         raise ValueError(
             f"the state dict is of another model: the state of {name} has the shapes {found}, and not {expected}"

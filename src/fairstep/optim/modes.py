@@ -1,0 +1,52 @@
+"""Training weights and evaluation weights: what ``Engine.train`` and ``Engine.eval`` do.
+
+Some rules train at other weights than those that should be evaluated and exported (schedule-free's y and x, averages,
+lookahead). ``evaluate`` puts the latter into the parameters and keeps the former in the state, under ``KEPT``, so that
+``resume`` gives them back to the bit and a state saved in between is complete. For all other rules nothing happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fairstep.optim.stacks import Layout, Member, compute_dtype
+
+if TYPE_CHECKING:
+    from fairstep.optim.engine import Engine
+
+KEPT = "training_weights"
+"""Name of a parameter's training weights in its state while it holds those to evaluate."""
+
+
+def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
+    """Whether parameters hold weights to evaluate, which must not be trained."""
+    return any(KEPT in entry for entry in state.values())
+
+
+@torch.no_grad()
+def evaluate(optimizer: Engine) -> None:
+    """Put the weights to evaluate into the parameters. A second call changes nothing."""
+    rules = optimizer.rules
+    for group in optimizer.param_groups:
+        rule = rules[group["rule"]]
+        for name, p in zip(group["param_names"], group["params"], strict=True):
+            entry = optimizer.state.get(p)
+            if not entry or KEPT in entry:
+                continue
+            member = Member(name, p, Layout.of(rule, optimizer.roles[name], p), entry)
+            weights = p.detach().reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
+            chosen = rule.evaluation_weights(weights, member.rows(), group, entry["step"])
+            if chosen is not weights:
+                entry[KEPT] = p.detach().clone()
+                p.copy_(chosen.reshape(p.shape))
+
+
+@torch.no_grad()
+def resume(optimizer: Engine) -> None:
+    """Put the training weights back, to the bit."""
+    for entry, p in ((optimizer.state[p], p) for p in list(optimizer.state)):
+        if KEPT in entry:
+            p.copy_(entry.pop(KEPT))
