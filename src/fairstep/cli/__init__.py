@@ -20,6 +20,7 @@ VERBS = {
     "report": "one self-contained HTML page from a store",
     "published": "the two papers' numbers",
     "optimizers": "the built-in optimizers and their hyperparameters",
+    "doctor": "is an optimizer, ours or anyone's, fit to compete?",
 }
 
 HELP = """fairstep: fair benchmarks for language-model pretraining optimizers

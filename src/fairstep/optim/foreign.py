@@ -98,7 +98,7 @@ class ForeignSpec(OptimizerSpec):
         try:
             return self.target(params, **self.arguments(values))
         except Exception as error:
-            raise ValueError(f"{self.name} cannot be built: {_said(error)}") from error
+            raise ValueError(f"{self.name} cannot be built: {said(error)}") from error
 
     def state_floats(self, o: int, i: int, role: Any = "matrix", **hyper: Value) -> int:
         raise ValueError(f"the state of {self.name} is not known before it has run")
@@ -223,7 +223,7 @@ def _load(path: str) -> Any:
         needed = "" if module_name.startswith(missing) else f", which {module_name} imports"
         raise UnknownOptimizerError(f"there is no module {missing!r} {where}{needed}") from None
     except Exception as error:
-        raise UnknownOptimizerError(f"{module_name} cannot be imported: {_said(error)}") from error
+        raise UnknownOptimizerError(f"{module_name} cannot be imported: {said(error)}") from error
     try:
         return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
@@ -252,6 +252,6 @@ def _checked(name: str, value: object, default: Value) -> Value:
     return value if isinstance(value, int | float) else float(value)
 
 
-def _said(error: Exception) -> str:
-    """The error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+def said(error: Exception) -> str:
+    """An error of someone else's code in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")[:400]
