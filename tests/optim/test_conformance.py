@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.optim.supply import build, supplied
 from torch import nn
 
-from fairstep.optim import build, get, names, state_bytes
+from fairstep.optim import get, names, state_bytes
 
 every_optimizer = pytest.mark.parametrize("name", names())
 
@@ -167,6 +168,7 @@ def test_copies_continue_by_themselves(
 
     train(parameters, optimizer, 1, 12)
     copies, copied = duplicate((parameters, optimizer))
+    supplied(copied)  # torch copies no hooks
     assert type(copied) is type(optimizer)
     before = [p.detach().clone() for p in copies.values()]
     train(parameters, optimizer, 13, 24)
@@ -175,6 +177,7 @@ def test_copies_continue_by_themselves(
     assert all(torch.equal(p, copies[n]) for n, p in parameters.items())
     early_parameters = dict(make_model().named_parameters())
     early = duplicate((early_parameters, build(name, early_parameters.items())))
+    supplied(early[1])
     train(*early, 1, 12)
     assert all(torch.equal(p, before[n]) for n, p in enumerate(early[0].values())), "copied before its first step"
 

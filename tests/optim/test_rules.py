@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.optim.supply import build
 from torch import Tensor
 
-from fairstep.optim import build
 from fairstep.optim.newton_schulz import newton_schulz
 
 _twins = spec_from_file_location("twins", Path(__file__).with_name("twins.py"))

@@ -140,6 +140,8 @@ class Oracle:
     steps: int = STEPS
     undecayed: tuple[str, ...] = ()
     gradient: Gradient = gradient
+    prepare: Callable[[Any], Any] = field(default=lambda optimizer: optimizer)
+    """What to do with our optimizer before it runs, such as to see that it gets its signals."""
 
 
 def check(oracle: Oracle, record: Callable[..., None]) -> None:
@@ -148,6 +150,7 @@ def check(oracle: Oracle, record: Callable[..., None]) -> None:
     roles = {n: role for n, role in ROLES.items() if n in oracle.params}
     hyper = {"lr": LR, **oracle.hyper}
     optimizer = build(oracle.ours, ours.items(), roles=roles, undecayed=oracle.undecayed, **hyper)
+    oracle.prepare(optimizer)
     ours_after = run([optimizer], ours, oracle.steps, oracle.gradient)
     first = start(oracle.params, oracle.dtype)
     if oracle.name.startswith("optax"):

@@ -18,6 +18,7 @@ import torch
 from fairstep import optim
 from fairstep.model import Llama, LlamaConfig
 from fairstep.runs import ScheduleSpec, learning_rate_fraction, machine
+from fairstep.train.signals import Signals
 
 FILE = Path(__file__).parent / "golden.json"
 STEPS = 30
@@ -31,6 +32,7 @@ def golden_losses(name: str) -> list[float]:
     tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33]
     spec = optim.get(name)
     optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1])
+    signals = Signals(optimizer, model, model.logits, micro=4, seeds=(0,))
     peaks = [group["lr"] for group in optimizer.param_groups]
     losses = []
     for step in range(STEPS):
@@ -39,7 +41,8 @@ def golden_losses(name: str) -> list[float]:
             group["lr"] = peak * fraction
         loss = model(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        signals.supply(step, tokens[:, :-1], tokens[:, 1:], (1 / (norm + 1e-6)).clamp(max=1.0))
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -66,6 +69,11 @@ def test_golden_losses(name: str) -> None:
 
 
 if __name__ == "__main__":
-    value = {"machine": this_machine(), "losses": {name: golden_losses(name) for name in sorted(optim.names())}}
-    FILE.write_text(json.dumps(value, indent=1) + "\n")
-    print(f"wrote {FILE}")
+    # With names of optimizers it writes these and keeps the others.
+    import sys
+
+    asked = sys.argv[1:] or sorted(optim.names())
+    kept = json.loads(FILE.read_text())["losses"] if sys.argv[1:] else {}
+    losses = {**kept, **{name: golden_losses(name) for name in asked}}
+    FILE.write_text(json.dumps({"machine": this_machine(), "losses": dict(sorted(losses.items()))}, indent=1) + "\n")
+    print(f"wrote {', '.join(asked)} into {FILE}")

@@ -1,0 +1,160 @@
+"""The signals that an optimizer asks for beside gradients, computed from the model and the batch of the step.
+
+Each estimate is a function of the weights, the batch and (seeds, step), whatever the micro-batch and the number of
+processes: a resumed run draws the same labels and probes. What must be remembered between steps is in the optimizer's
+state. What the signals are, and how another loop supplies them: ``fairstep.optim.signals``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fairstep.train.evaluate import LossFunction
+from fairstep.train.parallel import ALONE, World
+
+LogitsFunction = Callable[[Tensor], Tensor]
+"""(B, T) tokens to (B, T, V) scores."""
+
+
+class Signals:
+    """Supplies an optimizer of ours with what is due; asks nothing of one that has no ``due``.
+
+    ``loss_function``: the one that is trained. ``logits_function``: scores of the model, uncompiled, because curvature
+    needs other losses and second derivatives of them. ``micro``: sequences at a time. ``seeds``: those of the run.
+    ``world``: the processes that share each batch.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        loss_function: LossFunction,
+        logits_function: LogitsFunction,
+        micro: int,
+        seeds: Iterable[int],
+        world: World = ALONE,
+    ) -> None:
+        self.optimizer: Any = optimizer
+        self.loss_function, self.logits_function = loss_function, logits_function
+        self.micro, self.seeds, self.world = micro, tuple(seeds), world
+
+    def supply(self, step: int, inputs: Tensor, targets: Tensor, gradient_scale: Tensor | float = 1.0) -> float:
+        """Compute and hand over what the coming optimizer step needs; returns the seconds that it took.
+
+        ``step`` counts from 0. ``inputs``, ``targets``: (B, T), this process's share of the step's batch.
+        ``gradient_scale`` is what clipping multiplied its gradient by, which the previous gradient must share, lest
+        their difference be one of scales. Gradients (``p.grad``) are left alone.
+        """
+        due = self.optimizer.due() if hasattr(self.optimizer, "due") else {}
+        if not due:
+            return 0.0
+        began = time.perf_counter()
+        parameters = {name: p for name, p in self.optimizer.named_parameters() if p.requires_grad}
+        for signal, names in due.items():
+            wanted = {name: parameters[name] for name in names if name in parameters}
+            match signal:
+                case "gauss_newton_diagonal":
+                    values = self._gauss_newton(wanted, step, inputs, targets)
+                case "hessian_diagonal":
+                    values = self._hutchinson(wanted, step, inputs, targets)
+                case "previous_gradient":
+                    values = [gradient_scale * g for g in self._previous_gradient(wanted, inputs, targets)]
+                case _:
+                    raise ValueError(f"the trainer cannot compute the signal {signal!r}")
+            self.optimizer.supply(signal, dict(zip(wanted, values, strict=True)))
+        if inputs.device.type == "cuda":
+            torch.cuda.synchronize(inputs.device)
+        return time.perf_counter() - began
+
+    def _gauss_newton(self, parameters: dict[str, Tensor], step: int, inputs: Tensor, targets: Tensor) -> list[Tensor]:
+        """B g^^2, with g^ the gradient of the mean loss over B tokens, with labels drawn from the model's softmax.
+
+        Its mean over draws is the diagonal of the Gauss-Newton matrix of the mean loss (arXiv 2305.14342, Alg. 2).
+        """
+        size = self.world.size
+        uniform = torch.rand((size * len(inputs), inputs.shape[1]), generator=self._generator(step, "labels", "cpu"))
+        total = _zeros(parameters)
+        for x, u in self._parts(inputs, self.world.share(uniform).to(inputs.device)):
+            logits = self.logits_function(x).float()
+            labels = sample_labels(logits.detach(), u)
+            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten()) * (len(x) / len(inputs))
+            _add(total, _gradients(loss, parameters.values()))
+        return [self.world.mean(g).square_().mul_(size * inputs.numel()) for g in total]
+
+    def _hutchinson(self, parameters: dict[str, Tensor], step: int, inputs: Tensor, targets: Tensor) -> list[Tensor]:
+        """z (H z) for the mean loss of the batch, with z Gaussian or of random signs (arXiv 2305.14342, Alg. 1)."""
+        gaussian = self.optimizer.hyper["probe"] == "gaussian"
+        probes = []
+        for name, p in parameters.items():
+            z = torch.empty_like(p, dtype=_wide(p), requires_grad=False)
+            z.normal_(generator=self._generator(step, name, p.device))
+            probes.append(z if gaussian else z.sign_())
+        total = _zeros(parameters)
+        for x, y in self._parts(inputs, targets):
+            with _twice_differentiable():
+                logits = self.logits_function(x).float()
+                loss = F.cross_entropy(logits.flatten(0, 1), y.flatten()) * (len(x) / len(inputs))
+                gradients = _gradients(loss, parameters.values(), create_graph=True)
+                product = torch.stack([(g * z).sum() for g, z in zip(gradients, probes, strict=True)]).sum()
+                _add(total, _gradients(product, parameters.values()))
+        return [z.mul_(self.world.mean(hz)) for z, hz in zip(probes, total, strict=True)]
+
+    def _previous_gradient(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> list[Tensor]:
+        """The gradient of this batch's loss at the weights before the last step (exact MARS, arXiv 2411.10438)."""
+        total = _zeros(parameters)
+        with self.optimizer.previous_weights():
+            for x, y in self._parts(inputs, targets):
+                loss = self.loss_function(x, y) * (len(x) / len(inputs))
+                _add(total, _gradients(loss, parameters.values()))
+        return [self.world.mean(g) for g in total]
+
+    def _parts(self, *batch: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        return zip(*(tensor.split(self.micro) for tensor in batch), strict=True)
+
+    def _generator(self, step: int, purpose: str, device: torch.device | str) -> torch.Generator:
+        """A stream of its own for every run, step and purpose."""
+        words = ":".join(map(str, (*self.seeds, step, purpose)))
+        seed = int.from_bytes(hashlib.blake2b(words.encode(), digest_size=7).digest())
+        return torch.Generator(device).manual_seed(seed)
+
+
+def sample_labels(logits: Tensor, draws: Tensor) -> Tensor:
+    """A label of every token from its softmax, (B, T), by where a uniform draw falls in the cumulated probabilities.
+
+    logits: (B, T, V); draws: (B, T) in [0, 1). One number per token, drawn for the whole batch, so that labels do not
+    depend on how the batch is cut.
+    """
+    cumulated = torch.softmax(logits, dim=-1).cumsum(-1)
+    reached = cumulated <= (draws.to(cumulated.dtype) * cumulated[..., -1]).unsqueeze(-1)
+    return reached.sum(-1).clamp_(max=logits.shape[-1] - 1)
+
+
+def _wide(p: Tensor) -> torch.dtype:
+    return torch.promote_types(p.dtype, torch.float32)
+
+
+def _zeros(parameters: dict[str, Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(p, dtype=_wide(p), requires_grad=False) for p in parameters.values()]
+
+
+def _gradients(loss: Tensor, parameters: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
+    parameters = list(parameters)
+    return list(torch.autograd.grad(loss, parameters, create_graph=create_graph, materialize_grads=True))
+
+
+def _add(total: list[Tensor], parts: list[Tensor]) -> None:
+    for sum_, part in zip(total, parts, strict=True):
+        sum_.add_(part.detach())
+
+
+def _twice_differentiable() -> AbstractContextManager[Any]:
+    """Fused attention has no second derivative; the written-out one has."""
+    return sdpa_kernel(SDPBackend.MATH)

@@ -1,0 +1,38 @@
+"""Optimizers that are supplied with noise for every signal that is due, whatever it is: for tests of all optimizers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairstep import optim
+
+
+def noise(signal: str, name: str, step: int, shape: torch.Size) -> Tensor:
+    """The same for the same arguments, in float64."""
+    generator = torch.Generator().manual_seed(hash_of(signal, name, step))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def hash_of(*words: object) -> int:
+    return int.from_bytes(repr(words).encode()) % (2**61 - 1)  # hash() of words differs from process to process
+
+
+def supplied(optimizer: Any) -> Any:
+    """The optimizer, which from now on gets its signals right before each step (torch's own hook)."""
+
+    def supply(optimizer: Any, *_: Any) -> None:
+        parameters = dict(optimizer.named_parameters())
+        for signal, names in optimizer.due().items():
+            steps = {name: optimizer.state[parameters[name]].get("step", 0) for name in names}
+            optimizer.supply(signal, {n: noise(signal, n, steps[n], parameters[n].shape) for n in names})
+
+    optimizer.register_step_pre_hook(supply)
+    return optimizer
+
+
+def build(name: str, params: Any, **settings: Any) -> Any:
+    """``fairstep.optim.build``, supplied."""
+    return supplied(optim.build(name, params, **settings))
