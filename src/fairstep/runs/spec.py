@@ -24,10 +24,14 @@ FORMAT = 1
 
 
 class OptimizerChoice(Frozen):
-    """An optimizer by name with every hyperparameter written out (no hidden defaults in a finished run)."""
+    """An optimizer by name with every hyperparameter written out (no hidden defaults in a finished run).
+
+    ``version`` says which code a foreign optimizer is, because a run's numbers depend on it; ours have none.
+    """
 
     name: str
     hyperparameters: dict[str, Value] = Field(default_factory=dict)
+    version: str = ""
 
 
 class EvaluationSpec(Frozen):
@@ -82,9 +86,11 @@ class RunSpec(Frozen):
     def _consistent(self) -> RunSpec:
         if self.format > FORMAT:
             raise ValueError(f"written by a newer fairstep (format {self.format}; this one reads up to {FORMAT})")
-        if self.model.vocabulary != self.data.vocabulary:
+        mask = self.model.architecture == "bert"  # the last token, which no text has
+        if self.model.vocabulary < self.data.vocabulary + mask:
             raise ValueError(
                 f"the model's vocabulary ({self.model.vocabulary}) must be the data's ({self.data.vocabulary})"
+                f"{' and a mask' if mask else ''}, or more"
             )
         if self.steps < 1:
             raise ValueError(f"tokens must be at least one batch of {self.batch_tokens}, not {self.tokens}")
