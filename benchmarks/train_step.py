@@ -30,8 +30,8 @@ import torch
 from fairstep import optim
 from fairstep.cli.options import WorkloadOptions, prepared
 from fairstep.data import Batches, open_corpus
-from fairstep.runs import RunSpec, Store, machine
-from fairstep.train.loop import Training
+from fairstep.runs import RunSpec, machine
+from fairstep.train.step import Trainer
 from plain import PlainLlama, PlainLoop
 
 HERE = Path(__file__)
@@ -43,18 +43,12 @@ def our_spec(arguments: argparse.Namespace) -> RunSpec:
     return workload.spec("adamw", dict(optim.get("adamw").validate({"lr": 1e-3})), seed=0)
 
 
-def ours(spec: RunSpec, folder: str) -> Training:
-    run = Store(folder).writable().run(spec)
-    run.directory.mkdir(parents=True, exist_ok=True)
-    return Training(spec, run)
-
-
 def sizes(spec: RunSpec) -> tuple[int, ...]:
     m = spec.model
     return m.layers, m.width, m.heads, m.mlp_width, m.vocabulary, m.context
 
 
-def plain(spec: RunSpec, training: Training) -> PlainLoop:
+def plain(spec: RunSpec, training: Trainer) -> PlainLoop:
     model = PlainLlama(*sizes(spec))
     model.load(list(training.model.parameters()))
     return PlainLoop(model)
@@ -62,10 +56,9 @@ def plain(spec: RunSpec, training: Training) -> PlainLoop:
 
 def check_agreement(spec: RunSpec) -> None:
     """Both sides must train the same model: their first losses are equal up to rounding."""
-    with tempfile.TemporaryDirectory() as folder:
-        training = ours(spec, folder)
-        first = plain(spec, training).step(torch.from_numpy(training.batches.batch(0)))
-        difference = abs(first - training.step(0)[0])
+    training = Trainer(spec)
+    first = plain(spec, training).step(torch.from_numpy(training.batches.batch(0)))
+    difference = abs(first - training.step(0)[0])
     if difference > (2e-2 if spec.precision == "bf16" else 1e-4):
         raise SystemExit(f"the two models disagree: their first losses differ by {difference:.2g}")
 
@@ -78,22 +71,21 @@ def child(kind: str, threads: int, spec: RunSpec, seconds: float) -> None:
         context=spec.model.context,
         seed=spec.data_seed,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        if kind == "plain":
-            torch.set_num_threads(threads)
-            loop = PlainLoop(PlainLlama(*sizes(spec)))
-            step: Callable[[int], object] = lambda i: loop.step(torch.from_numpy(batches.batch(i)))  # noqa: E731
-        else:
-            step = ours(spec, folder).step
-        for index in range(10):
-            step(index)
-        print("ready", flush=True)
-        for _ in sys.stdin:
-            began, count = time.perf_counter(), 0
-            while time.perf_counter() - began < seconds:
-                step(count)
-                count += 1
-            print(count * spec.batch_tokens / (time.perf_counter() - began), flush=True)
+    if kind == "plain":
+        torch.set_num_threads(threads)
+        loop = PlainLoop(PlainLlama(*sizes(spec)))
+        step: Callable[[int], object] = lambda i: loop.step(torch.from_numpy(batches.batch(i)))  # noqa: E731
+    else:
+        step = Trainer(spec).step
+    for index in range(10):
+        step(index)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            step(count)
+            count += 1
+        print(count * spec.batch_tokens / (time.perf_counter() - began), flush=True)
 
 
 def side_by_side(

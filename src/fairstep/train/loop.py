@@ -14,18 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fairstep import optim
-from fairstep.data import Batches, open_corpus, validation_windows
-from fairstep.model import Llama, LlamaConfig
 from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
-from fairstep.train.annealing import Annealer
-from fairstep.train.checkpoint import Checkpoints, random_state, read, save_weights, set_random_state
-from fairstep.train.evaluate import LossFunction, evaluate, evenly, split_windows
-from fairstep.train.measure import Sizes, Stopwatch, median, peak_memory, reset_peak_memory
+from fairstep.train.checkpoint import Checkpoints, read, save_weights
+from fairstep.train.measure import median, peak_memory, reset_peak_memory
 from fairstep.train.parallel import ALONE, World, joined
-from fairstep.train.setup import autocast, can_compile, environment, out_of_memory, prepare_process
+from fairstep.train.setup import environment, out_of_memory
+from fairstep.train.step import Trainer
 from fairstep.train.stopping import Stopped, StopRequest, stop_requests
 from fairstep.train.tracking import Recorder
 
@@ -107,7 +102,7 @@ def _locked(path: Path, world: World) -> Iterator[None]:
 
 
 class Training:
-    """The state of one run while it is carried out. ``step`` alone trains; ``carry_out`` also evaluates and records."""
+    """One run while it is carried out: when to train, evaluate, record and save. What it trains is a ``Trainer``."""
 
     def __init__(
         self,
@@ -120,112 +115,49 @@ class Training:
         self.spec, self.run, self.progress, self.world = spec, run, progress, world
         self.stop = stop or StopRequest()
         self.recorder = Recorder(run, spec, active=world.first)
-        self.device = prepare_process(spec, world)
+        self.trainer = Trainer(spec, world)
+        self.device = self.trainer.device
         self.memory_before = reset_peak_memory(self.device)
-        corpus = open_corpus(spec.data.fingerprint, spec.data.vocabulary)
-        context = spec.model.context
-        self.bytes_per_token = corpus.bytes_per_token
-        self.batches = Batches(
-            corpus.train(), batch_sequences=spec.batch_sequences, context=context, seed=spec.data_seed
-        )
-        self.final_windows = validation_windows(
-            corpus.validation(), context=context, max_tokens=spec.evaluation.final_tokens
-        )
-        self.windows = evenly(self.final_windows, max(1, spec.evaluation.tokens // context))
-        self.micro = world.check(spec.batch_sequences, spec.execution.micro_batch_sequences)
-
-        torch.manual_seed(spec.init_seed)
-        sizes = spec.model.model_dump(exclude={"preset"})
-        self.model = Llama(LlamaConfig(**sizes)).to(self.device)
-        hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
-        self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
-        self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
-        self.compiled = spec.execution.compile and can_compile(self.device.type)
-        forward: Any = torch.compile(self.model, dynamic=False) if self.compiled else self.model
-        self.forward = world.wrap(forward, self.device)  # for training: its backward pass averages over the ranks
-        self.loss_function = self._loss_function(forward)
-
         execution = spec.execution
         self.checkpoints = Checkpoints(
             run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous
         )
-        self.watch = Stopwatch(self.device)
-        self.sizes = Sizes(self.model, execution.dynamics)
-        self.measured: dict[str, Any] = {}
-        # What a checkpoint holds beside weights and optimizer:
+        self.sizes: dict[str, Any] = {}
+        # What a checkpoint holds beside the trainer:
         self.done = 0  # steps taken
         self.window: list[tuple[float, float]] = []  # (loss, gradient norm) of the steps since the last row
         self.clipped = 0
         self.seconds_before = self.evaluation_seconds = 0.0
         self.began = self.saved = time.perf_counter()
 
-    def _loss_function(self, model: Any) -> LossFunction:
-        def loss(tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            with autocast(self.spec, self.device):
-                return model(tokens, targets)
-
-        return loss
-
     def carry_out(self) -> Summary:
         """From the step that ``resume`` came to, to the end."""
         spec = self.spec
         limit = math.log(spec.model.vocabulary) + DIVERGED_ABOVE
         while self.done < spec.steps:
-            loss, norm = self.step(self.done)
+            logged = (self.done + 1) % LOG_EVERY == 0 or self.done + 1 == spec.steps
+            loss, norm, self.sizes = self.trainer.step(self.done, measure=logged)
             self.window.append((loss, norm))
             self.done += 1
             if not math.isfinite(loss):
                 return self._summary("diverged", f"the training loss became {loss} at step {self.done}")
-            if self.done % LOG_EVERY == 0 or self.done == spec.steps:
+            if logged:
                 mean = self._log_window()
                 if mean > limit:
                     return self._summary("diverged", f"the loss rose to {mean:.2f} by step {self.done}")
             if self.done % spec.evaluation.every_steps == 0 and self.done < spec.steps:
-                self._evaluate(self.windows)
+                self._evaluate(self.trainer.windows)
             self._keep()
-        final_loss = self._evaluate(self.final_windows)
+        final_loss = self._evaluate(self.trainer.final_windows)
         if not math.isfinite(final_loss):
             return self._summary("diverged", f"the final loss is {final_loss}")
         if spec.execution.save_weights and self.world.first:
-            save_weights(self.run.directory / "weights.safetensors", dict(self.model.named_parameters()))
+            save_weights(self.run.directory / "weights.safetensors", dict(self.trainer.model.named_parameters()))
         return self._summary("done", final_loss=final_loss)
-
-    def step(self, step: int) -> tuple[float, float]:
-        """One optimizer step; returns the batch's mean loss and the gradient's norm before clipping.
-
-        A loss that is not finite is not learned from: no optimizer is asked to decompose what is not a number.
-        """
-        began = time.perf_counter()
-        inputs, targets = split_windows(self.world.share(self.batches.batch(step)), self.device)
-        fetched = time.perf_counter()
-        parts = len(inputs) // self.micro
-        total = torch.zeros((), device=self.device)
-        for part, (x, y) in enumerate(zip(inputs.split(self.micro), targets.split(self.micro), strict=True), 1):
-            with self.world.alone(self.forward, last=part == parts):
-                with autocast(self.spec, self.device):
-                    loss = self.forward(x, y) / parts
-                loss.backward()
-            total += loss.detach()
-        mean = self.world.mean(total).item()
-        if not math.isfinite(mean):
-            return mean, math.nan
-        self.annealer.apply(step)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_norm or math.inf)
-        measure = (step + 1) % LOG_EVERY == 0
-        if measure:
-            self.sizes.before()
-        before = self.watch.now()
-        self.optimizer.step()
-        after = self.watch.now()
-        if measure:
-            self.measured = self.sizes.after()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.watch.add(step=time.perf_counter() - began, data=fetched - began, optimizer=after - before)
-        return mean, norm.item()
 
     def _evaluate(self, windows: Any) -> float:
         began = time.perf_counter()
-        loss = evaluate(self.loss_function, windows, self.micro, self.device, self.world)
+        loss = self.trainer.evaluate(windows)
         self.evaluation_seconds += time.perf_counter() - began
         self._log("evaluation", loss=loss, windows=len(windows))
         return loss
@@ -238,10 +170,9 @@ class Training:
         clipped = sum(norm > clip for norm in norms) if clip else 0
         self.clipped += clipped
         row = {"gradient_norm": statistics.fmean(norms), "gradient_norm_max": max(norms)}
-        row |= {"clipped": clipped / len(norms), "lr": self.optimizer.param_groups[0]["lr"], **self.measured}
-        self.measured = {}
+        row |= {"clipped": clipped / len(norms), "lr": self.trainer.optimizer.param_groups[0]["lr"], **self.sizes}
         self._log("train", loss=mean, **row)
-        times = self.watch.take()
+        times = self.trainer.watch.take()
         if times:
             times["tokens_per_second"] = self.spec.batch_tokens / times["step_seconds"]
         self.recorder.write("timings", {"step": self.done, **times, "peak_memory_bytes": peak_memory(self.device)})
@@ -290,9 +221,7 @@ class Training:
         if self.world.first:
             state = {
                 "run": self.run.id,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "random": random_state(self.device),
+                **self.trainer.state_dict(),
                 "window": [list(pair) for pair in self.window],
                 "clipped": self.clipped,
                 "seconds": self._elapsed(),
@@ -325,9 +254,7 @@ class Training:
             self._record_start(notes)
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.model.load_state_dict(state["model"])
-        set_random_state(state["random"], self.device)
+        self.trainer.load_state_dict(state)
         self.done, self.clipped = state["step"], state["clipped"]
         self.window = [(loss, norm) for loss, norm in state["window"]]
         self.seconds_before, self.evaluation_seconds = state["seconds"], state["evaluation_seconds"]
@@ -336,7 +263,7 @@ class Training:
         """env.json: this machine, and every start of the run with what was wrong with its checkpoints."""
         start = {"step": self.done, "at": datetime.now(UTC).isoformat(timespec="seconds"), "notes": notes}
         starts = [*self.run.environment.get("starts", []), start]
-        facts = environment(self.spec, self.device, self.compiled) | {
+        facts = environment(self.spec, self.device, self.trainer.compiled) | {
             "processes": self.world.size,
             "memory_before_bytes": self.memory_before,
             "starts": starts,
@@ -349,12 +276,12 @@ class Training:
         timings = self.run.timings()
         seconds = median(timings, "step_seconds")
         matrices = sum(
-            p.numel() for name, p in self.model.named_parameters() if name.startswith("blocks") and p.ndim == 2
+            p.numel() for name, p in self.trainer.model.named_parameters() if name.startswith("blocks") and p.ndim == 2
         )
         return Summary(
             status=status,
             final_loss=final_loss,
-            bits_per_byte=None if final_loss is None else final_loss / math.log(2) / self.bytes_per_token,
+            bits_per_byte=None if final_loss is None else final_loss / math.log(2) / self.trainer.bytes_per_token,
             steps=self.done,
             tokens=self.done * self.spec.batch_tokens,
             train_seconds=self._elapsed(),
@@ -365,8 +292,8 @@ class Training:
             tokens_per_second=self.spec.batch_tokens / seconds if seconds else 0.0,
             clip_fraction=self.clipped / max(self.done, 1),
             peak_memory_bytes=max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.device)),
-            state_bytes=optim.state_bytes(self.optimizer),
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            state_bytes=optim.state_bytes(self.trainer.optimizer),
+            parameters=sum(p.numel() for p in self.trainer.model.parameters()),
             parameters_matrix=matrices,
             message=message,
         )

@@ -62,13 +62,13 @@ class World:
         rows = len(batch) // self.size
         return batch[self.rank * rows : (self.rank + 1) * rows] if self.size > 1 else batch
 
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, model: Any, device: torch.device) -> Any:
         """The model with gradients averaged over ranks in its backward pass, and rank 0's weights everywhere."""
         if self.size == 1:
             return model
         return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
-    def alone(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    def alone(self, model: Any, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Gradients of all micro-batches but the last one stay on their rank."""
         if isinstance(model, nn.parallel.DistributedDataParallel) and not last:
             return model.no_sync()

@@ -1,0 +1,125 @@
+"""What a run consists of - model, optimizer, batches - and one step of it. When steps happen is ``loop``'s business."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairstep import optim
+from fairstep.data import Batches, open_corpus, validation_windows
+from fairstep.model import Llama, LlamaConfig
+from fairstep.runs import RunSpec
+from fairstep.train.annealing import Annealer
+from fairstep.train.checkpoint import random_state, set_random_state
+from fairstep.train.evaluate import evaluate, evenly, split_windows
+from fairstep.train.measure import Sizes, Stopwatch
+from fairstep.train.parallel import ALONE, World
+from fairstep.train.setup import autocast, can_compile, prepare_process
+from fairstep.train.signals import Signals
+
+
+class Trainer:
+    """Model, optimizer and data of a run on this process's device, as its spec says.
+
+    Raises DataError when the corpus is missing, ValueError for what the optimizer, the schedule or the number of
+    processes cannot do.
+    """
+
+    def __init__(self, spec: RunSpec, world: World = ALONE) -> None:
+        self.spec, self.world = spec, world
+        self.device = prepare_process(spec, world)
+        self.micro = world.check(spec.batch_sequences, spec.execution.micro_batch_sequences)
+        corpus = open_corpus(spec.data.fingerprint, spec.data.vocabulary)
+        context = spec.model.context
+        self.bytes_per_token = corpus.bytes_per_token
+        self.batches = Batches(
+            corpus.train(), batch_sequences=spec.batch_sequences, context=context, seed=spec.data_seed
+        )
+        self.final_windows = validation_windows(
+            corpus.validation(), context=context, max_tokens=spec.evaluation.final_tokens
+        )
+        self.windows = evenly(self.final_windows, max(1, spec.evaluation.tokens // context))
+
+        torch.manual_seed(spec.init_seed)
+        sizes = spec.model.model_dump(exclude={"preset"})
+        self.model = Llama(LlamaConfig(**sizes)).to(self.device)
+        hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
+        self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
+        self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
+        self.compiled = spec.execution.compile and can_compile(self.device.type)
+        self.forward: Any = torch.compile(self.model, dynamic=False) if self.compiled else self.model
+        self.averaged: Any = world.wrap(
+            self.forward, self.device
+        )  # its backward pass averages gradients over the ranks
+
+        seeds = spec.init_seed, spec.data_seed
+        self.signals = Signals(self.optimizer, self.loss, self.logits, self.micro, seeds, world)
+        self.watch = Stopwatch(self.device)
+        self.sizes = Sizes(self.model, spec.execution.dynamics)
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of (B, T) tokens and targets, in nats per token."""
+        with autocast(self.spec, self.device):
+            return self.forward(tokens, targets)
+
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Scores (B, T, V) of (B, T) tokens, uncompiled: curvature is estimated from other losses and derivatives."""
+        with autocast(self.spec, self.device):
+            return self.model.logits(tokens)
+
+    def step(self, step: int, measure: bool = False) -> tuple[float, float, dict[str, Any]]:
+        """One optimizer step: the batch's mean loss, the gradient's norm before clipping, and with ``measure`` sizes.
+
+        A loss that is not finite is not learned from: no optimizer is asked to decompose what is not a number.
+        """
+        began = time.perf_counter()
+        inputs, targets = split_windows(self.world.share(self.batches.batch(step)), self.device)
+        fetched = time.perf_counter()
+        parts = len(inputs) // self.micro
+        total = torch.zeros((), device=self.device)
+        for part, (x, y) in enumerate(zip(inputs.split(self.micro), targets.split(self.micro), strict=True), 1):
+            with self.world.alone(self.averaged, last=part == parts):
+                with autocast(self.spec, self.device):
+                    loss = self.averaged(x, y) / parts
+                loss.backward()
+            total += loss.detach()
+        mean = self.world.mean(total).item()
+        if not math.isfinite(mean):
+            return mean, math.nan, {}
+        self.annealer.apply(step)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_norm or math.inf)
+        if measure:
+            self.sizes.before()
+        clip = self.spec.clip_norm
+        scale = (clip / (norm + 1e-6)).clamp(max=1.0) if clip else 1.0
+        signals = self.signals.supply(step, inputs, targets, scale)
+        before = self.watch.now()
+        self.optimizer.step()
+        after = self.watch.now()
+        sizes = self.sizes.after() if measure else {}
+        self.optimizer.zero_grad(set_to_none=True)
+        whole = time.perf_counter() - began
+        self.watch.add(step=whole, data=fetched - began, signals=signals, optimizer=after - before)
+        return mean, norm.item(), sizes
+
+    def evaluate(self, windows: np.ndarray) -> float:
+        """Mean loss of the weights that the optimizer would hand over, in nats per token."""
+        return evaluate(self.loss, windows, self.micro, self.device, self.world)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on. The tensors are the live ones."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state(self.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError, with nothing changed, for the state of another optimizer or model."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.model.load_state_dict(state["model"])
+        set_random_state(state["random"], self.device)
