@@ -14,7 +14,7 @@ when they are first asked for. Every optimizer is also a class for anyone's own 
 from typing import Any
 
 from fairstep.optim.foreign import ForeignSpec, plugins
-from fairstep.optim.registry import build, get, names, optimizer_class, specs
+from fairstep.optim.registry import build, check_version, get, names, optimizer_class, specs, version
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import (
     DECAYS,
@@ -41,10 +41,12 @@ __all__ = [
     "Schedule",
     "UnknownOptimizerError",
     "build",
+    "check_version",
     "get",
     "names",
     "plugins",
     "specs",
+    "version",
 ]
 
 
@@ -54,6 +56,8 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+    if "+" in name:  # a class with wrappers, whose pickles ask for it by name
+        return optimizer_class(get(name))
     for spec in specs().values() if not name.startswith("_") else ():
         if spec.class_name == name:
             return optimizer_class(spec)

@@ -136,6 +136,7 @@ def build(spec: ForeignSpec, params: Any, roles: Roles, hyper: Mapping[str, Any]
     return optimizer
 
 
+@functools.cache
 def plugins() -> dict[str, str]:
     """Name -> ``package.module:Class`` of every entry point, without importing any."""
     from importlib import metadata  # takes as long as all else here

@@ -1,4 +1,5 @@
-"""The list of optimizers: every OptimizerSpec found in a module of ``rules/``, and anyone's own by its path.
+"""The list of optimizers: every OptimizerSpec found in a module of ``rules/``, with any ``wrappers`` around it, and
+anyone's own by its path.
 
 Discovery is by existing: a new file in ``rules/`` is a new optimizer and no other file changes. Importing a rule file
 does not import torch; a class of someone else's does (see ``foreign``).
@@ -43,12 +44,15 @@ def names() -> list[str]:
 def get(name: str) -> OptimizerSpec:
     """The spec of a name or alias; upper case, hyphens and underscores do not matter.
 
-    Also of ``package.module:Class`` and of an entry point's name, to the letter (see ``foreign``). Raises
+    Wrappers follow with a plus, in any order: ``muon+hyperball+ema`` (see ``wrappers``). Also of
+    ``package.module:Class`` and of an entry point's name, to the letter (see ``foreign``). Raises
     UnknownOptimizerError (a ValueError) with the nearest names.
     """
+    if "+" in name and not (":" in name or _key(name) in _words()):
+        return _wrapped(*name.split("+"))
     if ":" in name:
         return foreign.describe(name.strip())
-    words = {_key(word): spec for spec in specs().values() for word in (spec.name, *spec.aliases)}
+    words = _words()
     if _key(name) not in words:
         if name in foreign.plugins():
             return foreign.describe(name)
@@ -56,6 +60,27 @@ def get(name: str) -> OptimizerSpec:
             f"unknown optimizer {name!r}{_nearest(name, tuple(words))}; there are {', '.join(names())}"
         )
     return words[_key(name)]
+
+
+@functools.cache
+def _words() -> dict[str, OptimizerSpec]:
+    return {_key(word): spec for spec in specs().values() for word in (spec.name, *spec.aliases)}
+
+
+def _wrapped(name: str, *words: str) -> OptimizerSpec:
+    """One optimizer, one name: what an alias such as adamw+hyperball (of adamh) stands for is taken apart and sorted."""
+    from fairstep.optim import wrappers
+
+    base = get(name)
+    if isinstance(base, foreign.ForeignSpec):
+        raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {name} is another package's")
+    plain, *inside = next((alias for alias in base.aliases if "+" in alias), base.name).split("+")
+    names = wrappers.parse((*inside, *words))
+    for end in range(len(names), -1, -1):
+        start = _words().get(_key("+".join((plain, *names[:end]))))
+        if start:
+            return wrappers.derive(start, names[end:])
+    raise AssertionError(f"{plain} is the name of a built-in optimizer")
 
 
 def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
@@ -69,6 +94,20 @@ def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
     if isinstance(spec, foreign.ForeignSpec):
         return foreign.build(spec, params, roles, hyper)
     return optimizer_class(spec)(params, roles=roles, **hyper)
+
+
+def version(name: str) -> str:
+    """Which code a foreign optimizer is (see ``provenance``); empty for the built-in ones."""
+    return get(name).version if ":" in name or name in foreign.plugins() else ""
+
+
+def check_version(name: str, recorded: str) -> None:
+    """Raise ValueError if a run was described for other code than what is installed now."""
+    if recorded and recorded != version(name):
+        raise ValueError(
+            f"this run is of {name} in {recorded}, and here is {version(name) or 'another optimizer'}; bring that "
+            "version back, or start the contest again for the new one"
+        )
 
 
 @functools.cache

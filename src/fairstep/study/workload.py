@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from fairstep import optim
 from fairstep.runs import (
     Cell,
     DataSpec,
@@ -119,7 +120,9 @@ class Workload:
         return RunSpec(
             model=self.model,
             data=self.data,
-            optimizer=OptimizerChoice(name=optimizer, hyperparameters=dict(hyperparameters)),
+            optimizer=OptimizerChoice(
+                name=optimizer, hyperparameters=dict(hyperparameters), version=optim.version(optimizer)
+            ),
             schedule=ScheduleSpec(
                 kind=self.schedule,
                 warmup_steps=self.warmup(steps),
