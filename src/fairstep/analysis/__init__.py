@@ -5,6 +5,10 @@ a file. May import fairstep.runs and fairstep.published; never torch.
 """
 
 from fairstep.analysis.contest import contest_result
+from fairstep.analysis.crossings import Crossing, crossings, mean_curve
+from fairstep.analysis.laws import Law, Noise, hyperparameter_law, joint_law, loss_law, offset_law
+from fairstep.analysis.paired import Comparison, compare, deviation_interval
+from fairstep.analysis.ranking import Ranked, rank, ranking
 from fairstep.analysis.speedup import BaselineCurve, Speedup, curve_line, token_speedup
 from fairstep.analysis.statistics import (
     LEVEL,
@@ -14,7 +18,10 @@ from fairstep.analysis.statistics import (
     paired_difference,
     pooled_deviation,
 )
+from fairstep.analysis.tokens import LawSpeedup, law_speedup, speedup_rows
+from fairstep.analysis.trend import Trend, ratio_trend, size_trend
 from fairstep.analysis.verdict import Outcome, Verdict, verdicts
+from fairstep.analysis.wen_tables import published_speedups
 from fairstep.analysis.wording import (
     COLUMNS,
     bytes_text,
@@ -31,20 +38,42 @@ __all__ = [
     "LEVEL",
     "AnalysisError",
     "BaselineCurve",
+    "Comparison",
+    "Crossing",
     "Estimate",
+    "Law",
+    "LawSpeedup",
+    "Noise",
     "Outcome",
+    "Ranked",
     "Speedup",
+    "Trend",
     "Verdict",
     "bytes_text",
+    "compare",
     "contest_result",
     "count_text",
+    "crossings",
     "curve_line",
+    "deviation_interval",
     "headline",
+    "hyperparameter_law",
+    "joint_law",
+    "law_speedup",
+    "loss_law",
+    "mean_curve",
     "mean_interval",
+    "offset_law",
     "paired_difference",
     "plural",
     "pooled_deviation",
+    "published_speedups",
+    "rank",
+    "ranking",
+    "ratio_trend",
     "seconds_text",
+    "size_trend",
+    "speedup_rows",
     "speedup_text",
     "token_speedup",
     "verdict_rows",

@@ -1,0 +1,266 @@
+"""Scaling laws with intervals: loss against tokens, loss against size and tokens, hyperparameters against both.
+
+    loss_law            L(D)    = alpha D^-B + beta                 one model size (W section 4)
+    joint_law           L(N, D) = a N^-A + b D^-B + c               Hoffmann et al., arXiv 2203.15556, eq. 2
+    hyperparameter_law  h(N, D) = alpha N^-A D^-B                   straight in logs: grids are factors apart
+    offset_law          h(N, D) = alpha N^-A D^-B + beta            W's form for hyperparameters (its phase III)
+
+Least squares in nats (of the hyperparameter law: in logs), each point weighted by its number of runs.
+
+**Noise.** sigma comes from the repeated runs, or is given. A residual scatter that exceeds it (F test at 5 %) is misfit
+of the law, and is then used instead; otherwise both are pooled. With neither, the residuals alone must do.
+
+**Intervals** are 95 % and from a parametric bootstrap: errors of Student's t with the degrees of freedom of sigma are
+added to the fitted values and the law is fitted again, 500 times. ``resample="points"`` draws the points themselves
+instead.
+
+**leave_one_out** is the root mean square error of predicting each point from the others. It is the number to look at:
+four points and three parameters leave one degree of freedom, and the residuals look small whatever the truth is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from fairstep.analysis.powers import Array, Form, fit
+from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
+
+DRAWS = 500
+SEED = 20_250_902
+
+LOSS = Form(("alpha", "beta"), ("B",), ((0,), ()), (0,), ((0.02, 2.0),))
+JOINT = Form(("a", "b", "c"), ("A", "B"), ((0,), (1,), ()), (0, 1), ((0.02, 1.5), (0.02, 1.5)))
+OFFSET = Form(("alpha", "beta"), ("A", "B"), ((0, 1), ()), (0, 1), ((-1.5, 1.5), (-1.5, 1.5)), free=True)
+POWER = Form(("alpha",), ("A", "B"), ((0, 1),), (0, 1), ((-2.0, 2.0), (-2.0, 2.0)))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of one run's value, known with so many degrees of freedom."""
+
+    sigma: float
+    degrees: float
+
+
+@dataclass(frozen=True)
+class Law:
+    """A fitted law. ``low`` and ``high`` are -inf and inf where the points give no interval.
+
+    ``x`` (n, m) and ``y`` (n,) are the points; ``draws`` (DRAWS, p) are refitted parameters, in the order of
+    ``form.parameters``; ``warnings`` are sentences that belong beside every use.
+    """
+
+    form: Form
+    x: Array = field(repr=False)
+    y: Array = field(repr=False)
+    vector: Array = field(repr=False)
+    draws: Array = field(repr=False)
+    rmse: float
+    leave_one_out: float
+    noise: Noise
+    warnings: tuple[str, ...]
+    logarithmic: bool = False
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        return dict(zip(self.form.parameters, map(float, self.vector), strict=True))
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % interval of every parameter."""
+        return {name: self._interval(self.draws[:, place]) for place, name in enumerate(self.form.parameters)}
+
+    @property
+    def residuals(self) -> tuple[float, ...]:
+        """Point minus law, in the unit of the points."""
+        return tuple((self.y - self._values(self.vector[None], self.x)[0]).tolist())
+
+    def at(self, *x: float) -> float:
+        """The law's value at one x."""
+        return float(self._values(self.vector[None], np.array([x]))[0, 0])
+
+    def interval_at(self, *x: float) -> tuple[float, float]:
+        """95 % interval of the law's value at one x (of the law, not of a run, which adds its own noise)."""
+        return self._interval(self._values(self.draws, np.array([x]))[:, 0])
+
+    def covers(self, *x: float) -> bool:
+        """Whether x lies within the points along every axis."""
+        point = np.array(x)
+        return bool(((self.x.min(0) <= point) & (point <= self.x.max(0))).all())
+
+    def inverse(self, loss: float | Array) -> float:
+        """Of a loss law: D at which the law reaches a loss; inf if it never does."""
+        return float(inverse(self.vector[None], np.array([loss]))[0])
+
+    def row(self) -> dict[str, object]:
+        """Flat JSON: parameters with intervals, errors, warnings."""
+        found: dict[str, object] = {}
+        for name, (low, high) in self.intervals.items():
+            found |= {name: self.parameters[name], f"{name}_low": _finite(low), f"{name}_high": _finite(high)}
+        found |= {"points": len(self.y), "rmse": self.rmse, "leave_one_out": _finite(self.leave_one_out)}
+        return found | {"sigma": _finite(self.noise.sigma), "warnings": " ".join(self.warnings)}
+
+    def _values(self, parameters: Array, x: Array) -> Array:
+        return self.form.value(parameters, np.log(x))
+
+    def _interval(self, drawn: Array) -> tuple[float, float]:
+        if not len(drawn):
+            return -math.inf, math.inf
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return float(low), float(high)
+
+
+def inverse(parameters: Array, loss: Array) -> Array:
+    """D (sets,) at which loss laws (sets, 3) reach losses (sets,); inf where they never do."""
+    alpha, beta, exponent = parameters.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tokens = ((loss - beta) / alpha) ** (-1 / exponent)
+    return np.where((loss > beta) & (alpha > 0), tokens, np.inf)
+
+
+Losses = Sequence[float | Sequence[float]]
+"""For every point one value, or the values of its repeated runs."""
+Resample = Literal["noise", "points"]
+
+
+def loss_law(tokens: Sequence[float], losses: Losses, noise: Noise | None = None) -> Law:
+    """Loss in nats against tokens, or against Chinchilla ratios. Raises AnalysisError for too few or bad points."""
+    return _law(LOSS, np.array(tokens, dtype=float)[:, None], losses, noise)
+
+
+def joint_law(sizes: Sequence[float], tokens: Sequence[float], losses: Losses, noise: Noise | None = None) -> Law:
+    """Loss against matrix parameters and tokens. Raises AnalysisError for too few or bad points."""
+    return _law(JOINT, np.column_stack([sizes, tokens]).astype(float), losses, noise)
+
+
+def offset_law(
+    sizes: Sequence[float], tokens: Sequence[float], values: Sequence[float], noise: Noise | None = None
+) -> Law:
+    """A hyperparameter by W's own form. On values that lie on a grid of factors of 2 it is nearly degenerate."""
+    return _law(OFFSET, np.column_stack([sizes, tokens]).astype(float), list(values), noise)
+
+
+def hyperparameter_law(sizes: Sequence[float], tokens: Sequence[float], values: Sequence[float]) -> Law:
+    """A positive hyperparameter as a power of size and tokens: linear regression in logs. Raises AnalysisError."""
+    if any(not value > 0 for value in values):
+        raise AnalysisError("a hyperparameter law needs positive values, since it is fitted in logs")
+    return _law(POWER, np.column_stack([sizes, tokens]).astype(float), list(values), None, logarithmic=True)
+
+
+def _law(
+    form: Form,
+    x: Array,
+    values: Losses,
+    noise: Noise | None,
+    resample: Resample = "noise",
+    logarithmic: bool = False,
+) -> Law:
+    groups = [np.atleast_1d(np.asarray(group, dtype=float)) for group in values]
+    y, counts = _checked(form, x, groups)
+    if noise is None and (pooled := pooled_deviation([group.tolist() for group in groups]))[1]:
+        noise = Noise(*pooled)
+    solve = _solve_in_logs if logarithmic else fit
+    vector = solve(form, x, y[None], counts[None])[0]
+    fitted = form.value(vector, np.log(x))
+    residuals = np.log(y) - np.log(fitted) if logarithmic else y - fitted
+    spare = len(y) - len(form.parameters)
+    warnings = _warnings(form, vector, len(y), spare)
+    noise = _noise(noise, float((counts * residuals**2).sum()), spare, warnings)
+    rng = np.random.default_rng(SEED)
+    if resample == "points":
+        weights = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), DRAWS) * counts
+        draws = solve(form, x, np.broadcast_to(y, (DRAWS, len(y))), weights.astype(float))
+    elif noise.degrees > 0:
+        errors = noise.sigma * student(rng, noise.degrees, (DRAWS, len(y))) / np.sqrt(counts)
+        drawn = fitted * np.exp(errors) if logarithmic else fitted + errors
+        draws = solve(form, x, drawn, np.broadcast_to(counts, drawn.shape))
+    else:
+        draws = np.empty((0, len(form.parameters)))
+    rmse = float(np.sqrt((residuals**2).mean()))
+    out = _leave_one_out(form, x, y, counts, logarithmic) if spare > 0 else math.nan
+    return Law(form, x, y, vector, draws, rmse, out, noise, tuple(warnings), logarithmic)
+
+
+def student(rng: np.random.Generator, degrees: float, shape: tuple[int, int]) -> Array:
+    """Errors (sets, n) whose unknown sigma is one for all points of a set: normal over a common chi."""
+    scale = np.sqrt(degrees / rng.chisquare(degrees, (shape[0], 1))) if math.isfinite(degrees) else 1.0
+    errors: Array = rng.standard_normal(shape) * scale
+    return errors
+
+
+def _checked(form: Form, x: Array, groups: list[Array]) -> tuple[Array, Array]:
+    if len(groups) != len(x):
+        raise AnalysisError(f"a law needs one value for each of its {len(x)} points, not {len(groups)}")
+    if any(not group.size or not np.isfinite(group).all() for group in groups):
+        raise AnalysisError("a law needs a finite value at every point; leave diverged and unfinished runs out")
+    if not (np.isfinite(x).all() and (x > 0).all()):
+        raise AnalysisError("a law needs positive sizes and token counts")
+    wanted = len(form.parameters)
+    if len(np.unique(x, axis=0)) < wanted:
+        raise AnalysisError(f"a law of {wanted} parameters needs at least {wanted} different points, not {len(x)}")
+    for column in set(form.variables):
+        if len(np.unique(x[:, column])) < 2:
+            raise AnalysisError("a law needs at least two different values along every axis")
+    y = np.array([group.mean() for group in groups])
+    if form in (LOSS, JOINT) and np.ptp(y) == 0:
+        raise AnalysisError(f"all losses are {y[0]:g}, so no law can be fitted to how they fall")
+    return y, np.array([group.size for group in groups], dtype=float)
+
+
+def _noise(noise: Noise | None, squares: float, spare: int, warnings: list[str]) -> Noise:
+    """Sigma from repeated runs and residuals together, or from residuals that say that the law does not fit."""
+    if noise is None or not noise.degrees:
+        return Noise(math.sqrt(squares / spare), spare) if spare > 0 else Noise(math.nan, 0)
+    if spare < 1 or not math.isfinite(noise.degrees):
+        return noise
+    from scipy.special import fdtrc
+
+    if noise.sigma == 0 or fdtrc(spare, noise.degrees, squares / spare / noise.sigma**2) < 1 - LEVEL:
+        warnings.append("The points scatter about the law more than repeated runs do: the law does not quite fit.")
+        return Noise(math.sqrt(squares / spare), spare)
+    total = noise.degrees + spare
+    return Noise(math.sqrt((noise.degrees * noise.sigma**2 + squares) / total), total)
+
+
+def _warnings(form: Form, vector: Array, points: int, spare: int) -> list[str]:
+    found = []
+    if spare <= 1:
+        more = "no" if spare <= 0 else "only one"
+        found.append(
+            f"{points} points for {len(vector)} parameters leave {more} degree of freedom to check the law by."
+        )
+    for place, (low, high) in enumerate(form.bounds, len(form.coefficients)):
+        if np.isclose(vector[place], low) or np.isclose(vector[place], high):
+            found.append(f"The exponent {form.parameters[place]} is at its bound of {vector[place]:g}.")
+    if not form.free and (zero := [n for n, v in zip(form.coefficients, vector, strict=False) if v <= 0]):
+        found.append(f"{', '.join(zero)} is at its bound of 0.")
+    return found
+
+
+def _leave_one_out(form: Form, x: Array, y: Array, counts: Array, logarithmic: bool) -> float:
+    weights = np.where(np.eye(len(y), dtype=bool), 0.0, counts)
+    parameters = (_solve_in_logs if logarithmic else fit)(form, x, np.broadcast_to(y, weights.shape), weights)
+    predicted = np.diagonal(form.value(parameters, np.log(x)))
+    errors = np.log(y / predicted) if logarithmic else y - predicted
+    return float(np.sqrt((errors**2).mean()))
+
+
+def _solve_in_logs(form: Form, x: Array, y: Array, weights: Array) -> Array:
+    """One term, no offset: exact weighted regression of log y on logs of x."""
+    design = np.column_stack([np.ones(len(x)), -np.log(x[:, list(form.variables)])])
+    middle = design.mean(0) * [0, *[1] * (design.shape[1] - 1)]
+    centred = design - middle
+    normal = np.einsum("np,sn,nq->spq", centred, weights, centred)
+    right = np.einsum("np,sn->sp", centred, weights * np.log(y))
+    found = np.einsum("spq,sq->sp", np.linalg.pinv(normal), right)
+    found[:, 0] = np.exp(found[:, 0] - (found[:, 1:] * middle[1:]).sum(1))
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,98 @@
+"""A ranking that says which places are ties.
+
+Every two contestants are compared; Holm's step-down rule (Scand. J. Statist. 6, 1979) keeps the probability of *any*
+false separation among all pairs at 5 %. A contestant's rank is then a range: one more than the number that are surely
+better, to the number of those that are not surely worse. Groups are the longest runs of neighbours in the order of
+means in which no two are separated; a contestant may be in two groups, as in a critical-difference diagram (Demsar,
+JMLR 7, 2006).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairstep.analysis.paired import t_probability
+from fairstep.analysis.statistics import LEVEL, AnalysisError, Key, paired_difference
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A contestant's place. ``groups``: numbers, from 1, of its groups; ``best``, ``worst``: the range of its rank."""
+
+    name: str
+    value: float
+    best: int
+    worst: int
+    groups: tuple[int, ...]
+
+
+def rank(losses: Mapping[str, Mapping[Key, float]]) -> list[Ranked]:
+    """Contestants by mean final loss, lowest first; ``losses``: contestant -> seed -> nats per token.
+
+    Pairs that share fewer than two seeds cannot be separated. Raises AnalysisError for a contestant without losses.
+    """
+    if any(not runs for runs in losses.values()):
+        raise AnalysisError("every contestant of a ranking needs a final loss; leave out those that have none")
+    names = list(losses)
+    pairs = list(itertools.combinations(names, 2))
+    probabilities = [_probability(losses[first], losses[second]) for first, second in pairs]
+    separated = {pair for pair, wrong in zip(pairs, holm(probabilities), strict=True) if wrong <= 1 - LEVEL}
+    means = {name: float(np.mean(list(runs.values()))) for name, runs in losses.items()}
+    return ranking(means, lambda a, b: (a, b) in separated or (b, a) in separated)
+
+
+def ranking(values: Mapping[str, float], separated: Callable[[str, str], bool]) -> list[Ranked]:
+    """The same from any rule that says which two values are separated, for example by stated uncertainties."""
+    order = sorted(values, key=lambda name: values[name])
+    surely_better = {
+        name: sum(separated(other, name) and values[other] < values[name] for other in order) for name in order
+    }
+    surely_worse = {
+        name: sum(separated(other, name) and values[other] > values[name] for other in order) for name in order
+    }
+    groups = _groups(order, separated)
+    return [
+        Ranked(
+            name,
+            values[name],
+            1 + surely_better[name],
+            len(order) - surely_worse[name],
+            tuple(number for number, group in enumerate(groups, 1) if name in group),
+        )
+        for name in order
+    ]
+
+
+def holm(probabilities: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number: rejecting those at most 5 % errs anywhere in at most 5 %. nan counts as 1."""
+    clean = np.nan_to_num(np.asarray(probabilities, dtype=float), nan=1.0)
+    order = np.argsort(clean, kind="stable")
+    factors = np.arange(clean.size, 0, -1)
+    adjusted = np.empty_like(clean)
+    adjusted[order] = np.minimum(np.maximum.accumulate(clean[order] * factors), 1.0)
+    return [float(value) for value in adjusted]
+
+
+def _groups(order: Sequence[str], separated: Callable[[str, str], bool]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    end = 0
+    for start in range(len(order)):
+        stop = start + 1
+        while stop < len(order) and not any(separated(order[stop], name) for name in order[start:stop]):
+            stop += 1
+        if stop > end:
+            found.append(tuple(order[start:stop]))
+            end = stop
+    return found
+
+
+def _probability(first: Mapping[Key, float], second: Mapping[Key, float]) -> float:
+    try:
+        return t_probability(paired_difference(first, second))
+    except AnalysisError:
+        return math.nan
