@@ -19,7 +19,7 @@ def test_cautious_adamw(scale: str) -> None:
     def twin(w: Tensor, g: Tensor, s: dict[str, Any], fraction: float) -> Tensor:
         return twins.cautious_adamw(w, g, s, 0.03 * fraction, 0.2, 0.8, 0.9, 1e-3, scale)
 
-    hyper = {"weight_decay": 0.2, "beta1": 0.8, "beta2": 0.9, "eps": 1e-3, "scale": scale}
+    hyper = {"weight_decay": 0.2, "beta1": 0.8, "beta2": 0.9, "eps": 1e-3, "cautious_scale": scale}
     measured = difference("cautious-adamw", {}, lambda _: twin, 0.03, **hyper)
     assert max(measured.values()) < 1e-12, measured
 
@@ -29,7 +29,7 @@ def test_cautious_lion(scale: str) -> None:
     def twin(w: Tensor, g: Tensor, s: dict[str, Any], fraction: float) -> Tensor:
         return twins.cautious_lion(w, g, s, 0.03 * fraction, 0.5, 0.8, 0.9, scale)
 
-    hyper = {"weight_decay": 0.5, "beta1": 0.8, "beta2": 0.9, "scale": scale}
+    hyper = {"weight_decay": 0.5, "beta1": 0.8, "beta2": 0.9, "cautious_scale": scale}
     measured = difference("cautious-lion", {}, lambda _: twin, 0.03, **hyper)
     assert max(measured.values()) < 1e-12, measured
 
@@ -38,7 +38,7 @@ def test_cautious_lion(scale: str) -> None:
 def test_cautious_scale_has_a_limit(scale: str, factor: float) -> None:
     """One element of 4096 that agrees: the mean has a floor of a thousandth, the count is one too many."""
     w = torch.nn.Parameter(torch.zeros(64, 64, dtype=torch.float64))
-    hyper = {"lr": 1.0, "beta1": 0.9, "beta2": 0.0, "weight_decay": 0.0, "scale": scale}
+    hyper = {"lr": 1.0, "beta1": 0.9, "beta2": 0.0, "weight_decay": 0.0, "cautious_scale": scale}
     optimizer = build("cautious-lion", [("w", w)], **hyper)
     for g in (torch.ones_like(w), -torch.ones_like(w)):
         before = w.detach().clone()

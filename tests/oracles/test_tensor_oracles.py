@@ -93,7 +93,7 @@ ORACLES = [
         {**ADAMW, "beta2": 0.999, "eps": 1e-6},
     ),
     Oracle("cautious-lion", "pytorch_optimizer.Lion, cautious", pytorch_optimizer_cautious_lion, 1e-12, LION),
-    Oracle("cautious-lion", "timm Lion, caution", timm_cautious_lion, 1e-12, {**LION, "scale": "mean"}),
+    Oracle("cautious-lion", "timm Lion, caution", timm_cautious_lion, 1e-12, {**LION, "cautious_scale": "mean"}),
     Oracle(
         "mars-adamw",
         "pytorch_optimizer.MARS adamw, eps 0",

@@ -13,8 +13,7 @@ when they are first asked for. Every optimizer is also a class for anyone's own 
 
 from typing import Any
 
-from fairstep.optim.foreign import ForeignSpec, plugins
-from fairstep.optim.registry import build, check_version, get, names, optimizer_class, specs, version
+from fairstep.optim.registry import build, check_version, get, names, optimizer_class, plugins, specs, version
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import (
     DECAYS,
@@ -32,7 +31,6 @@ _NEEDS_TORCH = {"Engine": "engine", "state_bytes": "state", "infer_roles": "rout
 __all__ = [
     "DECAYS",
     "ROLES",
-    "ForeignSpec",
     "Grid",
     "Hyperparameter",
     "OptimizerSpec",

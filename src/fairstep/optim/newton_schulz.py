@@ -5,9 +5,16 @@ X = G / (|G|_F + eps), transposed if tall so that the Gram matrix is k x k, k = 
 
     A = X X^T,    X <- a X + (b A + c A A) X.
 
-With five steps of the quintic below, singular values do not converge: they land in about [0.6, 1.2], and those that
-start below about 1e-3 of the largest stay small. The coefficients are those of K. Jordan, "Muon: an optimizer for
-hidden layers in neural networks" (2024), kellerjordan.github.io/posts/muon.
+``quintic``: the same coefficients in every step, those of K. Jordan, "Muon: an optimizer for hidden layers in neural
+networks" (2024), kellerjordan.github.io/posts/muon. After five steps singular values have not converged: they land in
+about [0.6, 1.2], and those that start below about 1e-3 of the largest stay small.
+
+``polar-express``: coefficients of their own for each step, minimax for singular values from 1e-3 on, N. Amsel et al.,
+"The Polar Express", arXiv 2505.16932, algorithm 1: X starts from G / (1.01 |G|_F + eps), and all but the last of the
+eight sets, which repeats, have the safety factor 1.01 in them.
+
+``cubic``: X <- 1.5 X - 0.5 A X, the classic one (c = 0: two products instead of three). It converges to the orthogonal
+matrix from anywhere, but small singular values grow by only 1.5 a step: it needs several times the steps.
 """
 
 from __future__ import annotations
@@ -15,13 +22,52 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
+from fairstep.optim.rule import Hyper
+from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch import dtype as Dtype
 
-COEFFICIENTS: dict[str, tuple[float, float, float]] = {"quintic": (3.4445, -4.7750, 2.0315)}
-"""Named sets (a, b, c). Libraries differ in what they call "quintic": this is Jordan's original."""
+_POLAR_EXPRESS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+    (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+)
+_SAFETY = 1.01
+
+COEFFICIENTS: dict[str, tuple[tuple[float, float, float], ...]] = {
+    "quintic": ((3.4445, -4.7750, 2.0315),),
+    "polar-express": (
+        *((a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5) for a, b, c in _POLAR_EXPRESS),
+        (1.875, -1.25, 0.375),
+    ),
+    "cubic": ((1.5, -0.5, 0.0),),
+}
+"""Name -> (a, b, c) of step 1, 2, ...; the last repeats. Libraries differ in what they call "quintic"."""
+
+SETTINGS = {
+    "ns_steps": Hyperparameter(5, "Newton-Schulz iterations", "Jordan; S; 10 in some of W's code", "[1, inf)"),
+    "ns_coefficients": Hyperparameter("quintic", "Newton-Schulz coefficients", "Jordan; S; W", tuple(COEFFICIENTS)),
+    "ns_eps": Hyperparameter(1e-7, "added to the norm before the iterations", "Jordan; S; W has 1e-5", "[0, inf)"),
+    "ns_dtype": Hyperparameter(
+        "auto",
+        "dtype of the products: auto is bfloat16 on an accelerator, float32 on a CPU, float64 for float64",
+        "Jordan (bfloat16); float32 is no slower on a CPU",
+        ("auto", "bfloat16", "float32", "float64"),
+    ),
+}
+"""The hyperparameters of every rule that orthogonalises."""
+
+
+def orthogonalise(matrices: Tensor, hyper: Hyper) -> Tensor:
+    """``newton_schulz`` with the SETTINGS of a rule."""
+    dtype = None if hyper["ns_dtype"] == "auto" else getattr(torch, hyper["ns_dtype"])
+    return newton_schulz(matrices, hyper["ns_steps"], hyper["ns_eps"], hyper["ns_coefficients"], dtype)
 
 
 def newton_schulz(
@@ -35,23 +81,26 @@ def newton_schulz(
     """
     if dtype is None:
         dtype = matrices.dtype if matrices.dtype == torch.float64 else _fast_dtype(matrices)
-    a, b, c = COEFFICIENTS[coefficients]
+    sets = COEFFICIENTS[coefficients]
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide = matrices.mT if tall else matrices
     x = wide.reshape(-1, *wide.shape[-2:])
-    x = (x / (torch.linalg.matrix_norm(x, keepdim=True) + eps)).to(dtype)  # (s, k, K)
-    for _ in range(steps):
+    norm = torch.linalg.matrix_norm(x, keepdim=True)
+    x = (x / ((norm * _SAFETY if coefficients == "polar-express" else norm) + eps)).to(dtype)  # (s, k, K)
+    for step in range(steps):
+        a, b, c = sets[min(step, len(sets) - 1)]
         gram = x @ x.mT  # (s, k, k)
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) if c else gram.mul_(b)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     x = x.reshape(wide.shape).to(matrices.dtype)
     return x.mT if tall else x
 
 
-def flops(o: int, i: int, steps: int) -> float:
-    """Floating-point operations for one o x i matrix: steps (4 k^2 K + 2 k^3)."""
+def flops(o: int, i: int, hyper: Hyper) -> float:
+    """Floating-point operations for one o x i matrix: ns_steps (4 k^2 K + 2 k^3), without the k^3 of the cubic."""
     k, K = min(o, i), max(o, i)
-    return steps * (4.0 * k * k * K + 2.0 * k**3)
+    cube = 0.0 if hyper["ns_coefficients"] == "cubic" else 2.0 * k**3
+    return float(hyper["ns_steps"] * (4.0 * k * k * K + cube))
 
 
 def _fast_dtype(matrices: Tensor) -> Dtype:

@@ -13,12 +13,15 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import foreign, rules
+from fairstep.optim import rules
 from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, _nearest
 
 if TYPE_CHECKING:
     from fairstep.optim.engine import Engine
     from fairstep.optim.routing import Roles
+
+PLUGINS = "fairstep.optimizers"
+"""The group of entry points by which a package gives its optimizer a short name."""
 
 
 @functools.cache
@@ -50,12 +53,12 @@ def get(name: str) -> OptimizerSpec:
     """
     if "+" in name and not (":" in name or _key(name) in _words()):
         return _wrapped(*name.split("+"))
-    if ":" in name:
-        return foreign.describe(name.strip())
     words = _words()
     if _key(name) not in words:
-        if name in foreign.plugins():
-            return foreign.describe(name)
+        if is_foreign(name):
+            from fairstep.optim import foreign  # only those who bring an optimizer pay for it
+
+            return foreign.describe(name, plugins().get(name, name))
         raise UnknownOptimizerError(
             f"unknown optimizer {name!r}{_nearest(name, tuple(words))}; there are {', '.join(names())}"
         )
@@ -72,7 +75,7 @@ def _wrapped(name: str, *words: str) -> OptimizerSpec:
     from fairstep.optim import wrappers
 
     base = get(name)
-    if isinstance(base, foreign.ForeignSpec):
+    if base.version:
         raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {name} is another package's")
     plain, *inside = next((alias for alias in base.aliases if "+" in alias), base.name).split("+")
     names = wrappers.parse((*inside, *words))
@@ -91,14 +94,29 @@ def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
     >>> optimizer = build("muon", model, lr=0.02, roles={"output.weight": "head"})
     """
     spec = get(name)
-    if isinstance(spec, foreign.ForeignSpec):
+    if not spec.parts:
+        from fairstep.optim import foreign
+
         return foreign.build(spec, params, roles, hyper)
     return optimizer_class(spec)(params, roles=roles, **hyper)
 
 
+@functools.cache
+def plugins() -> dict[str, str]:
+    """Name -> ``package.module:Class`` of every entry point, without importing any."""
+    from importlib import metadata  # takes as long as all else here
+
+    return {point.name: point.value for point in metadata.entry_points(group=PLUGINS)}
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name is a path, or an entry point's name that no built-in optimizer has."""
+    return ":" in name or (_key(name) not in _words() and name in plugins())
+
+
 def version(name: str) -> str:
-    """Which code a foreign optimizer is (see ``provenance``); empty for the built-in ones."""
-    return get(name).version if ":" in name or name in foreign.plugins() else ""
+    """Which code a foreign optimizer is (see ``provenance``); empty for the built-in ones and for unknown names."""
+    return get(name).version if is_foreign(name) else ""
 
 
 def check_version(name: str, recorded: str) -> None:

@@ -1,92 +1,42 @@
-"""Cautious AdamW and Cautious Lion: steps that go against the current gradient are left out.
+"""Cautious AdamW and Cautious Lion: the cautious update (see ``wrappers.cautious``) around AdamW and Lion.
 
-With u the direction of AdamW or Lion (see ``adamw`` and ``lion``) and d the elements of the tensor:
-
-    phi = 1 where u g > 0, else 0
-    s   = 1 / max(mean(phi), 1e-3)          scale "mean"
-    s   = d / (sum(phi) + 1)                scale "count"
-    W  <- (1 - lr lambda) W - lr s phi u
+    W  <- (1 - lr lambda) W - lr s [u g > 0] u          u the direction of AdamW or Lion, s makes up for masked elements
 
 K. Liang et al., "Cautious Optimizers: Improving Training with One Line of Code", arXiv 2411.16085.
-Optimizer state: as the optimizer below it.
+Optimizer state: as the optimizer inside.
 
-The inequality is strict, so that an element without gradient stays where it is. Decay is not masked ("cautious weight
-decay" is another algorithm: the engine's decay="cautious"). Differences from other implementations: each optimizer has
-the scale of its official file by default ("mean" for AdamW, "count" for Lion; pytorch-optimizer counts always); the two
-differ by some percent on small tensors and not on large ones. The official C-AdamW adds eps before bias correction. W
-divides by the mean plus Adam's eps, without a floor, and takes the mean over all layers at once, where here every
-tensor, and every expert, has its own.
+Differences from other implementations: each optimizer has the scale of its official file by default ("mean" for AdamW,
+"count" for Lion; pytorch-optimizer counts always); the two differ by some percent on small tensors and not on large
+ones. The official C-AdamW adds eps before bias correction. W divides by the mean plus Adam's eps, without a floor, and
+takes the mean over all layers at once, where here every tensor, and every expert, has its own.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from fairstep.optim.rule import Hyper
-from fairstep.optim.rules.adamw import ADAMW, AdamWRule
-from fairstep.optim.rules.lion import LION, LionRule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.rules.adamw import ADAMW
+from fairstep.optim.rules.lion import LION
+from fairstep.optim.spec import Grid, Hyperparameter, Schedule
+from fairstep.optim.wrappers.cautious import CAUTIOUS, cautious_scale
 
-if TYPE_CHECKING:
-    from torch import Tensor
+_MODULES = (__name__, CAUTIOUS.wrap.__module__)
 
-
-def _keep_agreeing(direction: Tensor, grad: Tensor, scale: str) -> Tensor:
-    """s phi u for every matrix of a stack (s, o, i); in the memory of ``direction``."""
-    agrees = direction * grad > 0
-    elements = grad.shape[-2] * grad.shape[-1]
-    count = agrees.sum((-2, -1), keepdim=True).to(grad.dtype)
-    factor = elements / (count + 1) if scale == "count" else 1 / (count / elements).clamp_(min=1e-3)
-    return direction.mul_(agrees).mul_(factor)
-
-
-class CautiousAdamWRule(AdamWRule):
-    name = "cautious-adamw"
-    uses = (*AdamWRule.uses, "scale")
-    elementwise = False  # the scale looks across a tensor
-    flops_formula = "16 N"
-
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        direction = super().update(grad, state, param, hyper, step)
-        return _keep_agreeing(direction, grad, hyper["scale"])  # type: ignore[arg-type]
-
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return 16.0 * o * i
-
-
-class CautiousLionRule(LionRule):
-    name = "cautious-lion"
-    uses = (*LionRule.uses, "scale")
-    elementwise = False
-    flops_formula = "10 N"
-
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        direction = super().update(grad, state, param, hyper, step)
-        return _keep_agreeing(direction, grad, hyper["scale"])  # type: ignore[arg-type]
-
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return 10.0 * o * i
-
-
-def _scale(default: str) -> Hyperparameter:
-    source = "the authors' file, github.com/kyleliang919/C-Optim"
-    return Hyperparameter(default, "factor s that makes up for masked elements", source, ("mean", "count"))
-
-
-CAUTIOUS_ADAMW = OptimizerSpec(
+CAUTIOUS_ADAMW = replace(
+    CAUTIOUS.derive(ADAMW),
     name="cautious-adamw",
     class_name="CautiousAdamW",
-    aliases=("cautious", "c-adamw"),
+    aliases=("cautious", "c-adamw", "adamw+cautious"),
     title="Cautious AdamW",
-    reference="Liang et al. 2024, https://arxiv.org/abs/2411.16085",
-    parts=(Part(ROLES, CautiousAdamWRule()),),
+    reference=CAUTIOUS.reference,
+    documented_in=_MODULES,
     hyperparameters={
         "lr": Hyperparameter(8e-3, "learning rate", "W, from 130M to 520M", "(0, inf)"),
         "weight_decay": Hyperparameter(0.1, "decoupled weight decay", "W, all scales", "[0, inf)"),
         "beta1": Hyperparameter(0.95, "decay rate of the first moment", "W, 130M; 0.98 above", "[0, 1)"),
         "beta2": Hyperparameter(0.98, "decay rate of the second moment", "W, all scales", "[0, 1)"),
         "eps": ADAMW.hyperparameters["eps"],
-        "scale": _scale("mean"),
+        "cautious_scale": cautious_scale("mean"),
     },
     search_space={
         "lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both, at 130M and 300M"),
@@ -95,17 +45,17 @@ CAUTIOUS_ADAMW = OptimizerSpec(
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )
 
-CAUTIOUS_LION = OptimizerSpec(
+CAUTIOUS_LION = replace(
+    CAUTIOUS.derive(LION),
     name="cautious-lion",
     class_name="CautiousLion",
-    aliases=("c-lion",),
+    aliases=("c-lion", "lion+cautious"),
     title="Cautious Lion",
-    reference="Liang et al. 2024, https://arxiv.org/abs/2411.16085",
-    parts=(Part(ROLES, CautiousLionRule()),),
-    hyperparameters={**LION.hyperparameters, "scale": _scale("count")},
+    reference=CAUTIOUS.reference,
+    documented_in=_MODULES,
+    hyperparameters={**LION.hyperparameters, "cautious_scale": cautious_scale("count")},
     search_space={
         "lr": Grid.geometric(1e-3, 3, "Lion's grid: the mean step is the same"),
     },
     lr_unit="change per step of a weight, averaged over a tensor",
-    schedule=LION.schedule,
 )

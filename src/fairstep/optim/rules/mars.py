@@ -2,8 +2,11 @@
 
 Everything but vectors:
 
-    c  = g + gamma beta1 / (1 - beta1) (g - g'),   g' the gradient of the previous step, 0 in the first
-    c <- c / max(1, |c|)                           Frobenius norm of each tensor
+    c  = g + gamma beta1 / (1 - beta1) (g - g'),   g' = 0 in the first step, then
+                                                   the gradient of the previous step               form "approximate"
+                                                   that of this batch at the previous weights      form "exact"
+    c <- c / max(1, |c|)                           Frobenius norm of each tensor                   clip "tensor"
+    c <- c min(1, 1 / (|c| + 1e-6))                over all tensors together                       clip "global": W
     m <- beta1 m + (1 - beta1) c
 
     v <- beta2 v + (1 - beta2) c^2;   u = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)     MARS-AdamW
@@ -11,28 +14,29 @@ Everything but vectors:
     u  = sqrt(max(1, o/i)) newton_schulz(m / (1 - beta1))                                           MARS-Shampoo
     W <- (1 - lr lambda) W - lr u
 
-Vectors: AdamW (see ``adamw``) with learning rate lr * vector_lr_ratio and its own betas.
+Vectors: AdamW (see ``adamw``) with learning rate lr * vector_lr_ratio and its own betas; with optimize_1d they are like
+everything else (a vector is n x 1).
 
 H. Yuan et al., "MARS: Unleashing the Power of Variance Reduction for Training Large Models", arXiv 2411.10438.
-Optimizer state: 3 (AdamW) or 2 (Lion, Shampoo) floats per parameter, 2 per element of vectors.
+Optimizer state: 3 (AdamW) or 2 (Lion, Shampoo) floats per parameter, 2 per element of vectors (3 in the exact form).
 
-This is the approximate form; the exact one takes g' from the current batch at the previous weights. Because of the
-norm of 1 the rule depends on the scale of the gradients: with gradients clipped to a global norm of 0.5, as in S, it
-never acts. Differences from other implementations: g' is a copy, where the official code keeps a reference that
-gradients reused in place overwrite. Decay of vectors is the engine's (none by default; 0.1 officially). W clips c by
-its norm over all tensors and corrects vectors too. timm starts with g' = g. pytorch-optimizer adds 1e-15 below the
-root.
+The exact form needs the signal previous_gradient (see ``signals``), one more forward and backward pass in every step,
+and keeps the previous weights of all parameters. With coupled weight decay, decay is in g and not in this g'. Because
+of the norm of 1 the rule depends on the scale of the gradients: with gradients clipped to a global norm of 0.5, as in
+S, it never acts. Differences from other implementations: g' is a copy, where the official code keeps a reference that
+gradients reused in place overwrite. Decay of vectors is the engine's (none by default; 0.1 officially). W is form
+approximate, clip global and optimize_1d. timm starts with g' = g. pytorch-optimizer adds 1e-15 below the root.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import flops, newton_schulz
+from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
 from fairstep.optim.rule import Hyper, Rule
 from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.rules.muon import MUON
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -98,19 +102,18 @@ class MARSLionRule(_CorrectedRule):
 
 class MARSShampooRule(_CorrectedRule):
     name = "mars-shampoo"
-    uses = ("gamma", "beta1", "ns_steps", "ns_dtype")
+    uses = ("gamma", "beta1", *SETTINGS)
     state_formula = "2 N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         self.corrected(grad, state, hyper)
-        dtype = None if hyper["ns_dtype"] == "auto" else getattr(torch, hyper["ns_dtype"])
         o, i = grad.shape[-2:]
         summed = state["m"] / (1 - hyper["beta1"])
-        return newton_schulz(summed, hyper["ns_steps"], eps=1e-8, dtype=dtype) * max(1.0, o / i) ** 0.5
+        return orthogonalise(summed, hyper) * max(1.0, o / i) ** 0.5
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper["ns_steps"]) + 12.0 * o * i
+        return flops(o, i, hyper) + 12.0 * o * i
 
 
 def _parts(rule: Rule) -> tuple[Part, ...]:
@@ -193,7 +196,7 @@ MARS_SHAMPOO = OptimizerSpec(
     hyperparameters=_hyperparameters(
         Hyperparameter(0.02, "learning rate of matrices", "as Muon, whose step it has", "(0, inf)"),
         _ratio(0.2, "as Muon"),
-        {name: MUON.hyperparameters[name] for name in ("ns_steps", "ns_dtype")},
+        {**SETTINGS, "ns_eps": replace(SETTINGS["ns_eps"], default=1e-8, source=_PAPER)},
     ),
     search_space={
         "lr": Grid.geometric(1.6e-2, 3, "Muon's grid: the step has the same norm"),

@@ -4,7 +4,7 @@ Matrices (o x i):
 
     m <- mu m + (1 - mu) g
     u  = mu m + (1 - mu) g   with nesterov, else m
-    O  = newton_schulz(u)                                    approximates U V^T of u = U S V^T
+    O  = newton_schulz(u)                                    approximates U V^T of u = U S V^T (see ``newton_schulz``)
     W <- (1 - lr lambda) W - lr c O,   c = sqrt(max(1, o/i))       scale "shape": Muon
                                        c = 0.2 sqrt(max(o, i))     scale "rms": D-Muon
 
@@ -26,7 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import flops, newton_schulz
+from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
 from fairstep.optim.rule import Hyper, Rule
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 class MuonRule(Rule):
     name = "muon"
-    uses = ("momentum", "nesterov", "ns_steps", "ns_dtype", "scale")
+    uses = ("momentum", "nesterov", "scale", *SETTINGS)
     state_formula = "N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
@@ -48,16 +48,15 @@ class MuonRule(Rule):
         mu = hyper["momentum"]
         m = state["m"].lerp_(grad, 1 - mu)
         u = torch.lerp(grad, m, mu) if hyper["nesterov"] else m
-        dtype = None if hyper["ns_dtype"] == "auto" else getattr(torch, hyper["ns_dtype"])
         o, i = grad.shape[-2:]
         c = max(1.0, o / i) ** 0.5 if hyper["scale"] == "shape" else 0.2 * max(o, i) ** 0.5
-        return newton_schulz(u, hyper["ns_steps"], dtype=dtype) * c
+        return orthogonalise(u, hyper) * c
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper["ns_steps"]) + 6.0 * o * i
+        return flops(o, i, hyper) + 6.0 * o * i
 
 
 _ADAM = {name: f"adam_{name}" for name in AdamWRule.uses}
@@ -77,13 +76,7 @@ def _hyperparameters(lr: Hyperparameter, scale: Hyperparameter, ratio: Hyperpara
         "weight_decay": Hyperparameter(0.1, "decoupled weight decay of both parts", "W, all scales; S", "[0, inf)"),
         "momentum": Hyperparameter(0.95, "decay rate mu of the momentum", "Jordan; W at 130M; S", "[0, 1)"),
         "nesterov": Hyperparameter(True, "mix the gradient into the momentum once more", "Jordan; W; S"),
-        "ns_steps": Hyperparameter(5, "Newton-Schulz iterations", "Jordan; S", "[1, inf)"),
-        "ns_dtype": Hyperparameter(
-            "auto",
-            "dtype of the products: auto is bfloat16 on an accelerator, float32 on a CPU, float64 for float64",
-            "Jordan (bfloat16); float32 is no slower on a CPU",
-            ("auto", "bfloat16", "float32", "float64"),
-        ),
+        **SETTINGS,
         "scale": scale,
         "adam_lr_ratio": ratio,
         "adam_beta1": Hyperparameter(0.9, "AdamW part: decay rate of the first moment", _AS_ADAMW, "[0, 1)"),

@@ -35,9 +35,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import flops, newton_schulz
+from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
 from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.rules.muon import MUON
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class ScionRule(Rule):
     """Hidden matrices: the spectral norm."""
 
     name = "scion"
-    uses = ("momentum", "radius", "scale", "ns_steps", "ns_dtype")
+    uses = ("momentum", "radius", "scale", *SETTINGS)
     state_formula = "N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
@@ -60,16 +59,15 @@ class ScionRule(Rule):
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         m = state["m"].lerp_(grad, 1 - hyper["momentum"])
-        dtype = None if hyper["ns_dtype"] == "auto" else getattr(torch, hyper["ns_dtype"])
         o, i = grad.shape[-2:]
         c = {"ratio": o / i, "shape": max(1.0, o / i), "out": o}[hyper["scale"]] ** 0.5
-        return newton_schulz(m, hyper["ns_steps"], dtype=dtype) * (c * hyper["radius"])
+        return orthogonalise(m, hyper) * (c * hyper["radius"])
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper["ns_steps"]) + 6.0 * o * i
+        return flops(o, i, hyper) + 6.0 * o * i
 
 
 class OuterRule(Rule):
@@ -128,8 +126,7 @@ SCION = OptimizerSpec(
         "scale": Hyperparameter(
             "ratio", "factor c of hidden matrices (see the equations)", "arXiv 2502.07529", ("ratio", "shape", "out")
         ),
-        "ns_steps": MUON.hyperparameters["ns_steps"],
-        "ns_dtype": MUON.hyperparameters["ns_dtype"],
+        **SETTINGS,
         "outer_momentum": Hyperparameter(0.9, "decay rate mu of all other layers", _OFFICIAL, "[0, 1)"),
         "embedding_radius": Hyperparameter(60.0, "radius of the embedding", f"{_OFFICIAL}, tied", "(0, inf)"),
         "embedding_norm": Hyperparameter(

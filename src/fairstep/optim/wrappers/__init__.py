@@ -1,0 +1,62 @@
+"""Wrappers: changes that go around any optimizer, named after it with a plus (``muon+hyperball+ema``).
+
+Each file is one wrapper: equations, rule around a rule, and a ``Wrapper`` that makes a spec out of a spec. Every file
+here is found by name, like those of ``rules/``. However several are written, they apply in one order, so that one
+optimizer has one name: first what changes the direction, then what constrains the weights, then what looks ahead or
+averages. A wrapper is applied at most once. What may not go in: optimizers of their own, and imports of torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterable
+
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, _nearest
+from fairstep.optim.wrappers.base import WrappedRule, Wrapper
+
+__all__ = ["WrappedRule", "Wrapper", "derive", "parse", "wrappers"]
+
+
+@functools.cache
+def wrappers() -> dict[str, Wrapper]:
+    """Name -> wrapper, in the order in which they apply."""
+    found = [
+        value
+        for module in pkgutil.iter_modules(__path__, __name__ + ".")
+        for value in vars(importlib.import_module(module.name)).values()
+        if isinstance(value, Wrapper)
+    ]
+    return {wrapper.name: wrapper for wrapper in sorted(found, key=lambda wrapper: wrapper.order)}
+
+
+def parse(words: Iterable[str]) -> tuple[str, ...]:
+    """The names of these wrappers in the order in which they apply; aliases and spelling as for optimizers.
+
+    Raises UnknownOptimizerError for a word that names none, and for one that is named twice.
+    """
+    known = {_key(word): w.name for w in wrappers().values() for word in (w.name, *w.aliases)}
+    chosen: list[str] = []
+    for word in words:
+        name = known.get(_key(word))
+        if name is None:
+            raise UnknownOptimizerError(
+                f"unknown wrapper {word!r}{_nearest(word, tuple(known))}; there are {', '.join(wrappers())}"
+            )
+        if name in chosen:
+            raise UnknownOptimizerError(f"the wrapper {name} is named twice; once is all that it can do")
+        chosen.append(name)
+    return tuple(name for name in wrappers() if name in chosen)
+
+
+@functools.cache
+def derive(spec: OptimizerSpec, names: tuple[str, ...]) -> OptimizerSpec:
+    """``spec`` with these wrappers around it, the first one innermost. The same object for the same arguments."""
+    for name in names:
+        spec = wrappers()[name].derive(spec)
+    return spec
+
+
+def _key(name: str) -> str:
+    return name.strip().lower().replace("_", "").replace("-", "")

@@ -1,0 +1,70 @@
+"""EMA of the weights: training goes on as it would, and an exponential average of its weights is evaluated.
+
+    a_t = sum of d^(t-k) W_k over k = 1 .. t, divided by the sum of the factors
+
+that is, a <- a + (1 - d) / (1 - d^t) (W - a). ``eval()`` puts a into the parameters, ``train()`` puts W back.
+B. Polyak, A. Juditsky, "Acceleration of Stochastic Approximation by Averaging" (1992), with the exponential window
+that is common now. Optimizer state: 1 float per parameter more.
+
+Differences from other implementations: the division by the sum of the factors, without which the average would be the
+random start of the run for its first 1 / (1 - d) steps; torch.optim.swa_utils gives that weight to W_1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.spec import Hyperparameter, OptimizerSpec
+from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class EMARule(WrappedRule):
+    suffix = "ema"
+    own_uses = ("ema_decay",)
+
+    def __init__(self, inner: Rule) -> None:
+        super().__init__(inner)
+        self.state_formula = f"{inner.state_formula} + N"
+
+    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
+        return {**self.inner.init(param, hyper), "ema": param.clone()}
+
+    def move(
+        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+    ) -> None:
+        self.inner.move(weights, step, state, hyper, count)
+        decay = hyper["ema_decay"]
+        state["ema"].lerp_(
+            self.inner.evaluation_weights(weights, state, hyper, count), (1 - decay) / (1 - decay**count)
+        )
+
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
+        return state["ema"]
+
+    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+        return self.inner.state_floats(o, i, hyper) + o * i
+
+    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return self.inner.flops(o, i, hyper) + 3.0 * o * i
+
+
+def ema(spec: OptimizerSpec) -> OptimizerSpec:
+    return replace(spec, parts=wrap_parts(spec, EMARule))
+
+
+EMA = Wrapper(
+    name="ema",
+    title="EMA of the weights",
+    reference="Polyak and Juditsky 1992, https://doi.org/10.1137/0330046",
+    order=60,
+    hyperparameters={
+        "ema_decay": Hyperparameter(0.99, "decay rate d of the average", "ours: a window of 100 steps", "[0, 1)"),
+    },
+    wrap=ema,
+)

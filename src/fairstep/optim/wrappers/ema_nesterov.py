@@ -1,0 +1,106 @@
+"""EMA-Nesterov: steps start from a point ahead, in the direction that the weights have been moving for long.
+
+With A the step of the rule inside (and everything that it does with the weights), and W the point at which the gradient
+is taken and which the parameters hold:
+
+    W_t  = theta_t + b_t m_t
+    theta_(t+1) = A(W_t)
+    m_(t+1)     = gamma m_t + (1 - gamma) (theta_(t+1) - theta_t)
+    W <- theta_(t+1) + b_(t+1) m_(t+1)
+
+b_t = nesterov_step lr_t / lr_0 in the middle of the run, and 0 in its first nesterov_warmup_fraction, while m fills,
+and in its last nesterov_rest_fraction. With T = schedule_steps = 0 the middle is everything. ``eval()`` puts theta into
+the parameters, ``train()`` puts W back.
+
+C.-Y. Yau et al., "EMA-Nesterov: Stabilizing Nesterov's Lookahead for Accelerated Deep Learning Optimization", arXiv
+2605.25395. Optimizer state: 1 float per parameter more.
+
+theta_t is not stored but taken back from W_t: equal up to one rounding. lr of the next step is not known yet when the
+point ahead is chosen, so b uses that of the step just taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fairstep.optim._lazy import torch
+from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.spec import Hyperparameter, OptimizerSpec
+from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class EMANesterovRule(WrappedRule):
+    suffix = "ema-nesterov"
+    own_uses = (
+        "nesterov_step",
+        "nesterov_decay",
+        "nesterov_warmup_fraction",
+        "nesterov_rest_fraction",
+        "schedule_steps",
+    )
+
+    def __init__(self, inner: Rule) -> None:
+        super().__init__(inner)
+        self.state_formula = f"{inner.state_formula} + N"
+
+    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
+        return {**self.inner.init(param, hyper), "drift": torch.zeros_like(param), "ahead": 0.0}
+
+    def move(
+        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+    ) -> None:
+        drift = state["drift"]
+        behind = weights.sub(drift, alpha=state["ahead"])
+        self.inner.move(weights, step, state, hyper, count)
+        drift.lerp_(torch.sub(weights, behind, out=behind), 1 - hyper["nesterov_decay"])
+        state["ahead"] = _ahead(hyper, count)
+        weights.add_(drift, alpha=state["ahead"])
+
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
+        if state["ahead"]:
+            weights = weights.sub(state["drift"], alpha=state["ahead"])
+        return self.inner.evaluation_weights(weights, state, hyper, count)
+
+    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+        return self.inner.state_floats(o, i, hyper) + o * i
+
+    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return self.inner.flops(o, i, hyper) + 8.0 * o * i
+
+
+def _ahead(hyper: Hyper, count: int) -> float:
+    """b after step ``count``."""
+    steps = hyper["schedule_steps"]
+    first, last = hyper["nesterov_warmup_fraction"] * steps, (1 - hyper["nesterov_rest_fraction"]) * steps
+    if steps and not first <= count < last:
+        return 0.0
+    return float(hyper["nesterov_step"] * hyper["lr"] / hyper["initial_lr"])
+
+
+def ema_nesterov(spec: OptimizerSpec) -> OptimizerSpec:
+    return replace(spec, parts=wrap_parts(spec, EMANesterovRule))
+
+
+_SCRIPTS = "the authors' scripts for Llama 1B with Muon"
+
+EMA_NESTEROV = Wrapper(
+    name="ema-nesterov",
+    title="EMA-Nesterov",
+    reference="Yau et al. 2026, https://arxiv.org/abs/2605.25395",
+    order=50,
+    hyperparameters={
+        "nesterov_step": Hyperparameter(
+            0.5, "how far ahead, in drifts m, at the first learning rate", _SCRIPTS, "[0, inf)"
+        ),
+        "nesterov_decay": Hyperparameter(0.99, "decay rate gamma of the drift", "the authors' default", "[0, 1)"),
+        "nesterov_warmup_fraction": Hyperparameter(0.3, "first share of the run without it", _SCRIPTS, "[0, 1]"),
+        "nesterov_rest_fraction": Hyperparameter(0.2, "last share of the run without it", _SCRIPTS, "[0, 1]"),
+        "schedule_steps": Hyperparameter(0, "steps T of the run; 0: always ahead", "the run's steps", "[0, inf)"),
+    },
+    wrap=ema_nesterov,
+)
