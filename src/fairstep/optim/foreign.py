@@ -20,7 +20,7 @@ import math
 import numbers
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from fairstep.optim.routing import Roles
-
-GROUP = "fairstep.optimizers"
-"""The entry-point group."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +108,7 @@ class ForeignSpec(OptimizerSpec):
         return inspect.getdoc(self.target) or f"{self.name} has no documentation."
 
 
-def build(spec: ForeignSpec, params: Any, roles: Roles, hyper: Mapping[str, Any]) -> Optimizer:
+def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, Any]) -> Optimizer:
     """The optimizer over a module, named parameters, parameters or param groups of one's own.
 
     As with our engine, vectors and embeddings get no weight decay: they are a second param group, if the class has the
@@ -120,6 +117,7 @@ def build(spec: ForeignSpec, params: Any, roles: Roles, hyper: Mapping[str, Any]
     from fairstep.optim import routing
     from fairstep.optim.engine import UNDECAYED
 
+    assert isinstance(spec, ForeignSpec)
     values = spec.validate(hyper)
     groups: list[Any] = [] if hasattr(params, "parameters") else list(params)
     if not (groups and all(isinstance(group, Mapping) for group in groups)):
@@ -137,26 +135,14 @@ def build(spec: ForeignSpec, params: Any, roles: Roles, hyper: Mapping[str, Any]
 
 
 @functools.cache
-def plugins() -> dict[str, str]:
-    """Name -> ``package.module:Class`` of every entry point, without importing any."""
-    from importlib import metadata  # takes as long as all else here
+def describe(name: str, path: str) -> OptimizerSpec:
+    """The spec of what ``path`` (``package.module:Class``) means, under this name. Raises UnknownOptimizerError."""
+    from fairstep.optim.provenance import version_of
 
-    return {point.name: point.value for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name)}
-
-
-@functools.cache
-def describe(name: str) -> OptimizerSpec:
-    """The spec of ``package.module:Class``, or of an entry point's name. Raises UnknownOptimizerError."""
-    return _describe(name, plugins()[name] if ":" not in name else name)
-
-
-def _describe(name: str, path: str) -> OptimizerSpec:
     found = _load(path)
     if isinstance(found, OptimizerSpec):
-        return found
+        return replace(found, name=name, version=version_of(path.partition(":")[0]))
     import torch
-
-    from fairstep.optim.provenance import version_of
 
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         kind = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
