@@ -3,6 +3,7 @@
 Only nouns that every room shares belong here. No training, no statistics, no screen, and no torch.
 """
 
+from fairstep.runs.certificate import Certificate
 from fairstep.runs.data_spec import DataSpec
 from fairstep.runs.files import read_json, write_atomic
 from fairstep.runs.frozen import SpecError, Value
@@ -16,6 +17,7 @@ from fairstep.runs.store import Store, StoreError
 
 __all__ = [
     "Cell",
+    "Certificate",
     "Choice",
     "DataSpec",
     "EvaluationSpec",

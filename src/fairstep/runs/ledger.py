@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fairstep.runs.certificate import Certificate
 from fairstep.runs.files import write_atomic
 from fairstep.runs.frozen import Value, explain
 from fairstep.runs.run import Status
@@ -81,6 +82,7 @@ class Ledger(_Record):
     contestants: tuple[str, ...]
     cell: Cell
     choices: dict[str, Choice] = {}
+    certificates: dict[str, Certificate] = {}
     trials: tuple[Trial, ...] = ()
 
     def write(self, path: Path) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairstep.runs import Choice, Ledger, Phase, RunSpec, Summary, Trial
+from fairstep.runs import Choice, Phase, RunSpec, Summary, Trial
 from fairstep.study.contest import FINALIST_SEED, Contest, Contestant, Results
 from fairstep.study.search import Across, Ask, Hyperparameters, Search, Settled, Tuning, Wanted
 from fairstep.study.space import Key, key
@@ -102,12 +102,6 @@ class Plan:
     def missing(self) -> list[RunSpec]:
         """Specs without a result, each once, in the order in which they should be started."""
         return [self.specs[item[-1]] for item in sorted(self._queue) if item[-1] in self._waiters]
-
-    def ledger(self, base: Ledger, cell: str) -> Ledger:
-        """The ledger of a cell: every trial with its cost, and the choices so far."""
-        trials = tuple(entry.trial for entry in self.trials.values() if entry.cell == cell)
-        choices = {name: choice for (place, name), choice in self.choices.items() if place == cell}
-        return base.model_copy(update={"choices": choices, "trials": trials})
 
     def roles(self, identity: str) -> list[tuple[str, Trial]]:
         """What a run is for: cells and trials."""

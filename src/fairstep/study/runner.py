@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fairstep.runs import Ledger, RunSpec, Store, Summary, write_atomic
+from fairstep.study.accounts import ledgers
 from fairstep.study.contest import Contest
 from fairstep.study.launcher import Event, Launcher
 from fairstep.study.plan import Plan
@@ -56,7 +57,7 @@ class State:
 
 def carry_out(
     contest: Contest,
-    ledgers: Mapping[str, Ledger],
+    bases: Mapping[str, Ledger],
     store: Store,
     launcher: Launcher,
     watch: Callable[[State], None] = lambda state: None,
@@ -65,10 +66,12 @@ def carry_out(
 ) -> dict[str, Ledger]:
     """Run the contest to its end and return its complete ledgers, by cell, which are also kept in the store on the way.
 
+    ``bases`` are the ledgers without trials (names, command, cell): one for every cell of the contest.
+
     Finished runs of the store are never repeated. Raises ContestError when a trial failed in all its attempts; every
     other trial has then been carried out as far as possible.
     """
-    return _Runner(contest, ledgers, store, launcher, watch, patience, clock).run()
+    return _Runner(contest, bases, store, launcher, watch, patience, clock).run()
 
 
 def results_of(store: Store) -> Callable[[RunSpec], Summary | None]:
@@ -88,14 +91,14 @@ class _Runner:
     def __init__(
         self,
         contest: Contest,
-        ledgers: Mapping[str, Ledger],
+        bases: Mapping[str, Ledger],
         store: Store,
         launcher: Launcher,
         watch: Callable[[State], None],
         patience: Patience,
         clock: Callable[[], float],
     ) -> None:
-        self.ledgers, self.store, self.launcher = ledgers, store, launcher
+        self.bases, self.store, self.launcher = bases, store, launcher
         self.watch, self.patience, self.clock = watch, patience, clock
         self.results = results_of(store)
         self.plan = contest.plan(self.results)
@@ -118,14 +121,14 @@ class _Runner:
             self.cancel_silent()
             self.keep_ledgers()
         self.watch(self.state)
-        ledgers = self.keep_ledgers(at_once=True)
+        complete = self.keep_ledgers(at_once=True)
         if self.failures:
             identity, message = next(iter(self.failures.items()))
             raise ContestError(
                 f"{len(self.failures)} trial(s) failed {self.patience.attempts} times, so there is no verdict; "
                 f"run {identity}: {message}"
             )
-        return ledgers
+        return complete
 
     def start_wanted(self) -> None:
         for _ in range(self.launcher.free):
@@ -186,7 +189,7 @@ class _Runner:
         began = time.perf_counter()
         if not at_once and began < self.write_again:
             return {}
-        complete = {cell: self.plan.ledger(base, cell) for cell, base in self.ledgers.items()}
+        complete = ledgers(self.plan, self.bases)
         for ledger in complete.values():
             self.store.write_ledger(ledger)
         ended = time.perf_counter()

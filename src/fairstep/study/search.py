@@ -12,7 +12,7 @@ configuration that cannot be run (a warm-up longer than the run) or whose result
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -129,6 +129,10 @@ class Tuning:
         """nan if it was not tried."""
         return self.losses.get(key(configuration), math.nan)
 
+    def asked(self, configuration: Configuration) -> bool:
+        """Whether it was asked for, even if it turned out not to be a trial."""
+        return key(configuration) in self.losses
+
     @property
     def best(self) -> Hyperparameters | None:
         """The lowest loss, the first of equals. Where all diverged: the smallest learning rate; the way out is down."""
@@ -152,3 +156,19 @@ class Tuning:
             return []
         limit = self.loss(best) + tolerance
         return [self.configurations[k] for k, v in sorted(self.losses.items(), key=lambda i: i[1]) if v <= limit]
+
+
+def solve(search: Search[Result], answer: Callable[[str, Wanted], float], cell: str = "") -> Result:
+    """Run a search to its end on losses that are there for the asking: published ones, or a formula's."""
+    value: Any = None
+    while True:
+        try:
+            request = search.send(value)
+        except StopIteration as end:
+            return end.value
+        if isinstance(request, Across):
+            value = {name: solve(inner, answer, name) for name, inner in request.searches.items()}
+        elif isinstance(request, Settled):
+            value = None
+        else:
+            value = [answer(cell, wanted) for wanted in request.trials]

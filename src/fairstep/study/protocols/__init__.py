@@ -6,5 +6,36 @@ knows of runs, stores or launchers: it asks for losses (``study/search.py``).
 """
 
 from fairstep.study.protocols.across import OneCell, Protocol, settle
+from fairstep.study.protocols.descent import Descent
+from fairstep.study.protocols.grid import Grid
+from fairstep.study.protocols.sampling import Random
+from fairstep.study.protocols.semenov import Semenov
+from fairstep.study.protocols.star import Star
+from fairstep.study.protocols.tpe import TPE
+from fairstep.study.protocols.wen import Wen, sensitive
 
-__all__ = ["OneCell", "Protocol", "settle"]
+PROTOCOLS: dict[str, type] = {
+    "grid": Grid,
+    "random": Random,
+    "star": Star,
+    "descent": Descent,
+    "tpe": TPE,
+    "wen": Wen,
+    "semenov": Semenov,
+}
+"""By the name that a study file uses; a protocol's parameters are the fields of its class."""
+
+__all__ = [
+    "PROTOCOLS",
+    "TPE",
+    "Descent",
+    "Grid",
+    "OneCell",
+    "Protocol",
+    "Random",
+    "Semenov",
+    "Star",
+    "Wen",
+    "sensitive",
+    "settle",
+]
