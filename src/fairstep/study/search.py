@@ -158,7 +158,12 @@ class Tuning:
         return [self.configurations[k] for k, v in sorted(self.losses.items(), key=lambda i: i[1]) if v <= limit]
 
 
-def solve(search: Search[Result], answer: Callable[[str, Wanted], float], cell: str = "") -> Result:
+def solve(
+    search: Search[Result],
+    answer: Callable[[str, Wanted], float],
+    settled: Callable[[str, Settled], None] = lambda cell, request: None,
+    cell: str = "",
+) -> Result:
     """Run a search to its end on losses that are there for the asking: published ones, or a formula's."""
     value: Any = None
     while True:
@@ -167,8 +172,9 @@ def solve(search: Search[Result], answer: Callable[[str, Wanted], float], cell: 
         except StopIteration as end:
             return end.value
         if isinstance(request, Across):
-            value = {name: solve(inner, answer, name) for name, inner in request.searches.items()}
+            value = {name: solve(inner, answer, settled, name) for name, inner in request.searches.items()}
         elif isinstance(request, Settled):
+            settled(cell, request)
             value = None
         else:
             value = [answer(cell, wanted) for wanted in request.trials]

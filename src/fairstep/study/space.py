@@ -71,6 +71,8 @@ class Axis:
             value = end + (end - inner)
         elif scale == "complement":
             value = 1 - (1 - end) ** 2 / (1 - inner)
+            if value < 0.01:  # from 0.99 and 0.9 the next step down would be none at all
+                return None
         else:
             ratio = self.factor or (end / inner if upper else inner / end)
             value = end * ratio if upper else end / ratio
