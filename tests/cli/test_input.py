@@ -41,6 +41,26 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["compare", "adamw", "muon", "--preset", "107k"], "unknown preset '107k'"),
         (["compare", "adamw", "muon", "--data", "/no/such/*.txt"], "/no/such/*.txt"),
         (["compare", "adamw", "muon", "--workrs", "2"], "--workers"),
+        (["compare", "adamw", "muon", "--space", "lr=1e-3"], "say whose to change: adamw.lr=1e-3"),
+        (
+            ["compare", "adamw", "muon", "--space", "adamw.lr=log:1e-2:1e-4"],
+            "a range is log:LOW:HIGH with 0 < LOW < HIGH",
+        ),
+        (["compare", "adamw", "muon", "--space", "adamw.lr=0,1"], "lr must be a number in (0, inf), not 0"),
+        (["compare", "adamw", "muon", "--space", "lion.lr=1e-3"], "is for lion, which does not compete"),
+        (["compare", "adamw", "muon", "--space", "adamw.beta2=0.9,0.95"], "adamw 6, muon 3"),
+        (["compare", "adamw", "muon", "--space", "spaces.yaml"], "or a TOML file, not 'spaces.yaml'"),
+        (["compare", "adamw", "nosuch.module:Mine"], "there is no module 'nosuch'"),
+        (["compare", "adamw", "torch.optim:Adan"], "torch.optim has no 'Adan'"),
+        (["compare", "adamw", "torch.nn:Linear"], "no subclass of torch.optim.Optimizer"),
+        (["compare", "adamw", "torch.optim:LBFGS"], "needs a closure"),
+        (["compare", "adamw", "torch.optim:Muon"], "only supports 2D parameters"),
+        (
+            ["compare", "adamw", "torch.optim:Adam", "--set", "torch.optim:Adam.beta=1"],
+            "has no argument 'beta' (did you mean beta",
+        ),
+        (["doctor", "torch.optim:Adam", "--set", "betas=[0.9]"], "betas takes 2 numbers in a list"),
+        (["doctor", "torch.optim:Adam", "--set", "eps=-1"], "Invalid epsilon value: -1"),
         (["train", "adamw", "--lr", "-1"], "lr must be a number in (0, inf), not -1"),
         (["train", "adamw", "--lr", "nan"], "not nan"),
         (["train", "adamw", "--set", "eps"], "--set takes name=value, not 'eps'"),
@@ -120,13 +140,3 @@ def test_optimizers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["optimizers"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in ("adamw", "lion", "muon", "soap"))
-
-
-def test_a_longer_grid_keeps_the_factor_and_the_centre() -> None:
-    from fairstep.cli.compare import grid_of
-    from fairstep.optim import Grid
-
-    grid = Grid.geometric(0.002, 3, "")
-    assert grid_of(grid, 3) == (0.002, 0.004, 0.008)
-    assert grid_of(grid, 4) == (0.002, 0.004, 0.008, 0.016)
-    assert grid_of(grid, 7) == (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -13,12 +14,12 @@ from typing import Annotated, Any
 import tyro
 
 from fairstep import optim
-from fairstep.cli import fail, screen
+from fairstep.cli import fail, screen, space
 from fairstep.cli.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
 from fairstep.cli.verdict import print_verdict
 from fairstep.cli.watch import watching
 from fairstep.runs import Ledger, Store, machine
-from fairstep.study import Axis, Contest, Contestant, ContestError, Layout, LocalLauncher, Space, carry_out
+from fairstep.study import Contest, Contestant, ContestError, Layout, LocalLauncher, Space, carry_out
 
 CELL = ""
 """Name of a contest's only cell."""
@@ -35,7 +36,8 @@ class CompareOptions:
     """
 
     contestants: tyro.conf.Positional[tuple[str, ...]]
-    """Two or more optimizers; `fairstep optimizers` lists them."""
+    """Two or more optimizers; `fairstep optimizers` lists them. Any torch optimizer may compete, as
+    package.module:Class."""
     baseline: str = ""
     """The contestant that the others are measured against. Default: adamw if it competes, else the first."""
     seeds: int = 3
@@ -48,6 +50,9 @@ class CompareOptions:
     """Learning rates of every contestant's first grid, a factor of 2 apart."""
     extensions: int = 4
     """How many points a learning-rate grid may grow by while its best point is at an edge."""
+    space: Assignments = ()
+    """Values that are tried: lr=log:1e-4:1e-2 (a range), lion.lr=1e-3,2e-3 (a list, for one contestant) or a TOML file;
+    may be given several times. Without a contestant's name it is for those of other packages, pkg.mod:Class."""
     set: Assignments = ()
     """A hyperparameter of one contestant, for example --set adamw.beta2=0.98; may be given several times."""
     workers: int = 0
@@ -129,31 +134,41 @@ def contestants_of(options: CompareOptions) -> tuple[Contestant, ...]:
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in options.set:
         target, value = assignment(text)
-        owner, dot, name = target.partition(".")
+        owner, dot, name = target.rpartition(".")
         owner = optim.get(owner).name if dot else owner
         if not dot or owner not in given or name == "lr":
             listed = ", ".join(names)
             raise ValueError(f"--set takes CONTESTANT.NAME=VALUE with one of {listed}, and not lr; got {text!r}")
         given[owner][name] = value
+    spaces = spaces_of(options, specs)
     return tuple(
         Contestant(
-            name=spec.name,
-            hyperparameters=hyperparameters(spec.name, given[spec.name]),
-            space=Space({"lr": grid_of(spec, options.points)}),
+            name=spec.name, hyperparameters=hyperparameters(spec.name, given[spec.name]), space=spaces[spec.name]
         )
         for spec in specs
     )
 
 
-def grid_of(spec: optim.OptimizerSpec, points: int) -> Axis:
-    """The optimizer's own learning rates, made more at both ends in turn (upper end first)."""
-    grid = spec.search_space["lr"]
-    values = list(grid.values)
-    while len(values) < points:
-        values.append(float(f"{values[-1] * grid.factor:.6g}"))
-        if len(values) < points:
-            values.insert(0, float(f"{values[0] / grid.factor:.6g}"))
-    return Axis(tuple(values), grid.factor, str(spec.hyperparameters["lr"].domain))
+def spaces_of(options: CompareOptions, specs: list[optim.OptimizerSpec]) -> dict[str, Space]:
+    """What is tried of each contestant: what --space says, else its own grid; the same number of trials for each."""
+    given = space.read(options.space, specs)
+    rates = {spec.name: given[spec.name].get("lr") or space.own(spec) for spec in specs}
+    points = max(options.points, *(len(axis.values) for axis in rates.values()))
+    if points > options.points:
+        screen.say(f"every contestant gets {points} learning rates to begin with, as many as the longest --space")
+    found = {name: Space({**given[name], "lr": space.longer(axis, points)}) for name, axis in rates.items()}
+    for spec in specs:
+        if spec.version and "lr" not in given[spec.name]:
+            tried = " ".join(f"{value:g}" for value in found[spec.name].axes["lr"].values)
+            screen.say(f"{spec.name}: without --space its learning rates are {tried}, around its default")
+    sizes = {name: one.size() for name, one in found.items()}
+    if len(set(sizes.values())) > 1:
+        counted = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"the spaces have different numbers of configurations ({counted}), and tuning must cost every contestant "
+            "the same; give the others as many values, or fix a hyperparameter with --set"
+        )
+    return found
 
 
 def baseline_of(options: CompareOptions, names: list[str]) -> str:
@@ -181,4 +196,5 @@ def check_effort(options: CompareOptions) -> None:
 def ledger_name(contest: Contest) -> str:
     """Readable, and different for contests that differ in anything."""
     digest = hashlib.sha256(repr(contest).encode()).hexdigest()[:8]
-    return "-".join(contestant.name for contestant in contest.contestants) + f"-{digest}"
+    names = "-".join(contestant.name for contestant in contest.contestants)
+    return re.sub(r"[^\w.+-]", "_", names) + f"-{digest}"

@@ -171,7 +171,8 @@ def describe(name: str, path: str) -> OptimizerSpec:
             for part, value in zip(tuples[argument.name], default, strict=True):
                 known[part] = Hyperparameter(value, f"one of its {argument.name}", source, _domain(value))
         elif _is_value(default):
-            known[argument.name] = Hyperparameter(default, "an argument of the class", source, _domain(default))
+            domain = "(0, inf)" if argument.name == "lr" else _domain(default)
+            known[argument.name] = Hyperparameter(default, "an argument of the class", source, domain)
     rate = known["lr"].default if "lr" in known else None
     space = {}
     if isinstance(rate, float | int) and rate > 0:
