@@ -48,6 +48,7 @@ class Trainer:
         sizes = spec.model.model_dump(exclude={"preset"})
         self.model = Llama(LlamaConfig(**sizes)).to(self.device)
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
+        optim.check_version(spec.optimizer.name, spec.optimizer.version)
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
         self.compiled = spec.execution.compile and can_compile(self.device.type)
