@@ -74,7 +74,7 @@ def test_every_spec_is_complete(name: str) -> None:
     for hyper, known in spec.hyperparameters.items():
         assert known.description and known.source, hyper
     used = {part.rename.get(use, use) for part in spec.parts for use in part.rule.uses}
-    ratios = {part.lr_ratio for part in spec.parts if part.lr_ratio}
+    ratios = {name for part in spec.parts for name in (part.lr_ratio, part.yields_to) if name}
     assert used | ratios | {"lr", "weight_decay"} == set(spec.hyperparameters), "every hyperparameter is used"
     grid = spec.search_space["lr"]
     assert len(grid.values) == 3 and grid.source, "every contestant starts from the same number of points"
@@ -143,7 +143,7 @@ def test_aliases(alias: str, name: str) -> None:
 
 
 def test_unknown_optimizer_gives_the_nearest() -> None:
-    with pytest.raises(UnknownOptimizerError, match=r"unknown optimizer 'moun' \(did you mean muon.*there are adamw"):
+    with pytest.raises(UnknownOptimizerError, match=r"unknown optimizer 'moun' \(did you mean muon.*there are adamh, adamw"):
         get("moun")
     assert issubclass(UnknownOptimizerError, ValueError)
 

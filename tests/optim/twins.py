@@ -181,6 +181,10 @@ def cautious_lion(w: Tensor, g: Tensor, s: State, lr: float, wd: float, b1: floa
     return w - lr * (keep_agreeing(u, g, scale) + wd * w)
 
 
+def mars_correction(g: Tensor, last: Tensor, gamma: float, b1: float) -> Tensor:
+    return g + gamma * b1 / (1 - b1) * (g - last)
+
+
 def mars(
     w: Tensor,
     g: Tensor,
@@ -193,11 +197,14 @@ def mars(
     b2: float = 0.0,
     eps: float = 0.0,
     steps: int = 5,
+    previous: Tensor | None = None,
+    norm: float | None = None,
 ) -> Tensor:
+    """``previous``: g' of the exact form. ``norm``: that of c over all tensors, where it is not of this one alone."""
     s["t"] = t = s.get("t", 0) + 1
-    c = g + gamma * b1 / (1 - b1) * (g - s.get("last", torch.zeros_like(g)))
+    c = mars_correction(g, s.get("last", torch.zeros_like(g)) if previous is None else previous, gamma, b1)
     s["last"] = g.clone()
-    norm = torch.sqrt((c * c).sum())
+    norm = torch.sqrt((c * c).sum()).item() if norm is None else norm
     if norm > 1:
         c = c / norm
     s["clipped"] = s.get("clipped", 0) + int(norm > 1)

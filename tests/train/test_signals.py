@@ -110,3 +110,22 @@ def test_estimates_depend_on_seed_and_step_and_on_nothing_else(name: str, llama:
         assert torch.equal(value, again[n]) and not any(torch.equal(value, other[n]) for other in others)
         assert torch.allclose(value, small[n], rtol=1e-3, atol=1e-5 * value.abs().max().item())
     assert all(p.grad is not None and not p.grad.any() for p in llama.parameters()), "gradients are left alone"
+
+
+def test_exact_mars_of_one_batch_is_the_approximate_form(llama: Llama) -> None:
+    """With one batch for ever, the gradient at the previous weights is the previous gradient, clipping included."""
+    inputs, targets = torch.randint(32, (2, 4, 8))
+    start, after = {n: p.detach().clone() for n, p in llama.named_parameters()}, []
+    for form in ("exact", "approximate"):
+        llama.load_state_dict(start, strict=False)
+        optimizer = optim.build("mars", llama, form=form)
+        signals = Signals(optimizer, llama, llama.logits, 2, (0,))
+        for step in range(8):
+            llama(inputs, targets).backward()
+            norm = torch.nn.utils.clip_grad_norm_(llama.parameters(), 1e6)
+            signals.supply(step, inputs, targets, (1e6 / (norm + 1e-6)).clamp(max=1.0))
+            optimizer.step()
+            optimizer.zero_grad()
+        after.append({n: p.detach().clone() for n, p in llama.named_parameters()})
+    for n, p in after[0].items():
+        assert torch.allclose(p, after[1][n], rtol=0, atol=0.02 * (p - start[n]).abs().max().item()), n

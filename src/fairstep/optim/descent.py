@@ -26,11 +26,9 @@ from fairstep.optim.stacks import Stack
 
 def advance(stack: Stack, supplied: signals.Supplied) -> None:
     """One step of one stack: gradients in, rule, decay, new weights out."""
-    group, own = stack.group, stack.state
-    grad, weights = inputs(stack)
+    group = stack.group
+    grad, weights, own = inputs(stack, supplied)
     step = stack.advance()
-    for signal in stack.rule.due(group, step):
-        own = {**own, signal: stack.gather(supplied[signal])}
     direction = stack.rule.update(grad, own, weights, group, step)
     if direction is None:
         return
@@ -41,12 +39,13 @@ def advance(stack: Stack, supplied: signals.Supplied) -> None:
     stack.write_back(weights)
 
 
-def inputs(stack: Stack) -> tuple[Tensor, Tensor]:
-    """Gradient, with coupled weight decay in it, and weights."""
+def inputs(stack: Stack, supplied: signals.Supplied) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """For the coming step: gradient, with coupled weight decay in it, weights, and the state with the signals due."""
     grad, weights, weight_decay = stack.gradients(), stack.weights(), stack.group["weight_decay"]
     if stack.group["decay"] == "coupled" and weight_decay:
         grad = grad.add(weights, alpha=weight_decay)
-    return grad, weights
+    given = {signal: stack.gather(supplied[signal]) for signal in stack.rule.due(stack.group, stack.step + 1)}
+    return grad, weights, {**stack.state, **given} if given else stack.state
 
 
 def _descend(weights: Tensor, *, direction: Tensor, lr: float, group: Mapping[str, Any], decay_last: bool) -> None:

@@ -105,7 +105,7 @@ class Engine(torch.optim.Optimizer):
                 raise ValueError(f"parameter {name} is in two param groups; each may be in one")
         buckets: dict[tuple[str, bool], list[Named]] = {}
         for item in items:
-            rule = self.spec.roles[roles[item.name]]
+            rule = self.spec.part(roles[item.name], hyper).rule.name
             buckets.setdefault((rule, roles[item.name] in self.undecayed), []).append(item)
         added: list[dict[str, Any]] = []
         for (rule, undecayed), members in buckets.items():
@@ -145,7 +145,7 @@ class Engine(torch.optim.Optimizer):
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
         stacks = self._current_stacks()
         signals.check(self, stacks, self._supplied)
-        sharing.agree(stacks, self.param_groups, descent.inputs)
+        sharing.agree(stacks, self.param_groups, self._supplied)
         for stack in stacks:
             descent.advance(stack, self._supplied)
         self._supplied = {}

@@ -6,18 +6,17 @@ all parameters before any parameter is updated, so that the result does not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
+from fairstep.optim import descent, signals
 from fairstep.optim.stacks import Stack
 
 
-def agree(
-    stacks: Iterable[Stack], groups: Iterable[dict[str, Any]], inputs: Callable[[Stack], tuple[Tensor, Tensor]]
-) -> None:
-    """Bring the shared numbers of every rule that has some up to date. ``inputs`` gives gradient and weights."""
+def agree(stacks: Iterable[Stack], groups: Iterable[dict[str, Any]], supplied: signals.Supplied) -> None:
+    """Bring the shared numbers of every rule that has some up to date."""
     sharing: dict[str, list[Stack]] = {}
     for stack in stacks:
         if "shared" in stack.group:
@@ -25,8 +24,8 @@ def agree(
     for name, members in sharing.items():
         sums: Tensor | None = None
         for stack in members:
-            grad, weights = inputs(stack)
-            part = stack.rule.measure(grad, stack.state, weights, stack.group)
+            grad, weights, state = descent.inputs(stack, supplied)
+            part = stack.rule.measure(grad, state, weights, stack.group)
             sums = part if sums is None else sums + part.to(sums.device)
         assert sums is not None
         numbers = members[0].rule.agree(sums.tolist(), members[0].group)

@@ -106,6 +106,8 @@ class Part:
     rule: Rule
     rename: Mapping[str, str] = field(default_factory=dict)
     lr_ratio: str | None = None
+    yields_to: str | None = None
+    """A hyperparameter that, if true, hands these roles to the optimizer's first part."""
 
     def hyper(self, hyper: Hyper) -> dict[str, Value]:
         """What this part's rule and the engine read, from the optimizer's hyperparameters."""
@@ -166,19 +168,22 @@ class OptimizerSpec:
             for name, known in self.hyperparameters.items()
         }
 
-    def part(self, role: Role) -> Part:
-        """The part that takes a role."""
-        return next(part for part in self.parts if role in part.roles)
+    def part(self, role: Role, hyper: Hyper | None = None) -> Part:
+        """The part that takes a role, by default or with these hyperparameters."""
+        own = next(part for part in self.parts if role in part.roles)
+        return self.parts[0] if hyper and own.yields_to and hyper[own.yields_to] else own
 
     def state_floats(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> int:
         """Floats of optimizer state for one o x i matrix of this role (a vector of n elements is n x 1)."""
-        part = self.part(role)
-        return part.rule.state_floats(o, i, part.hyper(self.validate(hyper)))
+        settings = self.validate(hyper)
+        part = self.part(role, settings)
+        return part.rule.state_floats(o, i, part.hyper(settings))
 
     def flops(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> float:
         """Floating-point operations that one step adds for one o x i matrix of this role."""
-        part = self.part(role)
-        return part.rule.flops(o, i, part.hyper(self.validate(hyper)))
+        settings = self.validate(hyper)
+        part = self.part(role, settings)
+        return part.rule.flops(o, i, part.hyper(settings))
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -30,8 +30,9 @@ approximate, clip global and optimize_1d. timm starts with g' = g. pytorch-optim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
@@ -43,29 +44,77 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_EXACT = "previous_gradient"
+FORMS = ("approximate", "exact")
+
+
 class _CorrectedRule(Rule):
     """What the three have in common: the corrected gradient and its momentum."""
 
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param), "last_gradient": torch.zeros_like(param)}
+        remembered = "previous" if hyper["form"] == "exact" else "last_gradient"
+        return {"m": torch.zeros_like(param), remembered: torch.zeros_like(param)}
+
+    def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
+        return (_EXACT,) if hyper["form"] == "exact" and step > 1 else ()
 
     @staticmethod
-    def corrected(grad: Tensor, state: dict[str, Tensor], hyper: Hyper) -> Tensor:
-        """c of this step; m and g' are brought up to date."""
-        beta1, last = hyper["beta1"], state["last_gradient"]
-        c = torch.sub(grad, last).mul_(hyper["gamma"] * beta1 / (1 - beta1)).add_(grad)
-        last.copy_(grad)
-        c.div_(torch.linalg.matrix_norm(c, keepdim=True).clamp_(min=1))
-        state["m"].lerp_(c, 1 - beta1)
+    def _correct(grad: Tensor, state: dict[str, Tensor], hyper: Hyper) -> Tensor:
+        """c before it is clipped."""
+        beta1, last = hyper["beta1"], state.get("last_gradient", state.get(_EXACT))
+        change = torch.sub(grad, last) if last is not None else grad.clone()
+        return change.mul_(hyper["gamma"] * beta1 / (1 - beta1)).add_(grad)
+
+    def corrected(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper) -> Tensor:
+        """c of this step; m and what g' needs are brought up to date."""
+        c = self._correct(grad, state, hyper)
+        if "previous" in state:
+            state["previous"].copy_(param)
+        else:
+            state["last_gradient"].copy_(grad)
+        if hyper["clip"] == "global":
+            c.mul_(hyper["shared"]["scale"])
+        else:
+            c.div_(torch.linalg.matrix_norm(c, keepdim=True).clamp_(min=1))
+        state["m"].lerp_(c, 1 - hyper["beta1"])
         return c
+
+    def shared(self, hyper: Hyper) -> dict[str, float]:
+        return {"scale": 1.0} if hyper["clip"] == "global" else {}
+
+    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper) -> Tensor:
+        return self._correct(grad, state, hyper).double().square_().sum().view(1)
+
+    def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
+        return {"scale": min(1.0, 1 / (sums[0] ** 0.5 + 1e-6))}
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return 2 * o * i
 
 
+class VectorRule(AdamWRule):
+    """AdamW, which for the exact form remembers where it was."""
+
+    name = "mars-vector"
+    uses = (*AdamWRule.uses, "form")
+    state_formula = "2 N, and N in the exact form"
+
+    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+        own = super().init(param, hyper)
+        return {**own, "previous": torch.zeros_like(param)} if hyper["form"] == "exact" else own
+
+    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+        if "previous" in state:
+            state["previous"].copy_(param)
+        return super().update(grad, state, param, hyper, step)
+
+    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+        return (3 if hyper["form"] == "exact" else 2) * o * i
+
+
 class MARSAdamWRule(_CorrectedRule):
     name = "mars-adamw"
-    uses = ("gamma", "beta1", "beta2", "eps")
+    uses = ("gamma", "beta1", "beta2", "eps", "form", "clip")
     state_formula = "3 N"
     flops_formula = "18 N"
 
@@ -73,7 +122,7 @@ class MARSAdamWRule(_CorrectedRule):
         return {**super().init(param, hyper), "v": torch.zeros_like(param)}
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        c, v, beta2 = self.corrected(grad, state, hyper), state["v"], hyper["beta2"]
+        c, v, beta2 = self.corrected(grad, state, param, hyper), state["v"], hyper["beta2"]
         v.mul_(beta2).addcmul_(c, c, value=1 - beta2)
         correction1, correction2 = 1 - hyper["beta1"] ** step, 1 - beta2**step
         denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(hyper["eps"] * correction1)
@@ -88,12 +137,12 @@ class MARSAdamWRule(_CorrectedRule):
 
 class MARSLionRule(_CorrectedRule):
     name = "mars-lion"
-    uses = ("gamma", "beta1")
+    uses = ("gamma", "beta1", "form", "clip")
     state_formula = "2 N"
     flops_formula = "11 N"
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        self.corrected(grad, state, hyper)
+        self.corrected(grad, state, param, hyper)
         return state["m"].sign()
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
@@ -102,12 +151,12 @@ class MARSLionRule(_CorrectedRule):
 
 class MARSShampooRule(_CorrectedRule):
     name = "mars-shampoo"
-    uses = ("gamma", "beta1", *SETTINGS)
+    uses = ("gamma", "beta1", *SETTINGS, "form", "clip")
     state_formula = "2 N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        self.corrected(grad, state, hyper)
+        self.corrected(grad, state, param, hyper)
         o, i = grad.shape[-2:]
         summed = state["m"] / (1 - hyper["beta1"])
         return orthogonalise(summed, hyper) * max(1.0, o / i) ** 0.5
@@ -120,7 +169,7 @@ def _parts(rule: Rule) -> tuple[Part, ...]:
     own = {name: f"vector_{name}" for name in AdamWRule.uses}
     return (
         Part(("matrix", "embedding", "head", "expert", "router"), rule),
-        Part(("vector",), AdamWRule(), rename=own, lr_ratio="vector_lr_ratio"),
+        Part(("vector",), VectorRule(), rename=own, lr_ratio="vector_lr_ratio", yields_to="optimize_1d"),
     )
 
 
@@ -136,6 +185,11 @@ def _hyperparameters(
         "gamma": Hyperparameter(0.025, "strength of the correction", f"{_PAPER}; S; W at 130M", "[0, inf)"),
         "beta1": Hyperparameter(0.95, "decay rate of the momentum", f"{_PAPER}; S, all scales", "[0, 1)"),
         **own,
+        "form": Hyperparameter("approximate", "where g' is from (see the equations)", f"{_PAPER}; S; W", FORMS),
+        "clip": Hyperparameter(
+            "tensor", "what the norm of c is over", f"{_PAPER}; S; global in W", ("tensor", "global")
+        ),
+        "optimize_1d": Hyperparameter(False, "treat vectors like everything else", f"{_PAPER}; S; true in W"),
         "vector_lr_ratio": ratio,
         "vector_beta1": Hyperparameter(0.9, "vectors: decay rate of the first moment", _PAPER, "[0, 1)"),
         "vector_beta2": Hyperparameter(0.95, "vectors: decay rate of the second moment", _PAPER, "[0, 1)"),
@@ -167,6 +221,7 @@ MARS_ADAMW = OptimizerSpec(
     },
     lr_unit="as AdamW",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
+    signals=(_EXACT,),
 )
 
 MARS_LION = OptimizerSpec(
@@ -185,6 +240,7 @@ MARS_LION = OptimizerSpec(
     },
     lr_unit="change of every weight of a matrix per step, exactly",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
+    signals=(_EXACT,),
 )
 
 MARS_SHAMPOO = OptimizerSpec(
@@ -203,4 +259,5 @@ MARS_SHAMPOO = OptimizerSpec(
     },
     lr_unit="as Muon, for embedding and head too",
     schedule=Schedule("wsd", 0.0, 0.0, "as Muon", 0.8),
+    signals=(_EXACT,),
 )
