@@ -42,18 +42,22 @@ class Checkpoints:
         self._writer = threading.Thread(target=self._write_later, args=(step, _copied(state)))
         self._writer.start()
 
-    def wait(self) -> None:
-        """Until the last checkpoint is on the disk. Raises what went wrong with it."""
+    def join(self) -> None:
+        """Until nothing is being written."""
         if self._writer is not None:
             self._writer.join()
             self._writer = None
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on the disk. Raises what went wrong with it."""
+        self.join()
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
     def clear(self) -> None:
         """A run with a result needs them no more."""
-        self.wait()
+        self.join()
         for path in self._leftovers() + self.paths():
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):

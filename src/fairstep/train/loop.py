@@ -78,6 +78,7 @@ def _carry_out(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | N
                 training.resume()
                 summary = training.carry_out()
             finally:
+                training.checkpoints.join()
                 training.recorder.close()
     except Exception as error:
         message = out_of_memory(error, spec)
@@ -273,6 +274,7 @@ class Training:
             self.say(f"{note}; going on from step {self.done}")
 
     def _summary(self, status: Any, message: str = "", final_loss: float | None = None) -> Summary:
+        self.recorder.sync()
         timings = self.run.timings()
         seconds = median(timings, "step_seconds")
         matrices = sum(

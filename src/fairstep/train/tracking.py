@@ -6,6 +6,7 @@ interrupted and one that was not. ``timings.jsonl`` holds what this machine took
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -26,7 +27,7 @@ class Tracker(Protocol):
 
 
 class Recorder:
-    """The files of a run, and its trackers. ``rewind`` first, then write; a recorder that is not active writes nothing.
+    """The files of a run, and its trackers. ``rewind`` first, then write; without it nothing is written.
 
     Raises OSError as the system gives it (full disk).
     """
@@ -50,7 +51,7 @@ class Recorder:
                 raise ValueError(f"{path.name} is shorter than it was")
         for name in FILES:
             file = self.files[name] = (self.run.directory / f"{name}.jsonl").open("a", encoding="utf-8")
-            if file.seekable():
+            if file.tell() > sizes.get(name, 0):
                 file.truncate(sizes.get(name, 0))
 
     def write(self, name: str, row: dict[str, Any]) -> None:
@@ -76,7 +77,8 @@ class Recorder:
         for tracker in self.trackers:
             tracker.finish()
         for file in self.files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # every row was flushed, and what failed then was raised then
+                file.close()
 
 
 def _finite(value: Any) -> Any:

@@ -1,0 +1,208 @@
+"""A run that was interrupted ends in the same files, to the byte, as one that was not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fairstep import optim
+from fairstep.runs import Execution, Run, RunSpec, Store
+from fairstep.train import Progress, train
+from fairstep.train.stopping import Stopped
+
+TOKENS = 8 * 16 * 25
+"""25 steps of the tiny batch."""
+
+
+class Interrupted(Exception):
+    """Stands for a death in the middle of a run."""
+
+
+def at_step(step: int, act: Callable[[], None]) -> Callable[[Progress], None]:
+    def watch(event: Progress) -> None:
+        if event.step == step and not event.note:
+            act()
+
+    return watch
+
+
+def die() -> None:
+    raise Interrupted
+
+
+def execution(**changes: Any) -> Execution:
+    return Execution(threads=1, compile=False, **({"checkpoint_every_steps": 7} | changes))
+
+
+def interrupted(spec: RunSpec, store: Store, step: int = 20) -> Run:
+    with pytest.raises(Interrupted):
+        train(spec, store, at_step(step, die))
+    run = store.run(spec)
+    assert run.status == "unfinished"
+    return run
+
+
+def same_files(a: Run, b: Run) -> None:
+    assert a.summary is not None
+    assert b.summary is not None
+    assert a.summary.final_loss == b.summary.final_loss
+    assert (a.directory / "metrics.jsonl").read_bytes() == (b.directory / "metrics.jsonl").read_bytes()
+
+
+QUICK = ("adamw", "kron", "muon", "soap", "sophia-g")
+"""What the fast tests see; the slow ones see every optimizer."""
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in optim.names()])
+def test_every_optimizer_resumes_to_the_byte(name: str, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(name, tokens=TOKENS, execution=execution())
+    whole = train(spec, Store(tmp_path / "a"))
+    store = Store(tmp_path / "b")
+    run = interrupted(spec, store)
+    assert [path.name for path in sorted(run.directory.glob("checkpoints/*"))] == [
+        "step-00000007.pt",
+        "step-00000014.pt",
+    ]
+    same_files(whole, train(spec, store))
+    assert [start["step"] for start in run.environment["starts"]] == [0, 14]
+    assert not (run.directory / "checkpoints").exists()
+
+
+def test_asynchronous_checkpoints_resume_to_the_byte(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny("soap", tokens=TOKENS, execution=execution(asynchronous=True, keep_checkpoints=1))
+    whole = train(spec, Store(tmp_path / "a"))
+    store = Store(tmp_path / "b")
+    run = interrupted(spec, store)
+    assert len(list(run.directory.glob("checkpoints/*"))) == 1
+    same_files(whole, train(spec, store))
+    assert run.environment["starts"][-1]["step"] == 14
+
+
+def test_how_a_run_is_saved_does_not_change_it(tiny: Any, tmp_path: Path) -> None:
+    plain = train(tiny(tokens=TOKENS, execution=execution(checkpoint_every_steps=0)), Store(tmp_path / "a"))
+    saved = train(tiny(tokens=TOKENS, execution=execution(checkpoint_every_steps=1)), Store(tmp_path / "b"))
+    same_files(plain, saved)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other run", "no zip"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(tokens=TOKENS, execution=execution())
+    whole = train(spec, Store(tmp_path / "a"))
+    store = Store(tmp_path / "b")
+    run = interrupted(spec, store)
+    newest = run.directory / "checkpoints" / "step-00000014.pt"
+    content = bytearray(newest.read_bytes())
+    match damage:
+        case "cut":
+            content = content[: len(content) // 2]
+        case "flipped":  # one bit of one weight
+            with zipfile.ZipFile(newest) as archive:
+                largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+            content[largest.header_offset + largest.file_size // 2] ^= 1
+        case "empty":
+            content = bytearray()
+        case "other run":
+            state = torch.load(newest, weights_only=True)
+            torch.save(state | {"run": "0" * 16}, newest)
+            content = bytearray(newest.read_bytes())
+        case "no zip":
+            content = bytearray(b"not a checkpoint")
+    newest.write_bytes(content)
+    notes: list[str] = []
+    same_files(whole, train(spec, store, lambda event: notes.append(event.note)))
+    said = [note for note in notes if note]
+    assert len(said) == 1
+    assert "step-00000014.pt" in said[0]
+    assert "step 7" in said[0]
+    assert run.environment["starts"][-1]["notes"]
+
+
+def test_without_a_usable_checkpoint_the_run_begins_again(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(tokens=TOKENS, execution=execution(keep_checkpoints=1))
+    whole = train(spec, Store(tmp_path / "a"))
+    store = Store(tmp_path / "b")
+    run = interrupted(spec, store)
+    (run.directory / "metrics.jsonl").write_text("")  # the checkpoint is of a file that is gone
+    same_files(whole, train(spec, store))
+    assert run.environment["starts"][-1]["step"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_with_a_checkpoint(number: signal.Signals, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(tokens=TOKENS, execution=execution(checkpoint_every_steps=0))
+    whole = train(spec, Store(tmp_path / "a"))
+    store, before = Store(tmp_path / "b"), signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped:
+        train(spec, store, at_step(20, lambda: os.kill(os.getpid(), number)))
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    same_files(whole, train(spec, store))
+    assert store.run(spec).environment["starts"][-1]["step"] == 20
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_keeps_the_checkpoint_before(asynchronous: bool, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(tokens=TOKENS, execution=execution(asynchronous=asynchronous))
+    whole = train(spec, Store(tmp_path / "a"))
+    store, save = Store(tmp_path / "b"), torch.save
+
+    def full(state: dict[str, Any], file: Any) -> None:
+        if state["step"] == 14:
+            file.write(b"the first half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(state, file)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(torch, "save", full)
+        train(spec, store)
+    run = store.run(spec)
+    assert [path.name for path in run.directory.glob("checkpoints/*")] == ["step-00000007.pt"]
+    same_files(whole, train(spec, store))
+
+
+def test_a_full_disk_under_the_metrics_is_said(tiny: Any, tmp_path: Path) -> None:
+    store, spec = Store(tmp_path), tiny(tokens=TOKENS)
+    run = store.run(spec)
+    run.directory.mkdir(parents=True)
+    (run.directory / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        train(spec, store)
+    assert run.status == "unfinished"
+
+
+def test_memory_that_runs_out_is_a_failed_run_with_advice(tiny: Any, tmp_path: Path) -> None:
+    store, spec = Store(tmp_path), tiny(tokens=TOKENS)
+
+    def out_of_memory() -> None:
+        torch.empty(2**60)  # the allocator's own words
+
+    run = train(spec, store, at_step(20, out_of_memory))
+    summary = run.summary
+    assert summary is not None
+    assert summary.status == "failed"
+    assert "out of memory on cpu; try micro_batch_sequences below 8" in summary.message
+    assert not run.finished
+    assert train(spec, store).status == "done"
+
+
+def test_final_weights_are_the_evaluated_ones(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(tokens=TOKENS, execution=execution(save_weights=True))
+    run = train(spec, Store(tmp_path))
+    weights = load_file(run.directory / "weights.safetensors")
+    from fairstep.train.step import Trainer
+
+    trainer = Trainer(spec)
+    assert set(weights) == {name for name, _ in trainer.model.named_parameters()}
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    trainer.model.load_state_dict(weights, strict=False)
+    assert run.summary is not None
+    assert trainer.evaluate(trainer.final_windows) == run.summary.final_loss
