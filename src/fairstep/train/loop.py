@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fairstep import optim
+from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
 from fairstep.train.checkpoint import Checkpoints, read, save_weights
 from fairstep.train.measure import median, peak_memory, reset_peak_memory
 from fairstep.train.parallel import ALONE, World, joined
+from fairstep.train.rate import matmul_rate
 from fairstep.train.setup import environment, out_of_memory
 from fairstep.train.step import Trainer
 from fairstep.train.stopping import Stopped, StopRequest, stop_requests
@@ -118,12 +120,14 @@ class Training:
         self.recorder = Recorder(run, spec, active=world.first)
         self.trainer = Trainer(spec, world)
         self.device = self.trainer.device
-        self.memory_before = reset_peak_memory(self.device)
         execution = spec.execution
         self.checkpoints = Checkpoints(
             run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous
         )
         self.sizes: dict[str, Any] = {}
+        rate = matmul_rate(self.device, spec.precision) if world.first else math.inf
+        self.utilisation = flops_per_token(self.trainer.model.config) / rate / world.size  # at one token a second
+        self.memory_before = reset_peak_memory(self.device)
         # What a checkpoint holds beside the trainer:
         self.done = 0  # steps taken
         self.window: list[tuple[float, float]] = []  # (loss, gradient norm) of the steps since the last row
@@ -175,7 +179,8 @@ class Training:
         self._log("train", loss=mean, **row)
         times = self.trainer.watch.take()
         if times:
-            times["tokens_per_second"] = self.spec.batch_tokens / times["step_seconds"]
+            rate = times["tokens_per_second"] = self.spec.batch_tokens / times["step_seconds"]
+            times["utilisation"] = rate * self.utilisation
         self.recorder.write("timings", {"step": self.done, **times, "peak_memory_bytes": peak_memory(self.device)})
         self.say(loss=mean)
         return mean
@@ -292,6 +297,7 @@ class Training:
             data_seconds=median(timings, "data_seconds"),
             evaluation_seconds=self.evaluation_seconds,
             tokens_per_second=self.spec.batch_tokens / seconds if seconds else 0.0,
+            utilisation=self.spec.batch_tokens / seconds * self.utilisation if seconds else None,
             clip_fraction=self.clipped / max(self.done, 1),
             peak_memory_bytes=max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.device)),
             state_bytes=optim.state_bytes(self.trainer.optimizer),

@@ -28,7 +28,7 @@ def prepare_process(spec: RunSpec, world: World = ALONE) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _keep_freed_memory()
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world.size > 1 else 1
-    torch.set_num_threads(spec.execution.threads or max(1, machine().cores // neighbours))
+    torch.set_num_threads(max(1, (spec.execution.threads or machine().cores) // neighbours))
     torch.use_deterministic_algorithms(True)
     # The aid that comes with it, filling new memory with NaN, costs a pass over every new tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,0 +1,50 @@
+"""The matrix-product rate of this machine, measured once and kept: what a training step is compared with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import torch
+
+from fairstep.data import cache_directory
+from fairstep.runs import machine, read_json, write_atomic
+
+CPU_SIDE, DEVICE_SIDE = 1024, 8192
+"""Sides of the square matrices: large enough for the full rate, small enough to be done in moments."""
+SECONDS = 0.3
+
+
+def matmul_rate(device: torch.device, precision: str) -> float:
+    """FLOPs per second of square matrix products in this precision, with the threads that torch uses now.
+
+    The best of several, because whatever disturbs a measurement makes it slower. Kept in the cache directory by
+    device, threads, precision and torch's version; delete ``rates.json`` there to measure anew.
+    """
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine().processor
+    threads = 0 if device.type == "cuda" else torch.get_num_threads()
+    key = f"{name}, {threads} threads, {precision}, torch {torch.__version__}"
+    path = cache_directory() / "rates.json"
+    known = read_json(path) or {}
+    if key not in known:
+        known[key] = _measured(device, precision)
+        with contextlib.suppress(OSError):  # without a cache it is measured every time
+            write_atomic(path, json.dumps(known, indent=1))
+    return float(known[key])
+
+
+def _measured(device: torch.device, precision: str) -> float:
+    side = DEVICE_SIDE if device.type == "cuda" else CPU_SIDE
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.full((side, side), 0.5, device=device, dtype=dtype)
+    out = torch.empty_like(a)
+    best, began, count = float("inf"), time.perf_counter(), 0
+    while count < 3 or time.perf_counter() - began < SECONDS:
+        start = time.perf_counter()
+        torch.matmul(a, a, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+        count += 1
+    return 2 * side**3 / best
