@@ -71,7 +71,7 @@ def _words() -> dict[str, OptimizerSpec]:
 
 
 def _wrapped(name: str, *words: str) -> OptimizerSpec:
-    """One optimizer, one name: what an alias such as adamw+hyperball (of adamh) stands for is taken apart and sorted."""
+    """One optimizer, one name: what an alias stands for (adamh: adamw+hyperball) is taken apart and sorted."""
     from fairstep.optim import wrappers
 
     base = get(name)

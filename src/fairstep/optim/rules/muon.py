@@ -45,9 +45,7 @@ class MuonRule(Rule):
         return {"m": torch.zeros_like(param)}
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        mu = hyper["momentum"]
-        m = state["m"].lerp_(grad, 1 - mu)
-        u = torch.lerp(grad, m, mu) if hyper["nesterov"] else m
+        u = nesterov_momentum(grad, state["m"], hyper)
         o, i = grad.shape[-2:]
         c = max(1.0, o / i) ** 0.5 if hyper["scale"] == "shape" else 0.2 * max(o, i) ** 0.5
         return orthogonalise(u, hyper) * c
@@ -57,6 +55,13 @@ class MuonRule(Rule):
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return flops(o, i, hyper) + 6.0 * o * i
+
+
+def nesterov_momentum(grad: Tensor, m: Tensor, hyper: Hyper) -> Tensor:
+    """u of the equations, which is m itself without nesterov; m takes in the gradient."""
+    mu = hyper["momentum"]
+    m.lerp_(grad, 1 - mu)
+    return torch.lerp(grad, m, mu) if hyper["nesterov"] else m
 
 
 _ADAM = {name: f"adam_{name}" for name in AdamWRule.uses}

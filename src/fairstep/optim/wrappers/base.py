@@ -16,6 +16,8 @@ from fairstep.optim.spec import ROLES, Hyperparameter, OptimizerSpec, Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fairstep.optim.routing import Named
+
 
 class WrappedRule(Rule):
     """A rule around another one, which it is equal to in everything that a subclass does not change.
@@ -36,6 +38,9 @@ class WrappedRule(Rule):
         self.decays_after_step = inner.decays_after_step  # type: ignore[misc]
         self.elementwise = inner.elementwise and type(self).elementwise  # type: ignore[misc]
         self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]
+
+    def settings(self, item: Named, hyper: Hyper) -> dict[str, Any]:
+        return self.inner.settings(item, hyper)
 
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
         return self.inner.init(param, hyper)

@@ -6,7 +6,7 @@ inside takes at y (lr u and weight decay), b = sf_beta, and lr the learning rate
     w = t^r max(lr so far)^p,   c = w / (sum of all w)        r = sf_step_power, p = sf_lr_power
     z <- z - s
     x <- (1 - c) x + c z
-    W = y <- (1 - b) z + b x
+    W <- (1 - b) z + b x                                     (y of the next step)
 
 ``eval()`` puts x = (y - (1 - b) z) / b into the parameters, ``train()`` puts y back.
 
