@@ -70,7 +70,7 @@ class Certificate(_Record):
     tuning_loss: float | None = None
     tolerance: float
     near_optimal: tuple[Near, ...] = ()
-    possible: int | None = None
+    not_excluded: tuple[Near, ...] = ()
     coordinates: tuple[Coordinate, ...] = ()
     largest: Move | None = None
     trials: int = 0
@@ -127,7 +127,7 @@ class Certificate(_Record):
             say("configuration", words(self.configuration))
             say("loss", f"{_number(self.loss)} over fresh seeds, {_number(self.tuning_loss)} in the search")
             near = f"{len(self.near_optimal)} within {self.tolerance:g} of the best"
-            say("near-optimal", near if self.possible is None else f"{near}; noise allows {self.possible}")
+            say("near-optimal", f"{near}, {len(self.not_excluded)} more that noise does not exclude")
         for coordinate in self.coordinates:
             say(coordinate.name, _line(coordinate))
         if self.largest is not None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str, durable: bool = True) -> None:
     """Write text so that a reader, or a kill at any moment, sees the old file or the new one.
 
+    ``durable`` waits until the disk has it (milliseconds); a file that can be made again after a power cut need not.
     Raises OSError as the system gives it (full disk, read-only folder); the old file is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,8 +20,9 @@ def write_atomic(path: Path, text: str) -> None:
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

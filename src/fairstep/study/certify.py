@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fairstep.analysis import LEVEL, mean_interval, pooled_deviation
 from fairstep.analysis.statistics import t_quantile
@@ -89,7 +90,7 @@ def certify(
     lacks = list(missing)
     known = sigma.degrees > 0
     low, high = sigma.interval if known else (None, None)
-    common = {
+    common: dict[str, Any] = {
         "contestant": contestant,
         "cell": cell,
         "tolerance": tolerance,
@@ -108,13 +109,16 @@ def certify(
     estimates = _Estimates(tuning, chosen, fresh, sigma)
     coordinates = tuple(_coordinate(name, estimates) for name in tuning.problem.space.searched)
     lacks += _lacks(coordinates, estimates)
+    observed = {key(near.hyperparameters) for near in common["near_optimal"]}
     moves = [c.best for c in coordinates if c.best is not None]
     return Certificate(
         **common,
         configuration=chosen,
         loss=estimates.centre,
         tuning_loss=tuning.loss(chosen),
-        possible=estimates.possible(tolerance),
+        not_excluded=tuple(
+            Near(hyperparameters=c, loss=tuning.loss(c)) for c in estimates.near(tolerance) if key(c) not in observed
+        ),
         coordinates=coordinates,
         largest=_largest(moves),
         missing=tuple(lacks),
@@ -146,15 +150,14 @@ class _Estimates:
         half = self.width * math.sqrt(1 / self.seeds + 1 / runs)
         return Move(name=name, value=value, gain=gain, low=gain - half, high=gain + half, runs=runs)
 
-    def possible(self, tolerance: float) -> int | None:
-        """How many of the configurations tried may be within the tolerance of the chosen one."""
-        if self.width is None:
-            return None
-        count = 0
-        for configuration in self.tuning.configurations.values():
+    def near(self, tolerance: float) -> list[Hyperparameters]:
+        """The configurations tried that may be within the tolerance of the chosen one."""
+        found = []
+        for configuration in self.tuning.configurations.values() if self.width is not None else ():
             move = self.move("", 0, configuration)
-            count += configuration == self.chosen or (move is not None and (move.high or 0.0) >= -tolerance)
-        return count
+            if configuration == self.chosen or (move is not None and (move.high or 0.0) >= -tolerance):
+                found.append(configuration)
+        return found
 
     def _loss(self, configuration: Configuration) -> tuple[float, int]:
         losses = list(self.fresh.get(key(configuration), {}).values())

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 FINALIST_SEED = 1001
 """The first of the seeds that choose among finalists; tuning has seed 0 and final runs have seeds 1, 2, ..."""
 
-Results = Callable[[RunSpec], Summary | None]
-"""A spec's result, or None while there is none (unfinished, failed, never started)."""
+Results = Callable[[str], Summary | None]
+"""The result of a run by its identity, or None while there is none (unfinished, failed, never started)."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Contest:
     extensions: int = 4
     trials: int = 0
 
-    def plan(self, results: Results = lambda spec: None) -> Plan:
+    def plan(self, results: Results = lambda run: None) -> Plan:
         """All trials that are known to be wanted after these results, and the choices that they allow."""
         from fairstep.study.plan import Plan
 

@@ -60,7 +60,7 @@ class _Task:
 class Plan:
     """Trials known so far in the order in which they came up, and the choices made. A trial is listed once."""
 
-    def __init__(self, contest: Contest, results: Results = lambda spec: None) -> None:
+    def __init__(self, contest: Contest, results: Results = lambda run: None) -> None:
         self.contest = contest
         self.trials: dict[tuple[str, str, Phase, str], Entry] = {}
         self.standings: dict[tuple[str, str], Standing] = {}
@@ -109,12 +109,12 @@ class Plan:
 
     # What changes.
 
-    def take(self) -> RunSpec | None:
-        """The next trial to start; every one is given once, unless it is put back."""
+    def take(self) -> str | None:
+        """The run to start next; every one is given once, unless it is put back."""
         while self._queue:
             identity = heapq.heappop(self._queue)[-1]
             if identity in self._waiters:
-                return self.specs[identity]
+                return identity
         return None
 
     def put_back(self, identity: str) -> None:
@@ -207,7 +207,7 @@ class Plan:
         if identity not in self.specs:
             self.specs[identity] = spec
             self.steps_total += spec.steps
-            summary = self._results(spec)
+            summary = self._results(identity)
             if summary is None:
                 self._push(wanted.phase, identity)
             else:

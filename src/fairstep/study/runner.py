@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fairstep.runs import Ledger, RunSpec, Store, Summary, write_atomic
+from fairstep.runs import Ledger, Store, Summary, write_atomic
 from fairstep.study.accounts import ledgers
-from fairstep.study.contest import Contest
+from fairstep.study.contest import Contest, Results
 from fairstep.study.launcher import Event, Launcher
 from fairstep.study.plan import Plan
 
@@ -74,11 +74,11 @@ def carry_out(
     return _Runner(contest, bases, store, launcher, watch, patience, clock).run()
 
 
-def results_of(store: Store) -> Callable[[RunSpec], Summary | None]:
+def results_of(store: Store) -> Results:
     """The results in a store; failed runs have none."""
 
-    def results(spec: RunSpec) -> Summary | None:
-        summary = store.run(spec).summary
+    def results(identity: str) -> Summary | None:
+        summary = store.run(identity).summary
         return None if summary is None or summary.status == "failed" else summary
 
     return results
@@ -132,11 +132,11 @@ class _Runner:
 
     def start_wanted(self) -> None:
         for _ in range(self.launcher.free):
-            spec = self.plan.take()
-            if spec is None:
+            identity = self.plan.take()
+            if identity is None:
                 return
-            run, identity = self.store.run(spec), spec.identity
-            write_atomic(run.directory / "spec.json", spec.to_json())
+            run, spec = self.store.run(identity), self.plan.specs[identity]
+            write_atomic(run.directory / "spec.json", spec.to_json(), durable=False)
             self.launcher.start(run)
             self.attempts[identity] += 1
             self.state.running[identity] = {"step": 0, "steps": spec.steps}
@@ -154,7 +154,7 @@ class _Runner:
         elif event["event"] == "end":
             del running[identity]
             del self.last_heard[identity]
-            summary = self.results(self.plan.specs[identity])
+            summary = self.results(identity)
             if summary is not None:
                 self.plan.tell(identity, summary)
                 return

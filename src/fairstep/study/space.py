@@ -79,6 +79,21 @@ class Axis:
         new = rounded(value, whole)
         return new if self._allows(new) and new not in self.values else None
 
+    def position(self, value: Value) -> float:
+        """Where a value lies along the axis, in steps from its first value; words by their place."""
+        if not self.numeric:
+            return float(self.values.index(value))
+        numbers = [float(known) for known in self.values]
+        if not self.searched:
+            return 0.0
+        low, high, here, steps = numbers[0], numbers[-1], float(value), len(numbers) - 1
+        scale = self._scale(numbers)
+        if scale == "linear":
+            return (here - low) / (high - low) * steps
+        if scale == "complement":
+            low, high, here = 1 / (1 - low), 1 / (1 - high), 1 / (1 - here)
+        return math.log(here / low) / math.log(high / low) * steps
+
     def _scale(self, numbers: list[float]) -> str:
         steps = [high - low for low, high in itertools.pairwise(numbers)]
         even = len(steps) > 1 and max(steps) - min(steps) < 1e-6 * max(steps)

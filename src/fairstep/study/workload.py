@@ -49,12 +49,13 @@ class Workload:
     batch_sequences: int
     tokens: int
     precision: Literal["float32", "bf16"] = "float32"
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    schedule: ScheduleKind | Literal["own"] = "cosine"
     warmup_fraction: float | None = None
     warmup_steps: int | None = None
     warmup_tokens: int | None = None
     final_fraction: float = 0.0
     decay_fraction: float = 0.2
+    decay_shape: DecayShape = "1-sqrt"
     clip_norm: float = 1.0
     evaluation_tokens: int = 131_072
     execution: Execution = field(default_factory=Execution)
@@ -123,12 +124,7 @@ class Workload:
             optimizer=OptimizerChoice(
                 name=optimizer, hyperparameters=dict(hyperparameters), version=optim.version(optimizer)
             ),
-            schedule=ScheduleSpec(
-                kind=self.schedule,
-                warmup_steps=self.warmup(steps),
-                final_fraction=self.final_fraction,
-                decay_fraction=self.decay_fraction,
-            ),
+            schedule=self.schedule_of(optimizer, steps),
             evaluation=EvaluationSpec(
                 every_steps=max(1, steps // 10),
                 tokens=max(self.model.context, self.evaluation_tokens // 16),
@@ -141,6 +137,26 @@ class Workload:
             init_seed=seed,
             data_seed=seed,
             execution=self.execution,
+        )
+
+    def schedule_of(self, optimizer: str, steps: int) -> ScheduleSpec:
+        """The contest's schedule; or, where that is "own", the one of the optimizer's spec, as each contestant of W has
+        its own (AdamW cosine with warm-up, Muon constant and then linear without)."""
+        if self.schedule == "own":
+            own = optim.get(optimizer).schedule
+            return ScheduleSpec(
+                kind=own.kind,
+                warmup_steps=round(own.warmup_fraction * steps),
+                final_fraction=own.final_fraction,
+                decay_fraction=own.decay_fraction,
+                decay_shape=own.decay_shape,
+            )
+        return ScheduleSpec(
+            kind=self.schedule,
+            warmup_steps=self.warmup(steps),
+            final_fraction=self.final_fraction,
+            decay_fraction=self.decay_fraction,
+            decay_shape=self.decay_shape,
         )
 
     def cell(self, parameters_matrix: int, parameters: int) -> Cell:

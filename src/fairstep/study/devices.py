@@ -1,0 +1,46 @@
+"""Named devices: what a plan may be asked about without having one."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Device:
+    """``flops``: peak FLOPs a second of dense bf16 matrix products as the maker states it; for the machine at hand, as
+    measured in the run's precision. ``memory_bytes``: of one device (0: not known). ``utilisation``: share of that
+    peak that a training step is expected to reach, an assumption that a plan prints."""
+
+    name: str
+    flops: float
+    memory_bytes: int
+    utilisation: float
+    source: str
+
+
+_DATA_SHEET = "data sheet, dense bf16"
+
+DEVICES: dict[str, Device] = {
+    device.name: device
+    for device in (
+        Device("a100-40gb", 312e12, 40 * 10**9, 0.4, f"NVIDIA A100 {_DATA_SHEET}"),
+        Device("a100-80gb", 312e12, 80 * 10**9, 0.4, f"NVIDIA A100 {_DATA_SHEET}"),
+        Device("h100", 989e12, 80 * 10**9, 0.4, f"NVIDIA H100 SXM {_DATA_SHEET}"),
+        Device("h200", 989e12, 141 * 10**9, 0.4, f"NVIDIA H200 SXM {_DATA_SHEET}"),
+        Device("gh200", 989e12, 96 * 10**9, 0.4, f"NVIDIA GH200 {_DATA_SHEET}"),
+        Device("b200", 2250e12, 180 * 10**9, 0.4, f"NVIDIA B200 {_DATA_SHEET}"),
+        Device("mi300x", 1307e12, 192 * 10**9, 0.35, f"AMD MI300X {_DATA_SHEET}"),
+        Device("rtx4090", 165e12, 24 * 10**9, 0.4, f"NVIDIA RTX 4090 {_DATA_SHEET}, float32 accumulation"),
+        Device("tpu-v5e", 197e12, 16 * 10**9, 0.4, f"Google TPU v5e {_DATA_SHEET}"),
+    )
+}
+
+
+def device(name: str) -> Device:
+    """Raises ValueError with the nearest names."""
+    if name in DEVICES:
+        return DEVICES[name]
+    near = difflib.get_close_matches(name.lower(), DEVICES, n=3, cutoff=0.3)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    raise ValueError(f"unknown device {name!r}{hint}; the devices are {', '.join(DEVICES)}, and cpu for this machine")

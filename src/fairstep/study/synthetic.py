@@ -1,0 +1,112 @@
+"""Objectives whose optimum, noise and interactions are known: to prove certificates on, and to foresee a study's
+trials.
+
+With p_i the place of hyperparameter i along its grid, in steps, and o_i the optimum's,
+
+    loss = floor + sum_i curvature_i d_i^2 + sum_i<j interaction_ij d_i d_j,   d = p - o
+
+plus normal noise of a common sigma: a part that all runs of a seed share (initialisation and data order) and a part
+of its own. A learning rate more than ``cliff`` steps above the optimum diverges.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fairstep.runs import RunSpec, Summary, Trial
+from fairstep.study.contest import Contest
+from fairstep.study.plan import Plan
+from fairstep.study.space import Configuration, Space, key
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """``shared`` is the part of the noise's variance that runs of one seed have in common; ``salt`` draws other
+    noise."""
+
+    space: Space
+    optimum: Mapping[str, float]
+    curvature: Mapping[str, float]
+    interactions: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    sigma: float = 0.0
+    shared: float = 0.5
+    cliff: float = math.inf
+    floor: float = 3.0
+    salt: str = ""
+
+    @classmethod
+    def drawn(
+        cls, space: Space, seed: int, sigma: float = 1e-3, outside: float = 0.0, cliff: float = math.inf
+    ) -> Synthetic:
+        """A random one: the optimum anywhere on the grid, or as far beyond its ends as ``outside`` steps; interactions
+        as strong as keep one optimum."""
+        draw = random.Random(f"objective {seed}")
+        names = space.searched
+        optimum, curvature = {}, {}
+        for name in names:
+            axis = space.axes[name]
+            beyond = outside if axis.numeric else 0.0
+            optimum[name] = draw.uniform(-beyond, len(axis.values) - 1 + beyond)
+            curvature[name] = math.exp(draw.uniform(math.log(1e-3), math.log(2e-2)))
+        pairs = {
+            (a, b): draw.uniform(-1, 1) * 2 * math.sqrt(curvature[a] * curvature[b]) / max(1, len(names) - 1)
+            for a, b in itertools.combinations(names, 2)
+        }
+        return cls(space, optimum, curvature, pairs, sigma, cliff=cliff, salt=str(seed))
+
+    def loss(self, configuration: Configuration) -> float:
+        """Without noise; inf where it diverges."""
+        away = {name: self.space.axes[name].position(configuration[name]) - at for name, at in self.optimum.items()}
+        if away.get("lr", 0.0) > self.cliff:
+            return math.inf
+        squares = sum(self.curvature[name] * d * d for name, d in away.items())
+        return self.floor + squares + sum(b * away[i] * away[j] for (i, j), b in self.interactions.items())
+
+    def run(self, configuration: Configuration, seed: int) -> float:
+        """With the noise of one run: the same for the same configuration and seed."""
+        loss = self.loss(configuration)
+        common = random.Random(f"{self.salt} {seed}").gauss(0, 1)
+        own = random.Random(f"{self.salt} {seed} {key(configuration)}").gauss(0, 1)
+        return loss + self.sigma * (math.sqrt(self.shared) * common + math.sqrt(1 - self.shared) * own)
+
+
+Answer = Callable[[str, Trial, RunSpec], float]
+"""The loss of a trial, by cell; inf for a divergence."""
+
+
+def play(contest: Contest, answer: Answer) -> Plan:
+    """Carry a contest out on losses that are there for the asking; the plan that it ends in."""
+    plan = contest.plan()
+    while (identity := plan.take()) is not None:
+        spec = plan.specs[identity]
+        cell, trial = plan.roles(identity)[0]
+        plan.tell(identity, summary_of(spec, answer(cell, trial, spec)))
+    return plan
+
+
+def summary_of(spec: RunSpec, loss: float, seconds: float = 0.0) -> Summary:
+    """What a run with this loss would have left behind."""
+    if not math.isfinite(loss):
+        return Summary(status="diverged", steps=spec.steps // 4, tokens=spec.steps // 4 * spec.batch_tokens)
+    return Summary(
+        status="done", final_loss=loss, steps=spec.steps, tokens=spec.steps * spec.batch_tokens, train_seconds=seconds
+    )
+
+
+def foreseen(contest: Contest, draws: int = 3) -> list[Plan]:
+    """Contests like this one as they may go: random objectives with optima on the grids. What protocols that look at
+    results will ask for cannot be known before; these say about how much."""
+    return [play(contest, _drawn(contest, seed)) for seed in range(draws)]
+
+
+def _drawn(contest: Contest, seed: int) -> Answer:
+    made = {
+        (cell, contestant.name): Synthetic.drawn(contestant.spaces.get(cell, contestant.space), seed)
+        for cell in contest.cells
+        for contestant in contest.contestants
+    }
+    return lambda cell, trial, spec: made[cell, trial.contestant].run(trial.hyperparameters, spec.init_seed)
