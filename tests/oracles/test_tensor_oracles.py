@@ -67,6 +67,16 @@ def pytorch_optimizer_scion(p: Params, constraint: bool) -> Optimizers:
     return [pytorch_optimizer.SCION(groups, lr=LR, momentum=0.1, constraint=constraint)]
 
 
+def official_adam_mini(p: Params) -> Optimizers:
+    """Its partition goes by names: of heads of 4 rows, of rows, of whole tensors, of elements."""
+    import adam_mini
+
+    named = {"embedding": "embed", "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "up": "mlp.up"}
+    named |= {"down": "mlp.down", "head": "lm_head"}
+    settings = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "dim": 16, "n_heads": 4, "verbose": False}
+    return [adam_mini.Adam_mini([(named.get(n, n), w) for n, w in p.items()], lr=LR, **settings)]
+
+
 ADAMW = {"beta1": 0.9, "weight_decay": 0.1}
 LION = {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
 MARS = {"gamma": 0.025, "beta1": 0.95, "weight_decay": 0.1, "vector_lr_ratio": 1.0}
@@ -77,6 +87,14 @@ RADII = {"hidden_radius": 5.0, "head_radius": 30.0, "embedding_radius": 2.0, "ve
 SCION = {"momentum": 0.9, "outer_momentum": 0.9, "embedding_norm": "row", **RADII}
 
 ORACLES = [
+    Oracle(
+        "adam-mini",
+        "adam_mini.Adam_mini",
+        official_adam_mini,
+        1e-12,
+        {**ADAMW, "beta2": 0.95, "eps": 1e-8, "head_size": 4},
+        undecayed=("vector",),
+    ),
     Oracle(
         "cautious-adamw",
         "heavyball.AdamW, caution",

@@ -103,14 +103,15 @@ class Engine(torch.optim.Optimizer):
         for name in roles:
             if name in self.roles:
                 raise ValueError(f"parameter {name} is in two param groups; each may be in one")
-        buckets: dict[tuple[str, bool], list[Named]] = {}
+        buckets: dict[tuple[str, bool, tuple[tuple[str, Any], ...]], list[Named]] = {}
         for item in items:
-            rule = self.spec.part(roles[item.name], hyper).rule.name
-            buckets.setdefault((rule, roles[item.name] in self.undecayed), []).append(item)
+            part = self.spec.part(roles[item.name], hyper)
+            own = tuple(part.rule.settings(item, part.hyper(hyper)).items())
+            buckets.setdefault((part.rule.name, roles[item.name] in self.undecayed, own), []).append(item)
         added: list[dict[str, Any]] = []
-        for (rule, undecayed), members in buckets.items():
+        for (rule, undecayed, own), members in buckets.items():
             part = self._part(rule)
-            settings = part.hyper(hyper)
+            settings = {**part.hyper(hyper), **dict(own)}
             shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule and "shared" in g), None)
             shared = shared or part.rule.shared(settings)
             added.append(

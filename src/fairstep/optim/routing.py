@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -25,11 +25,12 @@ EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "t
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """A parameter with its name and, when a module was given, the layer that holds it."""
+    """A parameter with its name and, when a module was given, the layer that holds it and the module around that."""
 
     name: str
     tensor: Tensor
     layer: nn.Module | None = None
+    owner: nn.Module | None = None
 
 
 def named_parameters(params: Any) -> list[Named]:
@@ -45,7 +46,10 @@ def named_parameters(params: Any) -> list[Named]:
                 # A tied weight belongs to its embedding, whichever of its layers comes first.
                 if id(tensor) not in layers or isinstance(module, nn.Embedding):
                     layers[id(tensor)] = module
-        found = [Named(name, tensor, layers[id(tensor)]) for name, tensor in params.named_parameters()]
+        found = [
+            Named(name, tensor, layers[id(tensor)], params.get_submodule(".".join(name.split(".")[:-2])))
+            for name, tensor in params.named_parameters()
+        ]
     elif isinstance(params, Tensor):
         raise TypeError("params must be a module or an iterable of parameters, not one tensor; write [parameter]")
     elif isinstance(params, set):
@@ -55,7 +59,7 @@ def named_parameters(params: Any) -> list[Named]:
         found = [Named(*item) if isinstance(item, tuple) else Named(str(n), item) for n, item in enumerate(items)]
     if not found:
         raise ValueError("the parameter list is empty; give a module with parameters, or named parameters")
-    found = [Named(item.name.replace("_orig_mod.", ""), item.tensor, item.layer) for item in found]
+    found = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in found]
     for item in found:
         if not isinstance(item.tensor, Tensor):
             raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")

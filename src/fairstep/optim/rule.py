@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fairstep.optim.routing import Named
+
 Hyper = Mapping[str, Any]
 """Hyperparameters as a rule reads them: the live param group, so schedules of any of them take effect."""
 
@@ -41,6 +43,14 @@ class Rule:
     """Floats of state for one o x i matrix, in words (N = o i)."""
     flops_formula: str
     """Floating-point operations of one step on one o x i matrix, in words (k = min(o, i), K = max(o, i))."""
+
+    def settings(self, item: Named, hyper: Hyper) -> dict[str, Any]:
+        """What the rule must know of one parameter beyond its shape, from its name and its modules.
+
+        The engine adds it to the hyperparameters that ``init`` and ``update`` see: parameters whose settings differ are
+        in different param groups. Raises ValueError with the parameter's name if the two do not fit.
+        """
+        return {}
 
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         """The state before the first step. Every tensor's leading dimension is that of ``param``.
