@@ -1,8 +1,10 @@
-"""Validation loss on a fixed set of windows, whatever the batch size."""
+"""Validation loss on a fixed set of windows, whatever the batch size, at the weights that count."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,23 @@ from torch import Tensor
 from fairstep.train.parallel import ALONE, World
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@contextmanager
+def evaluation_weights(optimizer: Any) -> Iterator[None]:
+    """With the weights that the optimizer would hand over in the parameters (averages, schedule-free's x).
+
+    Any torch optimizer: one without ``eval`` and ``train`` has no others than those it trains.
+    """
+    swap = callable(getattr(optimizer, "eval", None)) and callable(getattr(optimizer, "train", None))
+    if swap:
+        optimizer.eval()
+    try:
+        yield
+    finally:
+        if swap:
+            optimizer.train()
+
 
 IGNORED = -100
 """Target that cross_entropy leaves out of the mean."""

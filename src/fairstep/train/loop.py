@@ -18,6 +18,7 @@ from fairstep import optim
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
 from fairstep.train.checkpoint import Checkpoints, read, save_weights
+from fairstep.train.evaluate import evaluation_weights
 from fairstep.train.measure import median, peak_memory, reset_peak_memory
 from fairstep.train.parallel import ALONE, World, joined
 from fairstep.train.rate import matmul_rate
@@ -157,7 +158,8 @@ class Training:
         if not math.isfinite(final_loss):
             return self._summary("diverged", f"the final loss is {final_loss}")
         if spec.execution.save_weights and self.world.first:
-            save_weights(self.run.directory / "weights.safetensors", dict(self.trainer.model.named_parameters()))
+            with evaluation_weights(self.trainer.optimizer):
+                save_weights(self.run.directory / "weights.safetensors", dict(self.trainer.model.named_parameters()))
         return self._summary("done", final_loss=final_loss)
 
     def _evaluate(self, windows: Any) -> float:

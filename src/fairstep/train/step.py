@@ -15,7 +15,7 @@ from fairstep.model import Llama, LlamaConfig
 from fairstep.runs import RunSpec
 from fairstep.train.annealing import Annealer
 from fairstep.train.checkpoint import random_state, set_random_state
-from fairstep.train.evaluate import evaluate, evenly, split_windows
+from fairstep.train.evaluate import evaluate, evaluation_weights, evenly, split_windows
 from fairstep.train.measure import Sizes, Stopwatch
 from fairstep.train.parallel import ALONE, World
 from fairstep.train.setup import autocast, can_compile, prepare_process
@@ -109,7 +109,8 @@ class Trainer:
 
     def evaluate(self, windows: np.ndarray) -> float:
         """Mean loss of the weights that the optimizer would hand over, in nats per token."""
-        return evaluate(self.loss, windows, self.micro, self.device, self.world)
+        with evaluation_weights(self.optimizer):
+            return evaluate(self.loss, windows, self.micro, self.device, self.world)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on. The tensors are the live ones."""
