@@ -143,7 +143,7 @@ def test_aliases(alias: str, name: str) -> None:
 
 
 def test_unknown_optimizer_gives_the_nearest() -> None:
-    with pytest.raises(UnknownOptimizerError, match=r"unknown optimizer 'moun' \(did you mean muon.*there are adamh"):
+    with pytest.raises(UnknownOptimizerError, match=r"unknown optimizer 'moun' \(did you mean muon.*there are adam"):
         get("moun")
     assert issubclass(UnknownOptimizerError, ValueError)
 

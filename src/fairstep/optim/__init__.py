@@ -25,6 +25,7 @@ from fairstep.optim.spec import (
     Schedule,
     UnknownOptimizerError,
 )
+from fairstep.optim.tunings import Paper, Sourced, Tuning
 
 _NEEDS_TORCH = {"Engine": "engine", "state_bytes": "state", "infer_roles": "routing"}
 
@@ -34,9 +35,12 @@ __all__ = [
     "Grid",
     "Hyperparameter",
     "OptimizerSpec",
+    "Paper",
     "Part",
     "Rule",
     "Schedule",
+    "Sourced",
+    "Tuning",
     "UnknownOptimizerError",
     "build",
     "check_version",

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import Literal, get_args
 
+from fairstep.optim import tunings
 from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.tunings import Paper, Sourced, Tuning
 
 Value = bool | int | float | str
 Role = Literal["matrix", "embedding", "head", "vector", "expert", "router"]
@@ -85,13 +87,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A default learning-rate schedule in fractions of the run (see ``runs.ScheduleSpec`` for the kinds)."""
+    """A default learning-rate schedule in fractions of the run (see ``runs.ScheduleSpec`` for the kinds).
+
+    A wsd schedule decays on a straight line unless told otherwise, as W's do.
+    """
 
     kind: Literal["cosine", "linear", "wsd", "constant"]
     warmup_fraction: float
     final_fraction: float
     source: str
     decay_fraction: float = 0.2
+    decay_shape: Literal["1-sqrt", "linear"] = "linear"
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,25 @@ class OptimizerSpec:
         settings = self.validate(hyper)
         part = self.part(role, settings)
         return part.rule.flops(o, i, part.hyper(settings))
+
+    @property
+    def tunings(self) -> tuple[Tuning, ...]:
+        """What the two papers tried and chose for it, at every scale (see ``tunings``)."""
+        return tunings.tunings(self.name)
+
+    def tuning_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> Tuning | None:
+        """The tuning nearest in size, then in tokens, that has a chosen configuration; None if there is none."""
+        return tunings.tuning_at(self.name, parameters_matrix, tokens, paper)
+
+    def search_space_at(
+        self, parameters_matrix: int, paper: Paper | None = None
+    ) -> tuple[dict[str, tuple[Value, ...]], str]:
+        """(hyperparameter -> values, source) at the nearest size; ``search_space`` counts as one of small models."""
+        return tunings.search_space_at(self, parameters_matrix, paper)
+
+    def defaults_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> dict[str, Sourced]:
+        """Every hyperparameter at this scale as (value, source)."""
+        return tunings.defaults_at(self, parameters_matrix, tokens, paper)
 
     @property
     def modules(self) -> tuple[str, ...]:
