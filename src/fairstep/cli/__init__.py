@@ -18,6 +18,7 @@ VERBS = {
     "compare": "tune contestants with equal effort, repeat the winners on fresh seeds, print the verdict",
     "train": "one training run",
     "report": "one self-contained HTML page from a store",
+    "claims": "what the two papers claim, checked on their numbers and on your runs",
     "published": "the two papers' numbers",
     "optimizers": "the built-in optimizers and their hyperparameters",
     "doctor": "is an optimizer, ours or anyone's, fit to compete?",
@@ -66,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fail(sentence: str, code: int = 2) -> int:
     """Say on standard error what was wrong and return the exit code."""
-    print(f"fairstep: {sentence}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun one speaks
+        print(f"fairstep: {sentence}", file=sys.stderr)
     return code
 
 

@@ -14,7 +14,7 @@ from fairstep import optim
 from fairstep.cli import screen
 from fairstep.data import Corpus, check_budget, prepare
 from fairstep.model import Preset, preset
-from fairstep.runs import DataSpec, Execution, ModelSpec, Value, machine
+from fairstep.runs import DataSpec, DecayShape, Execution, ModelSpec, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
 
 Options = TypeVar("Options")
@@ -46,8 +46,13 @@ class WorkloadOptions:
     """Token budget in Chinchilla lengths, used when --tokens is not given."""
     batch_sequences: int = 0
     """Sequences per optimizer step. Default: the preset's."""
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """Learning-rate schedule after the warm-up, the same for every contestant."""
+    schedule: ScheduleKind | Literal["own"] = "cosine"
+    """Learning-rate schedule after the warm-up, the same for every contestant; own: each optimizer's own, with its
+    warm-up and final fraction, as W compares them."""
+    decay_fraction: float = 0.2
+    """Last part of the run that decays, for --schedule wsd and inverse_sqrt."""
+    decay_shape: DecayShape = "1-sqrt"
+    """How it decays."""
     warmup_fraction: float = 0.05
     """Part of the run's steps that warms the learning rate up, linearly."""
     final_fraction: float = 0.0
@@ -109,6 +114,8 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
         tokens=tokens,
         precision=here.precision if options.precision == "auto" else options.precision,
         schedule=options.schedule,
+        decay_fraction=options.decay_fraction,
+        decay_shape=options.decay_shape,
         warmup_fraction=options.warmup_fraction,
         final_fraction=options.final_fraction,
         clip_norm=options.clip_norm,

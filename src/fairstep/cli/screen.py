@@ -42,6 +42,9 @@ def training(name: str, steps: int) -> Iterator[Callable[[Any], None]]:
         task = bar.add_task(name, total=steps, loss="", rate="")
 
         def show(event: Any) -> None:
+            if event.note:
+                say(event.note)
+                return
             rate = f"{event.tokens_per_second / 1e3:.1f}k tokens/s"
             bar.update(task, completed=event.step, loss=f"loss {event.loss:.3f}", rate=rate)
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from fairstep import optim
 from fairstep.cli import screen
 from fairstep.cli.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
-from fairstep.runs import Store
+from fairstep.runs import Execution, Run, RunSpec, Store, Value
+
+if TYPE_CHECKING:
+    from fairstep.train.parallel import World
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """Train one model with one optimizer to the end of its schedule.
 
+    The same command goes on with a run that was stopped. Several processes train one run together under torchrun.
+
     Example: fairstep train muon --lr 0.02 --preset 106k --tokens 500k
+    Example: torchrun --nproc-per-node 2 -m fairstep train adamw --preset 6.8M
     """
 
     optimizer: tyro.conf.Positional[str]
@@ -32,6 +41,20 @@ class TrainOptions:
     """Seeds the initialisation and the order of the data."""
     store: Path = Path("runs/train")
     """Folder of the runs; a run that is already there is not trained again."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints; 0 writes one only when the run is told to stop."""
+    checkpoint_steps: int = 0
+    """Steps between checkpoints, beside the minutes."""
+    keep_checkpoints: int = 2
+    """How many checkpoints are kept while the run goes on."""
+    asynchronous: bool = False
+    """Write checkpoints while training goes on (takes the memory of a copy)."""
+    save_weights: bool = True
+    """Keep the final weights as weights.safetensors."""
+    dynamics: bool = False
+    """Also measure the angles by which weights turn."""
+    trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
+    """Where the numbers are sent beside the run's files: wandb, trackio, tensorboard (extra: track)."""
     json: bool = False
     """Print the result as JSON."""
     workload: Annotated[WorkloadOptions, tyro.conf.arg(name="")] = field(default_factory=WorkloadOptions)
@@ -45,16 +68,25 @@ def main(arguments: list[str]) -> int:
         given["lr"] = options.lr
     complete = hyperparameters(name, given)
     store = Store(options.store).writable()
-    workload, _, _ = prepared(options.workload)
-    spec = workload.spec(name, complete, options.seed)
+    with _together() as world:
+        first = world is None or world.first
+        if world and not first:
+            world.agree(None)  # until the first process has prepared the text
+        spec = specification(options, name, complete)
+        if world and first:
+            world.agree(None)
+        from fairstep.train import train  # loads torch
 
-    from fairstep.train import train  # loads torch
+        with screen.training(name, spec.steps) if first else nullcontext() as show:
+            run = train(spec, store, show)
+    return report(run, name, options.json) if first else 0
 
-    with screen.training(name, spec.steps) as show:
-        run = train(spec, store, show)
+
+def report(run: Run, name: str, as_json: bool) -> int:
+    """Print how the run ended; returns the exit code."""
     summary = run.summary
     assert summary is not None
-    if options.json:
+    if as_json:
         print(json.dumps({"run": run.id, "directory": str(run.directory), **summary.model_dump(mode="json")}))
     elif summary.status == "done":
         print(f"{name}: final loss {summary.final_loss:.4f} nats per token ({summary.bits_per_byte:.4f} bits per byte)")
@@ -65,3 +97,38 @@ def main(arguments: list[str]) -> int:
     else:
         print(f"{name}: {summary.status}: {summary.message}; {run.directory}")
     return 0 if summary.status == "done" else 1
+
+
+def specification(options: TrainOptions, name: str, complete: dict[str, Value]) -> RunSpec:
+    """The run that the options ask for; the text is prepared if it was not yet."""
+    workload, _, _ = prepared(options.workload)
+    spec = workload.spec(name, complete, options.seed)
+    changes = {
+        "checkpoint_every_seconds": 60 * options.checkpoint_minutes,
+        "checkpoint_every_steps": options.checkpoint_steps,
+        "keep_checkpoints": options.keep_checkpoints,
+        "asynchronous": options.asynchronous,
+        "save_weights": options.save_weights,
+        "dynamics": options.dynamics,
+        "trackers": options.trackers,
+    }
+    execution = Execution.model_validate(spec.execution.model_dump() | changes)
+    return spec.model_copy(update={"execution": execution})
+
+
+@contextmanager
+def _together() -> Iterator[World | None]:
+    """The processes that torchrun started, or None if this one is alone. If one of them dies, the others end with one
+    sentence between them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield None
+        return
+    from fairstep.train.parallel import RankError, joined  # loads torch
+
+    try:
+        with joined() as world:
+            yield world
+    except RankError as error:
+        if error.spokesman:
+            screen.say(f"fairstep: {error}")
+        raise SystemExit(1) from None

@@ -11,7 +11,7 @@ from fairstep.runs.ledger import Cell, Choice, Ledger, Phase, Trial
 from fairstep.runs.machine import Machine, machine
 from fairstep.runs.model_spec import ModelSpec
 from fairstep.runs.run import Run, Status, Summary
-from fairstep.runs.schedule import Ramp, ScheduleSpec, learning_rate_fraction
+from fairstep.runs.schedule import DecayShape, Ramp, ScheduleKind, ScheduleSpec, learning_rate_fraction
 from fairstep.runs.spec import EvaluationSpec, Execution, OptimizerChoice, RunSpec
 from fairstep.runs.store import Store, StoreError
 
@@ -20,6 +20,7 @@ __all__ = [
     "Certificate",
     "Choice",
     "DataSpec",
+    "DecayShape",
     "EvaluationSpec",
     "Execution",
     "Ledger",
@@ -30,6 +31,7 @@ __all__ = [
     "Ramp",
     "Run",
     "RunSpec",
+    "ScheduleKind",
     "ScheduleSpec",
     "SpecError",
     "Status",

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from fairstep.runs.frozen import Frozen
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Kind = Literal["cosine", "linear", "power", "wsd", "inverse_sqrt", "constant"]
-Shape = Literal["1-sqrt", "linear", "cosine", "mirror-cosine", "1-square", "power", "exponential"]
+ScheduleKind = Literal["cosine", "linear", "power", "wsd", "inverse_sqrt", "constant"]
+DecayShape = Literal["1-sqrt", "linear", "cosine", "mirror-cosine", "1-square", "power", "exponential"]
 
 
 class Ramp(Frozen):
@@ -57,11 +57,11 @@ class ScheduleSpec(Frozen):
     * closed: that, and the last step has the final rate, as torch's OneCycleLR counts, and S's code for cosine.
     """
 
-    kind: Kind = "cosine"
+    kind: ScheduleKind = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     final_fraction: Fraction = 0.0
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
-    decay_shape: Shape = "1-sqrt"
+    decay_shape: DecayShape = "1-sqrt"
     power: Annotated[float, Field(gt=0)] = 1.0
     warmup_shape: Literal["linear", "half-cosine"] = "linear"
     warmup_start: Fraction = 0.0

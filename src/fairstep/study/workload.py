@@ -9,11 +9,13 @@ from fairstep import optim
 from fairstep.runs import (
     Cell,
     DataSpec,
+    DecayShape,
     EvaluationSpec,
     Execution,
     ModelSpec,
     OptimizerChoice,
     RunSpec,
+    ScheduleKind,
     ScheduleSpec,
     Value,
 )

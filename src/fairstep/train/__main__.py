@@ -6,6 +6,7 @@ ends when standard input does, at once, in the middle of a run too. It writes on
 
     {"event": "ready"}
     {"event": "progress", "run": ..., "step": ..., "steps": ..., "loss": ..., "tokens_per_second": ..., ...}
+    {"event": "note", "run": ..., "note": "a sentence", ...}
     {"event": "end", "run": ..., "status": "done" | "diverged" | "failed", "message": ...}
 
 A run that could not be carried out (out of memory, full disk, missing data) ends as failed with a sentence; it is not
@@ -23,7 +24,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairstep.train import Progress
 
 
 def main(arguments: list[str]) -> int:
@@ -47,7 +51,7 @@ def carry_out(directory: Path) -> str:
 
     run, message = Run(directory), ""
     try:
-        train(run.spec, Store(directory.parent.parent), lambda p: emit(event="progress", **dataclasses.asdict(p)))
+        train(run.spec, Store(directory.parent.parent), report)
         status = run.status
         message = run.summary.message if run.summary else ""
     except Exception as error:
@@ -58,6 +62,11 @@ def carry_out(directory: Path) -> str:
             message += f" (and the summary could not be written: {unwritten.strerror})"
     emit(event="end", run=run.id, status=status, message=message)
     return status
+
+
+def report(progress: Progress) -> None:
+    """A progress event, or a note."""
+    emit(event="note" if progress.note else "progress", **dataclasses.asdict(progress))
 
 
 def explain(error: Exception) -> str:

@@ -23,7 +23,12 @@ TIMEOUT = timedelta(minutes=10)
 
 
 class RankError(RuntimeError):
-    """Another rank died or could not be reached; the run can be continued."""
+    """Another rank died or could not be reached; the run can be continued. ``spokesman``: whether this process is the
+    one of those left that should say so."""
+
+    def __init__(self, message: str, spokesman: bool = True) -> None:
+        super().__init__(message)
+        self.spokesman = spokesman
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,9 @@ def joined() -> Iterator[World]:
         yield ALONE
         return
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if dist.is_initialized():  # by a caller, who also takes leave
+        yield World(rank, size, local)
+        return
     if torch.cuda.is_available():
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
@@ -127,11 +135,20 @@ def joined() -> Iterator[World]:
         reason = str(error).strip().splitlines()[0]
         raise RankError(
             f"another of the {size} processes of this run died or cannot be reached; "
-            f"the same command continues from the last checkpoint ({reason[:200]})"
+            f"the same command continues from the last checkpoint ({reason[:200]})",
+            spokesman=_is_first_to_speak(),
         ) from None
     finally:
         with contextlib.suppress(Exception):
             dist.destroy_process_group()
+
+
+def _is_first_to_speak() -> bool:
+    """The store belongs to torchrun's agent, which outlives its processes."""
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add("fairstep/said", 1) == 1)
+    except Exception:
+        return True
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:
