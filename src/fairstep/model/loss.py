@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LOGITS_AT_ONCE = 2**26
@@ -76,8 +75,9 @@ class _ChunkedLoss(torch.autograd.Function):
             return loss / count + z_loss * z, z
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError("the chunked loss has no second derivative; take that of model.logits and cross_entropy")
         x_gradient, w_gradient = ctx.saved_tensors
         x_gradient, w_gradient = (slope.to(gradient.dtype) * gradient for gradient in (x_gradient, w_gradient))
         return x_gradient, w_gradient, None, None, None, None
