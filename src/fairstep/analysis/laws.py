@@ -20,6 +20,7 @@ four points and three parameters leave one degree of freedom, and the residuals 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -165,6 +166,7 @@ def _law(
     if noise is None and (pooled := pooled_deviation([group.tolist() for group in groups]))[1]:
         noise = Noise(*pooled)
     solve = _solve_in_logs if logarithmic else fit
+    again = solve if logarithmic else functools.partial(fit, grid=8)
     vector = solve(form, x, y[None], counts[None])[0]
     fitted = form.value(vector, np.log(x))
     residuals = np.log(y) - np.log(fitted) if logarithmic else y - fitted
@@ -174,11 +176,11 @@ def _law(
     rng = np.random.default_rng(SEED)
     if resample == "points":
         weights = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), DRAWS) * counts
-        draws = solve(form, x, np.broadcast_to(y, (DRAWS, len(y))), weights.astype(float))
+        draws = again(form, x, np.broadcast_to(y, (DRAWS, len(y))), weights.astype(float))
     elif noise.degrees > 0:
         errors = noise.sigma * student(rng, noise.degrees, (DRAWS, len(y))) / np.sqrt(counts)
         drawn = fitted * np.exp(errors) if logarithmic else fitted + errors
-        draws = solve(form, x, drawn, np.broadcast_to(counts, drawn.shape))
+        draws = again(form, x, drawn, np.broadcast_to(counts, drawn.shape))
     else:
         draws = np.empty((0, len(form.parameters)))
     rmse = float(np.sqrt((residuals**2).mean()))

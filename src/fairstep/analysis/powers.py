@@ -63,23 +63,26 @@ class Form:
         return found
 
 
-def fit(form: Form, x: Array, y: Array, weights: Array | None = None) -> Array:
-    """Parameters (sets, p) of data sets y (sets, n) at x (n, m), positive, with weights (sets, n), default 1."""
+def fit(form: Form, x: Array, y: Array, weights: Array | None = None, grid: int = GRID) -> Array:
+    """Parameters (sets, p) of data sets y (sets, n) at x (n, m), positive, with weights (sets, n), default 1.
+
+    ``grid``: exponents tried along each axis; fewer do for copies of one data set with other noise.
+    """
     y = np.atleast_2d(y)
     weights = np.ones_like(y) if weights is None else np.broadcast_to(weights, y.shape)
     log_x = np.log(x)
     middle = log_x.mean(0)
     log_x = log_x - middle  # around 1, so that columns are of one size
-    parameters = _refine(form, log_x, y, weights, _start(form, log_x, y, weights))
+    parameters = _refine(form, log_x, y, weights, _start(form, log_x, y, weights, grid))
     count = len(form.coefficients)
     shift = parameters[:, count:] * middle[list(form.variables)]
     parameters[:, :count] *= np.exp(shift @ form.uses().T)
     return parameters
 
 
-def _start(form: Form, log_x: Array, y: Array, weights: Array) -> Array:
+def _start(form: Form, log_x: Array, y: Array, weights: Array, size: int) -> Array:
     """The best point of the grid for every set."""
-    axes = [np.linspace(low, high, GRID) for low, high in form.bounds]
+    axes = [np.linspace(low, high, size) for low, high in form.bounds]
     grid = np.array([point for point in itertools.product(*axes) if np.abs(point).max() > 1e-3])
     basis = form.basis(grid, log_x)
     gram = np.einsum("gnp,sn,gnq->gspq", basis, weights, basis, optimize=True)

@@ -103,3 +103,9 @@ def grids() -> pl.DataFrame:
 
     rows = [entry | {"grid": compact(entry["grid"])} for entry in read_json("semenov_grids.json")]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def facts() -> dict[str, Any]:
+    """What fits in no table: ``models_trained`` by optimizer, and the totals stated (Appendix B)."""
+    found: dict[str, Any] = read_json("semenov_facts.json")
+    return found

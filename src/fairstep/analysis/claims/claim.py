@@ -1,0 +1,162 @@
+"""A claim: what a paper says, under which conditions, and the check that decides it from evidence.
+
+A check cuts a statement into **parts**, each of which the evidence supports (``yes``), contradicts (``no``), leaves
+``open`` (its interval contains both) or says nothing about (``missing``). The claim *holds* if every part is supported,
+*fails* if one is contradicted, and is *inconclusive* otherwise. A check computes every part; none knows its verdict.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fairstep.analysis.evidence import Cell, Evidence, Gap, gap
+
+Outcome = Literal["holds", "fails", "inconclusive"]
+State = Literal["yes", "no", "open", "missing"]
+ACCEPT = 3e-3
+"""Nats: W's threshold for taking a new value in tuning. Smaller gaps are below its resolution, and count as level."""
+
+TINY = 1e-9
+"""Nats: what rounding adds to a difference of printed numbers."""
+
+SHOWN = 4
+"""Parts of one state that the evidence spells out."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a claim says, as the evidence has it, with its numbers in ``text``."""
+
+    state: State
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the evidence says about a claim."""
+
+    verdict: Outcome
+    evidence: str
+
+
+Check = Callable[[Evidence], Finding]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``statement`` is in our own words; ``conditions``: where the paper says so; ``source``: where in the paper."""
+
+    id: str
+    paper: Literal["wen", "semenov"]
+    statement: str
+    conditions: str
+    source: str
+    check: Check
+
+
+def claim(name: str, statement: str, conditions: str, source: str) -> Callable[[Check], Claim]:
+    """Makes a check the claim that it decides; a name with W is of Wen et al., others of Semenov et al."""
+    paper: Literal["wen", "semenov"] = "wen" if name.startswith("W") else "semenov"
+    return lambda check: Claim(name, paper, statement, conditions, source, check)
+
+
+def every(parts: Iterable[Part], note: str = "") -> Finding:
+    """All parts must hold. ``note`` is added to the evidence, for what a reader must know beside the numbers."""
+    known = list(parts)
+    if not known:
+        return missing("no cell of this evidence has what the claim is about", note)
+    by = {state: [part.text for part in known if part.state == state] for state in ("no", "open", "missing", "yes")}
+    outcome: Outcome = "fails" if by["no"] else "inconclusive" if by["open"] or by["missing"] else "holds"
+    words = {"no": "contradicted", "open": "within uncertainty", "missing": "missing", "yes": "supported"}
+    texts = [f"{words[state]} ({len(found)} of {len(known)}): {_some(found)}" for state, found in by.items() if found]
+    return Finding(outcome, _sentence("; ".join(texts), note))
+
+
+def missing(what: str, note: str = "") -> Finding:
+    """No verdict, and what would be needed for one."""
+    return Finding("inconclusive", _sentence(f"missing: {what}", note))
+
+
+def below(cell: Cell, first: str, second: str, by_at_least: float = 0.0) -> Part:
+    """``first`` ends lower than ``second``, by more than ``by_at_least`` nats."""
+    found = cell.gap(first, second)
+    if found is None:
+        return Part("missing", f"{first} and {second} at {cell.label}")
+    return Part(sign(found, by_at_least), f"{first} below {second} by {found} at {cell.label}")
+
+
+def sign(found: Gap, limit: float = 0.0) -> State:
+    """Whether a gap lies above ``limit``."""
+    return "yes" if found.low > limit + TINY else "no" if found.high <= limit else "open"
+
+
+def inside(low: float, high: float, least: float, most: float) -> State:
+    """Whether an interval lies within [least, most], wholly outside, or across an end."""
+    return "yes" if least <= low and high <= most else "no" if high < least or low > most else "open"
+
+
+def level(cell: Cell, first: str, second: str, within: float) -> Part:
+    """The two differ by no more than ``within`` nats."""
+    found = cell.gap(first, second)
+    if found is None:
+        return Part("missing", f"{first} and {second} at {cell.label}")
+    state = inside(found.low, found.high, -within, within)
+    return Part(state, f"{first} within {within} of {second}: {found} at {cell.label}")
+
+
+def lowest(cell: Cell, name: str) -> Part:
+    """``name`` has the lowest loss of all in its cell: compared with each other one, the closest decides."""
+    others = [other for other in cell.losses if other != name]
+    if name not in cell.losses or not others:
+        return Part("missing", f"{name} and others at {cell.label}")
+    parts = [below(cell, name, other) for other in others]
+    rank = {"no": 0, "open": 1, "missing": 2, "yes": 3}
+    worst = min(parts, key=lambda part: rank[part.state])
+    return worst if worst.state != "yes" else below(cell, name, cell.ranked(others)[0] if cell.ranked(others) else name)
+
+
+def order(cell: Cell, names: Sequence[str]) -> list[Part]:
+    """Each below the next."""
+    return [below(cell, first, second) for first, second in itertools.pairwise(names)]
+
+
+def shrinks(label: str, gaps: Sequence[Gap | None]) -> Part:
+    """The last gap is smaller than the first one."""
+    if len(gaps) < 2 or gaps[0] is None or gaps[-1] is None:
+        return Part("missing", f"{label}: needs two settings")
+    first, last = gaps[0], gaps[-1]
+    width = (first.high - first.low + last.high - last.low) / 2
+    change = Gap(first.value - last.value, first.value - last.value - width, first.value - last.value + width)
+    return Part(sign(change), f"{label}: the gap falls by {change}")
+
+
+def swept(cell: Cell, optimizer: str, name: str, better: float, worse: float) -> Part:
+    """``better`` gives a lower loss than ``worse`` as the value of a hyperparameter."""
+    table = cell.sweeps.get((optimizer, name), {})
+    if better not in table or worse not in table:
+        return Part("missing", f"{optimizer} with {name} {better:g} and {worse:g}")
+    found = gap(table[better], table[worse])
+    return Part(sign(found), f"{optimizer}: {name} {better:g} below {worse:g} by {found} at {cell.label}")
+
+
+def needs(evidence: Evidence, what: str) -> Finding | None:
+    """For checks that only the published records can answer: what a store would have to hold."""
+    return missing(f"{evidence.source} would need {what}") if evidence.own else None
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
+
+
+def _sentence(text: str, note: str) -> str:
+    return f"{text}. {note}" if note else f"{text}."
+
+
+def number(value: float, low: float, high: float) -> str:
+    """A value with its interval, for evidence."""
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low + high) else f"{value:.2f}"

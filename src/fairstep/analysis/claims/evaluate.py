@@ -1,0 +1,78 @@
+"""All claims of both papers, evaluated on published numbers and on a store: flat rows, ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fairstep.analysis.claims import (
+    semenov_methods,
+    semenov_rankings,
+    semenov_settings,
+    wen_rankings,
+    wen_speedups,
+    wen_tuning,
+)
+from fairstep.analysis.claims.claim import Claim, Finding, missing
+from fairstep.analysis.evidence import Evidence
+from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis.store_evidence import store_evidence
+
+if TYPE_CHECKING:
+    from fairstep.runs import Store
+
+
+def claims() -> list[Claim]:
+    """Every claim, W first, in the order of their numbers."""
+    modules = (wen_tuning, wen_speedups, wen_rankings, semenov_rankings, semenov_settings, semenov_methods)
+    found = {claim.id: claim for module in modules for claim in _claims(module)}
+    return sorted(found.values(), key=lambda claim: (claim.paper != "wen", _place(claim.id)))
+
+
+def evaluate(claim: Claim, evidence: Evidence) -> Finding:
+    """A claim on one source; what cannot be analysed is inconclusive, with the reason."""
+    try:
+        return claim.check(evidence)
+    except AnalysisError as error:
+        return missing(str(error))
+
+
+def claim_rows(
+    store: Store | None = None, paper: str = "both", ids: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """One flat row for each claim and source: ``id, paper, statement, conditions, source, data, verdict, evidence``.
+
+    ``data`` names the numbers: the paper's own, and with a ``store`` its contests in a second row. ``ids`` and
+    ``paper`` select. Raises AnalysisError when the store has no contest or one whose runs cannot be compared.
+    """
+    own = store_evidence(store) if store is not None else None
+    rows = []
+    for claim in claims():
+        if paper in (claim.paper, "both") and (ids is None or claim.id in ids):
+            published = wen_evidence() if claim.paper == "wen" else semenov_evidence()
+            for evidence in (published, own):
+                if evidence is not None:
+                    found = evaluate(claim, evidence)
+                    rows.append(_row(claim, evidence, found))
+    return rows
+
+
+def _row(claim: Claim, evidence: Evidence, found: Finding) -> dict[str, Any]:
+    known = {"id": claim.id, "paper": claim.paper, "statement": claim.statement, "conditions": claim.conditions}
+    return known | {
+        "source": claim.source,
+        "data": evidence.source,
+        "verdict": found.verdict,
+        "evidence": found.evidence,
+    }
+
+
+def _claims(module: ModuleType) -> list[Claim]:
+    return [value for value in vars(module).values() if isinstance(value, Claim)]
+
+
+def _place(name: str) -> tuple[int, str]:
+    digits = "".join(letter for letter in name if letter.isdigit())
+    return int(digits), name

@@ -1,0 +1,257 @@
+"""Claims of S (arXiv 2509.01440) about who is ahead: by size, batch, length, and on a mixture of experts."""
+
+from __future__ import annotations
+
+import itertools
+
+from fairstep.analysis.claims.claim import (
+    Finding,
+    Part,
+    State,
+    below,
+    claim,
+    every,
+    level,
+    lowest,
+    missing,
+    needs,
+    order,
+    shrinks,
+    sign,
+)
+from fairstep.analysis.claims.wen_rankings import batch_explains
+from fairstep.analysis.evidence import Cell, Evidence
+
+SEED = "One seed a setting: the intervals are of the reading, not of the noise of training."
+LEVEL = 0.005
+"""Nats within which two of S's losses are called level here: the reading of two points from a figure."""
+
+
+def dense(evidence: Evidence, but: tuple[str, ...] = ()) -> list[Cell]:
+    """S's dense comparisons on the full split, without some records; a store's cells, all."""
+    cells = evidence.select(metric="main")
+    return [cell for cell in cells if evidence.own or (cell.size != "moe-520m" and cell.key not in but)]
+
+
+def get(evidence: Evidence, key: str) -> Cell:
+    cell = evidence.cell(key)
+    assert cell is not None, key
+    return cell
+
+
+def same_order(first: Cell, second: Cell, but: tuple[str, ...] = ()) -> list[Part]:
+    """Every pair that is separated in ``first`` has its order in ``second``."""
+    parts = []
+    names = [name for name in first.ranked() if name in second.losses and name not in but]
+    for better, worse in itertools.combinations(names, 2):
+        before, after = first.gap(better, worse), second.gap(better, worse)
+        if before is not None and after is not None and before.low > 0:
+            parts.append(
+                Part(sign(after), f"{better} below {worse} by {before} at {first.label}, {after} at {second.label}")
+            )
+    return parts
+
+
+@claim("S0", "Which optimizer is best depends on size, batch and length.", "all settings", "abstract")
+def no_single_best(evidence: Evidence) -> Finding:
+    winners: dict[str, list[str]] = {}
+    for cell in evidence.select(metric="main"):
+        for name in cell.losses:
+            if lowest(cell, name).state == "yes":
+                winners.setdefault(name, []).append(cell.label)
+    if len(evidence.select(metric="main")) < 2:
+        return missing("contests in two or more settings")
+    text = "; ".join(f"{name} is clearly first at {', '.join(at)}" for name, at in winners.items())
+    return every([Part("yes" if len(winners) > 1 else "open", text or "no cell has a clear winner")], SEED)
+
+
+@claim(
+    "F1",
+    "AdEMAMix has the lowest loss in every dense setting but the shortest runs, and SOAP has it on the long MoE run.",
+    "exceptions: 124M 32x512 at 1B (D-Muon, SOAP, ADOPT) and 2.1B (level), 720M at 8B (MARS), MoE at 44B",
+    "Figs 1, 5, 6, 13, 19; takeaways 1, 10",
+)
+def ademamix_first(evidence: Evidence) -> Finding:
+    exceptions = ("124m_b32_64k", "124m_b32_128k", "720m_b1984_8k")
+    parts = [lowest(cell, "ademamix") for cell in dense(evidence, exceptions) if "ademamix" in cell.losses]
+    if evidence.own:
+        return every(parts) if parts else missing("a contest with AdEMAMix")
+    short = get(evidence, "124m_b32_64k")
+    parts += [below(short, name, "ademamix") for name in ("d-muon", "soap", "adopt")]
+    parts.append(level(get(evidence, "124m_b32_128k"), "ademamix", "d-muon", LEVEL))
+    parts.append(below(get(evidence, "720m_b1984_8k"), "mars", "ademamix"))
+    parts.append(below(get(evidence, "moe520m_b256_336k"), "soap", "ademamix"))
+    return every(parts, SEED)
+
+
+@claim(
+    "F2",
+    "Signum, Lion and MARS are far behind AdamW with small batches and close or remove the gap with larger ones.",
+    "124M, 16.8B tokens, batches of 16k, 131k and 262k tokens",
+    "Figs 5, 6; takeaways 1, 2",
+)
+def batch_closes_the_gap(evidence: Evidence) -> Finding:
+    parts = []
+    for name in ("signum", "lion", "mars"):
+        if evidence.own:
+            for series in _batches(evidence):
+                gaps = [cell.gap("adamw", name) for cell in series]
+                parts.append(shrinks(f"{name} behind adamw from {series[0].label} to {series[-1].label}", gaps))
+            continue
+        small, middle, large = (
+            get(evidence, key) for key in ("124m_b32_1024k_curve", "124m_b256_128k", "124m_b512_64k")
+        )
+        parts.append(below(small, "adamw", name, by_at_least=0.03))
+        parts.append(
+            shrinks(f"{name} behind adamw, 16k to 131k", [small.gap("adamw", name), middle.gap("adamw", name)])
+        )
+        final = level(large, name, "adamw", LEVEL)
+        parts.append(final if final.state == "yes" else below(large, name, "adamw"))
+    return every(parts, SEED) if parts else missing("AdamW and one of the three at two batch sizes and equal tokens")
+
+
+@claim(
+    "F3",
+    "With 16k-token batches D-Muon is best in the shortest run, and AdamW second only to AdEMAMix in the longest.",
+    "124M, 32x512, 1B to 16.8B tokens",
+    "Sec. 4.1, Fig. 5(a)",
+)
+def small_batch(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "AdamW, AdEMAMix, D-Muon and SOAP at one small batch and several lengths"):
+        return found
+    long = get(evidence, "124m_b32_1024k_curve")
+    others = [name for name in long.losses if name not in ("ademamix", "adamw")]
+    parts = [lowest(get(evidence, "124m_b32_64k"), "d-muon"), below(long, "ademamix", "adamw")]
+    return every(parts + [below(long, "adamw", name) for name in others], SEED)
+
+
+@claim(
+    "F4",
+    "At 131k tokens a batch all but SF-AdamW and Sophia beat AdamW in short runs, and four still do in long ones.",
+    "124M, 256x512",
+    "Sec. 4.1",
+)
+def middle_batch(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "AdamW and the others at several lengths of one batch"):
+        return found
+    parts = []
+    for key in ("124m_b256_8k", "124m_b256_16k"):
+        cell = get(evidence, key)
+        slow = ("sf-adamw", "sophia", "adamw")
+        parts += [below(cell, name, "adamw") for name in cell.losses if name not in slow]
+        parts += [below(cell, "adamw", name) for name in slow[:2] if name in cell.losses]
+    for key in ("124m_b256_64k", "124m_b256_128k"):
+        cell = get(evidence, key)
+        parts += [below(cell, n, "adamw") for n in ("adopt", "d-muon", "soap", "ademamix") if n in cell.losses]
+    return every(parts, SEED)
+
+
+@claim(
+    "F6",
+    "Twice as many steps keep the ranking.",
+    "124M, 256x512, 16.8B to 33.6B tokens, without Sophia",
+    "Fig. 6; takeaway 2",
+)
+def longer_keeps_order(evidence: Evidence) -> Finding:
+    if not evidence.own:
+        return every(same_order(get(evidence, "124m_b256_128k"), get(evidence, "124m_b256_256k"), ("sophia",)), SEED)
+    parts = []
+    for first, second in itertools.permutations(evidence.cells, 2):
+        if first.size == second.size and first.batch_tokens == second.batch_tokens and first.tokens < second.tokens:
+            parts += same_order(first, second)
+    return every(parts) if parts else missing("one contest at two lengths, with a separated pair")
+
+
+@claim(
+    "F9",
+    "D-Muon, which decays its matrices, beats Muon, which does not, in all but very short runs.",
+    "124M, 210M, 720M",
+    "Sec. 4.1; Figs 4, 8",
+)
+def decayed_muon(evidence: Evidence) -> Finding:
+    parts = [below(c, "d-muon", "muon") for c in dense(evidence) if {"d-muon", "muon"} <= c.losses.keys()]
+    if not evidence.own:
+        parts += [Part("missing", f"Muon's loss at {size}: shown as a curve only") for size in ("210m", "720m")]
+    return every(parts, SEED if not evidence.own else "") if parts else missing("a contest with Muon and D-Muon")
+
+
+@claim(
+    "F15",
+    "At 210M the ranking is almost that of 124M.",
+    "256x512, 16.8B tokens; same hyperparameters but the learning rate of Lion and Signum",
+    "Fig. 13; takeaway 7",
+)
+def size_keeps_order(evidence: Evidence) -> Finding:
+    if not evidence.own:
+        parts = same_order(get(evidence, "124m_b256_128k"), get(evidence, "210m_b256_128k"))
+        return _almost(parts)
+    parts = []
+    for first, second in itertools.permutations(evidence.cells, 2):
+        if first.parameters < second.parameters and abs(first.batch_tokens - second.batch_tokens) < 1:
+            parts += same_order(first, second)
+    return every(parts) if parts else missing("contests at two sizes and one batch, with a separated pair")
+
+
+@claim(
+    "F17",
+    "With 1M-token batches AdEMAMix and MARS lead; SOAP is ahead of AdamW up to Chinchilla length, and then behind.",
+    "720M, 1984x512, 8B, 16B and 48B tokens",
+    "Figs 1, 17; takeaway 10",
+)
+def large_model(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "the eleven optimizers at 720M and three lengths"):
+        return found
+    short, middle, long = (get(evidence, f"720m_b1984_{steps}k") for steps in (8, 16, 48))
+    parts = []
+    for cell in (short, middle, long):
+        third = cell.ranked([name for name in cell.losses if name not in ("ademamix", "mars")])[0]
+        parts += [below(cell, name, third) for name in ("ademamix", "mars")]
+        parts += [below(cell, "adamw", name) for name in ("lion", "signum", "sf-adamw", "prodigy")]
+    parts += [below(short, "soap", "adamw"), below(middle, "soap", "adamw"), below(long, "adamw", "soap")]
+    parts += [level(short, "sophia", "adamw", LEVEL), below(middle, "adamw", "sophia"), below(long, "adamw", "sophia")]
+    parts += [p for cell in (middle, long) for p in order(cell, ("mars", "d-muon", "adamw"))]
+    return every(parts, SEED)
+
+
+@claim(
+    "F19",
+    "Dense rankings carry over to a mixture of experts without tuning anew, but MARS falls to the last place.",
+    "520M MoE against 124M, 256x512",
+    "Fig. 19; takeaway 12",
+)
+def moe_keeps_order(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "the same contest on a dense model and on a mixture of experts"):
+        return found
+    moe = get(evidence, "moe520m_b256_336k")
+    parts = same_order(get(evidence, "124m_b256_128k"), moe, ("mars",))
+    return _almost(parts, [below(moe, name, "mars") for name in moe.losses if name != "mars"])
+
+
+@claim(
+    "F29",
+    "Another study finds matrix methods ahead and explains the order here by batches below 0.4M tokens.",
+    "external: W",
+    "third-party discussion",
+)
+def explained_by_batches(evidence: Evidence) -> Finding:
+    return batch_explains.check(evidence)
+
+
+def _almost(parts: list[Part], exact: list[Part] | None = None) -> Finding:
+    """'Almost the same': at most one in ten of the separated pairs turns round; the rest are listed."""
+    turned = [part.text for part in parts if part.state == "no"]
+    kept = sum(part.state == "yes" for part in parts)
+    state: State = (
+        "yes" if len(turned) <= len(parts) / 10 and kept >= len(parts) / 2 else "no" if kept < len(turned) else "open"
+    )
+    text = f"of {len(parts)} separated pairs {kept} keep their order, {len(turned)} turn round, the rest are level"
+    return every([Part(state, text + (f" ({'; '.join(turned[:3])})" if turned else "")), *(exact or [])], SEED)
+
+
+def _batches(evidence: Evidence) -> list[list[Cell]]:
+    """Cells of one size, data and length at two or more batches, smallest first."""
+    groups: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in evidence.cells:
+        groups.setdefault((cell.size, cell.data, round(cell.tokens / 5e4)), []).append(cell)
+    found = [sorted(cells, key=lambda cell: cell.batch_tokens) for cells in groups.values()]
+    return [cells for cells in found if cells[0].batch_tokens < cells[-1].batch_tokens]

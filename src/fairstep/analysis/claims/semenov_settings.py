@@ -1,0 +1,248 @@
+"""Claims of S (arXiv 2509.01440) about settings: schedules, decay, warm-up, learning rates, betas, cost and effort."""
+
+from __future__ import annotations
+
+from fairstep.analysis.claims.claim import (
+    Finding,
+    Part,
+    below,
+    claim,
+    every,
+    inside,
+    missing,
+    needs,
+    sign,
+    swept,
+)
+from fairstep.analysis.claims.semenov_methods import NOT_PRINTED, only_words
+from fairstep.analysis.claims.semenov_rankings import LEVEL, SEED, get
+from fairstep.analysis.evidence import Evidence, Gap
+from fairstep.published import semenov
+
+
+@claim(
+    "F7",
+    "Weight decay 0.5 beats 0.1 in short runs, 0.1 wins in long ones, and no decay is worse.",
+    "124M, 256x512",
+    "Figs 7, 23; takeaway 3",
+)
+def weight_decay(evidence: Evidence) -> Finding:
+    if evidence.own:
+        parts = [
+            swept(cell, name, hyper, max(table), 0.0)
+            for cell in evidence.cells
+            for (name, hyper), table in cell.sweeps.items()
+            if hyper == "weight_decay" and 0.0 in table
+        ]
+        return (
+            every(parts, "No decay against the largest tried.") if parts else missing("sweeps of weight decay with 0")
+        )
+    cell = get(evidence, "weight_decay_curve_ends")
+    parts = [swept(cell, "adamw", "weight_decay", 0.1, 0.5), swept(cell, "adamw", "weight_decay", 0.1, 0.0)]
+    return every([*parts, Part("missing", "losses of the shorter runs")], SEED)
+
+
+@claim(
+    "F10",
+    "The learning rate tuned on 2.1B tokens is right for 16.8B; at 2e-3 Sophia, Signum and Lion diverge; MARS is flat.",
+    "124M, 256x512, learning rates 1e-4 to 2e-3",
+    "Fig. 9; takeaway 4",
+)
+def learning_rate(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "learning-rate sweeps at two lengths"):
+        return found
+    tables = {name: table for (name, _), table in get(evidence, "124m_lr_sweep").sweeps.items()}
+    cell, parts = get(evidence, "124m_lr_sweep"), []
+    for name, table in tables.items():
+        high = table[2e-3]
+        if name in ("sophia", "signum", "lion"):
+            parts.append(Part("yes" if high.diverged else "no", f"{name} diverges at 2e-3"))
+        elif name in ("sf-adamw", "soap", "d-muon"):
+            parts.append(swept(cell, name, "lr", 2e-3, 1e-3))
+        elif name == "mars":
+            values = [m.value for m in table.values()]
+            parts.append(
+                Part(
+                    "yes" if max(values) - min(values) < LEVEL else "no",
+                    f"MARS varies by {max(values) - min(values):.4f}",
+                )
+            )
+        else:
+            within = swept(cell, name, "lr", 1e-3, 5e-4)
+            parts.append(within)
+    return every(parts, SEED)
+
+
+@claim(
+    "F11",
+    "2,000 steps of warm-up suit most; Signum, SF-AdamW, Sophia and Lion want 8,000 or more, where Lion passes AdamW.",
+    "124M, 256x512, 16.8B tokens, warm-up 2k, 8k, 32k",
+    "Figs 10, 22; takeaway 5",
+)
+def warmup(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "a sweep of warm-up steps"):
+        return found
+    cell = get(evidence, "124m_b256_128k")
+    longer = ("signum", "sf-adamw", "sophia", "lion")
+    parts = []
+    for name in cell.losses:
+        table = cell.sweeps.get((name, "warmup_steps"), {})
+        if name in longer:
+            best = min((8000.0, 32000.0), key=lambda steps: table[steps].value)
+            parts.append(swept(cell, name, "warmup_steps", best, 2000.0))
+        else:
+            parts.append(swept(cell, name, "warmup_steps", 2000.0, 8000.0))
+    parts += [below(get(evidence, f"124m_warmup_{steps}k"), "lion", "adamw") for steps in (8, 32)]
+    return every(parts, SEED)
+
+
+@claim(
+    "F12",
+    "Cosine is the best schedule for most; linear is level or better for Signum, Lion, SOAP, MARS; WSD suits Muon.",
+    "124M, 256x512",
+    "Figs 11, 26; takeaway 6",
+)
+def schedules(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "one contest under several schedules"):
+        return found
+    best = _final_lr()
+    values = {kind: min(table.values()) for kind, table in best.items()}
+    parts = [
+        _gap_part(f"AdamW at 210M: cosine below {kind}", values[kind] - values["cosine"], 0.0014)
+        for kind in ("linear", "wsd")
+    ]
+    return every([*parts, Part("missing", f"other optimizers: {NOT_PRINTED}")], SEED)
+
+
+@claim(
+    "F14",
+    "The learning rate should end well below 10 % of its peak.",
+    "AdamW, 210M (and 124M), cosine, linear, WSD",
+    "Figs 15, 30; takeaway 8",
+)
+def final_rate(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "one optimizer with several final learning rates"):
+        return found
+    parts = [
+        _gap_part(f"{kind}: ending at 1 % below ending at 10 %", table[0.1] - table[0.01], 0.0014)
+        for kind, table in _final_lr().items()
+    ]
+    return every(parts, SEED)
+
+
+@claim(
+    "F16",
+    "z-loss, tiny weight decay and decay to 10 % together cost loss and turn the order of AdamW and SOAP round.",
+    "583M, 2M-token batch",
+    "Fig. 16; takeaway 9",
+)
+def codebase_setup(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "AdamW and SOAP under two setups"):
+        return found
+    rows = semenov.records().filter(id="583m_zloss").iter_rows(named=True)
+    losses = {("common" in row["varied"], row["optimizer"]): row["value"] for row in rows}
+    parts = [
+        _gap_part("AdamW below SOAP in the paper's setup", losses[False, "soap"] - losses[False, "adamw"], 0.001),
+        _gap_part("SOAP below AdamW in the other setup", losses[True, "adamw"] - losses[True, "soap"], 0.001),
+        *(
+            _gap_part(f"the other setup costs {n}", losses[True, n] - losses[False, n], 0.001)
+            for n in ("adamw", "soap")
+        ),
+    ]
+    return every(parts, f"Which bar each number belongs to is inferred from the text. {SEED}")
+
+
+@claim(
+    "F18",
+    "A step takes about as long for all but SOAP, whose ratio to AdamW grows from 1.2 to 1.8 with size.",
+    "one GPU, 16x512, 30M to 1B",
+    "Figs 18, 43, 44; takeaway 11",
+)
+def wall_clock(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "times of a step without other load at several sizes (`benchmarks/` measures them)"):
+        return found
+    import json
+
+    rows = list(semenov.records().filter(id="wallclock").iter_rows(named=True))
+    at = {(row["optimizer"], json.loads(row["varied"])["parameters"]): row for row in rows}
+    sizes = sorted({size for _, size in at})
+    parts = []
+    for name, size, least, most in (
+        ("soap", sizes[0], 1.1, 1.3),
+        ("soap", sizes[-2], 1.6, 2.0),
+        ("soap", sizes[-1], 1.6, 2.0),
+        *((other, size, 0.85, 1.15) for other in ("ademamix", "muon") for size in sizes),
+    ):
+        own, base = at[name, size], at["adamw", size]
+        low = (own["value"] - own["uncertainty"]) / (base["value"] + base["uncertainty"])
+        high = (own["value"] + own["uncertainty"]) / (base["value"] - base["uncertainty"])
+        ratio = own["value"] / base["value"]
+        state = "yes" if least <= ratio <= most else inside(low, high, least, most)
+        parts.append(Part(state, f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] times AdamW at {size / 1e6:g}M"))
+    return every(parts, "About as long: within 15 %.")
+
+
+@claim(
+    "F20",
+    "beta2 should grow with the length of training: 0.999 at 124M, and less at 720M with fewer, larger steps.",
+    "AdamW, SOAP, AdEMAMix at 124M; SOAP, D-Muon, Prodigy at 720M",
+    "Sec. 4.1, D.1, E.4; takeaway 14",
+)
+def beta2(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "sweeps of beta2 at two lengths"):
+        return found
+    tuned = {(e["optimizer"], e["scale"]): e["betas"][1] for e in semenov.configuration_list() if e["betas"]}
+    parts = [
+        Part(
+            "yes" if tuned[n, "720m"] < tuned[n, "124m"] else "no",
+            f"{n}: {tuned[n, '124m']} at 124M, {tuned[n, '720m']} at 720M",
+        )
+        for n in ("soap", "d-muon", "prodigy")
+    ]
+    return every([*parts, Part("missing", "losses with other values of beta2")], "Values chosen in the run scripts.")
+
+
+@claim(
+    "F26",
+    "A small initial std needs more warm-up, and with enough of it is better than 0.02.",
+    "AdamW, 210M",
+    "Fig. 42; takeaway 23",
+)
+def initial_std(evidence: Evidence) -> Finding:
+    return only_words(evidence, "runs with two initialisations and several warm-ups")
+
+
+@claim(
+    "F27",
+    "Gradient norms grow under cosine and linear and stay flatter under WSD.",
+    "124M, 16.8B",
+    "Figs 12, 27-29; takeaway 15",
+)
+def gradient_norms(evidence: Evidence) -> Finding:
+    return only_words(evidence, "gradient norms along runs under several schedules")
+
+
+@claim("F28", "About 2,900 models were trained, 750 of them with AdamW.", "", "Appendix B")
+def effort(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "a ledger of S; your own effort is in `fairstep report`"):
+        return found
+    counts = semenov.facts()["models_trained"]
+    total, stated = sum(counts.values()), semenov.facts()["models_trained_stated"]
+    least = min((name for name in counts if not name.startswith("mars-")), key=lambda name: counts[name])
+    ratio = counts["adamw"] / counts[least]
+    part = Part("yes" if abs(total / stated - 1) < 0.05 else "no", f"the counts add up to {total}")
+    return every([part], f"Effort was not equal: AdamW had {ratio:.1f} times the models of {least}.")
+
+
+def _final_lr() -> dict[str, dict[float, float]]:
+    """Schedule -> final fraction -> loss of AdamW at 210M."""
+    found: dict[str, dict[float, float]] = {}
+    record = next(record for record in semenov.record_list() if record["id"] == "210m_final_lr")
+    for _, value, _, _, varied in record["values"]:
+        found.setdefault(varied["schedule"], {})[varied["final_fraction"]] = value
+    return found
+
+
+def _gap_part(text: str, value: float, error: float) -> Part:
+    found = Gap(value, value - error, value + error)
+    return Part(sign(found), f"{text} by {found}")

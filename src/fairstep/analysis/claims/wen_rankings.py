@@ -1,0 +1,162 @@
+"""Claims of W (arXiv 2509.02046) about who is ahead: matrix against scalar, data ratios, crossings, other studies."""
+
+from __future__ import annotations
+
+from fairstep.analysis.claims.claim import (
+    ACCEPT,
+    Finding,
+    Part,
+    State,
+    below,
+    claim,
+    every,
+    level,
+    missing,
+    needs,
+)
+from fairstep.analysis.crossings import crossings, mean_curve
+from fairstep.analysis.evidence import MATRIX, SCALAR, Evidence
+from fairstep.analysis.published_evidence import semenov_evidence
+from fairstep.published import wen
+
+
+@claim(
+    "W4a",
+    "The fastest optimizer of every cell preconditions with matrices.",
+    "all cells",
+    "abstract; finding 4",
+)
+def matrix_first(evidence: Evidence) -> Finding:
+    """The best matrix optimizer is below the best scalar one in every cell."""
+    parts = []
+    for cell in evidence.cells:
+        if cell.losses.keys() & MATRIX and cell.losses.keys() & SCALAR:
+            matrix, scalar = cell.ranked(MATRIX), cell.ranked(SCALAR)
+            if matrix and scalar:
+                parts.append(below(cell, matrix[0], scalar[0]))
+    return every(parts)
+
+
+@claim(
+    "W4b",
+    "Muon, SOAP, Kron and Scion are all ahead of every scalar method.",
+    "130M to 520M parameters, 1x to 8x Chinchilla",
+    "finding 4",
+)
+def matrix_top_four(evidence: Evidence) -> Finding:
+    """Every matrix optimizer is below every scalar one: the worst matrix against the best scalar."""
+    parts = [
+        below(cell, cell.ranked(MATRIX)[-1], cell.ranked(SCALAR)[0])
+        for cell in evidence.cells
+        if len(cell.losses.keys() & MATRIX) >= 3 and len(cell.losses.keys() & SCALAR) >= 3
+    ]
+    return every(parts, "The worst matrix optimizer against the best scalar one of each cell.")
+
+
+@claim(
+    "W4c",
+    "At 1.2B and 8x Muon, NAdamW and SOAP tie.",
+    "1.2B, 8x",
+    "finding 4",
+)
+def tie_at_1b(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "Muon, NAdamW and SOAP at 1.2B parameters and 8x Chinchilla"):
+        return found
+    cell = evidence.cell("1.2b@8x")
+    assert cell is not None
+    parts = [level(cell, "muon", "nadamw", ACCEPT), level(cell, "muon", "soap", ACCEPT)]
+    return every(parts, f"{ACCEPT} nats is W's own threshold; the noise of two runs alone is wider than that.")
+
+
+@claim(
+    "W5",
+    "Muon wins at 1x to 4x Chinchilla; SOAP or Kron is level or ahead at 8x and ahead at 16x.",
+    "130M to 520M",
+    "finding 5",
+)
+def winner_by_ratio(evidence: Evidence) -> Finding:
+    """Muon first at low data ratios, SOAP or Kron at high ones."""
+    if found := needs(evidence, "Muon, SOAP and Kron at ratios 1 to 16"):
+        return found
+    parts = []
+    for cell in evidence.select(size=("130m", "300m", "520m")):
+        rivals = [name for name in ("soap", "kron") if name in cell.losses]
+        best = cell.ranked(rivals)[0]
+        if cell.ratio <= 4.5:
+            parts.append(below(cell, "muon", best))
+        else:
+            text = below(cell, best, "muon")
+            level_ = level(cell, best, "muon", ACCEPT) if cell.ratio < 12 else text
+            parts.append(text if text.state != "open" or cell.ratio > 12 else level_)
+    return every(parts, "At 8x and 16x the margins are below W's own tuning threshold.")
+
+
+@claim(
+    "W7",
+    "Checkpoints before the end mislead: the order can change while the learning rate decays.",
+    "520M",
+    "abstract; finding 7",
+)
+def crossing_curves(evidence: Evidence) -> Finding:
+    """Order on the way differs from order at the end."""
+    if not evidence.own:
+        cell = evidence.cell("520m@1x")
+        final = wen.facts()["muon_weight_decay_520m_1x_near_step_20000"]
+        assert cell is not None
+        lost = final["0"] - final["0.1"]
+        part = Part("yes" if lost > 0.01 else "no", f"Muon without decay ends {lost:.4f} above decay 0.1 at 520m 1x")
+        lead = Part("missing", "losses on the way, where it is said to lead: the curves were not published as numbers")
+        return every([part, lead])
+    parts = []
+    for cell in evidence.cells:
+        curves = {name: mean_curve(runs) for name, runs in cell.curves().items()}
+        for crossing in crossings({name: curve for name, curve in curves.items() if len(curve) > 2}):
+            then, ahead = crossing.then_ahead, crossing.ahead
+            end = cell.gap(then, ahead)
+            if end is not None and end.low > 0:
+                text = f"{ahead} led {then} until {crossing.tokens:.3g} tokens and ended {end} behind at {cell.label}"
+                parts.append(Part("yes", text))
+    return every(parts) if parts else missing("two contestants whose curves cross and whose ends are separable")
+
+
+@claim(
+    "W9",
+    "Sophia does not beat a tuned AdamW below 0.5B parameters.",
+    "130M to 520M",
+    "finding 9",
+)
+def sophia(evidence: Evidence) -> Finding:
+    """Not clearly below AdamW anywhere, and never by more than W's threshold."""
+    parts = []
+    for cell in evidence.cells:
+        found = cell.gap("sophia", "adamw")
+        if found is not None:
+            state: State = "no" if found.low > 0 else "yes" if found.high <= ACCEPT else "open"
+            parts.append(Part(state, f"sophia below adamw by {found} at {cell.label}"))
+    return every(parts)
+
+
+@claim(
+    "W8",
+    "All optimizers share how parameter and gradient norms move and one line of train against validation loss.",
+    "all",
+    "finding 8",
+)
+def shared_behaviour(evidence: Evidence) -> Finding:
+    return missing("parameter norms, gradient norms and train losses along the runs; none are published as numbers")
+
+
+@claim(
+    "W12",
+    "S prefers MARS and AdEMAMix to matrix optimizers because its batches are small.",
+    "batches of 0.4M tokens or more",
+    "finding 12",
+)
+def batch_explains(evidence: Evidence) -> Finding:
+    """W explains S's order by its small batches. S's own 720m runs have batches of 1M tokens."""
+    where = evidence if evidence.own else semenov_evidence()
+    cells = [c for c in where.cells if c.batch_tokens >= 0.4e6 and (c.metric == "main" or where.own)]
+    pairs = [(matrix, scalar) for matrix in ("soap", "d-muon", "muon") for scalar in ("ademamix", "mars")]
+    parts = [below(cell, *pair) for cell in cells for pair in pairs if cell.gap(*pair) is not None]
+    note = "" if where.own else "Checked on S's own runs with at least 0.4M tokens a batch."
+    return every(parts, note) if parts else missing("MARS or AdEMAMix and a matrix optimizer at 0.4M tokens a batch")

@@ -1,0 +1,156 @@
+"""Claims of W (arXiv 2509.02046) about tuning: weak baselines, blind transfer, sensitivity, and laws for it."""
+
+from __future__ import annotations
+
+import math
+
+from fairstep.analysis.claims.claim import (
+    ACCEPT,
+    Finding,
+    Part,
+    claim,
+    every,
+    missing,
+    needs,
+    sign,
+)
+from fairstep.analysis.evidence import Evidence, Gap, gap
+from fairstep.published import wen
+
+
+@claim(
+    "W1",
+    "Tuning the learning rate of the GPT-3 recipe for AdamW alone is worth about 2x in steps or more.",
+    "130M, batch 128 x 4096",
+    "introduction; finding 1",
+)
+def weak_baseline(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "the same optimizer at a common and at a tuned learning rate, at two budgets"):
+        return found
+    slow, fast = wen.facts()["gpt3_recipe_130m"][:2]
+    ratio, left = slow["step"] / fast["step"], slow["loss"] - fast["loss"]
+    part = Part(
+        "yes" if left > 0 and ratio >= 1.9 else "no" if left < 0 else "open",
+        f"lr {slow['lr']:g} is still {left:.3f} nats above after {ratio:.2f} times the steps of lr {fast['lr']:g}",
+    )
+    return every([part], "The slow run ends there, so the ratio is a lower bound.")
+
+
+@claim(
+    "W2a",
+    "The best hyperparameters of one optimizer are not those of another, so copying them is unfair.",
+    "all searched cells",
+    "abstract; finding 2",
+)
+def blind_transfer(evidence: Evidence) -> Finding:
+    """Using another optimizer's best value costs more than the noise, wherever both swept the same hyperparameter."""
+    parts = []
+    for cell in evidence.cells:
+        for (name, hyper), table in cell.sweeps.items():
+            base = cell.sweeps.get(("adamw", hyper), {})
+            if name == "adamw" or not base or hyper not in ("weight_decay", "learning_rate", "lr"):
+                continue
+            own = min(table, key=lambda v: math.inf if table[v].diverged else table[v].value)
+            theirs = min(base, key=lambda v: math.inf if base[v].diverged else base[v].value)
+            if own != theirs and theirs in table:
+                cost = gap(table[own], table[theirs])
+                text = f"{name} with AdamW's {hyper} {theirs:g} for its {own:g} loses {cost} at {cell.label}"
+                parts.append((cost.value, Part(sign(cost), text)))
+    clear = [part for _, part in sorted(parts, key=lambda pair: -pair[0]) if part.state == "yes"]
+    if not parts:
+        return missing("sweeps of one hyperparameter for AdamW and for another optimizer in one cell")
+    if not clear:
+        return every([part for _, part in parts])
+    return every(clear, f"{len(clear)} of the {len(parts)} transfers that change a value cost more than the noise.")
+
+
+@claim(
+    "W2b",
+    "At 130M 4x AdamW wants weight decay 0.1 and Lion 0.6.",
+    "130M, 4x",
+    "finding 2",
+)
+def decay_matters(evidence: Evidence) -> Finding:
+    """The best weight decay of Lion differs from AdamW's, at 130m 4x."""
+    if found := needs(evidence, "sweeps of weight decay for AdamW and Lion"):
+        return found
+    cell, tables = evidence.cell("130m@4x"), wen.facts()["weight_decay_130m_4x"]
+    assert cell is not None
+    error = cell.losses["adamw"].error * math.sqrt(2)
+    parts = []
+    for name, best, others in (("adamw", "0.1", ("0.0", "0.2")), ("lion", "0.6", ("0.0", "0.1"))):
+        for other in others:
+            value = tables[name][other] - tables[name][best]
+            cost = Gap(value, value - error, value + error)
+            parts.append(Part(sign(cost), f"{name}: weight decay {best} below {other} by {cost}"))
+    return every(parts)
+
+
+@claim(
+    "W6",
+    "One step of the learning rate can change the ranking.",
+    "520M, 8x, SOAP against MARS",
+    "finding 6",
+)
+def sensitive_ranking(evidence: Evidence) -> Finding:
+    if found := needs(evidence, "a sweep in which one step of the learning rate changes the order"):
+        return found
+    cell = evidence.cell("520m@8x")
+    assert cell is not None
+    losses, error = wen.facts()["soap_lr_520m_8x"], cell.losses["soap"].error * math.sqrt(2)
+    before, after = (losses["mars"]["0.004"] - losses["soap"][lr] for lr in ("0.004", "0.008"))
+    parts = [
+        Part(sign(Gap(before, before - error, before + error)), f"SOAP at lr 0.004 below MARS by {before:+.4f}"),
+        Part(sign(Gap(-after, -after - error, -after + error)), f"SOAP at lr 0.008 above MARS by {-after:+.4f}"),
+    ]
+    return every(parts, f"Two runs differ by up to {error:.4f} by noise alone.")
+
+
+@claim(
+    "W13",
+    "Hyperparameters extrapolated to 1.2B by a law are within 0.003 nats of a full search.",
+    "AdamW, 1.2B, 1x",
+    "phase III",
+)
+def law_transfer(evidence: Evidence) -> Finding:
+    """The configuration chosen by law is within W's threshold of the best of the full star at 1.2B 1x."""
+    if found := needs(evidence, "a law's choice and a full search at a larger size"):
+        return found
+    cell = next(c for c in wen.cell_records() if (c["optimizer"], c["model_size"]) == ("adamw", "1.2b"))
+    lost = cell["centres"][0]["loss"] - cell["best_loss"]
+    swept_best = f"the predicted configuration is {lost:.4f} above the best found at {cell['model_size']} 1x"
+    return every([Part("yes" if lost <= ACCEPT else "no", swept_best)])
+
+
+@claim(
+    "W14",
+    "Few hyperparameters depend on scale: most have one value that is near-optimal in all six regimes.",
+    "phase I, tolerance 0.005",
+    "phase II",
+)
+def few_sensitive(evidence: Evidence) -> Finding:
+    """Rederive which hyperparameters have no value shared by all near-optimal sets of the six phase I regimes."""
+    if found := needs(evidence, "all near-optimal configurations of several regimes"):
+        return found
+    published = wen.facts()["sensitive_hyperparameters"]["repository_2025_05"]
+    parts = []
+    for name, listed in published.items():
+        ours = set(sensitive_hyperparameters(name))
+        text = f"{name}: {', '.join(sorted(ours)) or 'none'}"
+        same = ours == set(listed)
+        parts.append(Part("yes" if same else "no", text if same else f"{text}, published {', '.join(listed)}"))
+    return every(parts)
+
+
+def sensitive_hyperparameters(optimizer: str) -> list[str]:
+    """Those without a value that occurs in the near-optimal set of every phase I regime (W section 3, phase II)."""
+    regimes = [c["near_optimal"] for c in wen.cell_records() if c["optimizer"] == optimizer and c["phase"] == "I"]
+    names = list(dict.fromkeys(name for regime in regimes for name in regime["names"]))
+    found = []
+    for name in names:
+        values = [
+            {str(row[r["names"].index(name)]) if name in r["names"] else "None" for row in r["values"]} for r in regimes
+        ]
+        if not set.intersection(*values):
+            found.append(name)
+    return found

@@ -1,0 +1,163 @@
+"""What a claim is checked on: losses of several optimizers in one cell, from a paper or from a store, in one form.
+
+A **cell** is one workload and budget, within which losses may be compared. The uncertainty of a gap is what its source
+allows: paired seeds give a t-interval; W's single runs the noise that its records show (``wen_tables.noise``); a value
+read off one of S's figures the width of the reading (and, where a panel mixes two metrics, their offset).
+
+S's full-split and subset losses are different cells, as are W's and S's sizes: nothing is compared across them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairstep.analysis.crossings import Curve
+from fairstep.analysis.statistics import AnalysisError, paired_difference
+
+MATRIX = frozenset({"muon", "d-muon", "soap", "kron", "scion", "mars-shampoo", "shampoo"})
+"""Optimizers that multiply a gradient by matrices; by the papers' names."""
+SCALAR = frozenset(
+    {"adamw", "nadamw", "mars", "cautious", "lion", "adam_mini", "sophia", "ademamix", "adopt", "signum", "sf-adamw"}
+) | {"prodigy", "mars-lion"}
+"""Optimizers that scale each entry by itself."""
+
+SPELLINGS = {
+    "mars-adamw": "mars",
+    "cautious-adamw": "cautious",
+    "schedule-free-adamw": "sf-adamw",
+    "adam-mini": "adam_mini",
+}
+"""Our names of contestants -> the papers'."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A final loss in nats; nan if the runs diverged. ``error``: half the width of its 95 % interval, which is noise
+    or, if ``read``, the width of a reading. ``offset``: of its metric, against others of the cell. ``runs``: seed ->
+    loss."""
+
+    value: float
+    error: float = math.inf
+    read: bool = False
+    offset: float = 0.0
+    runs: Mapping[Any, float] = field(default_factory=dict)
+
+    @property
+    def diverged(self) -> bool:
+        return math.isnan(self.value)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Loss of the second minus that of the first, in nats: above 0 the first is better."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isinf(self.value):
+            return "a divergence"
+        if not math.isfinite(self.low):
+            return f"{self.value:+.4f} (no interval)"
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One workload and budget. ``losses``: optimizer -> its final loss. ``sweeps``: (optimizer, hyperparameter) ->
+    value -> loss, everything else at the chosen values. ``curves``: optimizer -> runs, read when asked for."""
+
+    label: str
+    size: str
+    parameters: float
+    batch_tokens: float
+    tokens: float
+    losses: Mapping[str, Measured]
+    sweeps: Mapping[tuple[str, str], Mapping[float, Measured]] = field(default_factory=dict)
+    speedups: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    curves: Callable[[], Mapping[str, Sequence[Curve]]] = dict
+    key: str = ""
+    metric: str = ""
+    steps: int = 0
+    data: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Chinchilla ratio: tokens over 20 per matrix parameter."""
+        return self.tokens / (20 * self.parameters)
+
+    def gap(self, first: str, second: str) -> Gap | None:
+        """How far ``first`` is below ``second``; None where one has no loss here."""
+        if first not in self.losses or second not in self.losses:
+            return None
+        return gap(self.losses[first], self.losses[second])
+
+    def ranked(self, among: Iterable[str] | None = None) -> list[str]:
+        """Names by loss, lowest first, without those that diverged."""
+        names = [n for n, m in self.losses.items() if not m.diverged and (among is None or n in among)]
+        return sorted(names, key=lambda name: self.losses[name].value)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Cells of one source. ``own``: from a store, so that conditions of a paper do not select among them."""
+
+    source: str
+    cells: tuple[Cell, ...]
+    own: bool = False
+
+    def select(self, *, metric: str = "", **wanted: Any) -> list[Cell]:
+        """Cells whose fields have these values (a tuple: one of them); of a store, all."""
+        if self.own:
+            return list(self.cells)
+        wanted |= {"metric": metric} if metric else {}
+        return [
+            cell
+            for cell in self.cells
+            if all(getattr(cell, k) in v if isinstance(v, tuple) else getattr(cell, k) == v for k, v in wanted.items())
+        ]
+
+    def cell(self, key: str) -> Cell | None:
+        """The cell of one published record; None in a store."""
+        return next((cell for cell in self.cells if cell.key == key), None)
+
+    def speedups(self, optimizer: str) -> list[dict[str, Any]]:
+        """Rows ``model_size, chinchilla_ratio, speedup, low, high`` for trends; the ratio is rounded to 2 digits."""
+        return [
+            {
+                "model_size": cell.size,
+                "chinchilla_ratio": float(f"{cell.ratio:.2g}"),
+                "speedup": value,
+                "low": low,
+                "high": high,
+            }
+            for cell in self.cells
+            for name, (value, low, high) in cell.speedups.items()
+            if name == optimizer
+        ]
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """Size -> matrix parameters."""
+        return {cell.size: cell.parameters for cell in self.cells}
+
+
+def gap(first: Measured, second: Measured) -> Gap:
+    """Second minus first. Shared seeds are paired; otherwise reading errors add up and noises add in squares."""
+    if first.diverged or second.diverged:
+        sign = second.diverged - first.diverged
+        return Gap(sign * math.inf, sign * math.inf, sign * math.inf) if sign else Gap(0, -math.inf, math.inf)
+    if first.runs and second.runs:
+        try:
+            found = paired_difference(second.runs, first.runs)
+            return Gap(found.value, found.low, found.high)
+        except AnalysisError:
+            pass
+    value = second.value - first.value
+    both = first.error + second.error if first.read or second.read else math.hypot(first.error, second.error)
+    width = both + abs(first.offset - second.offset)
+    return Gap(value, value - width, value + width)

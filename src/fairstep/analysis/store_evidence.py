@@ -1,0 +1,112 @@
+"""The contests of a store as evidence for the papers' claims: one cell for each contest."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairstep.analysis.crossings import Curve
+from fairstep.analysis.evidence import SPELLINGS, Cell, Evidence, Measured
+from fairstep.analysis.statistics import AnalysisError, mean_interval
+from fairstep.analysis.verdict import verdicts
+from fairstep.analysis.wording import count_text
+
+if TYPE_CHECKING:
+    from fairstep.runs import Ledger, Run, Store
+
+Row = dict[str, Any]
+
+
+def store_evidence(store: Store) -> Evidence:
+    """Cells of all contests. Raises AnalysisError when there is none, or a contest's runs cannot be compared."""
+    ledgers = store.ledgers()
+    if not ledgers:
+        raise AnalysisError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
+    runs = {run.id: run for run in store.runs()}
+    return Evidence(str(store.path), tuple(_cell(ledger, runs) for ledger in ledgers), own=True)
+
+
+def spelling(contestant: str) -> str:
+    """A contestant's name as the papers write it."""
+    return SPELLINGS.get(contestant.lower(), contestant.lower())
+
+
+def _cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
+    from fairstep.runs.table import trial_table
+
+    mine = [runs[name] for name in dict.fromkeys(trial.run for trial in ledger.trials) if name in runs]
+    trials = trial_table(ledger, mine)
+    found = verdicts(trials, ledger.baseline, ledger.contestants)
+    rows = trials.to_dicts()
+    losses = {spelling(v.name): _final(rows, v.name, v.verdict) for v in found}
+    speedups = {
+        spelling(v.name): (v.speedup, v.speedup_low, v.speedup_high)
+        for v in found
+        if v.name != ledger.baseline and math.isfinite(v.speedup)
+    }
+    cell = ledger.cell
+    return Cell(
+        f"{ledger.name} ({cell.model}, {count_text(cell.tokens)} tokens)",
+        cell.model,
+        cell.parameters_matrix,
+        cell.batch_tokens,
+        cell.tokens,
+        {name: measured for name, measured in losses.items() if measured is not None},
+        _sweeps(rows),
+        speedups,
+        lambda: _curves(rows, runs),
+        key=ledger.name,
+        steps=cell.steps,
+        data=cell.fingerprint,
+    )
+
+
+def _final(rows: Iterable[Row], contestant: str, verdict: str) -> Measured | None:
+    searched = {row["run"] for row in rows if row["contestant"] == contestant and row["phase"] == "tune"}
+    losses = {
+        (row["init_seed"], row["data_seed"]): row["final_loss"]
+        for row in rows
+        if row["contestant"] == contestant and row["phase"] == "final" and row["run"] not in searched
+        if row["final_loss"] is not None
+    }
+    if verdict == "diverged":
+        return Measured(math.nan)
+    if not losses:
+        return None
+    mean = mean_interval(losses.values())
+    return Measured(mean.value, mean.high - mean.value, runs=losses)
+
+
+def _sweeps(rows: Iterable[Row]) -> dict[tuple[str, str], dict[float, Measured]]:
+    """Around each contestant's best trial, the trials that differ from it in one hyperparameter."""
+    found: dict[tuple[str, str], dict[float, Measured]] = {}
+    tuned = [row for row in rows if row["phase"] == "tune" and row["status"] in ("done", "diverged")]
+    for contestant in {row["contestant"] for row in tuned}:
+        mine = [r | {"values": json.loads(r["hyperparameters"])} for r in tuned if r["contestant"] == contestant]
+        done = [row for row in mine if row["final_loss"] is not None]
+        if not done:
+            continue
+        best = min(done, key=lambda row: row["final_loss"])["values"]
+        for row in mine:
+            changed = [key for key in best if row["values"].get(key) != best[key]]
+            names = changed or list(best)
+            if len(changed) <= 1 and (row["final_loss"] is not None or changed):
+                loss = Measured(math.nan if row["final_loss"] is None else row["final_loss"])
+                for name in names:
+                    value = row["values"].get(name)
+                    if isinstance(value, int | float) and not isinstance(value, bool):
+                        found.setdefault((spelling(contestant), name), {})[float(value)] = loss
+    return {key: table for key, table in found.items() if len(table) > 1}
+
+
+def _curves(rows: Iterable[Row], runs: Mapping[str, Run]) -> dict[str, list[Curve]]:
+    """Evaluation losses on the way of every final run."""
+    found: dict[str, list[Curve]] = {}
+    for row in rows:
+        if row["phase"] == "final" and row["status"] == "done" and row["run"] in runs:
+            metrics = runs[row["run"]].metrics()
+            curve = [(m["tokens"], m["loss"]) for m in metrics if m.get("kind") == "evaluation"]
+            found.setdefault(spelling(row["contestant"]), []).append(curve)
+    return found

@@ -1,0 +1,67 @@
+"""``fairstep claims``: what the two papers claim, and what the numbers say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from fairstep.cli import screen
+from fairstep.cli.options import parse
+from fairstep.runs import Store
+
+
+@dataclass(frozen=True)
+class ClaimsOptions:
+    """Check every claim of both papers on their published numbers and, with --store, on your own runs.
+
+    holds: every part of the claim is supported. fails: a part is contradicted. inconclusive: intervals contain both, or
+    something is missing, and the evidence says what.
+
+    Example: fairstep claims --store runs/demo
+    """
+
+    ids: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Only these claims, for example W3a F17; prints their evidence in full. Default: all."""
+    store: Path | None = None
+    """Folder of your own contests, which are checked too."""
+    paper: Literal["wen", "semenov", "both"] = "both"
+    """Only the claims of this paper."""
+    json: bool = False
+    """Print a JSON list of rows."""
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(ClaimsOptions, "claims", arguments)
+
+    from fairstep.analysis.claims import claim_rows, claims
+
+    known = {claim.id.lower(): claim.id for claim in claims()}
+    if unknown := [name for name in options.ids if name.lower() not in known]:
+        raise ValueError(f"no claim {unknown[0]!r}; there are {', '.join(known.values())}")
+    wanted = {known[name.lower()] for name in options.ids}
+    rows = claim_rows(None if options.store is None else Store(options.store), options.paper, wanted or None)
+    if options.json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    for row in rows if wanted else ():
+        print(f"{row['id']} ({row['data']}): {row['verdict']}\n  {row['statement']}\n  {row['conditions']}")
+        print(f"  {row['source']}\n  {row['evidence']}\n")
+    if not wanted:
+        body = [[row["id"], row["verdict"], row["statement"], row["evidence"]] for row in rows]
+        if options.store is not None:
+            body = [[*line[:2], row["data"], *line[2:]] for line, row in zip(body, rows, strict=True)]
+        header = ["claim", "verdict", *(["data"] if options.store is not None else []), "statement", "evidence"]
+        screen.print_table("", header, [[_short(cell) for cell in line] for line in body], left=len(header))
+        verdicts = [row["verdict"] for row in rows]
+        counts = {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "inconclusive")}
+        print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), end="; ")
+        print("`fairstep claims ID` shows the evidence in full.")
+    return 0
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 160 else text[:157] + "..."
