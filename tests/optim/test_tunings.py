@@ -46,12 +46,18 @@ def test_both_papers_optimizers_have_theirs() -> None:
 
 
 def test_the_chosen_learning_rates_are_the_published_ones() -> None:
-    published = {(r["optimizer"], r["tokens"]): json.loads(r["hyperparameters"]) for r in wen.results().to_dicts()}
+    published = {
+        (r["optimizer"], r["model_size"], r["tokens"]): json.loads(r["hyperparameters"])
+        for r in wen.results().to_dicts()
+    }
     for name in ("adamw", "muon", "soap", "lion", "kron"):
         for tuning in optim.get(name).tunings:
             if tuning.paper == "W":
-                assert tuning.chosen["lr"] == published[name, tuning.tokens]["learning_rate"]
-                assert tuning.run["batch_tokens"] == 4096 * published[name, tuning.tokens]["train_batch_size"]
+                assert tuning.chosen["lr"] == published[name, tuning.scale, tuning.tokens]["learning_rate"]
+                assert (
+                    tuning.run["batch_tokens"]
+                    == 4096 * published[name, tuning.scale, tuning.tokens]["train_batch_size"]
+                )
     at = {
         name: optim.get(name).defaults_at(616_000_000, paper="S")["lr"] for name in ("lion", "sophia-g", "mars-adamw")
     }
