@@ -1,0 +1,35 @@
+"""Runs whose evaluation weights are not their training weights: averages train like what they go around."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from fairstep.runs import Execution, Store
+from fairstep.train import train
+from fairstep.train.step import Trainer
+
+
+def losses(spec: Any, store: Store, kind: str) -> list[float]:
+    return [row["loss"] for row in train(spec, store).metrics() if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("wrapper", ["ema", "tail"])
+def test_an_average_changes_what_is_evaluated_and_not_what_is_trained(wrapper: str, tiny: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plain, averaged = tiny("adamw"), tiny(f"adamw+{wrapper}")
+    assert losses(plain, store, "train") == losses(averaged, store, "train")
+    assert all(a != b for a, b in zip(*(losses(s, store, "evaluation") for s in (plain, averaged)), strict=True))
+
+
+@pytest.mark.parametrize("name", ["schedule-free-adamw", "muon+ema-nesterov+ema"])
+def test_final_weights_are_the_evaluated_ones(name: str, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(name, execution=Execution(threads=1, compile=False, save_weights=True))
+    run = train(spec, Store(tmp_path))
+    trainer = Trainer(spec)
+    trainer.model.load_state_dict(load_file(run.directory / "weights.safetensors"), strict=False)
+    assert run.summary is not None
+    assert trainer.evaluate(trainer.final_windows) == run.summary.final_loss
