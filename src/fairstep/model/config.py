@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+LOGITS_AT_ONCE = 2**26
+"""Most logits that the loss holds at a time (256 MiB of float32)."""
+
 Architecture = Literal["llama", "gpt2", "bert"]
 Initialisation = Literal["depth_scaled", "flat", "fan_in"]
 

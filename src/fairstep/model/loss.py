@@ -1,6 +1,7 @@
 """Cross-entropy of a head's logits, in memory that does not grow with tokens x vocabulary.
 
 128,000 logits a token, in float32 and with their gradients, would otherwise be the largest tensors of a run by far.
+Up to ``LOGITS_AT_ONCE`` the plain way is taken, which fuses better.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LOGITS_AT_ONCE = 2**26
-"""Most logits held at a time (256 MiB of float32). With fewer in all, the plain way is taken, which fuses better."""
+from fairstep.model.config import LOGITS_AT_ONCE
 
 IGNORED = -100
 """Target that does not count."""
