@@ -166,7 +166,7 @@ def _law(
     if noise is None and (pooled := pooled_deviation([group.tolist() for group in groups]))[1]:
         noise = Noise(*pooled)
     solve = _solve_in_logs if logarithmic else fit
-    again = solve if logarithmic else functools.partial(fit, grid=8)
+    again = solve if logarithmic else functools.partial(fit, grid=8, tolerance=1e-8)
     vector = solve(form, x, y[None], counts[None])[0]
     fitted = form.value(vector, np.log(x))
     residuals = np.log(y) - np.log(fitted) if logarithmic else y - fitted

@@ -24,7 +24,7 @@ GRID = 24
 
 STEPS = 120
 TOLERANCE = 1e-13
-"""Relative fall of the squares below which a fit is finished."""
+"""Default of ``fit``: to all digits that double precision holds."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,20 @@ class Form:
         return found
 
 
-def fit(form: Form, x: Array, y: Array, weights: Array | None = None, grid: int = GRID) -> Array:
+def fit(
+    form: Form, x: Array, y: Array, weights: Array | None = None, grid: int = GRID, tolerance: float = TOLERANCE
+) -> Array:
     """Parameters (sets, p) of data sets y (sets, n) at x (n, m), positive, with weights (sets, n), default 1.
 
-    ``grid``: exponents tried along each axis; fewer do for copies of one data set with other noise.
+    ``grid``: exponents tried along each axis; ``tolerance``: relative fall of the squares at which a fit is finished.
+    Fewer and a larger one do for copies of one data set with other noise.
     """
     y = np.atleast_2d(y)
     weights = np.ones_like(y) if weights is None else np.broadcast_to(weights, y.shape)
     log_x = np.log(x)
     middle = log_x.mean(0)
     log_x = log_x - middle  # around 1, so that columns are of one size
-    parameters = _refine(form, log_x, y, weights, _start(form, log_x, y, weights, grid))
+    parameters = _refine(form, log_x, y, weights, _start(form, log_x, y, weights, grid), tolerance)
     count = len(form.coefficients)
     shift = parameters[:, count:] * middle[list(form.variables)]
     parameters[:, :count] *= np.exp(shift @ form.uses().T)
@@ -97,7 +100,7 @@ def _start(form: Form, log_x: Array, y: Array, weights: Array, size: int) -> Arr
     return np.concatenate([coefficients[best, np.arange(y.shape[0])], grid[best]], axis=1)
 
 
-def _refine(form: Form, log_x: Array, y: Array, weights: Array, parameters: Array) -> Array:
+def _refine(form: Form, log_x: Array, y: Array, weights: Array, parameters: Array, tolerance: float) -> Array:
     """Projected Levenberg-Marquardt from (sets, p); a set keeps its last point once nothing improves it."""
     count, used = len(form.coefficients), form.uses()
     columns = log_x[:, list(form.variables)]
@@ -109,23 +112,23 @@ def _refine(form: Form, log_x: Array, y: Array, weights: Array, parameters: Arra
     active = np.ones(y.shape[0], dtype=bool)
     residual = root * (y - form.value(parameters, log_x))
     squares = (residual**2).sum(1)
+    exact = 1e-28 * (weights * y**2).sum(1)  # rounding of the squares
     for _ in range(STEPS):
         at = np.flatnonzero(active)
         if at.size == 0:
             break
         here = parameters[at]
         basis = form.basis(here[:, count:], log_x)
-        slopes = -np.einsum("snj,sj,jk,nk->snk", basis, here[:, :count], used, columns, optimize=True)
+        slopes = -((basis * here[:, None, :count]) @ used) * columns
         jacobian = np.concatenate([basis, slopes], axis=2) * root[at][:, :, None]
-        gradient = np.einsum("snp,sn->sp", jacobian, residual[at])
+        gradient = (residual[at][:, None, :] @ jacobian)[:, 0]
         held = ((here <= low) & (gradient < 0)) | ((here >= high) & (gradient > 0))
         jacobian = np.where(held[:, None, :], 0.0, jacobian)
-        normal = np.einsum("snp,snq->spq", jacobian, jacobian)
-        scale = np.einsum("spp->sp", normal) + 1e-30
-        step = np.linalg.solve(
-            normal + (damping[at][:, None] * scale + held)[:, :, None] * np.eye(here.shape[1]),
-            np.where(held, 0.0, gradient)[..., None],
-        )[..., 0]
+        normal = jacobian.swapaxes(1, 2) @ jacobian
+        place = np.arange(here.shape[1])
+        normal[:, place, place] *= 1 + damping[at][:, None]
+        normal[:, place, place] += held + 1e-30
+        step = np.linalg.solve(normal, np.where(held, 0.0, gradient)[..., None])[..., 0]
         trial = np.clip(here + step, low, high)
         tried = root[at] * (y[at] - form.value(trial, log_x))
         total = (tried**2).sum(1)
@@ -133,5 +136,5 @@ def _refine(form: Form, log_x: Array, y: Array, weights: Array, parameters: Arra
         fall = (squares[at] - total) / np.maximum(squares[at], 1e-300)
         parameters[at[better]], residual[at[better]], squares[at[better]] = trial[better], tried[better], total[better]
         damping[at] = np.where(better, damping[at] / 5, damping[at] * 7)
-        active[at] = np.where(better, fall > TOLERANCE, damping[at] < 1e9)
+        active[at] = np.where(better, (fall > tolerance) & (total > exact[at]), damping[at] < 1e9)
     return parameters

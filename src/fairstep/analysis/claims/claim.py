@@ -24,7 +24,7 @@ TINY = 1e-9
 """Nats: what rounding adds to a difference of printed numbers."""
 
 SHOWN = 4
-"""Parts of one state that the evidence spells out."""
+"""Supported parts that the evidence spells out; of the others, which decide, three times as many."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,12 @@ def every(parts: Iterable[Part], note: str = "") -> Finding:
     by = {state: [part.text for part in known if part.state == state] for state in ("no", "open", "missing", "yes")}
     outcome: Outcome = "fails" if by["no"] else "inconclusive" if by["open"] or by["missing"] else "holds"
     words = {"no": "contradicted", "open": "within uncertainty", "missing": "missing", "yes": "supported"}
-    texts = [f"{words[state]} ({len(found)} of {len(known)}): {_some(found)}" for state, found in by.items() if found]
+    shown = dict.fromkeys(by, 3 * SHOWN) | {"yes": SHOWN}
+    texts = [
+        f"{words[state]} ({len(found)} of {len(known)}): {_some(found, shown[state])}"
+        for state, found in by.items()
+        if found
+    ]
     return Finding(outcome, _sentence("; ".join(texts), note))
 
 
@@ -148,9 +153,9 @@ def needs(evidence: Evidence, what: str) -> Finding | None:
     return missing(f"{evidence.source} would need {what}") if evidence.own else None
 
 
-def _some(texts: Sequence[str]) -> str:
-    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return "; ".join(texts[:SHOWN]) + more
+def _some(texts: Sequence[str], most: int) -> str:
+    more = f"; and {len(texts) - most} more" if len(texts) > most else ""
+    return "; ".join(texts[:most]) + more
 
 
 def _sentence(text: str, note: str) -> str:

@@ -52,7 +52,7 @@ def same_order(first: Cell, second: Cell, but: tuple[str, ...] = ()) -> list[Par
     return parts
 
 
-@claim("S0", "Which optimizer is best depends on size, batch and length.", "all settings", "abstract")
+@claim("F0", "Which optimizer is best depends on size, batch and length.", "all settings", "abstract")
 def no_single_best(evidence: Evidence) -> Finding:
     winners: dict[str, list[str]] = {}
     for cell in evidence.select(metric="main"):

@@ -78,17 +78,17 @@ def winner_by_ratio(evidence: Evidence) -> Finding:
     """Muon first at low data ratios, SOAP or Kron at high ones."""
     if found := needs(evidence, "Muon, SOAP and Kron at ratios 1 to 16"):
         return found
-    parts = []
+    parts, late = [], []
     for cell in evidence.select(size=("130m", "300m", "520m")):
-        rivals = [name for name in ("soap", "kron") if name in cell.losses]
-        best = cell.ranked(rivals)[0]
-        if cell.ratio <= 4.5:
-            parts.append(below(cell, "muon", best))
-        else:
-            text = below(cell, best, "muon")
-            level_ = level(cell, best, "muon", ACCEPT) if cell.ratio < 12 else text
-            parts.append(text if text.state != "open" or cell.ratio > 12 else level_)
-    return every(parts, "At 8x and 16x the margins are below W's own tuning threshold.")
+        best = cell.ranked(["soap", "kron"])[0]
+        first, second = ("muon", best) if cell.ratio < 6 else (best, "muon")
+        part = below(cell, first, second)
+        if 6 < cell.ratio < 12 and part.state != "yes":
+            part = level(cell, best, "muon", ACCEPT)
+        parts.append(part)
+        if cell.ratio > 6:
+            late.append(abs(cell.losses[best].value - cell.losses["muon"].value))
+    return every(parts, f"The margins at 8x and 16x are at most {max(late):.4f} nats; W's own threshold is {ACCEPT}.")
 
 
 @claim(
