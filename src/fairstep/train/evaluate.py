@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairstep.train.objective import split_windows
 from fairstep.train.parallel import ALONE, World
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -35,12 +36,6 @@ IGNORED = -100
 """Target that cross_entropy leaves out of the mean."""
 
 
-def split_windows(windows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(N, T + 1) token windows to inputs and targets, each (N, T)."""
-    tokens = torch.from_numpy(np.ascontiguousarray(windows)).to(device)
-    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-
-
 def evenly(windows: np.ndarray, count: int) -> np.ndarray:
     """``count`` of the windows at equal distances (all of them if there are no more), for evaluation while training.
 
@@ -51,17 +46,23 @@ def evenly(windows: np.ndarray, count: int) -> np.ndarray:
 
 
 def evaluate(
-    loss_function: LossFunction, windows: np.ndarray, sequences: int, device: torch.device, world: World = ALONE
+    loss_function: LossFunction,
+    windows: np.ndarray,
+    sequences: int,
+    device: torch.device,
+    world: World = ALONE,
+    objective: Callable[[np.ndarray, int], tuple[Tensor, Tensor]] | None = None,
 ) -> float:
     """Mean cross-entropy (nats per token) over all windows, ``sequences`` of them at a time, the ranks taking turns.
 
     The last batch is filled up with windows whose targets do not count, so that every batch has the one shape that
     is compiled; for the same reason gradients stay enabled (a second graph would cost more than it saves).
+    ``objective`` makes inputs and targets of windows and the place of the first (default: the next token).
     """
     total, count = 0.0, 0
     for start in range(world.rank * sequences, len(windows), world.size * sequences):
         part = windows[start : start + sequences]
-        inputs, targets = split_windows(part, device)
+        inputs, targets = objective(part, start) if objective else split_windows(part, device)
         missing = sequences - len(part)
         if missing:
             inputs = torch.cat((inputs, inputs[:1].expand(missing, -1)))

@@ -285,7 +285,7 @@ class Training:
         timings = self.run.timings()
         seconds = median(timings, "step_seconds")
         matrices = sum(
-            p.numel() for name, p in self.trainer.model.named_parameters() if name.startswith("blocks") and p.ndim == 2
+            p.numel() for name, p in self.trainer.model.named_parameters() if name.startswith("blocks") and p.ndim >= 2
         )
         return Summary(
             status=status,

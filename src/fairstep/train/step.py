@@ -11,12 +11,13 @@ import torch
 
 from fairstep import optim
 from fairstep.data import Batches, open_corpus, validation_windows
-from fairstep.model import Llama, LlamaConfig
+from fairstep.model import build
 from fairstep.runs import RunSpec
 from fairstep.train.annealing import Annealer
 from fairstep.train.checkpoint import random_state, set_random_state
-from fairstep.train.evaluate import evaluate, evaluation_weights, evenly, split_windows
+from fairstep.train.evaluate import evaluate, evaluation_weights, evenly
 from fairstep.train.measure import Sizes, Stopwatch
+from fairstep.train.objective import Objective
 from fairstep.train.parallel import ALONE, World
 from fairstep.train.setup import autocast, can_compile, prepare_process
 from fairstep.train.signals import Signals
@@ -45,8 +46,9 @@ class Trainer:
         self.windows = evenly(self.final_windows, max(1, spec.evaluation.tokens // context))
 
         torch.manual_seed(spec.init_seed)
-        sizes = spec.model.model_dump(exclude={"preset"})
-        self.model = Llama(LlamaConfig(**sizes)).to(self.device)
+        self.model = build(spec.model.model_dump()).to(self.device)
+        self.objective = Objective(spec.model, self.device, spec.data_seed)
+        self.evaluation_objective = Objective(spec.model, self.device)
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
@@ -75,12 +77,17 @@ class Trainer:
     def step(self, step: int, measure: bool = False) -> tuple[float, float, dict[str, Any]]:
         """One optimizer step: the batch's mean loss, the gradient's norm before clipping, and with ``measure`` sizes.
 
+        The loss is the one that is trained: the model's auxiliary terms are in it, and not in an evaluation's.
+
         A loss that is not finite is not learned from: no optimizer is asked to decompose what is not a number.
         """
         began = time.perf_counter()
-        inputs, targets = split_windows(self.world.share(self.batches.batch(step)), self.device)
+        first = step * self.spec.batch_sequences
+        inputs, targets = map(self.world.share, self.objective(self.batches.batch(step), first))
         fetched = time.perf_counter()
         parts = len(inputs) // self.micro
+        if measure:
+            self.model.reset_measurements()
         total = torch.zeros((), device=self.device)
         for part, (x, y) in enumerate(zip(inputs.split(self.micro), targets.split(self.micro), strict=True), 1):
             with self.world.alone(self.averaged, last=part == parts):
@@ -91,6 +98,7 @@ class Trainer:
         mean = self.world.mean(total).item()
         if not math.isfinite(mean):
             return mean, math.nan, {}
+        model_measures = self.model.measurements() if measure else {}
         self.annealer.apply(step)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_norm or math.inf)
         if measure:
@@ -101,16 +109,20 @@ class Trainer:
         before = self.watch.now()
         self.optimizer.step()
         after = self.watch.now()
-        sizes = self.sizes.after() if measure else {}
+        sizes = model_measures | self.sizes.after() if measure else {}
         self.optimizer.zero_grad(set_to_none=True)
         whole = time.perf_counter() - began
         self.watch.add(step=whole, data=fetched - began, signals=signals, optimizer=after - before)
         return mean, norm.item(), sizes
 
     def evaluate(self, windows: np.ndarray) -> float:
-        """Mean loss of the weights that the optimizer would hand over, in nats per token."""
-        with evaluation_weights(self.optimizer):
-            return evaluate(self.loss, windows, self.micro, self.device, self.world)
+        """Mean cross-entropy of the weights that the optimizer would hand over, in nats per token."""
+        self.model.eval()
+        try:
+            with evaluation_weights(self.optimizer):
+                return evaluate(self.loss, windows, self.micro, self.device, self.world, self.evaluation_objective)
+        finally:
+            self.model.train()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on. The tensors are the live ones."""

@@ -1,0 +1,35 @@
+"""From windows of tokens to what a model is asked: the next token, or for an encoder the masked ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairstep.data.masking import mask_windows
+from fairstep.runs import ModelSpec
+
+EVALUATION_SEED = 0
+"""Masks of evaluation windows are those of this seed in every run, so that all are asked the same."""
+
+
+def split_windows(windows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(N, T + 1) token windows to inputs and targets, each (N, T): the next token."""
+    tokens = torch.from_numpy(np.ascontiguousarray(windows)).to(device)
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+
+class Objective:
+    """Inputs and targets, each (N, T), of windows (N, T + 1). ``first``: the place of the first window in the run, or
+    in the evaluation set, on which masks depend."""
+
+    def __init__(self, model: ModelSpec, device: torch.device, seed: int = EVALUATION_SEED) -> None:
+        self.masked, self.vocabulary = model.architecture == "bert", model.vocabulary
+        self.device, self.seed = device, seed
+
+    def __call__(self, windows: np.ndarray, first: int) -> tuple[Tensor, Tensor]:
+        if not self.masked:
+            return split_windows(windows, self.device)
+        pair = mask_windows(windows, seed=self.seed, first=first, vocabulary=self.vocabulary)
+        inputs, targets = (torch.from_numpy(array).to(self.device) for array in pair)
+        return inputs, targets
