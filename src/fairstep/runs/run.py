@@ -70,10 +70,9 @@ class Run:
     @property
     def summary(self) -> Summary | None:
         """None while unfinished; a summary that cannot be read counts as none."""
-        value = read_json(self.directory / "summary.json")
         try:
-            return None if value is None else Summary.model_validate(value)
-        except ValidationError:
+            return Summary.model_validate_json((self.directory / "summary.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
 
     @property
