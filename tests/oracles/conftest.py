@@ -25,12 +25,13 @@ def no_narrowing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the others' Newton-Schulz and QR in the dtype of their input."""
     import pytorch_optimizer.optimizer.mars as other_mars
     import pytorch_optimizer.optimizer.muon.base as other_muon
+    import pytorch_optimizer.optimizer.muon.normuon as other_normuon
     import pytorch_optimizer.optimizer.scion as other_scion
     import pytorch_optimizer.optimizer.soap as other_soap
 
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self, *_, **__: self.clone())
     in_float64 = functools.partial(other_muon.zero_power_via_newton_schulz_5, dtype=torch.float64)
-    for module in (other_mars, other_muon, other_scion):
+    for module in (other_mars, other_muon, other_normuon, other_scion):
         monkeypatch.setattr(module, "zero_power_via_newton_schulz_5", in_float64)
     monkeypatch.setattr(other_soap, "torch", FloatsAsDoubles())
 

@@ -72,7 +72,9 @@ def fraction(step: int) -> float:
     return min(1.0, step / 5) * (1 - step / (2 * STEPS))
 
 
-def run(optimizers: Optimizers, params: Params, steps: int = STEPS, gradient: Gradient = gradient) -> Params:
+def run(
+    optimizers: Optimizers, params: Params, steps: int = STEPS, gradient: Gradient = gradient, evaluated: bool = False
+) -> Params:
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     for step in range(1, steps + 1):
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
@@ -82,6 +84,8 @@ def run(optimizers: Optimizers, params: Params, steps: int = STEPS, gradient: Gr
             p.grad = gradient(name, p, step)
         for optimizer in optimizers:
             optimizer.step()
+    for optimizer in optimizers if evaluated else ():
+        optimizer.eval()  # type: ignore[attr-defined]
     return {name: p.detach() for name, p in params.items()}
 
 
@@ -140,6 +144,8 @@ class Oracle:
     steps: int = STEPS
     undecayed: tuple[str, ...] = ()
     gradient: Gradient = gradient
+    evaluated: bool = False
+    """Compare the weights to evaluate instead of those that are trained."""
     prepare: Callable[[Any], Any] = field(default=lambda optimizer: optimizer)
     """What to do with our optimizer before it runs, such as to see that it gets its signals."""
 
@@ -151,13 +157,13 @@ def check(oracle: Oracle, record: Callable[..., None]) -> None:
     hyper = {"lr": LR, **oracle.hyper}
     optimizer = build(oracle.ours, ours.items(), roles=roles, undecayed=oracle.undecayed, **hyper)
     oracle.prepare(optimizer)
-    ours_after = run([optimizer], ours, oracle.steps, oracle.gradient)
+    ours_after = run([optimizer], ours, oracle.steps, oracle.gradient, oracle.evaluated)
     first = start(oracle.params, oracle.dtype)
     if oracle.name.startswith("optax"):
         theirs_after = run_optax(oracle.make, first)
     else:
         theirs = {n: torch.nn.Parameter(w.clone()) for n, w in first.items()}
-        theirs_after = run(oracle.make(theirs), theirs, oracle.steps, oracle.gradient)
+        theirs_after = run(oracle.make(theirs), theirs, oracle.steps, oracle.gradient, oracle.evaluated)
     measured = max(
         ((ours_after[n] - theirs_after[n]).abs().max() / (theirs_after[n] - w).abs().max()).item()
         for n, w in first.items()
