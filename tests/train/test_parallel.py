@@ -1,0 +1,141 @@
+"""Several processes train one run: the same losses as one, one writer, and one clear word when a process dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairstep.runs import Execution, RunSpec, Store
+from fairstep.train import train
+from fairstep.train.parallel import World
+
+pytestmark = pytest.mark.dist
+
+PROGRAM = """
+import os, signal, sys
+from fairstep.runs import RunSpec, Store
+from fairstep.train import train
+from fairstep.train.parallel import RankError
+
+def watch(event):
+    print("step", event.step, flush=True)
+
+kill_rank, kill_step = int(sys.argv[3]), int(sys.argv[4])
+if int(os.environ["RANK"]) == kill_rank:
+    from fairstep.train import step
+    whole = step.Trainer.step
+    def dies(self, number, measure=False):
+        if number == kill_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, number, measure)
+    step.Trainer.step = dies
+try:
+    train(RunSpec.from_json(open(sys.argv[1]).read()), Store(sys.argv[2]), watch)
+except RankError as error:
+    if error.spokesman:
+        print("said:", error, flush=True)
+    sys.exit(1)
+"""
+
+
+def processes(spec: RunSpec, store: Path, size: int, kill_rank: int = -1, kill_step: int = 0) -> tuple[int, str, float]:
+    """Start torchrun, wait; (exit code, output, seconds)."""
+    store.mkdir(parents=True, exist_ok=True)
+    (store / "spec.json").write_text(spec.to_json())
+    (store / "program.py").write_text(PROGRAM)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size), "--master-port", str(port)]
+    command += [str(store / "program.py"), str(store / "spec.json"), str(store), str(kill_rank), str(kill_step)]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    return done.returncode, done.stdout + done.stderr, time.monotonic() - began
+
+
+def curve(store: Path, spec: RunSpec) -> list[float]:
+    return [row["loss"] for row in Store(store).run(spec).metrics()]
+
+
+def test_shares_are_the_batch_and_impossible_ones_are_said() -> None:
+    batch = list(range(8))
+    assert [World(rank, 4).share(batch) for rank in range(4)] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert World(0, 4).check(8, 0) == 2
+    with pytest.raises(ValueError, match="8 sequences cannot be shared by 3 processes"):
+        World(0, 3).check(8, 0)
+    with pytest.raises(ValueError, match="divide the 4 sequences of each of 2 processes, not 3"):
+        World(0, 2).check(8, 3)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_give_the_losses_of_one(optimizer: str, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(optimizer, execution=Execution(threads=1, compile=False, micro_batch_sequences=2))
+    train(spec, Store(tmp_path / "one"))
+    code, output, _ = processes(spec, tmp_path / "two", 2)
+    assert code == 0, output
+    assert output.count("step 60") == 1  # one process speaks
+    one, two = curve(tmp_path / "one", spec), curve(tmp_path / "two", spec)
+    assert two == pytest.approx(one, rel=2e-5)  # float32 sums in another order, 60 steps long
+    environment = Store(tmp_path / "two").run(spec).environment
+    assert environment["processes"] == 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+    code, output, seconds = processes(spec, tmp_path / "two", 2, kill_rank=rank, kill_step=35)
+    assert code == 1
+    assert seconds < 60
+    assert output.count("said: another of the 2 processes of this run died") == 1
+    run = Store(tmp_path / "two").run(spec)
+    assert run.status == "unfinished"
+    if rank == 0:
+        return
+    code, output, _ = processes(spec, tmp_path / "two", 2)
+    assert code == 0, output
+    assert [start["step"] for start in run.environment["starts"]] == [0, 30]
+    whole, output, _ = processes(spec, tmp_path / "whole", 2)
+    assert whole == 0
+    assert curve(tmp_path / "two", spec) == curve(tmp_path / "whole", spec)  # the same world: to the bit
+
+
+def test_a_run_of_two_processes_goes_on_with_one(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+    train(spec, Store(tmp_path / "one"))
+    processes(spec, tmp_path / "two", 2, kill_rank=1, kill_step=35)
+    train(spec, Store(tmp_path / "two"))
+    assert curve(tmp_path / "two", spec) == pytest.approx(curve(tmp_path / "one", spec), rel=2e-5)
+
+
+@pytest.mark.slow
+def test_sigterm_to_torchrun_leaves_a_checkpoint(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(tokens=8 * 16 * 3000, execution=Execution(threads=1, compile=False, checkpoint_every_seconds=0))
+    store = tmp_path
+    (store / "spec.json").write_text(spec.to_json())
+    (store / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(store / "program.py"), str(store / "spec.json"), str(store), "-1", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "step 100\n" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    run = Store(store).run(spec)
+    assert run.status == "unfinished"
+    checkpoints = list(run.directory.glob("checkpoints/*.pt"))
+    assert len(checkpoints) == 1
+    steps = [json.loads(line)["step"] for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert checkpoints[0].name == f"step-{max(steps):08d}.pt"
