@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairstep.data import DataError
-from fairstep.data.documents import LONG_DOCUMENT, PIECE, cut, find, read
+from fairstep.data.documents import find
+from fairstep.data.formats import LONG_DOCUMENT, PIECE, cut, read
 
 
 def documents(source: str | list[str]) -> list[tuple[str, str]]:

@@ -41,7 +41,7 @@ def unfinished(cache: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("stage", ["copying", "training the tokenizer", "encoding"])
-def test_a_killed_process_leaves_no_corpus(cache: Path, texts: Texts, tmp_path: Path, stage: str) -> None:
+def test_a_killed_process_leaves_no_corpus_and_its_work(cache: Path, texts: Texts, tmp_path: Path, stage: str) -> None:
     source = texts(30)
     undisturbed = prepare(source, vocabulary=300, cache=tmp_path / "other")
     killed = start(source, stage)
@@ -50,14 +50,23 @@ def test_a_killed_process_leaves_no_corpus(cache: Path, texts: Texts, tmp_path: 
     assert len(unfinished(cache)) == 1
     with pytest.raises(DataError, match="is not in"):
         open_corpus(undisturbed.fingerprint, 300)
-    assert files(prepare(source, vocabulary=300)) == files(undisturbed)
+    (before,) = (path.stat().st_mtime_ns for path in unfinished(cache)[0].glob("run-*.text"))
+    copied: list[int] = []
+
+    def watch(stage: str, fraction: float) -> None:
+        if stage == "training the tokenizer":
+            copied.extend(path.stat().st_mtime_ns for path in unfinished(cache)[0].glob("run-*.text"))
+
+    assert files(prepare(source, vocabulary=300, progress=watch)) == files(undisturbed)
+    assert set(copied) == {before}, "what was sorted before is not sorted again"
+    assert unfinished(cache) == []
 
 
 def test_leftovers_are_swept_when_old(cache: Path, texts: Texts) -> None:
-    for name, age in (("dead", 200_000.0), ("at-work", 60.0)):
+    for name, age in (("dead", 8 * 86_400.0), ("at-work", 60.0)):
         folder = cache / "corpora" / f".unfinished-{name}"
         folder.mkdir(parents=True)
-        (folder / "scratch").write_text("half", encoding="utf-8")
+        (folder / "run-0.text").write_text("half", encoding="utf-8")
         os.utime(folder, (time.time() - age, time.time() - age))
     prepare(texts(30), vocabulary=300)
     assert [path.name for path in unfinished(cache)] == [".unfinished-at-work"]
@@ -73,27 +82,41 @@ def test_processes_at_once(cache: Path, texts: Texts) -> None:
     assert len(list((cache / "corpora").iterdir())) == 1
 
 
-def test_the_slower_of_two_keeps_the_first_ones_corpus(cache: Path, texts: Texts) -> None:
+def test_the_slower_of_two_waits_for_the_first(cache: Path, texts: Texts) -> None:
+    """The second process is started while the first one works, and writes nothing of its own."""
     source = texts(30)
-    other: list[Corpus] = []
+    other: list[subprocess.Popen[str]] = []
 
-    def overtaken(stage: str, fraction: float) -> None:
-        if stage == "encoding" and fraction == 1.0 and not other:
-            other.append(prepare(source, vocabulary=300, progress=lambda *_: None))
+    def begin(stage: str, fraction: float) -> None:
+        if stage == "training the tokenizer" and not other:
+            other.append(start(source, "copying"))  # which would be killed if it copied anything
+            time.sleep(1.0)
 
-    slower = prepare(source, vocabulary=300, progress=overtaken)
-    assert [slower] == other
-    assert unfinished(cache) == []
+    first = prepare(source, vocabulary=300, progress=begin)
+    assert other[0].communicate()[0].strip() == first.fingerprint
+    assert other[0].returncode == 0
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_an_interrupt_leaves_nothing(cache: Path, texts: Texts, error: type[BaseException]) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_an_interrupt_and_a_full_disk_lose_nothing(cache: Path, texts: Texts, error: type[BaseException]) -> None:
     def interrupt(stage: str, fraction: float) -> None:
         if stage == "encoding":
             raise error
 
-    with pytest.raises(error):
-        prepare(texts(30), vocabulary=300, progress=interrupt)
+    source = texts(30)
+    with pytest.raises((KeyboardInterrupt, DataError)) as raised:
+        prepare(source, vocabulary=300, progress=interrupt)
+    if isinstance(raised.value, DataError):
+        assert "No space left on device): make room there" in str(raised.value)
+        assert "goes on where it stopped" in str(raised.value)
+    assert len(unfinished(cache)) == 1
+    prepare(source, vocabulary=300).verify()
+    assert unfinished(cache) == []
+
+
+def test_text_that_cannot_be_used_leaves_nothing(cache: Path, texts: Texts) -> None:
+    with pytest.raises(DataError, match="too small for a vocabulary"):
+        prepare(texts(30), vocabulary=9_000)
     assert list((cache / "corpora").iterdir()) == []
 
 
@@ -112,13 +135,3 @@ def test_a_cache_that_cannot_be_written(texts: Texts, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(DataError, match=r"cannot write the cache .*Not a directory.*set FAIRSTEP_CACHE"):
         prepare(texts(30), vocabulary=300, cache=tmp_path / "file")
-
-
-def test_a_full_disk(cache: Path, texts: Texts) -> None:
-    def fill(stage: str, fraction: float) -> None:
-        if stage == "encoding":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(DataError, match=r"No space left on device\): make room there"):
-        prepare(texts(30), vocabulary=300, progress=fill)
-    assert unfinished(cache) == []

@@ -1,20 +1,22 @@
 """The fuel: text in, batches of tokens out.
 
-``prepare`` turns the standard library of the running Python, or the user's own files, into a `Corpus` in the cache:
-documents split into training and validation by the hash of their text, a byte-level BPE trained on the training
-part, and shards of tokens. ``open_corpus`` opens it again by its identity (fingerprint and vocabulary), which is all
-that a run's specification has to record. `Batches` and `validation_windows` say which tokens a step and an
-evaluation see.
+``prepare`` turns the standard library of the running Python, the user's own files, Hugging Face datasets or token files
+of other trainers into a `Corpus` in the cache: documents split into training and validation by the hash of their text,
+a tokenizer, and shards of tokens; or several of these into a mixture. ``open_corpus`` opens it again by its identity
+(fingerprint and vocabulary), which is all that a run's specification has to record. `Batches` and `validation_windows`
+say which tokens a step and an evaluation see.
 
     corpus = prepare("texts/*.txt", vocabulary=1024)
     batches = Batches(corpus.train(), batch_sequences=32, context=256, seed=0)
     batches.batch(step)  # int64, (32, 257), a pure function of (seed, step)
+    sets = corpus.validation_sets()  # name: tokens, for validation_windows; the first is the corpus's own
 
 What may not go in: models, training, anything of torch (NumPy arrays leave this room, the training room converts
 them), and anything that prints.
 """
 
 from fairstep.data.batches import Batches, validation_windows
+from fairstep.data.cache import corpora, find_corpus
 from fairstep.data.corpus import Corpus, cache_directory, check_budget, open_corpus
 from fairstep.data.errors import DataError
 from fairstep.data.preparation import prepare
@@ -25,6 +27,8 @@ __all__ = [
     "DataError",
     "cache_directory",
     "check_budget",
+    "corpora",
+    "find_corpus",
     "open_corpus",
     "prepare",
     "validation_windows",

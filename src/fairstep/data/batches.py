@@ -1,27 +1,38 @@
 """Which tokens a step sees: a pure function of (seed, step).
 
-The stream of tokens is cut into windows of `context` tokens (and one more, the last target). An epoch visits every
-window once, in an order drawn for that epoch, and cuts at an offset drawn for that epoch, so that a second epoch
-does not repeat the first one's windows. The batch at step t takes the slots [t * B, (t + 1) * B) of the epochs laid
-end to end. Nothing else enters: neither micro-batches nor the number of processes nor a previous call, so a resumed
-or re-sharded run sees the same batches.
+The stream of tokens is cut into windows of `context` tokens (and one more, the last target), which are read in the
+order of `fairstep.data.order`. The batch at step t takes the slots [t * B, (t + 1) * B) of that order. Nothing else
+enters: neither micro-batches nor the number of processes nor a previous call, so a resumed or re-sharded run sees the
+same batches. A rank takes its rows of the batch: ``batch(step)[rank::world]`` or any other share.
 
-Order and offset come from the raw output of a Philox generator, which NumPy promises to keep; it makes no such
-promise for `Generator.permutation`.
+A *mixture* is several streams, each with its share of the slots and an order of its own.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairstep.data.errors import DataError
+from fairstep.data.order import Interleaving, Order, quotas
+from fairstep.data.shards import Stream
 
-Tokens = NDArray[np.uint16]
+
+@dataclass(frozen=True)
+class Mixed:
+    """Several streams and the share of each, which add up to 1."""
+
+    streams: Sequence[Stream]
+    shares: Sequence[float]
+
+
+Tokens = NDArray[Any] | Stream | Mixed
 
 
 class Batches:
-    """Training batches from a stream of tokens, sampled without replacement in each epoch."""
+    """Training batches from a stream of tokens, or from a mixture, sampled without replacement in each epoch."""
 
     def __init__(self, tokens: Tokens, *, batch_sequences: int, context: int, seed: int) -> None:
         for name, value, least in (
@@ -31,39 +42,40 @@ class Batches:
         ):
             if value < least:
                 raise DataError(f"{name} is {value}: it must be at least {least}")
-        self.windows = windows_per_epoch(len(tokens), context)
-        if self.windows < 1:
-            raise DataError(
-                f"{len(tokens):,} training tokens are too few for a context of {context:,}: "
-                f"at least {2 * context:,} are needed"
-            )
-        self._tokens = tokens
+        self._streams, shares = _streams(tokens)
+        for stream in self._streams:
+            if windows_per_epoch(len(stream), context) < 1:
+                raise DataError(
+                    f"{len(stream):,} training tokens are too few for a context of {context:,}: "
+                    f"at least {2 * context:,} are needed"
+                )
+        counts = [windows_per_epoch(len(stream), context) for stream in self._streams]
+        mixed = len(counts) > 1
+        self._orders = [
+            Order(count, context, seed, part=part + 1 if mixed else None) for part, count in enumerate(counts)
+        ]
+        self._interleaving = Interleaving(shares, seed) if mixed else None
+        self.windows = min(int(count / share) for count, share in zip(counts, shares, strict=True))
+        """Slots until a stream has been read once."""
         self._batch_sequences = batch_sequences
         self._context = context
-        self._seed = seed
-        self._epoch = -1  # the epoch whose starts are kept
-        self._starts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """The batch at `step`, of shape (batch_sequences, context + 1): inputs are [:, :-1], targets [:, 1:]."""
         slots = np.arange(step * self._batch_sequences, (step + 1) * self._batch_sequences)
-        epochs, places = np.divmod(slots, self.windows)
-        starts = np.concatenate([self._starts_of(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
-        return _windows_at(self._tokens, starts, self._context)
+        if self._interleaving is None:
+            return self._streams[0].windows(self._orders[0].starts(slots), self._context + 1)
+        parts, places = self._interleaving.parts(slots)
+        found = np.empty((len(slots), self._context + 1), dtype=np.int64)
+        for part in np.unique(parts):
+            rows = np.flatnonzero(parts == part)
+            starts = self._orders[part].starts(places[rows])
+            found[rows] = self._streams[part].windows(starts, self._context + 1)
+        return found
 
     def epochs(self, steps: int) -> float:
-        """How many times `steps` steps read the corpus."""
+        """How many times `steps` steps read the corpus (of a mixture: the stream that is read most often)."""
         return steps * self._batch_sequences / self.windows
-
-    def _starts_of(self, epoch: int) -> NDArray[np.int64]:
-        """Where each window of an epoch starts, in the order in which they are read."""
-        if epoch != self._epoch:
-            generator = np.random.Philox(np.random.SeedSequence((self._seed, epoch)))
-            offset, *_ = generator.random_raw(1)
-            order = np.argsort(generator.random_raw(self.windows), kind="stable")
-            self._starts = order * self._context + int(offset) % self._context
-            self._epoch = epoch
-        return self._starts
 
 
 def windows_per_epoch(tokens: int, context: int) -> int:
@@ -75,16 +87,25 @@ def validation_windows(tokens: Tokens, *, context: int, max_tokens: int) -> NDAr
     """The first non-overlapping windows with at most `max_tokens` targets, of shape (n, context + 1).
 
     A fixed set: it depends on no batch size, seed or memory. Windows share one token with the next, which is the
-    last target of the one and the first input of the other, so every token is predicted once.
+    last target of the one and the first input of the other, so every token is predicted once. Of a mixture, every
+    stream gives the first windows of its share, as many as all shares allow.
     """
-    count = min(len(tokens) - 1, max_tokens) // context
+    streams, shares = _streams(tokens)
+    available = [(len(stream) - 1) // context for stream in streams]
+    count = max_tokens // context
+    while count > 0 and any(wanted > most for wanted, most in zip(quotas(shares, count), available, strict=True)):
+        most_by_one = min(int(most / share) + 1 for most, share in zip(available, shares, strict=True))
+        count = min(count - 1, most_by_one)
     if count < 1:
         raise DataError(
-            f"no validation window of {context:,} tokens fits: there are {len(tokens):,} validation tokens "
+            f"no validation window of {context:,} tokens fits: there are {min(map(len, streams)):,} validation tokens "
             f"and the evaluation may use {max_tokens:,}; both must be larger than the context"
         )
-    return _windows_at(tokens, np.arange(count) * context, context)
+    parts = zip(streams, quotas(shares, count), strict=True)
+    return np.concatenate([stream.windows(np.arange(wanted) * context, context + 1) for stream, wanted in parts])
 
 
-def _windows_at(tokens: Tokens, starts: NDArray[Any], context: int) -> NDArray[np.int64]:
-    return np.asarray(tokens[starts[:, None] + np.arange(context + 1)], dtype=np.int64)
+def _streams(tokens: Tokens) -> tuple[list[Stream], list[float]]:
+    if isinstance(tokens, Mixed):
+        return list(tokens.streams), list(tokens.shares)
+    return [tokens if isinstance(tokens, Stream) else Stream([tokens])], [1.0]

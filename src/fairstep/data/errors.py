@@ -5,6 +5,9 @@ in a `DataError`, whose message is one sentence: what is wrong, which value, wha
 programmer stay ordinary exceptions.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DataError(ValueError):
     """Data that cannot be used, in one sentence for the person who named it."""
@@ -13,3 +16,12 @@ class DataError(ValueError):
 def readable(error: Exception) -> str:
     """The reason of an operating-system error without its number and path: "No space left on device"."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Name the extra of a package that is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise DataError(f"{what} needs the package {error.name}: pip install 'fairstep[{extra}]'") from None

@@ -1,203 +1,148 @@
 """From what the user names to a prepared corpus in the cache.
 
-The text is read twice: once for its fingerprint and, when no corpus of that fingerprint is in the cache, once more
-to copy it to a scratch file, from which the tokenizer is trained and the shards are written.
-
-A corpus is made in a folder of its own, which gets the corpus's name when all is in it. A process that is killed
-leaves an unfinished folder that nobody reads; two processes that prepare the same corpus both succeed, and the
-first to finish is kept.
+A source is text (files and globs, ``stdlib``, ``hf:...``), token files of other trainers (``*.bin``), a prepared corpus
+by name or folder, or a mixture: several sources, each with its weight behind an equals sign.
 """
 
-import hashlib
-import json
-import platform
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from fairstep.data import bpe
-from fairstep.data.corpus import META, TOKENIZER, TRAIN, VALIDATION, Corpus, corpus_directory, file_facts, open_corpus
-from fairstep.data.documents import PIECE, Collection, cut, find
-from fairstep.data.errors import DataError, readable
-from fairstep.data.scratch import VALIDATION_SHARE, Scratch, utf8
+from fairstep.data import bpe, hub, tokenizer
+from fairstep.data.build import VALIDATION_SHARE, Recipe, build
+from fairstep.data.cache import corpora, find_corpus, give_name
+from fairstep.data.corpus import Corpus
+from fairstep.data.documents import STDLIB, find
+from fairstep.data.errors import DataError
+from fairstep.data.foreign import register
+from fairstep.data.formats import COLUMN
+from fairstep.data.mixture import mix, weighted
+from fairstep.data.survey import Progress
 
-Progress = Callable[[str, float], None]  # (stage, fraction done)
 
-RECIPE = 1  # part of every fingerprint: raise it when the same text would give other tokens
-FEW_DOCUMENTS = 20  # fewer are cut into pieces, else one of them would be more than its share of a split
-TOKENIZER_SAMPLE = 20_000_000  # characters; more text gives no better tokens
-_STALE = 86_400.0  # seconds, after which an unfinished folder is one whose process died
+@dataclass(frozen=True)
+class _Settings:
+    """What `prepare` was asked for, for every part of a mixture alike."""
+
+    vocabulary: int
+    tokenizer: str
+    column: str
+    validation_share: float
+    limit: hub.Limit
+    workers: int
+    cache: Path | None
+    report: Progress
 
 
 def prepare(
     source: str | Sequence[str] | None = None,
     *,
     vocabulary: int = 512,
+    tokenizer: str = tokenizer.OWN,
+    validation: Mapping[str, str] | None = None,
+    validation_share: float = VALIDATION_SHARE,
+    column: str = COLUMN,
+    max_tokens: int = 0,
+    max_bytes: int = 0,
+    name: str = "",
+    workers: int = 0,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Corpus:
-    """The corpus of the given paths and globs (default: the standard library), made unless the cache has it.
+    """The corpus of a source (default: the standard library), made unless the cache has it.
 
-    `progress` is called with a stage ("reading", "copying", "training the tokenizer", "encoding") and the fraction
-    of it that is done.
+    `tokenizer` is "bpe" (trained on the text, with `vocabulary` tokens), "bytes", "gpt2", a tokenizer file or the name
+    of a corpus. `validation` gives further validation sets by name; `validation_share` is the part of the text that is
+    kept for the own one; `column` holds the text in jsonl, parquet and Hugging Face data. `max_tokens` and `max_bytes`
+    end a stream from Hugging Face (0: they do not). `workers` processes do the work (0: one a core; small texts take
+    none). `name` is one by which the corpus is found later.
+
+    `progress` is called with a stage ("downloading", "reading", "copying", "training the tokenizer", "encoding") and
+    the fraction of it that is done. Raises DataError with one sentence; work that was done by then is not lost.
     """
-    bpe.check_vocabulary(vocabulary)
+    if tokenizer == "bpe":
+        bpe.check_vocabulary(vocabulary)
+    if not 0 < validation_share < 1:
+        raise DataError(f"the share of validation must be between 0 and 1, not {validation_share}")
+    if workers < 0:
+        raise DataError(f"the number of workers must be at least 0, not {workers}")
     report = progress or (lambda stage, fraction: None)
-    collection = find(source)
-    survey = _read(collection, "reading", report)
-    directory = corpus_directory(survey.fingerprint, vocabulary, cache)
-    with _cache_errors(directory.parent):
-        if directory.is_dir():
-            try:
-                return open_corpus(survey.fingerprint, vocabulary, cache)
-            except DataError:  # damaged: set it aside (unless another process just did) and make it again
-                with suppress(FileNotFoundError):
-                    directory.rename(_unfinished(directory.parent))
-        _build(directory, collection, survey, vocabulary, report)
-    return open_corpus(survey.fingerprint, vocabulary, cache)
+    limit = hub.Limit(max_tokens, max_bytes)
+    settings = _Settings(vocabulary, tokenizer, column, validation_share, limit, workers, cache, report)
+    sources = [STDLIB] if source is None else [source] if isinstance(source, str) else list(source)
+    corpus = _mixture(sources, validation or {}, settings)
+    if name:
+        give_name(corpus, name, cache)
+    return corpus
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What reading a collection to its end tells about it."""
-
-    fingerprint: str
-    documents: int
-    distinct_documents: int
-
-
-def _read(collection: Collection, stage: str, report: Progress, visit: Callable[[str], None] | None = None) -> Survey:
-    """Read a collection to its end, handing each document to `visit`."""
-    fingerprint = hashlib.sha256(f"recipe {RECIPE}, Python {collection.python}\n".encode())
-    distinct: set[bytes] = set()
-    documents = done = 0
-    size = collection.bytes_on_disk()
-    for name, text in collection.documents():
-        data = utf8(text)
-        digest = hashlib.sha256(data).digest()
-        fingerprint.update(f"{name} {digest.hex()}\n".encode())
-        distinct.add(digest)
-        documents += 1
-        if visit:
-            visit(text)
-        done += len(data)
-        report(stage, min(done / size, 1.0))
-    if not documents:
-        raise DataError(f"nothing to read in {collection.name}: it is empty or white space")
-    report(stage, 1.0)
-    return Survey(fingerprint.hexdigest(), documents, len(distinct))
+def _mixture(sources: list[str], validation: Mapping[str, str], settings: _Settings) -> Corpus:
+    """One corpus of one source, or of several with weights; the first part's tokenizer is every part's."""
+    parts = weighted(sources)
+    if not parts:
+        corpus = _single(sources, settings)
+        if not validation:
+            return corpus
+        made = [(corpus, 1.0)]
+    else:
+        made = [(_single([parts[0][0]], settings), parts[0][1])]
+        settings = _with_tokenizer_of(made[0][0], settings)
+        made += [(_single([source], settings), weight) for source, weight in parts[1:]]
+    settings = replace(_with_tokenizer_of(made[0][0], settings), validation_share=1.0)
+    further = {name: _single([source], settings) for name, source in validation.items()}
+    return mix(made, further, settings.cache)
 
 
-def _build(directory: Path, collection: Collection, survey: Survey, vocabulary: int, report: Progress) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(directory.parent)
-    folder = _unfinished(directory.parent)
-    folder.mkdir()
+def _with_tokenizer_of(corpus: Corpus, settings: _Settings) -> _Settings:
+    if settings.tokenizer != "bpe" or not corpus.has_tokenizer:
+        return settings
+    return replace(settings, tokenizer=str(corpus.directory))
+
+
+def _single(sources: list[str], settings: _Settings) -> Corpus:
+    """The corpus of sources that belong together."""
+    cache = settings.cache
+    if len(sources) == 1 and sources[0] != STDLIB:
+        (source,) = sources
+        if source.startswith(hub.PREFIX):
+            made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
+            collection = hub.download(source, settings.column, settings.limit, made, cache, settings.report)
+            return build(collection, _recipe(settings), cache, settings.workers, settings.report)
+        if not Path(source).expanduser().is_file() and (found := find_corpus(source, cache, settings.vocabulary)):
+            _check_tokenizer(found, settings)
+            return found
+    if settings.limit:
+        raise DataError("a limit of tokens or bytes is for hf: sources; of files, name fewer")
+    if all(source.endswith(".bin") for source in sources):
+        made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
+        return register(sources, made, settings.validation_share >= 1, cache, settings.report)
     try:
-        with (folder / "scratch").open("w+b") as file:
-            scratch = Scratch(file)
-            whole = survey.distinct_documents >= FEW_DOCUMENTS
-
-            def keep(text: str) -> None:
-                for piece in [text] if whole else cut(text, PIECE):
-                    scratch.add(piece)
-
-            if _read(collection, "copying", report, keep) != survey:
-                raise DataError(f"the files of {collection.name} changed while they were read: try again")
-            facts = _write(folder, scratch, collection.name, vocabulary, report)
-        (folder / "scratch").unlink()
-        source = {
-            "files": len(collection.files),
-            "documents_read": survey.documents,
-            "duplicates": survey.documents - survey.distinct_documents,
-            "validation_share": VALIDATION_SHARE,
-            "recipe": RECIPE,
-            "python": collection.python or platform.python_version(),
-            "tokenizers": version("tokenizers"),
-        }
-        identity = {"name": collection.name, "fingerprint": survey.fingerprint, "vocabulary": vocabulary}
-        meta = json.dumps(identity | facts | {"source": source}, indent=2)
-        (folder / META).write_text(meta + "\n", encoding="utf-8")
-        _install(folder, directory)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        collection = find(sources, settings.column)
+    except DataError as error:
+        known = sorted({name for name, _ in corpora(cache)})
+        if len(sources) == 1 and known and "does not exist" in str(error) and "/" not in sources[0]:
+            raise DataError(f"{error}, or name a prepared corpus: {', '.join(known)}") from None
+        raise
+    return build(collection, _recipe(settings), cache, settings.workers, settings.report)
 
 
-def _write(folder: Path, scratch: Scratch, name: str, vocabulary: int, report: Progress) -> dict[str, Any]:
-    """Write the tokenizer and both shards; the facts about them."""
-    train, validation = scratch.split()
-    report("training the tokenizer", 0.0)
-    tokenizer = bpe.train(_sample(scratch.texts(train)), vocabulary)
-    if (reached := tokenizer.get_vocab_size()) < vocabulary:
+def _recipe(settings: _Settings) -> Recipe:
+    return Recipe(settings.vocabulary, _tokenizer(settings), settings.validation_share)
+
+
+def _tokenizer(settings: _Settings) -> tokenizer.Tokenizer | None:
+    name = settings.tokenizer
+    if name in (tokenizer.OWN, "bytes", "gpt2") or Path(name).is_file():
+        return tokenizer.named(name)
+    found = find_corpus(name, settings.cache, settings.vocabulary)
+    return found.open_tokenizer() if found else tokenizer.named(name)
+
+
+def _check_tokenizer(corpus: Corpus, settings: _Settings) -> None:
+    """A prepared corpus has its tokenizer; whoever asks for another one by name is told so."""
+    wanted = _tokenizer(settings)
+    if wanted and corpus.has_tokenizer and tokenizer.digest_of(wanted) != tokenizer.digest_of(corpus.open_tokenizer()):
         raise DataError(
-            f"the text of {name} is too small for a vocabulary of {vocabulary:,}: it gives {reached:,} tokens, "
-            "so ask for no more, or give more text"
+            f"the corpus {corpus.name} was prepared with another tokenizer than {settings.tokenizer}: prepare its text "
+            "again with this one"
         )
-    tokenizer.save(str(folder / TOKENIZER))
-    report("training the tokenizer", 1.0)
-
-    facts: dict[str, Any] = {}
-    total, done = scratch.bytes(train + validation), 0
-    for shard, hashes in ((TRAIN, train), (VALIDATION, validation)):
-        tokens = 0
-        with (folder / shard).open("wb") as file:
-            for digest, document in zip(hashes, bpe.encode(tokenizer, scratch.texts(hashes)), strict=True):
-                file.write(document.tobytes())
-                tokens += len(document)
-                done += scratch.bytes([digest])
-                report("encoding", done / total)
-        text_bytes = scratch.bytes(hashes)
-        facts[Path(shard).stem] = {"documents": len(hashes), "text_bytes": text_bytes, "tokens": tokens}
-    files = {file: file_facts(folder / file) for file in (TOKENIZER, TRAIN, VALIDATION)}
-    return facts | {"dtype": "little-endian uint16", "end_of_text": bpe.END_OF_TEXT, "files": files}
-
-
-def _sample(texts: Iterable[str]) -> Iterator[str]:
-    """The first texts with `TOKENIZER_SAMPLE` characters."""
-    length = 0
-    for text in texts:
-        yield text
-        length += len(text)
-        if length >= TOKENIZER_SAMPLE:
-            return
-
-
-def _unfinished(folder: Path) -> Path:
-    """A new name for a folder that is no corpus (yet, or any more)."""
-    return folder / f".unfinished-{uuid.uuid4().hex}"
-
-
-def _install(folder: Path, directory: Path) -> None:
-    """Give a complete corpus its name, in one step; when another process did so first, its corpus is the same."""
-    try:
-        folder.rename(directory)
-    except OSError:
-        if not directory.is_dir():
-            raise
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes that were killed have left."""
-    for leftover in folder.glob(".unfinished-*"):
-        try:
-            if time.time() - leftover.stat().st_mtime > _STALE:
-                shutil.rmtree(leftover, ignore_errors=True)
-        except FileNotFoundError:  # somebody else sweeps, or has just finished
-            continue
-
-
-@contextmanager
-def _cache_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write the cache {folder} ({readable(error)}): make room there, or set FAIRSTEP_CACHE to a "
-            "folder that can be written"
-        ) from None

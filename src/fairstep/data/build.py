@@ -1,0 +1,207 @@
+"""From a collection of text to a corpus in the cache.
+
+The text is read twice: once for its fingerprint and, when no corpus of that fingerprint is in the cache, once more to
+sort it (`fairstep.data.sorting`); then the tokenizer is trained and the shards are written, a range of hashes each.
+Everything finished lies in a folder named by the fingerprint until the corpus is complete, so that a killed process is
+gone on with, and a second one that prepares the same corpus waits for the first.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fairstep.data import bpe, workers
+from fairstep.data.cache import existing, install, locked, sweep, writing
+from fairstep.data.corpus import Corpus, cache_directory, corpus_directory
+from fairstep.data.documents import Collection
+from fairstep.data.errors import DataError
+from fairstep.data.shards import file_facts
+from fairstep.data.sorting import Range, read_range, run_bytes, split
+from fairstep.data.survey import RECIPE, Progress, Survey, survey
+from fairstep.data.tokenizer import OWN, Tokenizer, digest_of
+
+VALIDATION_SHARE = 0.05
+TOKENIZER_SAMPLE = 20_000_000  # characters; more text gives no better tokens
+_MOST_SHARDS = 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How tokens are made of text."""
+
+    vocabulary: int  # of the corpus's own BPE
+    tokenizer: Tokenizer | None = None  # None: its own BPE
+    validation_share: float = VALIDATION_SHARE
+
+    def fingerprint(self, text: str) -> str:
+        """That of the text with whatever here is not as usual. (The own BPE's vocabulary is a corpus's second name.)"""
+        unusual: dict[str, Any] = {}
+        if self.tokenizer:
+            unusual["tokenizer"] = digest_of(self.tokenizer)
+        if self.validation_share != VALIDATION_SHARE:
+            unusual["validation_share"] = self.validation_share
+        if not unusual:
+            return text
+        return hashlib.sha256(f"{text} {json.dumps(unusual, sort_keys=True)}".encode()).hexdigest()
+
+    @property
+    def kind(self) -> str:
+        if self.tokenizer is None:
+            return f"{OWN}{self.vocabulary}"
+        return f"{OWN}{self.tokenizer.vocabulary}" if self.tokenizer.kind == OWN else self.tokenizer.kind
+
+
+def build(collection: Collection, recipe: Recipe, cache: Path | None, processes: int, report: Progress) -> Corpus:
+    """The corpus of a collection, made unless the cache has it. `processes` 0: as many as there are cores."""
+    small = collection.bytes_on_disk() < workers.SMALL
+    processes = 0 if small else processes or os.cpu_count() or 1
+    found = survey(collection, processes, report)
+    fingerprint = recipe.fingerprint(found.fingerprint)
+    vocabulary = recipe.tokenizer.vocabulary if recipe.tokenizer else recipe.vocabulary
+    cache = cache or cache_directory()
+    directory = corpus_directory(fingerprint, recipe.kind, cache)
+    with writing(directory.parent):
+        if corpus := existing(fingerprint, vocabulary, directory):
+            return corpus
+        with locked(cache, directory.name):
+            if corpus := existing(fingerprint, vocabulary, directory):  # another process made it meanwhile
+                return corpus
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            sweep(directory.parent)
+            work = directory.parent / f".unfinished-{directory.name}"
+            try:
+                facts = _Build(work, collection, recipe, found, processes, report).carry_out()
+                corpus = install({"fingerprint": fingerprint} | facts, directory, work / "corpus")
+            except DataError:  # nothing to go on with
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+            shutil.rmtree(work, ignore_errors=True)
+            return corpus
+
+
+class _Build:
+    """One corpus while it is made: sorted text in ``work/``, what will be its folder in ``work/corpus/``."""
+
+    def __init__(
+        self, work: Path, collection: Collection, recipe: Recipe, found: Survey, processes: int, report: Progress
+    ) -> None:
+        self.work, self.corpus = work, work / "corpus"
+        self.collection, self.recipe, self.survey = collection, recipe, found
+        self.processes, self.report = processes, report
+
+    def carry_out(self) -> dict[str, Any]:
+        """The corpus's meta."""
+        self.corpus.mkdir(parents=True, exist_ok=True)
+        self._sort()
+        train, validation = split(self.work, self.recipe.validation_share, self.survey, self.collection.name)
+        tokenizer = self._tokenizer(train)
+        known = {
+            "kind": tokenizer.kind,
+            "file": tokenizer.file,
+            "end_of_text": tokenizer.end_of_text,
+            "item_bytes": bpe.item_bytes(tokenizer.vocabulary),
+        }
+        facts = self._encode({"train": train, "validation": validation}, known)
+        if tokenizer.file:
+            facts["files"] = {tokenizer.file: file_facts(self.corpus / tokenizer.file)} | facts["files"]
+        kept = facts["train"]["documents"] + facts["validation"]["documents"]
+        distinct = self.survey.distinct if self.survey.few else kept
+        source = {
+            "files": len(self.collection.files),
+            "documents_read": self.survey.documents,
+            "duplicates": self.survey.documents - distinct,
+            "text_fingerprint": self.survey.fingerprint,
+            "validation_share": self.recipe.validation_share,
+            "recipe": RECIPE,
+            "python": self.collection.python or platform.python_version(),
+            "tokenizers": version("tokenizers"),
+        }
+        name = {"name": self.collection.name, "vocabulary": tokenizer.vocabulary}
+        return name | facts | {"tokenizer": known, "source": source}
+
+    def _sort(self) -> None:
+        done, total = 0, self.survey.text_bytes
+
+        def hear(index: int, said: dict[str, Any]) -> None:
+            nonlocal done
+            done += said["bytes"]
+            self.report("copying", min(done / total, 1.0))
+
+        more = {
+            "folder": str(self.work),
+            "name": self.collection.name,
+            "cut": self.survey.few,
+            "run_bytes": run_bytes(total),
+        }
+        tasks = [payload | more | {"key": key} for key, payload in self.survey.units]
+        workers.run("sort", tasks, self.processes, hear)
+        self.report("copying", 1.0)
+
+    def _tokenizer(self, train: list[Range]) -> Tokenizer:
+        """The recipe's, or one that is trained now; its file is in the corpus's folder."""
+        tokenizer = self.recipe.tokenizer
+        if tokenizer is None:
+            self.report("training the tokenizer", 0.0)
+            tokenizer, wanted = bpe.train(self._sample(train), self.recipe.vocabulary), self.recipe.vocabulary
+            if tokenizer.vocabulary < wanted:
+                raise DataError(
+                    f"the text of {self.collection.name} is too small for a vocabulary of {wanted:,}: it gives "
+                    f"{tokenizer.vocabulary:,} tokens, so ask for no more, or give more text"
+                )
+            self.report("training the tokenizer", 1.0)
+        tokenizer.save(self.corpus)
+        return tokenizer
+
+    def _sample(self, train: list[Range]) -> Iterator[str]:
+        """The first texts with `TOKENIZER_SAMPLE` characters."""
+        length = 0
+        for piece in train:
+            for data in read_range(self.work, piece):
+                text = data.decode("utf-8")
+                yield text
+                length += len(text)
+                if length >= TOKENIZER_SAMPLE:
+                    return
+
+    def _encode(self, splits: dict[str, list[Range]], tokenizer: dict[str, Any]) -> dict[str, Any]:
+        """Write the shards of both splits; the facts about them."""
+        done, total = 0, self.survey.text_bytes
+
+        def hear(index: int, said: dict[str, Any]) -> None:
+            nonlocal done
+            done += said["bytes"]
+            self.report("encoding", min(done / total, 1.0))
+
+        names = {name: list(_shard_names(name, ranges)) for name, ranges in splits.items()}
+        more = {"work": str(self.work), "tokenizer": tokenizer}
+        tasks = [
+            {"path": str(self.corpus / shard), "ranges": [[low.hex(), high.hex()] for low, high in ranges]} | more
+            for shards in names.values()
+            for shard, ranges in shards
+        ]
+        results = iter(workers.run("encode", tasks, self.processes, hear))
+        self.report("encoding", 1.0)
+        facts: dict[str, Any] = {"files": {}}
+        for name, shards in names.items():
+            found = {shard: next(results) for shard, _ in shards}
+            facts[name] = {key: sum(fact[key] for fact in found.values()) for key in _COUNTS}
+            facts[name]["shards"] = [{"file": shard, "tokens": fact["tokens"]} for shard, fact in found.items()]
+            facts["files"] |= {shard: fact["file"] for shard, fact in found.items()}
+        return facts
+
+
+_COUNTS = ("documents", "text_bytes", "tokens")
+
+
+def _shard_names(split: str, ranges: list[Range]) -> Iterator[tuple[str, list[Range]]]:
+    """The shards of a split and their ranges: one a range, or neighbours together when there are very many."""
+    together = -(-len(ranges) // _MOST_SHARDS)
+    for number, start in enumerate(range(0, len(ranges), together or 1)):
+        yield (f"{split}-{number:05}.bin" if len(ranges) > together else f"{split}.bin"), ranges[start:][:together]
