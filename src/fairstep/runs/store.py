@@ -61,6 +61,19 @@ class Store:
             return []
         return [Run(path) for path in sorted(self.runs_folder.iterdir()) if (path / "spec.json").exists()]
 
+    def find(self, name: str) -> Run:
+        """The run in a directory of that name, or whose identity begins so. Raises StoreError unless it is one."""
+        if (Path(name).expanduser() / "spec.json").exists():
+            return Run(Path(name).expanduser())
+        found = [run for run in self.runs() if run.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise StoreError(f"{len(found)} runs of {self.path} begin with {name!r}; give more digits")
+        raise StoreError(
+            f"{name!r} is neither a run directory nor the beginning of a run's identity in the store {self.path}"
+        )
+
     def ledgers(self) -> list[Ledger]:
         """Every ledger, oldest first. Raises StoreError for one that cannot be read."""
         paths = sorted(self.ledgers_folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
