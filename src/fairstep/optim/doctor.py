@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from fairstep.optim.checks import CHECKS, Check, Wrong, takes_a_step
 from fairstep.optim.foreign import said
 from fairstep.optim.registry import get
 from fairstep.optim.subject import Subject
+
+__all__ = ["CHECKS", "Check", "Finding", "Subject", "carry_out", "examine", "fit"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def examine(name: str, hyper: Mapping[str, Any] | None = None) -> Iterator[Findi
 def carry_out(check: Check, subject: Subject) -> Finding:
     """One check, whatever the optimizer raises in it."""
     needed, message = check.needed, ""
-    with _quiet():
+    with _quiet(compiled=bool(get(subject.name).version)):
         try:
             check.function(subject)
         except Wrong as wrong:
@@ -63,11 +65,12 @@ def fit(findings: Iterable[Finding]) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """One thread, no compilation, no warnings; all as before at the end."""
+def _quiet(compiled: bool) -> Iterator[None]:
+    """One thread, no warnings, no compilation (whose machinery is only loaded for those who may compile something); the
+    number of threads and the random state are as before at the end."""
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)
-    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager") if compiled else nullcontext():
         warnings.simplefilter("ignore")
         try:
             yield

@@ -199,6 +199,8 @@ def _load(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise UnknownOptimizerError(f"an optimizer of your own is package.module:Class, not {path!r}")
+    if "+" in attribute:
+        raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {path!r} asks for another's")
     if not {"", str(Path.cwd())} & set(
         sys.path
     ):  # `python -m` has the current folder there, the console script has not
