@@ -27,11 +27,13 @@ class OptimizerChoice(Frozen):
     """An optimizer by name with every hyperparameter written out (no hidden defaults in a finished run).
 
     ``version`` says which code a foreign optimizer is, because a run's numbers depend on it; ours have none.
+    ``undecayed``: roles of parameters without weight decay; None: as the optimizer has it (norms and the embedding).
     """
 
     name: str
     hyperparameters: dict[str, Value] = Field(default_factory=dict)
     version: str = ""
+    undecayed: tuple[str, ...] | None = None
 
 
 class EvaluationSpec(Frozen):

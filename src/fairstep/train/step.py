@@ -50,6 +50,8 @@ class Trainer:
         self.objective = Objective(spec.model, self.device, spec.data_seed)
         self.evaluation_objective = Objective(spec.model, self.device)
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
+        if spec.optimizer.undecayed is not None:
+            hyperparameters["undecayed"] = spec.optimizer.undecayed
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
