@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from fairstep.analysis.details import crossing_rows, details
 from fairstep.analysis.statistics import AnalysisError, mean_interval
 from fairstep.analysis.verdict import Verdict, baseline_curve, verdicts
 from fairstep.analysis.wording import count_text, plural
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def contest_result(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Any]:
-    """``baseline``, ``cell``, ``contestants`` (rows of Verdict), ``curve`` (the baseline's budgets) and ``notes``.
+    """``baseline``, ``cell``, ``contestants`` (rows of Verdict and of ``details``), ``curve`` (the baseline's budgets),
+    ``crossings`` (changes of order on the way, which no verdict rests on) and ``notes``.
 
     ``runs`` may be all runs of a store; only those that the ledger names are read into the result. Raises
     AnalysisError when the runs cannot be compared.
@@ -24,14 +26,17 @@ def contest_result(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Any]:
     from fairstep.runs.table import trial_table
 
     named = {trial.run for trial in ledger.trials}
-    trials = trial_table(ledger, (run for run in runs if run.id in named))
+    mine = {run.id: run for run in runs if run.id in named}
+    trials = trial_table(ledger, mine.values())
     found = verdicts(trials, ledger.baseline, ledger.contestants)
+    more = details(trials, found, ledger.baseline)
     return {
         "name": ledger.name,
         "baseline": ledger.baseline,
         "cell": ledger.cell.model_dump(mode="json"),
-        "contestants": [row.row() | {"at_edge": _at_edge(ledger, row.name)} for row in found],
+        "contestants": [row.row() | more[row.name] | {"at_edge": _at_edge(ledger, row.name)} for row in found],
         "curve": _curve_rows(trials, ledger.baseline),
+        "crossings": crossing_rows(trials, mine),
         "notes": _notes(ledger, trials, found),
     }
 

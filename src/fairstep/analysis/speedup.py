@@ -125,6 +125,13 @@ def token_speedup(curve: BaselineCurve, difference: Estimate, tokens: int, conte
     return Speedup(float(value[0]), float(speedups[TAIL - 1]), float(speedups[-TAIL]), bound, limits)
 
 
+def shifted_speedup(curve: BaselineCurve, difference: float, tokens: int) -> float:
+    """Speedup at another difference from the baseline, without an interval: how sensitive it is."""
+    ratios = np.array(curve.tokens, dtype=float) / tokens
+    fitted = _repair(np.array([curve.losses]), curve._counts)
+    return float(_invert(ratios, fitted, curve.tokens.index(tokens), np.array([difference]))[0][0])
+
+
 def curve_line(tokens: Sequence[float], fitted: Sequence[float]) -> tuple[list[float], list[float]]:
     """The curve through the repaired losses at the budgets, read off finely enough to be drawn: tokens and losses."""
     x, y = _line(np.log(np.array(tokens, dtype=float)), np.array([fitted]))

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fairstep.analysis.crossings import Curve
+from fairstep.analysis.details import evaluation_curves
 from fairstep.analysis.evidence import SPELLINGS, Cell, Evidence, Measured
 from fairstep.analysis.statistics import AnalysisError, mean_interval
-from fairstep.analysis.verdict import verdicts
+from fairstep.analysis.verdict import final_losses, verdicts
 from fairstep.analysis.wording import count_text
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
         {name: measured for name, measured in losses.items() if measured is not None},
         _sweeps(rows),
         speedups,
-        lambda: _curves(rows, runs),
+        lambda: {spelling(name): found for name, found in evaluation_curves(rows, runs).items()},
         key=ledger.name,
         steps=cell.steps,
         data=cell.fingerprint,
@@ -64,15 +64,9 @@ def _cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
 
 
 def _final(rows: Iterable[Row], contestant: str, verdict: str) -> Measured | None:
-    searched = {row["run"] for row in rows if row["contestant"] == contestant and row["phase"] == "tune"}
-    losses = {
-        (row["init_seed"], row["data_seed"]): row["final_loss"]
-        for row in rows
-        if row["contestant"] == contestant and row["phase"] == "final" and row["run"] not in searched
-        if row["final_loss"] is not None
-    }
     if verdict == "diverged":
         return Measured(math.nan)
+    losses = final_losses(rows, contestant)
     if not losses:
         return None
     mean = mean_interval(losses.values())
@@ -99,14 +93,3 @@ def _sweeps(rows: Iterable[Row]) -> dict[tuple[str, str], dict[float, Measured]]
                     if isinstance(value, int | float) and not isinstance(value, bool):
                         found.setdefault((spelling(contestant), name), {})[float(value)] = loss
     return {key: table for key, table in found.items() if len(table) > 1}
-
-
-def _curves(rows: Iterable[Row], runs: Mapping[str, Run]) -> dict[str, list[Curve]]:
-    """Evaluation losses on the way of every final run."""
-    found: dict[str, list[Curve]] = {}
-    for row in rows:
-        if row["phase"] == "final" and row["status"] == "done" and row["run"] in runs:
-            metrics = runs[row["run"]].metrics()
-            curve = [(m["tokens"], m["loss"]) for m in metrics if m.get("kind") == "evaluation"]
-            found.setdefault(spelling(row["contestant"]), []).append(curve)
-    return found

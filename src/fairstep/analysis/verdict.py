@@ -98,6 +98,11 @@ def baseline_curve(trials: pl.DataFrame, baseline: str) -> BaselineCurve | None:
     return _curve(_Evidence(baseline, rows), rows)
 
 
+def final_losses(rows: Iterable[Row], contestant: str) -> dict[tuple[int, int], float]:
+    """(init_seed, data_seed) -> loss of the final runs that count: finished, and not used by the search."""
+    return _Evidence(contestant, rows).losses
+
+
 class _Evidence:
     """The trials of one contestant, sorted by what they were for."""
 
