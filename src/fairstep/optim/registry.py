@@ -1,5 +1,4 @@
-"""The list of optimizers: every OptimizerSpec found in a module of ``rules/``, with any ``wrappers`` around it, and
-anyone's own by its path.
+"""The list of optimizers: every OptimizerSpec in a module of ``rules/``, also with ``wrappers``, and anyone's own.
 
 Discovery is by existing: a new file in ``rules/`` is a new optimizer and no other file changes. Importing a rule file
 does not import torch; a class of someone else's does (see ``foreign``).
@@ -51,7 +50,7 @@ def get(name: str) -> OptimizerSpec:
     ``package.module:Class`` and of an entry point's name, to the letter (see ``foreign``). Raises
     UnknownOptimizerError (a ValueError) with the nearest names.
     """
-    if "+" in name and not (":" in name or _key(name) in _words()):
+    if "+" in name and _key(name) not in _words():
         return _wrapped(*name.split("+"))
     words = _words()
     if _key(name) not in words:
@@ -75,7 +74,7 @@ def _wrapped(name: str, *words: str) -> OptimizerSpec:
     from fairstep.optim import wrappers
 
     base = get(name)
-    if base.version:
+    if not base.parts:
         raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {name} is another package's")
     plain, *inside = next((alias for alias in base.aliases if "+" in alias), base.name).split("+")
     names = wrappers.parse((*inside, *words))
