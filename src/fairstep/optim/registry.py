@@ -44,7 +44,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> OptimizerSpec:
-    """The spec of a name or alias; upper case, hyphens and underscores do not matter.
+    """The spec of a name or alias; upper case, hyphens, underscores and spaces do not matter.
 
     Wrappers follow with a plus, in any order: ``muon+hyperball+ema`` (see ``wrappers``). Also of
     ``package.module:Class`` and of an entry point's name, to the letter (see ``foreign``). Raises
@@ -137,4 +137,4 @@ def optimizer_class(spec: OptimizerSpec) -> Callable[..., Engine]:
 
 
 def _key(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
+    return name.lower().translate({ord(mark): None for mark in "-_ "})
