@@ -112,7 +112,7 @@ class Law:
     def _interval(self, drawn: Array) -> tuple[float, float]:
         if not len(drawn):
             return -math.inf, math.inf
-        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
         return float(low), float(high)
 
 
