@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 class WrappedRule(Rule):
     """A rule around another one, which it is equal to in everything that a subclass does not change.
 
-    ``suffix`` names the wrapper, ``own_uses`` the hyperparameters that it reads beside those of the rule inside.
+    ``suffix`` names the wrapper, ``own_uses`` the hyperparameters that it reads beside those of the rule inside, and
+    ``own_state`` and ``own_flops`` say what it adds to the formulas of the costs.
     """
 
     suffix: str
     own_uses: tuple[str, ...] = ()
+    own_state: str = ""
+    own_flops: str = ""
     elementwise = True
     """Whether the wrapper itself may see elements without their tensor."""
 
@@ -34,7 +37,8 @@ class WrappedRule(Rule):
         self.inner = inner
         self.name = f"{inner.name}+{self.suffix}"
         self.uses = (*inner.uses, *(name for name in self.own_uses if name not in inner.uses))  # type: ignore[misc]
-        self.state_formula, self.flops_formula = inner.state_formula, inner.flops_formula
+        self.state_formula = inner.state_formula + (f" + {self.own_state}" if self.own_state else "")
+        self.flops_formula = inner.flops_formula + (f" + {self.own_flops}" if self.own_flops else "")
         self.decays_after_step = inner.decays_after_step  # type: ignore[misc]
         self.elementwise = inner.elementwise and type(self).elementwise  # type: ignore[misc]
         self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]

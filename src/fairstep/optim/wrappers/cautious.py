@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 class CautiousRule(WrappedRule):
     suffix = "cautious"
+    own_flops = "4 N"
     own_uses = ("cautious_scale",)
     elementwise = False  # the scale looks across a tensor
 

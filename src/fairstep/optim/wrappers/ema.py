@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Hyper
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
 
 class EMARule(WrappedRule):
     suffix = "ema"
+    own_state = "N"
+    own_flops = "3 N"
     own_uses = ("ema_decay",)
-
-    def __init__(self, inner: Rule) -> None:
-        super().__init__(inner)
-        self.state_formula = f"{inner.state_formula} + N"
 
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
         return {**self.inner.init(param, hyper), "ema": param.clone()}

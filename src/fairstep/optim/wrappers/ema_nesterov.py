@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Hyper
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 class EMANesterovRule(WrappedRule):
     suffix = "ema-nesterov"
+    own_state = "N"
+    own_flops = "8 N"
     own_uses = (
         "nesterov_step",
         "nesterov_decay",
@@ -43,10 +45,6 @@ class EMANesterovRule(WrappedRule):
         "nesterov_rest_fraction",
         "schedule_steps",
     )
-
-    def __init__(self, inner: Rule) -> None:
-        super().__init__(inner)
-        self.state_formula = f"{inner.state_formula} + N"
 
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
         return {**self.inner.init(param, hyper), "drift": torch.zeros_like(param), "ahead": 0.0}

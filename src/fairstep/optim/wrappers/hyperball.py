@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Hyper
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -38,12 +38,10 @@ _TINY = 1e-30
 
 class HyperballRule(WrappedRule):
     suffix = "hyperball"
+    own_state = "1"
+    own_flops = "6 N"
     elementwise = False
     decayed = False
-
-    def __init__(self, inner: Rule) -> None:
-        super().__init__(inner)
-        self.state_formula = f"{inner.state_formula} + 1"
 
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
         radius = torch.linalg.matrix_norm(param)  # (s,)

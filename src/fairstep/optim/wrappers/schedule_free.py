@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Hyper
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Schedule
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -34,11 +34,9 @@ if TYPE_CHECKING:
 
 class ScheduleFreeRule(WrappedRule):
     suffix = "schedule-free"
+    own_state = "N"
+    own_flops = "7 N"
     own_uses = ("sf_beta", "sf_step_power", "sf_lr_power")
-
-    def __init__(self, inner: Rule) -> None:
-        super().__init__(inner)
-        self.state_formula = f"{inner.state_formula} + N"
 
     def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
         return {**self.inner.init(param, hyper), "z": param.clone(), "lr_max": 0.0, "weight_sum": 0.0}
