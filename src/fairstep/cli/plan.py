@@ -1,0 +1,208 @@
+"""``fairstep plan``: what a run would cost, without running it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from fairstep import optim
+from fairstep.analysis import count_text
+from fairstep.cli import screen
+from fairstep.cli.options import Assignments, assignment, hyperparameters, parse, token_count
+from fairstep.model import preset
+from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec
+from fairstep.study import Workload
+from fairstep.study.cost import Cost, cost
+from fairstep.study.devices import Device, device
+from fairstep.study.presets import is_run_preset, run_preset
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Parameters, FLOPs, memory by part and expected time of a run that is not started.
+
+    Example: fairstep plan --preset wen/1.2b/muon --chinchilla 8 --device h100 --devices 64
+    Example: fairstep plan soap --preset 6.8M
+    Example: fairstep plan --run runs/train/runs/0123456789abcdef
+    """
+
+    optimizer: tyro.conf.Positional[str] = ""
+    """Name of the optimizer; not with a published run, which has its own."""
+    preset: str = "106k"
+    """A model (106k, semenov/124m, wen/130m ...) or a published run (semenov/124m/soap, wen/130m/muon ...)."""
+    run: Path | None = None
+    """A run directory, or its spec.json, instead of a preset."""
+    variant: Literal["code", "paper"] = "code"
+    """Which of them a published run follows where S's paper and its released code differ."""
+    chinchilla: float | None = None
+    """Token budget in Chinchilla lengths: 20 tokens per matrix parameter. Default: 1, or a published run's tokens."""
+    tokens: str = ""
+    """Token budget, for example 2M, instead."""
+    batch_sequences: int = 0
+    """Sequences per optimizer step. Default: the preset's."""
+    micro_batch_sequences: int = 0
+    """Sequences per forward pass on each device. Default: its whole share of the batch at once."""
+    set: Assignments = ()
+    """A hyperparameter, for example --set block_size=256; may be given several times."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """auto: bf16 on a named device; on this machine where its hardware multiplies it."""
+    compile: bool = True
+    """Whether the model is compiled."""
+    device: str = "this"
+    """A named device (h100, a100-80gb, ...), or this machine, whose matrix-product rate is measured."""
+    devices: int = 1
+    """How many of them share the batch."""
+    json: bool = False
+    """Print as JSON."""
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(PlanOptions, "plan", arguments)
+    place = this_machine(options) if options.device in ("this", "cpu") else device(options.device)
+    spec, remarks = specification(options, place)
+    found = cost(spec, place, options.devices)
+    if options.json:
+        print(json.dumps({"optimizer": spec.optimizer.name, "model": spec.model.preset, **found.row()}, indent=1))
+    else:
+        show(spec, found, remarks)
+    return 0
+
+
+def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[str, ...]]:
+    """The run, with a text that does not exist, and what must be said about it. Raises ValueError."""
+    if options.run is not None:
+        folder = options.run.parent if options.run.name == "spec.json" else options.run
+        found = Run(folder).spec
+        if found is None:
+            raise ValueError(f"{folder} is not a run: it has no spec.json")
+        return found, ()
+    published = is_run_preset(options.preset)
+    size = preset(options.preset.rpartition("/")[0] if published else options.preset)
+    sequences = options.batch_sequences or size.batch_sequences
+    tokens = token_count(options.tokens) if options.tokens else 0
+    if options.chinchilla is not None and not tokens:
+        tokens = chinchilla_tokens(options.chinchilla, size.parameters_matrix)
+    precision = place_precision(options, place)
+    execution = Execution(micro_batch_sequences=options.micro_batch_sequences, compile=options.compile)
+    data = DataSpec(name="any", fingerprint="", vocabulary=size.model.vocabulary - size.extra_tokens)
+    given = dict(assignment(text) for text in options.set)
+    if not published:
+        name = optim.get(options.optimizer or "adamw").name
+        workload = Workload(
+            model=ModelSpec(**size.fields(data.vocabulary)),
+            data=data,
+            batch_sequences=sequences,
+            tokens=tokens or chinchilla_tokens(1.0, size.parameters_matrix),
+            precision=precision,
+            execution=execution,
+        )
+        return workload.spec(name, hyperparameters(name, given), seed=0), ()
+    if options.optimizer:
+        raise ValueError(f"{options.preset} has its own optimizer; leave {options.optimizer!r} out")
+    found = run_preset(options.preset, round(options.chinchilla or 1), options.variant)
+    complete = hyperparameters(found.optimizer, found.hyperparameters | given)
+    return (
+        found.spec(
+            data,
+            tokens=tokens,
+            hyperparameters=complete,
+            precision=precision,
+            batch_sequences=options.batch_sequences,
+            execution=execution,
+        ),
+        (f"{found.name}: {found.source}", *found.remarks),
+    )
+
+
+def chinchilla_tokens(multiple: float, parameters_matrix: int) -> int:
+    """20 tokens per matrix parameter, as W counts. Raises ValueError."""
+    if not 0 < multiple < float("inf"):
+        raise ValueError(f"--chinchilla must be a positive number, not {multiple}")
+    return round(multiple * 20 * parameters_matrix)
+
+
+def place_precision(options: PlanOptions, place: Device) -> Literal["float32", "bf16"]:
+    from fairstep.runs import machine
+
+    if options.precision != "auto":
+        return options.precision
+    return machine().precision if place.name == "cpu" else "bf16"
+
+
+def this_machine(options: PlanOptions) -> Device:
+    """This machine's processor or accelerator, its rate measured now or at an earlier time."""
+    import torch
+
+    from fairstep.runs import machine
+    from fairstep.train.rate import matmul_rate
+
+    here = machine()
+    precision = here.precision if options.precision == "auto" else options.precision
+    place = torch.device("cpu" if options.device == "cpu" else here.device)
+    if place.type == "cuda":
+        name, memory = torch.cuda.get_device_name(place), torch.cuda.get_device_properties(place).total_memory
+        return Device(name, matmul_rate(place, precision), memory, 0.4, "measured")
+    torch.set_num_threads(here.cores)
+    return Device("cpu", matmul_rate(place, precision), here.memory_bytes, 0.35, "measured")
+
+
+def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
+    """The plan as tables."""
+    memory = found.memory
+    state = optim.get(spec.optimizer.name).parts
+    rows = [
+        ["parameters", f"{found.parameters_total:,}"],
+        ["matrix parameters", f"{found.parameters_matrix:,}"],
+        ["tokens", f"{found.tokens:,} ({found.chinchilla:.3g}x Chinchilla)"],
+        ["steps", f"{found.steps:,} of {found.batch_tokens:,} tokens"],
+        ["model FLOPs", f"{found.flops:.3g}"],
+        ["optimizer FLOPs", "not known" if found.optimizer_flops is None else f"{found.optimizer_flops:.3g}"],
+        ["expected time", duration(found.seconds_expected)],
+    ]
+    if found.parameters_active != found.parameters_total:
+        rows.insert(1, ["active parameters", f"{found.parameters_active:,}"])
+    title = f"{spec.optimizer.name} on {spec.model.preset or 'a model'}, {found.devices} x {found.device.name}"
+    screen.print_table(title, ["", "run"], rows)
+    parts = [
+        ["weights", size_text(memory.weights)],
+        ["gradients", size_text(memory.gradients)],
+        ["optimizer state", size_text(memory.state) if state else "not known"],
+        ["activations", size_text(memory.activations)],
+        ["logits", size_text(memory.logits)],
+        ["bf16 weights", size_text(memory.low_precision)],
+        ["copy for measuring updates", size_text(memory.update)],
+        ["process", size_text(memory.process)],
+        ["peak", size_text(memory.total)],
+    ]
+    print()
+    screen.print_table("memory of each process", ["", "bytes"], parts)
+    print()
+    if found.fits is False:
+        room = size_text(found.device.memory_bytes)
+        print(f"* It does not fit into {room}; a smaller --micro-batch-sequences needs less for activations.")
+    print(
+        f"* Time: {found.device.flops / 1e12:.4g} TFLOP/s ({found.device.source}) at an assumed utilisation of "
+        f"{found.device.utilisation:.0%}, without evaluations and communication."
+    )
+    print("* The peak is weights, state and process with the larger of activations + logits + bf16 weights, and")
+    print("  gradients + copy; with gradient accumulation the gradients are in both.")
+    for remark in remarks:
+        print(f"* {remark[0].upper()}{remark[1:]}.")
+
+
+def size_text(size: int) -> str:
+    """Bytes as MB or GB (decimal)."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits."""
+    for limit, unit, text in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.1f} {text}"
+    days = seconds / 86400
+    return f"{days:,.1f} days" if days < 10_000 else f"{count_text(round(days))} days"
