@@ -76,10 +76,7 @@ def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[s
     """The run, with a text that does not exist, and what must be said about it. Raises ValueError."""
     if options.run is not None:
         folder = options.run.parent if options.run.name == "spec.json" else options.run
-        found = Run(folder).spec
-        if found is None:
-            raise ValueError(f"{folder} is not a run: it has no spec.json")
-        return found, ()
+        return Run(folder).spec, ()
     published = is_run_preset(options.preset)
     size = preset(options.preset.rpartition("/")[0] if published else options.preset)
     sequences = options.batch_sequences or size.batch_sequences
@@ -103,10 +100,10 @@ def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[s
         return workload.spec(name, hyperparameters(name, given), seed=0), ()
     if options.optimizer:
         raise ValueError(f"{options.preset} has its own optimizer; leave {options.optimizer!r} out")
-    found = run_preset(options.preset, round(options.chinchilla or 1), options.variant)
-    complete = hyperparameters(found.optimizer, found.hyperparameters | given)
+    chosen = run_preset(options.preset, round(options.chinchilla or 1), options.variant)
+    complete = hyperparameters(chosen.optimizer, chosen.hyperparameters | given)
     return (
-        found.spec(
+        chosen.spec(
             data,
             tokens=tokens,
             hyperparameters=complete,
@@ -114,7 +111,7 @@ def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[s
             batch_sequences=options.batch_sequences,
             execution=execution,
         ),
-        (f"{found.name}: {found.source}", *found.remarks),
+        (f"{chosen.name}: {chosen.source}", *chosen.remarks),
     )
 
 
