@@ -21,9 +21,11 @@ def twin(w: Tensor, g: Tensor, s: State, lr: float, wd: float, b1: float, b2: fl
     """``block(index)``: the block of an element, given by its indices."""
     s["t"] = t = s.get("t", 0) + 1
     s["m"] = b1 * s.get("m", torch.zeros_like(w)) + (1 - b1) * g
-    members: dict[Any, list[tuple[int, ...]]] = {}
-    for index in [tuple(position.tolist()) for position in torch.ones_like(w).nonzero()]:
-        members.setdefault(block(index), []).append(index)
+    if "members" not in s:
+        s["members"] = {}
+        for index in [tuple(position.tolist()) for position in torch.ones_like(w).nonzero()]:
+            s["members"].setdefault(block(index), []).append(index)
+    members = s["members"]
     v = s.setdefault("v", dict.fromkeys(members, 0.0))
     u = torch.empty_like(w)
     for name, indices in members.items():

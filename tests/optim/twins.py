@@ -62,10 +62,11 @@ def soap(
     eps: float,
     frequency: int,
     sides: str,
+    offset: int = 0,
 ) -> Tensor:
     """``sides``: which of "L" (rows) and "R" (columns) are rotated; "" is Adam as SOAP applies it to vectors.
 
-    m stays in the original space, and every product is spelt out.
+    m stays in the original space, and every product is spelt out. ``offset``: how many calls early Q is refreshed.
     """
 
     def rotate(x: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def soap(
     w = w - lr * wd * w
     for side in sides:
         s[side] = bs * s[side] + (1 - bs) * gram(side)
-    if s["tau"] % frequency == 0:
+    if (s["tau"] + offset) % frequency == 0:
         for side in sides:
             q = s["Q" + side]
             order = torch.diag(q.T @ s[side] @ q).argsort(descending=True)
@@ -252,6 +253,7 @@ def kron(
     probability: float,
     delta: float,
     normalize: bool = False,
+    clip: float = 1.1,
 ) -> Tensor:
     """One parameter as a matrix, every factor as a dense one. ``diagonal`` has one entry (rows) or two."""
     x = g.reshape(-1, 1) if g.ndim < 2 else g
@@ -286,6 +288,6 @@ def kron(
         ql, qr = s["Q"]
     u = ql.T @ ql @ m @ qr.T @ qr
     rms = u.square().mean().sqrt()
-    if rms > 1.1:
-        u = u * 1.1 / rms
+    if rms > clip:
+        u = u * clip / rms
     return w - lr * (u.reshape(w.shape) + wd * w)

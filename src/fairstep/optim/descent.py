@@ -29,7 +29,7 @@ def advance(stack: Stack, supplied: signals.Supplied) -> None:
     group = stack.group
     grad, weights, own = inputs(stack, supplied)
     step = stack.advance()
-    direction = stack.rule.update(grad, own, weights, group, step)
+    direction = stack.rule.update(grad, own, weights, stack.hyper, step)
     if direction is None:
         return
     lr = float(group["lr"]) * stack.rule.lr_factor(group)

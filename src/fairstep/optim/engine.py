@@ -241,13 +241,17 @@ class Engine(torch.optim.Optimizer):
     def _form_stacks(self) -> list[Stack]:
         rules = self.rules
         buckets: dict[tuple[Any, ...], list[Member]] = {}
+        rows: dict[tuple[Any, ...], int] = defaultdict(int)
         for index, group in enumerate(self.param_groups):
             for name, p in zip(group["param_names"], group["params"], strict=True):
+                layout = Layout.of(rules[group["rule"]], self.roles[name], p)
+                position = rows[group["rule"], layout.tail]
+                rows[group["rule"], layout.tail] += layout.rows
                 if p.grad is None:
                     continue
                 if p.grad.layout != torch.strided:
                     raise ValueError(f"parameter {name} has a sparse gradient; build its embedding with sparse=False")
-                member = Member(name, p, Layout.of(rules[group["rule"]], self.roles[name], p), self.state[p])
+                member = Member(name, p, layout, self.state[p], position)
                 alone = None if self.stacked else name
                 key = (index, member.layout.tail, p.dtype, p.device, member.numbers, alone)
                 buckets.setdefault(key, []).append(member)

@@ -58,12 +58,16 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A parameter in a stack. ``entry`` is its dict in ``optimizer.state``, empty before its first step."""
+    """A parameter in a stack. ``entry`` is its dict in ``optimizer.state``, empty before its first step.
+
+    ``position`` counts the rows of its rule and tail before it, in the optimizer's order and however they are stacked.
+    """
 
     name: str
     tensor: Tensor
     layout: Layout
     entry: dict[str, Any]
+    position: int = 0
 
     @property
     def numbers(self) -> tuple[tuple[str, Any], ...]:
@@ -119,6 +123,13 @@ class Stack:
         self.state: dict[str, Any] = self._collect() if self.step else rule.init(self.weights(), group)
         self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
         self._expose()
+
+    @property
+    def hyper(self) -> Mapping[str, Any]:
+        """The live param group, and the rows' positions if refreshes are spread over steps by them."""
+        if self.group.get("refresh") != "spread":
+            return self.group
+        return {**self.group, "positions": [m.position + row for m in self.members for row in range(m.layout.rows)]}
 
     def gradients(self) -> Tensor:
         """(rows, *tail) in the compute dtype. Of a single parameter it is its own gradient where that is possible."""

@@ -94,14 +94,15 @@ def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
                 f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
                 "with the same param groups, roles and undecayed as the saved one"
             )
-    for name, entry in saved["state"].items():
-        _check_shapes(optimizer, name, known[name], entry)
+    for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        for name in other["params"]:
+            _check_shapes(optimizer, name, known[name], saved["state"].get(name, {}), {**group, **other})
 
 
-def _check_shapes(optimizer: Engine, name: str, p: Tensor, entry: Mapping[str, Any]) -> None:
+def _check_shapes(optimizer: Engine, name: str, p: Tensor, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+    """``group``: the saved settings, which are loaded as well and may decide over shapes."""
     if not entry:
         return
-    group = next(group for group in optimizer.param_groups if name in group["param_names"])
     rule, role = optimizer.rules[group["rule"]], optimizer.roles[name]
     layout = Layout.of(rule, role, p)
     items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")

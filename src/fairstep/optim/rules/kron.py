@@ -17,8 +17,9 @@ Matrices (o x i), with a factor Q for each side, upper triangular and at first I
 Sides longer than max_size_triangular, those that memory_save_mode says, the longer side of embedding and head, and
 vectors, which have one factor, are diagonal. Updates are counted and not drawn: with
 p(t) = clamp(exp(-0.001 (t - flat_start)), update_probability, 1), t = 0, 1, ..., one is due as soon as the steps since
-the last are 1 / p(t). After every hundredth the factors of a matrix are scaled to one largest element; their product
-stays.
+the last are 1 / p(t). With refresh "spread" each matrix has its update at another one of the steps from one to the
+next, so that all steps take equally long; "together" is the papers'. After every hundredth update the factors of a
+matrix are scaled to one largest element; their product stays.
 
 X.-L. Li, "Preconditioned Stochastic Gradient Descent", arXiv 1512.04202, and "Stochastic Hessian Fittings with Lie
 Groups", arXiv 2402.11858; E. Walters' kron_torch, whose rule this is. Optimizer state: N + o^2 + i^2 floats.
@@ -26,18 +27,20 @@ Groups", arXiv 2402.11858; E. Walters' kron_torch, whose rule this is. Optimizer
 Differences from other implementations: V depends on step and shape only, so that equal shapes share it and a run does
 not depend on the state of a generator. kron_torch solves in float32, balances at random and keeps a vocabulary
 triangular up to 8192. The noise enters the step too, as there; damping=0 is pytorch-optimizer's and timm's form. W
-splits matrices into blocks of 256 and normalises gradients (normalize_gradients). Newer rules under the name PSGD
+cuts matrices into blocks of 256 (block_size) and normalises gradients (normalize_gradients). Dimensions are always
+merged to two: convolutions are o x rest, experts are matrices of their own. Newer rules under the name PSGD
 (heavyball, psgd_torch's QUAD and EQ) are other algorithms.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from math import exp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, on_rows
+from fairstep.optim.rule import Hyper
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ CLIP = 1.1
 BALANCE_EVERY = 100
 
 
-class KronRule(Rule):
+class KronRule(BlockRule):
     """``kind``: "matrix", "vocabulary" (its longer side is diagonal) or "vector" (one diagonal factor)."""
 
     uses = (
@@ -59,6 +62,8 @@ class KronRule(Rule):
         "memory_save_mode",
         "damping",
         "normalize_gradients",
+        "refresh",
+        "block_size",
     )
 
     def __init__(self, kind: str) -> None:
@@ -80,7 +85,7 @@ class KronRule(Rule):
             for side, n in (("L", o), ("R", i))
         }
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param)}
         o, i = param.shape[-2:]
         for side, diagonal in self._diagonal(o, i, hyper).items():
@@ -88,29 +93,46 @@ class KronRule(Rule):
             state["Q_" + side] = ones if diagonal else torch.diag_embed(ones)
         return state
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
+        diagonal = self._diagonal(o, i, hyper)
+        return not diagonal["L"], not diagonal.get("R", True)
+
+    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+        """Norm and clip are of whole matrices, whatever the blocks."""
         if hyper["normalize_gradients"]:
             grad = grad / (torch.linalg.matrix_norm(grad, keepdim=True) + 1e-16)
-        m = state["m"].lerp_(grad, 1 - hyper["beta1"]) / (1 - hyper["beta1"] ** step)
-        factors = {side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
-        updates = _updates(hyper["flat_start"], hyper["update_probability"], step)
-        if updates > _updates(hyper["flat_start"], hyper["update_probability"], step - 1):
-            noise = _noise(step, m)
-            m.add_(m.abs().mean((-2, -1), keepdim=True) * noise, alpha=hyper["damping"])
-            _fit(factors, m, noise, hyper["precond_lr"])
-            if updates % BALANCE_EVERY == 0:
-                _balance(factors)
-        u = m
-        for side, q in factors.items():
-            u = _multiply(q, _multiply(q, u, side), side, transpose=True)
+        u = super().update(grad, state, param, hyper, step)
+        assert u is not None
         rms = u.square().mean((-2, -1), keepdim=True).sqrt_()
         return u * (CLIP / (rms + 1e-12)).clamp_(max=1)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def update_matrix(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor:
+        m = state["m"].lerp_(grad, 1 - hyper["beta1"]) / (1 - hyper["beta1"] ** step)
+        factors = {"Q_" + side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
+        done, passed, length = _interval(hyper["flat_start"], hyper["update_probability"], step)
+        positions = hyper.get("positions", [length - 1] * len(m))
+        due = [row for row, position in enumerate(positions) if position % length == passed]
+        on_rows(partial(self._fit, done=done, hyper=hyper, step=step), {"m": m, **factors}, due)
+        u = m
+        for name, q in factors.items():
+            u = _multiply(q, _multiply(q, u, name[-1]), name[-1], transpose=True)
+        return u
+
+    @staticmethod
+    def _fit(state: dict[str, Tensor], done: int, hyper: Hyper, step: int) -> None:
+        """One update of the factors, before which there were ``done``; m keeps the noise."""
+        m, noise = state["m"], _noise(step, state["m"])
+        factors = {name[-1]: q for name, q in state.items() if name != "m"}
+        m.add_(m.abs().mean((-2, -1), keepdim=True) * noise, alpha=hyper["damping"])
+        _fit(factors, m, noise, hyper["precond_lr"])
+        if (done + 1) % BALANCE_EVERY == 0:
+            _balance(factors)
+
+    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
         sides = self._diagonal(o, i, hyper).items()
         return o * i + sum((o if side == "L" else i) ** (1 if diagonal else 2) for side, diagonal in sides)
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         sides = [o if side == "L" else i for side, diagonal in self._diagonal(o, i, hyper).items() if not diagonal]
         probability = hyper["update_probability"]
         return 20.0 * o * i + sum(4.0 * o * i * n + probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
@@ -185,6 +207,17 @@ def _updates(flat_start: int, probability: float, step: int) -> int:
     return counts[step]
 
 
+def _interval(flat_start: int, probability: float, step: int) -> tuple[int, int, int]:
+    """Updates before the step, its place (0, 1, ...) between two updates, and the steps from one to the next."""
+    updates = partial(_updates, flat_start, probability)
+    done, first, last = updates(step - 1), step, step
+    while first > 1 and updates(first - 2) == done:
+        first -= 1
+    while updates(last) == done:
+        last += 1
+    return done, step - first, last - first + 1
+
+
 @cache
 def _calendar(flat_start: int, probability: float) -> tuple[list[int], list[int]]:
     """Updates up to each step, as far as it was needed, and the steps since the last of them."""
@@ -224,6 +257,8 @@ KRON = OptimizerSpec(
         ),
         "damping": Hyperparameter(2.0**-11.5, "noise delta over mean|m^|", f"{_OFFICIAL}: sqrt(2^-23)", "[0, inf)"),
         "normalize_gradients": Hyperparameter(False, "divide gradients by their norm", f"{_OFFICIAL}; true in W"),
+        "refresh": REFRESH,
+        "block_size": BLOCK_SIZE,
     },
     search_space={
         "lr": Grid.geometric(1e-3, 3, "around 2e-3, W's best at 130M, where Lion has the same"),

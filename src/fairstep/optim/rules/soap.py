@@ -14,8 +14,9 @@ Later calls count tau = 1, 2, ...:
     L  <- beta_s L + (1 - beta_s) g g^T, R likewise
     every f-th call: sort the columns of Q by diag(Q^T L Q) descending, permute v along with them, Q <- qr(L Q)
 
-A side longer than max_precond_dim is not rotated. Embedding and head are rotated on their shorter side only. Vectors
-get the same Adam without rotation; its first call is skipped too.
+With refresh "spread" the j-th matrix of a shape does so at the calls for which f divides tau + j, so that all calls
+take equally long; "together" is the papers'. A side longer than max_precond_dim is not rotated. Embedding and head are
+rotated on their shorter side only. Vectors get the same Adam without rotation; its first call is skipped too.
 
 N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321.
 Optimizer state: 2 N + 2 (o^2 + i^2) floats.
@@ -23,8 +24,9 @@ Optimizer state: 2 N + 2 (o^2 + i^2) floats.
 Differences from other implementations: the basis (L, R, Q) is float32 or better whatever the parameters are. m is kept
 rotated and re-projected when the basis changes, which is the same and saves two products per step. The official code
 rotates a vocabulary only if it is below max_precond_dim; here never, so that a small model is treated like a large one.
-beta_s is a number of its own, where official code and S use beta2. W's code splits matrices into blocks of 256 or 512
-and rotates vectors too.
+beta_s is a number of its own, where official code and S use beta2. W has blocks of 256 or 512 (block_size), rotates
+vectors too (precondition_1d), refreshes from L and R as they were before the step, and counts the first call in Adam's
+corrections.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, on_rows
+from fairstep.optim.rule import Hyper
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -46,10 +49,22 @@ def _adam(m: Tensor, v: Tensor, hyper: Hyper, tau: int) -> Tensor:
     return m / v.sqrt().add_(hyper["eps"]).mul_(1 / correction)
 
 
-class SOAPRule(Rule):
+_STATE = ("m", "v", "L", "R", "Q_L", "Q_R")
+
+
+class SOAPRule(BlockRule):
     """SOAP on stacks of matrices. ``shorter_side_only``: rotate only the shorter side (embedding and head)."""
 
-    uses = ("beta1", "beta2", "shampoo_beta", "eps", "precondition_frequency", "max_precond_dim")
+    uses = (
+        "beta1",
+        "beta2",
+        "shampoo_beta",
+        "eps",
+        "precondition_frequency",
+        "refresh",
+        "max_precond_dim",
+        "block_size",
+    )
     decays_after_step = True
 
     def __init__(self, shorter_side_only: bool = False) -> None:
@@ -67,14 +82,20 @@ class SOAPRule(Rule):
             del sides["L" if o >= i else "R"]
         return {side: n for side, n in sides.items() if n <= hyper["max_precond_dim"]}
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
+        sides = self._sides(o, i, hyper)
+        return "L" in sides, "R" in sides
+
+    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
         for side, n in self._sides(param.shape[-2], param.shape[-1], hyper).items():
             state[side] = param.new_zeros(len(param), n, n)
             state["Q_" + side] = param.new_zeros(len(param), n, n)
         return state
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update_matrix(
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int
+    ) -> Tensor | None:
         if step == 1:
             self._accumulate(grad, state, hyper["shampoo_beta"])
             for side in self._rotated(state):
@@ -90,8 +111,9 @@ class SOAPRule(Rule):
         v.mul_(hyper["beta2"]).addcmul_(rotated, rotated, value=1 - hyper["beta2"])
         direction = self._rotate_back(_adam(m, v, hyper, tau), state)
         self._accumulate(grad, state, hyper["shampoo_beta"])
-        if tau % hyper["precondition_frequency"] == 0:
-            self._refresh(state)
+        positions = hyper.get("positions", [0] * len(grad))
+        due = [row for row, position in enumerate(positions) if (tau + position) % hyper["precondition_frequency"] == 0]
+        on_rows(self._refresh, {name: x for name, x in state.items() if name in _STATE}, due)
         return direction
 
     @staticmethod
@@ -130,10 +152,10 @@ class SOAPRule(Rule):
             v.copy_(v.take_along_dim(index, dim=-2 if side == "L" else -1))
         state["m"].copy_(self._rotate(m, state))
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
         return 2 * o * i + 2 * sum(n * n for n in self._sides(o, i, hyper).values())
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         frequency = hyper["precondition_frequency"]
         sides = self._sides(o, i, hyper).values()
         return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / frequency for n in sides)
@@ -163,7 +185,7 @@ SOAP = OptimizerSpec(
     parts=(
         Part(("matrix", "expert", "router"), SOAPRule()),
         Part(("embedding", "head"), SOAPRule(shorter_side_only=True)),
-        Part(("vector",), UnrotatedRule()),
+        Part(("vector",), UnrotatedRule(), yields_to="precondition_1d"),
     ),
     hyperparameters={
         "lr": Hyperparameter(3e-3, "learning rate", "arXiv 2409.11321", "(0, inf)"),
@@ -177,7 +199,10 @@ SOAP = OptimizerSpec(
         "precondition_frequency": Hyperparameter(
             10, "calls from one refresh of the basis to the next", "arXiv 2409.11321; S; W from 300M on", "[1, inf)"
         ),
+        "refresh": REFRESH,
         "max_precond_dim": Hyperparameter(10_000, "longest side that is rotated", "arXiv 2409.11321; S", "[0, inf)"),
+        "block_size": BLOCK_SIZE,
+        "precondition_1d": Hyperparameter(False, "rotate vectors too", "arXiv 2409.11321; S; true in W"),
     },
     search_space={
         "lr": Grid.geometric(

@@ -1,0 +1,143 @@
+"""Matrices in blocks, and refreshes of some matrices of a stack: what rules with a preconditioner per matrix share.
+
+W cuts matrices into blocks of block_size x block_size and treats each as a matrix of its own, so that factors stay
+small. A side that the rule does not precondition is not cut. What is left over at the end of a side makes smaller
+blocks (W fills them up with zeros). This file does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from fairstep.optim._lazy import torch
+from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.spec import Hyperparameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Region:
+    """``count`` = (down, across) blocks of one ``shape`` from ``corner`` on."""
+
+    corner: tuple[int, int]
+    count: tuple[int, int]
+    shape: tuple[int, int]
+
+    @property
+    def blocks(self) -> int:
+        return prod(self.count)
+
+    def of(self, x: Tensor) -> Tensor:
+        """The part of (s, o, i) matrices as (s, down, rows, across, columns), a view."""
+        (top, left), (down, across), (rows, columns) = self.corner, self.count, self.shape
+        part = x[:, top : top + down * rows, left : left + across * columns]
+        return part.unflatten(-1, (across, columns)).unflatten(-3, (down, rows))
+
+    def split(self, x: Tensor) -> Tensor:
+        """The blocks of (s, o, i) matrices as (s blocks, rows, columns)."""
+        return self.of(x).transpose(2, 3).reshape(-1, *self.shape)
+
+    def join(self, blocks: Tensor, into: Tensor) -> None:
+        """``split`` backwards."""
+        self.of(into).copy_(blocks.view(-1, *self.count, *self.shape).transpose(2, 3))
+
+
+class BlockRule(Rule):
+    """A rule that may handle each matrix in blocks: subclasses have ``cut_sides`` and the methods ``..._matrix``.
+
+    Block k's state is the matrix's, under the names with ".k" behind them and with blocks as its first dimension.
+    """
+
+    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
+        """Which sides of an o x i matrix may be cut: those with a factor that is not diagonal."""
+        raise NotImplementedError
+
+    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def update_matrix(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Any:
+        raise NotImplementedError
+
+    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
+        raise NotImplementedError
+
+    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
+        raise NotImplementedError
+
+    def regions(self, o: int, i: int, hyper: Hyper) -> list[Region]:
+        """The blocks of an o x i matrix, up to four kinds; none if it is not cut."""
+        size = hyper["block_size"]
+        if not size:
+            return []
+        sides = [_along(n, size if cut else n) for n, cut in zip((o, i), self.cut_sides(o, i, hyper), strict=True)]
+        return [
+            Region((top, left), (down, across), (rows, columns))
+            for top, down, rows in sides[0]
+            for left, across, columns in sides[1]
+        ]
+
+    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+        regions = self.regions(param.shape[-2], param.shape[-1], hyper)
+        if not regions:
+            return self.init_matrix(param, hyper)
+        return {
+            f"{name}.{k}": value.unflatten(0, (-1, region.blocks))
+            for k, region in enumerate(regions)
+            for name, value in self.init_matrix(region.split(param), hyper).items()
+        }
+
+    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+        regions = self.regions(grad.shape[-2], grad.shape[-1], hyper)
+        if not regions:
+            return self.update_matrix(grad, state, param, hyper, step)
+        direction = torch.empty_like(grad)
+        for k, region in enumerate(regions):
+            own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
+            positions = [p * region.blocks + b for p in hyper.get("positions", ()) for b in range(region.blocks)]
+            settings = {**hyper, "positions": positions} if positions else hyper
+            blocks = self.update_matrix(region.split(grad), own, region.split(param), settings, step)
+            if blocks is None:
+                return None
+            region.join(blocks, direction)
+        return direction
+
+    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
+        return sum(region.blocks * self.state_floats_matrix(*region.shape, hyper) for region in regions)
+
+    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
+        return sum(region.blocks * self.flops_matrix(*region.shape, hyper) for region in regions)
+
+
+def _along(n: int, size: int) -> list[tuple[int, int, int]]:
+    """(start, blocks, length of each) along one side: the whole blocks, then what is left."""
+    whole, rest = divmod(n, size)
+    return [(0, whole, size)] * (whole > 0) + [(n - rest, 1, rest)] * (rest > 0)
+
+
+def on_rows(change: Callable[[dict[str, Tensor]], None], state: dict[str, Tensor], rows: Sequence[int]) -> None:
+    """Apply a function that changes tensors in place to some rows of a stack."""
+    if len(rows) == len(next(iter(state.values()))):
+        change(state)
+    elif rows:
+        part = {name: value[rows] for name, value in state.items()}
+        change(part)
+        for name, value in part.items():
+            state[name][rows] = value
+
+
+BLOCK_SIZE = Hyperparameter(
+    0, "longest side of a block that is handled as a matrix of its own; 0: whole matrices", "W: 256 or 512", "[0, inf)"
+)
+REFRESH = Hyperparameter(
+    "together",
+    "when factors are refreshed: those of all matrices in one step, or spread over the steps between",
+    "the papers; spread makes all steps equally long",
+    ("together", "spread"),
+)
