@@ -124,3 +124,46 @@ def test_one_training_and_its_repetition(arguments: list[str], tmp_path: Path, c
     assert first["status"] == "done"
     assert main(["train", "adamw", "--lr", "1000", "--clip-norm", "0", *options, "--no-compile"]) == 1
     assert "diverged" in capfd.readouterr().out
+
+
+MINE = """
+import torch
+
+class Mine(torch.optim.SGD):
+    def __init__(self, params, lr=0.1, weight_decay=0.0, betas=(0.9, 0.0)):
+        super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=betas[0])
+"""
+
+
+def test_anyones_optimizer_competes(
+    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class in the current folder, with a space of its own, to a verdict; an edit of it is another contestant."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "my_optimizer.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    options = arguments[arguments.index("--data") :]
+    command = ["compare", "adamw", "my_optimizer:Mine", *options, "--space", "lr=log:0.05:0.2", "--extensions", "0"]
+    command += ["--tokens", "20k"]
+    assert main([*command, "--budgets", "0.5", "--set", "my_optimizer:Mine.betas=[0.8,0.0]"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    row = next(row for row in result["contestants"] if row["name"] == "my_optimizer:Mine")
+    assert row["verdict"] in ("faster", "slower", "not separable")
+    specs = [run.spec for run in Store(tmp_path / "store").runs()]
+    mine = [spec.optimizer for spec in specs if spec.optimizer.name == "my_optimizer:Mine"]
+    assert {choice.version.partition(" ")[0] for choice in mine} == {"my_optimizer,"}
+    assert {choice.hyperparameters["lr"] for choice in mine} == {0.05, 0.1, 0.2}
+    assert {choice.hyperparameters["beta1"] for choice in mine} == {0.8}
+    assert "my_optimizer:Mine" in Path(result["report"]).read_text(encoding="utf-8")
+    [summary] = {run.summary.state_bytes for run in Store(tmp_path / "store").runs() if run.spec.optimizer in mine}
+    assert summary > 0
+
+    (folder / "my_optimizer.py").write_text(MINE + "# edited\n", encoding="utf-8")
+    run = next(run for run in Store(tmp_path / "store").runs() if run.spec.optimizer in mine)
+    again = tmp_path / "again" / "runs" / run.id
+    again.mkdir(parents=True)
+    (again / "spec.json").write_bytes((run.directory / "spec.json").read_bytes())
+    worker = [sys.executable, "-m", "fairstep.train", str(again)]
+    done = subprocess.run(worker, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "this run is of my_optimizer:Mine in my_optimizer, source" in done.stdout

@@ -1,14 +1,22 @@
-"""Collects every measured difference and prints them as one table at the end of the run."""
+"""Collects every measured difference and prints them as one table at the end of the run.
+
+With FAIRSTEP_PARITY=FILE the rows are also written there as JSON; tools/optimizers_page.py makes a page of them.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from _pytest.terminal import TerminalReporter
 from tests.oracles.problem import FloatsAsDoubles
+
+from fairstep.optim import names
 
 Row = tuple[str, str, str, float, float]
 ROWS = pytest.StashKey[list[Row]]()
@@ -37,12 +45,28 @@ def no_narrowing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    rows = config.stash.get(ROWS, [])
+    rows = sorted(config.stash.get(ROWS, []))
     if not rows:
         return
-    terminalreporter.section("largest relative difference from other implementations")
-    head = ("optimizer", "oracle", "arithmetic", "measured", "tolerance")
-    lines = [head, *((*row[:3], f"{row[3]:.1e}", f"{row[4]:.0e}") for row in rows)]
+    if file := os.environ.get("FAIRSTEP_PARITY"):
+        Path(file).write_text(json.dumps(rows), encoding="utf-8")
+    terminalreporter.section("ours against other implementations: largest difference, relative to the way gone")
+    head = ("optimizer", "oracle", "arithmetic", "measured", "tolerance", "")
+    lines = [
+        head,
+        *((*row[:3], f"{row[3]:.1e}", f"{row[4]:.0e}", "" if row[3] <= row[4] else "DISAGREES") for row in rows),
+    ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    previous = ""
     for line in lines:
-        terminalreporter.write_line("  ".join(map(str.ljust, line, widths)).rstrip())
+        shown = (line[0] if line[0] != previous else "", *line[1:])
+        terminalreporter.write_line("  ".join(map(str.ljust, shown, widths)).rstrip())
+        previous = line[0]
+    compared = {row[0] for row in rows}
+    agree = sum(row[3] <= row[4] for row in rows)
+    terminalreporter.write_line(
+        f"{agree} of {len(rows)} comparisons of {len(compared)} optimizers agree within their tolerance."
+    )
+    missing = [name for name in names() if name not in compared]
+    if missing:
+        terminalreporter.write_line(f"not compared in this run: {', '.join(missing)}")
