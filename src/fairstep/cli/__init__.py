@@ -16,7 +16,12 @@ import sys
 VERBS = {
     "demo": "a contest of four optimizers on this machine in minutes, ending in a verdict and a page",
     "compare": "tune contestants with equal effort, repeat the winners on fresh seeds, print the verdict",
+    "study": "contestants in many cells, tuned by a protocol of the papers",
     "train": "one training run",
+    "plan": "what a run would cost: parameters, FLOPs, memory by part, time",
+    "data": "prepare, inspect and list corpora: text, Hugging Face datasets, token files, mixtures",
+    "export": "a run's model as a folder that Hugging Face Transformers reads",
+    "eval": "downstream tasks of a run through lm-eval",
     "report": "one self-contained HTML page from a store",
     "claims": "what the two papers claim, checked on their numbers and on your runs",
     "published": "the two papers' numbers",

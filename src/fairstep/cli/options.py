@@ -37,9 +37,16 @@ class WorkloadOptions:
     preset: str = "106k"
     """Model: 27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, or moe/328k, semenov/124m ... (docs/models.md)."""
     data: tuple[str, ...] = ()
-    """Text files or quoted globs (txt, md, jsonl). Default: the source text of Python's standard library."""
+    """Files or quoted globs (txt, md, jsonl, parquet; *.bin of nanoGPT and llm.c), a prepared corpus by name or folder,
+    hf:OWNER/NAME, or several with weights: a=3 b=1 (docs/data.md). Default: Python's standard library."""
     vocabulary: int = 512
     """Tokens of the byte-level BPE that is trained on the text."""
+    tokenizer: str = "bpe"
+    """bpe (trained on the text), bytes, gpt2, a tokenizer file or the name of a prepared corpus."""
+    validation: tuple[str, ...] = ()
+    """Further validation sets, as NAME=SOURCE; the final loss of each is reported under its name."""
+    epochs: float = 4.0
+    """How often a run may read the text; a longer one is refused."""
     tokens: str = ""
     """Token budget of a run, for example 2M. Default: --chinchilla times 20 tokens per matrix parameter."""
     chinchilla: float = 1.0
@@ -71,12 +78,12 @@ class WorkloadOptions:
     """Compile the model (needs a C++ compiler on a CPU; without one it runs uncompiled)."""
 
 
-def token_count(text: str) -> int:
+def token_count(text: str, option: str = "--tokens") -> int:
     """2M, 500k, 1.5B or 2000000 as a number. Raises ValueError."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmb]?)\s*", text.replace("_", ""), re.IGNORECASE)
     value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2].lower()] if match else 0.0
     if not 1 <= value < 1e15:
-        raise ValueError(f"--tokens must be a positive number such as 2M or 500k, not {text!r}")
+        raise ValueError(f"{option} must be a positive number such as 2M or 500k, not {text!r}")
     return round(value)
 
 
@@ -88,6 +95,8 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
     size = preset(options.preset)
     if not (math.isfinite(options.chinchilla) and options.chinchilla > 0):
         raise ValueError(f"--chinchilla must be a positive number, not {options.chinchilla}")
+    if not (math.isfinite(options.epochs) and options.epochs > 0):
+        raise ValueError(f"--epochs must be a positive number, not {options.epochs}")
     if not (0 <= options.warmup_fraction < 1):
         raise ValueError(f"--warmup-fraction must be in [0, 1), not {options.warmup_fraction}")
     sequences = options.batch_sequences or size.batch_sequences
@@ -101,12 +110,15 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
     batch_tokens = sequences * size.context
     tokens = max(1, round(wanted / batch_tokens)) * batch_tokens
     here = machine()
-    division = layout(here, size.parameters(options.vocabulary), threads=options.threads)
     corpus = load_corpus(options)
+    division = layout(here, size.parameters(corpus.vocabulary), threads=options.threads)
     evaluation_tokens = min(options.evaluation_tokens, (corpus.validation_tokens - 1) // size.context * size.context)
-    check_budget(corpus, round(tokens * longest), size.context, evaluation_tokens)
+    budget = round(tokens * longest)
+    epochs = check_budget(corpus, budget, size.context, evaluation_tokens, max_epochs=options.epochs)
+    if epochs > 1:
+        screen.say(f"{budget:,} tokens read {corpus.name} {epochs:.2f} times")
     workload = Workload(
-        model=ModelSpec(**size.fields(options.vocabulary)),
+        model=ModelSpec(**size.fields(corpus.vocabulary)),
         data=DataSpec(
             name=corpus.name, fingerprint=corpus.fingerprint, vocabulary=corpus.vocabulary, source=options.data
         ),
@@ -133,7 +145,21 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
 def load_corpus(options: WorkloadOptions) -> Corpus:
     """The corpus from the cache, or made now with a progress bar."""
     with screen.stages("preparing the text") as report:
-        return prepare(options.data or None, vocabulary=options.vocabulary, progress=report)
+        return prepare(
+            options.data or None,
+            vocabulary=options.vocabulary,
+            tokenizer=options.tokenizer,
+            validation=named_sources(options.validation),
+            progress=report,
+        )
+
+
+def named_sources(given: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=SOURCE`` of every further validation set. Raises ValueError."""
+    found = {name: source for name, _, source in (text.partition("=") for text in given)}
+    if not all(name and source for name, source in found.items()) or len(found) < len(given):
+        raise ValueError(f"--validation takes NAME=SOURCE, each name once, not {' '.join(given)!r}")
+    return found
 
 
 def hyperparameters(name: str, given: dict[str, Any]) -> dict[str, Value]:

@@ -89,7 +89,8 @@ def report(run: Run, name: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"run": run.id, "directory": str(run.directory), **summary.model_dump(mode="json")}))
     elif summary.status == "done":
-        print(f"{name}: final loss {summary.final_loss:.4f} nats per token ({summary.bits_per_byte:.4f} bits per byte)")
+        bits = "" if summary.bits_per_byte is None else f" ({summary.bits_per_byte:.4f} bits per byte)"
+        print(f"{name}: final loss {summary.final_loss:.4f} nats per token{bits}")
         print(
             f"{summary.steps} steps, {summary.tokens:,} tokens, {summary.train_seconds:.1f} s, "
             f"{summary.tokens_per_second:,.0f} tokens/s; {run.directory}"

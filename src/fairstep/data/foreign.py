@@ -37,7 +37,12 @@ _MEASURED = 10_485_760  # validation tokens whose bytes are counted
 
 
 def register(
-    sources: Sequence[str], tokenizer: Tokenizer | None, only_validation: bool, cache: Path | None, report: Progress
+    sources: Sequence[str],
+    tokenizer: Tokenizer | None,
+    only_validation: bool,
+    cache: Path | None,
+    report: Progress,
+    name: str = "",
 ) -> Corpus:
     """The corpus of some token files; without a tokenizer they are taken for GPT-2's (or Llama 3's, where so marked).
 
@@ -71,7 +76,7 @@ def register(
             return corpus
         folder = directory.parent / f".unfinished-{directory.name}-{os.getpid()}"
         folder.mkdir(parents=True, exist_ok=True)
-        facts: dict[str, Any] = {"name": collection.name, "fingerprint": fingerprint, "vocabulary": vocabulary}
+        facts: dict[str, Any] = {"name": name or collection.name, "fingerprint": fingerprint, "vocabulary": vocabulary}
         for split in ("train", "validation"):
             members = [(shard, fact) for shard, fact, one in zip(shards, found, splits, strict=True) if one == split]
             facts[split] = {

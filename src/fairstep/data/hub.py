@@ -12,6 +12,7 @@ records where the stream stood, so that a download that was killed goes on. The 
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,10 +150,14 @@ def _dataset(name: str, config: str | None, split: str) -> Any:
     with needs_extra("data", "reading Hugging Face datasets"):
         import datasets
     datasets.disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; how it ends is said below
     try:
         return datasets.load_dataset(str(Path(name).expanduser()), config, split=split, streaming=True)
     except Exception as error:  # requests', the hub's, the file system's and the library's own
-        raise DataError(f"cannot open the dataset {name}: {_first_line(error)}") from None
+        raise DataError(
+            f"cannot open the dataset {name}: {_first_line(error)} (is there a network? a folder of its parquet files "
+            "does as well: hf:./FOLDER)"
+        ) from None
 
 
 def _documents(dataset: Any, name: str, column: str) -> Iterator[str]:

@@ -37,7 +37,9 @@ def weighted(sources: Sequence[str]) -> list[tuple[str, float]]:
     return [(source, value) for source, value in found if value is not None]
 
 
-def mix(parts: Sequence[tuple[Corpus, float]], further: Mapping[str, Corpus], cache: Path | None) -> Corpus:
+def mix(
+    parts: Sequence[tuple[Corpus, float]], further: Mapping[str, Corpus], cache: Path | None, name: str = ""
+) -> Corpus:
     """The corpus of some parts and weights. Raises DataError when they do not go together."""
     _check([corpus for corpus, _ in parts], further)
     total = math.fsum(weight for _, weight in parts)
@@ -59,7 +61,7 @@ def mix(parts: Sequence[tuple[Corpus, float]], further: Mapping[str, Corpus], ca
         tokens = int(min(corpus.validation_tokens / share for corpus, share in zip(corpora, shares, strict=True)))
         bytes_per_token = math.fsum(c.bytes_per_token * share for c, share in zip(corpora, shares, strict=True))
         facts = {
-            "name": _name(corpora, shares),
+            "name": name or _name(corpora, shares),
             "fingerprint": fingerprint,
             "vocabulary": vocabulary,
             "train": {

@@ -12,7 +12,7 @@ from fairstep.data import bpe, hub, tokenizer
 from fairstep.data.build import VALIDATION_SHARE, Recipe, build
 from fairstep.data.cache import corpora, find_corpus, give_name
 from fairstep.data.corpus import Corpus
-from fairstep.data.documents import STDLIB, find
+from fairstep.data.documents import STDLIB, Collection, find
 from fairstep.data.errors import DataError
 from fairstep.data.foreign import register
 from fairstep.data.formats import COLUMN
@@ -32,6 +32,7 @@ class _Settings:
     workers: int
     cache: Path | None
     report: Progress
+    name: str = ""  # of a corpus that is made now
 
 
 def prepare(
@@ -70,17 +71,17 @@ def prepare(
     limit = hub.Limit(max_tokens, max_bytes)
     settings = _Settings(vocabulary, tokenizer, column, validation_share, limit, workers, cache, report)
     sources = [STDLIB] if source is None else [source] if isinstance(source, str) else list(source)
-    corpus = _mixture(sources, validation or {}, settings)
+    corpus = _mixture(sources, validation or {}, settings, name)
     if name:
         give_name(corpus, name, cache)
     return corpus
 
 
-def _mixture(sources: list[str], validation: Mapping[str, str], settings: _Settings) -> Corpus:
+def _mixture(sources: list[str], validation: Mapping[str, str], settings: _Settings, name: str) -> Corpus:
     """One corpus of one source, or of several with weights; the first part's tokenizer is every part's."""
     parts = weighted(sources)
     if not parts:
-        corpus = _single(sources, settings)
+        corpus = _single(sources, replace(settings, name=name))
         if not validation:
             return corpus
         made = [(corpus, 1.0)]
@@ -89,8 +90,8 @@ def _mixture(sources: list[str], validation: Mapping[str, str], settings: _Setti
         settings = _with_tokenizer_of(made[0][0], settings)
         made += [(_single([source], settings), weight) for source, weight in parts[1:]]
     settings = replace(_with_tokenizer_of(made[0][0], settings), validation_share=1.0)
-    further = {name: _single([source], settings) for name, source in validation.items()}
-    return mix(made, further, settings.cache)
+    further = {each: _single([source], replace(settings, name=each)) for each, source in validation.items()}
+    return mix(made, further, settings.cache, name)
 
 
 def _with_tokenizer_of(corpus: Corpus, settings: _Settings) -> _Settings:
@@ -107,7 +108,7 @@ def _single(sources: list[str], settings: _Settings) -> Corpus:
         if source.startswith(hub.PREFIX):
             made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
             collection = hub.download(source, settings.column, settings.limit, made, cache, settings.report)
-            return build(collection, _recipe(settings), cache, settings.workers, settings.report)
+            return _built(collection, settings)
         if not Path(source).expanduser().is_file() and (found := find_corpus(source, cache, settings.vocabulary)):
             _check_tokenizer(found, settings)
             return found
@@ -115,7 +116,7 @@ def _single(sources: list[str], settings: _Settings) -> Corpus:
         raise DataError("a limit of tokens or bytes is for hf: sources; of files, name fewer")
     if all(source.endswith(".bin") for source in sources):
         made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
-        return register(sources, made, settings.validation_share >= 1, cache, settings.report)
+        return register(sources, made, settings.validation_share >= 1, cache, settings.report, settings.name)
     try:
         collection = find(sources, settings.column)
     except DataError as error:
@@ -123,11 +124,13 @@ def _single(sources: list[str], settings: _Settings) -> Corpus:
         if len(sources) == 1 and known and "does not exist" in str(error) and "/" not in sources[0]:
             raise DataError(f"{error}, or name a prepared corpus: {', '.join(known)}") from None
         raise
-    return build(collection, _recipe(settings), cache, settings.workers, settings.report)
+    return _built(collection, settings)
 
 
-def _recipe(settings: _Settings) -> Recipe:
-    return Recipe(settings.vocabulary, _tokenizer(settings), settings.validation_share)
+def _built(collection: Collection, settings: _Settings) -> Corpus:
+    recipe = Recipe(settings.vocabulary, _tokenizer(settings), settings.validation_share)
+    named = replace(collection, name=settings.name or collection.name)
+    return build(named, recipe, settings.cache, settings.workers, settings.report)
 
 
 def _tokenizer(settings: _Settings) -> tokenizer.Tokenizer | None:

@@ -1,0 +1,228 @@
+"""``fairstep data``: prepare text for training, look at what was prepared, check it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from fairstep.cli import fail, screen
+from fairstep.cli.options import named_sources, parse, token_count
+from fairstep.data import Corpus, DataError, cache_directory, corpora, find_corpus, prepare
+from fairstep.data.corpus import read_meta
+
+HELP = """usage: fairstep data VERB [options]        fairstep data VERB --help explains one
+
+  prepare    text, Hugging Face datasets or token files to a corpus in the cache
+  inspect    what a corpus holds, a sample of it, and whether its files are as they were written
+  list       the prepared corpora
+
+Example: fairstep data prepare 'texts/*.jsonl.gz' --name mine
+"""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Turn text into checksummed shards of tokens, in parallel; a preparation that was stopped goes on.
+
+    Example: fairstep data prepare 'texts/*.parquet' --tokenizer gpt2 --name mine
+    Example: fairstep data prepare hf:fineweb --tokenizer gpt2 --max-tokens 1B --name fineweb-1b
+    Example: fairstep data prepare 'fineweb_train_*.bin' fineweb_val_000000.bin --name fineweb10b
+    Example: fairstep data prepare dclm=3.8 starcoder=0.25 proofpile=0.055 --validation c4=c4-en --name w-mix
+    """
+
+    sources: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Files or quoted globs (txt, md, jsonl, parquet; .gz, .zst), *.bin of nanoGPT or llm.c, hf:OWNER/NAME[:CONFIG
+    [:SPLIT]], prepared corpora; with =WEIGHT behind each, a mixture. Default: Python's standard library."""
+    name: str = ""
+    """A name by which the corpus is found later: --data NAME."""
+    tokenizer: str = "bpe"
+    """bpe (trained on the text), bytes, gpt2, a file (tokenizer.json, *.tiktoken, vocab.bpe) or a corpus's name."""
+    vocabulary: int = 512
+    """Tokens of the byte-level BPE that is trained on the text."""
+    validation: tuple[str, ...] = ()
+    """Further validation sets, as NAME=SOURCE."""
+    validation_share: float = 0.05
+    """Part of the documents that is kept for validation."""
+    column: str = "text"
+    """Where jsonl, parquet and Hugging Face rows have their text."""
+    max_tokens: str = ""
+    """End a Hugging Face stream at so many tokens, for example 100M."""
+    max_bytes: str = ""
+    """End a Hugging Face stream at so many bytes of text, for example 2B."""
+    workers: int = 0
+    """Processes. Default: one a core; texts of less than 32 MB take none."""
+    json: bool = False
+    """Print what was prepared as JSON."""
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Show documents, tokens, bytes per token and a decoded sample, and compare every file with its checksum.
+
+    Exit code 1 when the corpus is damaged.
+
+    Example: fairstep data inspect mine
+    """
+
+    corpus: tyro.conf.Positional[str]
+    """Name or folder of a prepared corpus; `fairstep data list` shows them."""
+    sample: int = 60
+    """Tokens of the sample."""
+    verify: bool = True
+    """Read all files and compare their checksums."""
+    json: bool = False
+    """Print everything as JSON."""
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """The prepared corpora of the cache (FAIRSTEP_CACHE, else ~/.cache/fairstep).
+
+    Example: fairstep data list --json
+    """
+
+    json: bool = False
+    """Print them as JSON."""
+
+
+def main(arguments: list[str]) -> int:
+    verbs = {"prepare": prepare_text, "inspect": inspect, "list": list_corpora}
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    verb, *rest = arguments
+    if verb not in verbs:
+        raise ValueError(f"unknown verb {verb!r} of data; the verbs are {', '.join(verbs)}")
+    return verbs[verb](rest)
+
+
+def prepare_text(arguments: list[str]) -> int:
+    options = parse(PrepareOptions, "data prepare", arguments)
+    began = time.perf_counter()
+    with screen.stages("preparing the text") as report:
+        corpus = prepare(
+            options.sources or None,
+            vocabulary=options.vocabulary,
+            tokenizer=options.tokenizer,
+            validation=named_sources(options.validation),
+            validation_share=options.validation_share,
+            column=options.column,
+            max_tokens=token_count(options.max_tokens, "--max-tokens") if options.max_tokens else 0,
+            max_bytes=token_count(options.max_bytes, "--max-bytes") if options.max_bytes else 0,
+            name=options.name,
+            workers=options.workers,
+            progress=report,
+        )
+    facts = facts_of(corpus) | {"seconds": time.perf_counter() - began}
+    if options.json:
+        print(json.dumps(facts))
+    else:
+        print_facts(facts)
+        print(f"\ntrain on it: fairstep train adamw --data {options.name or corpus.directory.name}")
+    return 0
+
+
+def inspect(arguments: list[str]) -> int:
+    options = parse(InspectOptions, "data inspect", arguments)
+    try:
+        corpus = find_corpus(options.corpus)
+        if corpus and options.verify:
+            corpus.verify()
+    except DataError as error:
+        if "is damaged" not in str(error):
+            raise
+        if options.json:
+            print(json.dumps({"corpus": options.corpus, "verified": False, "error": str(error)}))
+        return fail(str(error), 1)
+    if corpus is None:
+        known = ", ".join(sorted({name for name, _ in corpora()})) or "none yet: fairstep data prepare makes one"
+        raise ValueError(f"no prepared corpus is called {options.corpus!r}; there are {known}")
+    facts = facts_of(corpus) | {"verified": options.verify, "sample": sample(corpus, options.sample)}
+    if options.json:
+        print(json.dumps(facts))
+        return 0
+    print_facts(facts)
+    print("checksums: all files are as they were written" if options.verify else "checksums: not compared")
+    for name, text in facts["sample"].items():
+        print(f"\nsample of {name}:\n{text}")
+    return 0
+
+
+def list_corpora(arguments: list[str]) -> int:
+    options = parse(ListOptions, "data list", arguments)
+    rows = []
+    for name, folder in corpora():
+        try:
+            meta = read_meta(folder)
+            train, validation = meta["train"]["tokens"], meta["validation"]["tokens"]
+            rows.append({"name": name, "folder": folder.name, "vocabulary": meta["vocabulary"]})
+            rows[-1] |= {"train_tokens": train, "validation_tokens": validation}
+        except DataError as error:
+            rows.append({"name": name, "folder": folder.name, "error": str(error)})
+    if options.json:
+        print(json.dumps(rows))
+    elif rows:
+        header = ["name", "folder", "vocabulary", "training tokens", "validation tokens"]
+        cells = [
+            [row["name"], row["folder"], *(f"{row[key]:,}" if key in row else "damaged" for key in _NUMBERS)]
+            for row in rows
+        ]
+        screen.print_table("", header, cells, left=2)
+    else:
+        print(f"no corpus in {cache_directory()}; `fairstep data prepare` makes one")
+    return 0
+
+
+_NUMBERS = ("vocabulary", "train_tokens", "validation_tokens")
+
+
+def facts_of(corpus: Corpus) -> dict[str, Any]:
+    """Everything that is known of a corpus, as JSON values."""
+    bytes_per_token = None if math.isnan(corpus.bytes_per_token) else corpus.bytes_per_token
+    return {
+        "name": corpus.name,
+        "directory": str(corpus.directory),
+        "fingerprint": corpus.fingerprint,
+        "tokenizer": corpus.tokenizer.get("kind", "bpe" if not corpus.parts else "of its parts"),
+        "vocabulary": corpus.vocabulary,
+        "documents": corpus.documents,
+        "validation_documents": corpus.validation_documents,
+        "train_tokens": corpus.train_tokens,
+        "validation_tokens": corpus.validation_tokens,
+        "bytes_per_token": bytes_per_token,
+        "shards": sum(len(shards) for shards in corpus.shards.values()),
+        "duplicates": corpus.source.get("duplicates"),
+        "parts": {part.name: share for part, share in corpus.parts} if len(corpus.parts) > 1 else {},
+        "validation_sets": list(corpus.validation_sets()),
+    }
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    known = facts["bytes_per_token"]
+    print(f"{facts['name']}: {facts['directory']}")
+    print(f"tokenizer: {facts['tokenizer']}, {facts['vocabulary']:,} tokens")
+    duplicates = f", {facts['duplicates']:,} duplicates left out" if facts["duplicates"] else ""
+    print(f"documents: {facts['documents']:,} ({facts['validation_documents']:,} for validation){duplicates}")
+    print(f"tokens: {facts['train_tokens']:,} for training, {facts['validation_tokens']:,} for validation")
+    print("bytes per token: " + (f"{known:.4f}" if known else "not known without the tokenizer (--tokenizer)"))
+    for name, share in facts["parts"].items():
+        print(f"part: {share:8.4%} {name}")
+    if len(facts["validation_sets"]) > 1:
+        print(f"validation sets: {', '.join(facts['validation_sets'])}; the first gives a run's final loss")
+
+
+def sample(corpus: Corpus, tokens: int) -> dict[str, str]:
+    """The first training tokens as text, of each part."""
+    parts = [part for part, _ in corpus.parts] or [corpus]
+    if not corpus.has_tokenizer:
+        return {}
+    found = {}
+    for part in parts:
+        stream = part.train() if part.train_tokens else part.validation()
+        found[part.name] = part.decode(stream[:tokens])  # type: ignore[index]
+    return found
