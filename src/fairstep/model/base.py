@@ -41,7 +41,7 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(K) + mask) v, written out. mask: (T, T), 0 or -inf.
 
     For short contexts on a CPU this beats the flash kernel several times over, whose backward pass is slow with
-    few heads; benchmarks/train_step.py measures both.
+    few heads; benchmarks/train_throughput.py measures both.
     """
     scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5 + mask
     return torch.softmax(scores, dim=-1).to(v.dtype) @ v

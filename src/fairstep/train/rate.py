@@ -28,13 +28,14 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     path = cache_directory() / "rates.json"
     known = read_json(path) or {}
     if key not in known:
-        known[key] = _measured(device, precision)
+        known[key] = measured_rate(device, precision)
         with contextlib.suppress(OSError):  # without a cache it is measured every time
             write_atomic(path, json.dumps(known, indent=1))
     return float(known[key])
 
 
-def _measured(device: torch.device, precision: str) -> float:
+def measured_rate(device: torch.device, precision: str) -> float:
+    """``matmul_rate``, measured now."""
     side = DEVICE_SIDE if device.type == "cuda" else CPU_SIDE
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.full((side, side), 0.5, device=device, dtype=dtype)
