@@ -134,9 +134,3 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m fairstep optimizers --json | head -c 10"
     done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=os.environ)
     assert done.stderr == b""
-
-
-def test_optimizers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["optimizers"]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in ("adamw", "lion", "muon", "soap"))

@@ -16,7 +16,7 @@ import torch
 from _pytest.terminal import TerminalReporter
 from tests.oracles.problem import FloatsAsDoubles
 
-from fairstep.optim import names
+from fairstep.optim import get, names
 
 Row = tuple[str, str, str, float, float]
 ROWS = pytest.StashKey[list[Row]]()
@@ -62,7 +62,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
         shown = (line[0] if line[0] != previous else "", *line[1:])
         terminalreporter.write_line("  ".join(map(str.ljust, shown, widths)).rstrip())
         previous = line[0]
-    compared = {row[0] for row in rows}
+    compared = {get(row[0]).name for row in rows}
     agree = sum(row[3] <= row[4] for row in rows)
     terminalreporter.write_line(
         f"{agree} of {len(rows)} comparisons of {len(compared)} optimizers agree within their tolerance."
