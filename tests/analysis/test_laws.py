@@ -164,6 +164,15 @@ def test_points_that_give_no_law(tokens: list[float], values: list[float], words
         loss_law(tokens, values)
 
 
+def test_resampled_points() -> None:
+    ratios = np.array([0.5, 1, 2, 4, 8, 16, 32])
+    noisy = 0.4 * ratios**-0.5 + 3.1 + 1e-3 * np.random.default_rng(3).normal(size=7)
+    low, high = loss_law(ratios, noisy, resample="points").intervals["B"]
+    assert 0.4 < low < 0.5 < high < 0.6
+    with pytest.raises(AnalysisError, match="at least 6"):
+        loss_law(ratios[:5], noisy[:5], resample="points")
+
+
 def test_a_table_without_its_baseline() -> None:
     with pytest.raises(AnalysisError, match="'adamw' has no losses"):
         speedup_rows({("muon", "130m", 1.0): 3.4}, "adamw", None)
