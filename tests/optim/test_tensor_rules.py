@@ -112,6 +112,26 @@ def test_scion(scale: str, outer: tuple[str, str, str]) -> None:
     assert max(measured.values()) < 1e-11, measured
 
 
+def test_scion_may_start_on_the_surface_of_its_balls() -> None:
+    from fairstep.optim.rules.scion import initialise
+
+    shapes = {"w": (12, 8), "embedding": (12, 8), "head": (10, 8), "norm": (8,), "experts": (3, 4, 6)}
+    roles = {"embedding": "embedding", "head": "head", "experts": "expert"}
+    drawn = []
+    for seed in (0, 0, 1):
+        p = {n: torch.nn.Parameter(torch.full(shape, 7.0)) for n, shape in shapes.items()}
+        radii = {"hidden_radius": 2.0, "head_radius": 3.0, "embedding_radius": 0.5}
+        initialise(build("scion", p.items(), roles=roles, embedding_norm="row", **radii), seed)
+        drawn.append(p)
+    for matrices, c in ((p["w"][None], (12 / 8) ** 0.5), (p["experts"], (4 / 6) ** 0.5)):
+        values = torch.linalg.svdvals(matrices)
+        assert torch.allclose(values, torch.full_like(values, 2 * c), rtol=1e-5)
+    assert torch.allclose(p["embedding"].square().mean(-1).sqrt(), torch.full((12,), 0.5), rtol=1e-5)
+    assert torch.allclose(p["head"].abs(), torch.full((10, 8), 3 / 8)) and (p["norm"] == 7).all()
+    assert all(torch.equal(p, drawn[1][n]) for n, p in drawn[0].items())
+    assert not torch.equal(drawn[0]["w"], drawn[2]["w"]) and not torch.equal(p["experts"][0], p["experts"][1])
+
+
 def test_constrained_scion_stays_in_its_balls() -> None:
     """With decay 1, whatever the gradients, weights end within their radii (times what Newton-Schulz misses)."""
     w, head, norm = (torch.nn.Parameter(5 * torch.ones(shape)) for shape in ((8, 8), (12, 8), (8,)))

@@ -130,11 +130,12 @@ def sample_labels(logits: Tensor, draws: Tensor) -> Tensor:
     """A label of every token from its softmax, (B, T), by where a uniform draw falls in the cumulated probabilities.
 
     logits: (B, T, V); draws: (B, T) in [0, 1). One number per token, drawn for the whole batch, so that labels do not
-    depend on how the batch is cut.
+    depend on how the batch is cut. Probabilities are counted in units of 2^-30, because sums of integers are the same
+    in any order and sums of floats on an accelerator are not.
     """
-    cumulated = torch.softmax(logits, dim=-1).cumsum(-1)
-    reached = cumulated <= (draws.to(cumulated.dtype) * cumulated[..., -1]).unsqueeze(-1)
-    return reached.sum(-1).clamp_(max=logits.shape[-1] - 1)
+    cumulated = torch.softmax(logits, dim=-1).mul_(2.0**30).round_().int().cumsum(-1, dtype=torch.int64)
+    reached = cumulated <= (draws.double() * cumulated[..., -1]).floor_().long().unsqueeze(-1)
+    return reached.sum(-1)
 
 
 def _wide(p: Tensor) -> torch.dtype:

@@ -20,8 +20,8 @@ T. Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs", a
 Optimizer state: 1 float per parameter.
 
 lambda > 0 with undecayed=() is the constrained form, in which weights stay within rho / lambda (the official one has
-lambda = 1); lambda = 0 the unconstrained one. mu is one minus the alpha of the official code. Nothing puts weights
-on the surface of the balls first, as the official ``init`` does.
+lambda = 1); lambda = 0 the unconstrained one. mu is one minus the alpha of the official code. The
+official code starts from weights on the surface of the balls; here that is a call of its own, ``initialise``.
 
 Differences from other implementations: lr and radii are in the unit of a hidden matrix, so that hidden_radius=1 where
 the official example has radius 50 and a 50th of the lr. By default embedding and vectors are not decayed, as with every
@@ -42,6 +42,8 @@ from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Sched
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fairstep.optim.engine import Engine
+
 EPS = 1e-8
 NORMS = ("sign-per-input", "sign", "row", "rms")
 
@@ -59,9 +61,7 @@ class ScionRule(Rule):
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         m = state["m"].lerp_(grad, 1 - hyper["momentum"])
-        o, i = grad.shape[-2:]
-        c = {"ratio": o / i, "shape": max(1.0, o / i), "out": o}[hyper["scale"]] ** 0.5
-        return orthogonalise(m, hyper) * (c * hyper["radius"])
+        return orthogonalise(m, hyper) * (_factor(grad.shape[-2], grad.shape[-1], hyper) * hyper["radius"])
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i
@@ -84,19 +84,52 @@ class OuterRule(Rule):
         return {"m": torch.zeros_like(param)}
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        m, norm = state["m"].lerp_(grad, 1 - hyper["momentum"]), hyper["norm"]
-        if norm == "sign":
-            return m.sign().mul_(hyper["radius"])
-        if norm == "sign-per-input":
-            return m.sign().mul_(hyper["radius"] / m.shape[-1])
-        sides = -1 if norm == "row" else (-2, -1)
-        return m * (hyper["radius"] / m.square().mean(sides, keepdim=True).sqrt_().add_(EPS))
+        return _largest_step(state["m"].lerp_(grad, 1 - hyper["momentum"]), hyper)
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return 8.0 * o * i
+
+
+def _factor(o: int, i: int, hyper: Hyper) -> float:
+    """c of a hidden matrix."""
+    return {"ratio": o / i, "shape": max(1.0, o / i), "out": o}[hyper["scale"]] ** 0.5
+
+
+def _largest_step(m: Tensor, hyper: Hyper) -> Tensor:
+    """rho lmo(m) of the other layers."""
+    norm = hyper["norm"]
+    if norm == "sign":
+        return m.sign().mul_(hyper["radius"])
+    if norm == "sign-per-input":
+        return m.sign().mul_(hyper["radius"] / m.shape[-1])
+    sides = -1 if norm == "row" else (-2, -1)
+    return m * (hyper["radius"] / m.square().mean(sides, keepdim=True).sqrt_().add_(EPS))
+
+
+def initialise(optimizer: Engine, seed: int) -> None:
+    """Draw all weights but vectors anew from the surfaces of their layers' balls, as the official ``init`` does.
+
+    Hidden matrices become orthogonal times c times their radius, signs are random, rows are Gaussian before they are
+    scaled. Vectors stay as they are (the official code sets them to 0, which a norm's gain would not survive). Before
+    the first step; the same weights for the same seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for group in optimizer.param_groups:
+        for name, p in zip(group["param_names"], group["params"], strict=True):
+            if optimizer.roles[name] == "vector":
+                continue
+            drawn = torch.empty(p.shape if optimizer.roles[name] == "expert" else (1, len(p), p[0].numel()))
+            drawn = drawn.double().normal_(generator=generator)
+            if group["rule"] == "scion":
+                for matrix in drawn:
+                    torch.nn.init.orthogonal_(matrix, generator=generator)
+                ball = drawn.mul_(_factor(drawn.shape[-2], drawn.shape[-1], group) * group["radius"])
+            else:
+                ball = _largest_step(drawn, group)
+            p.data.copy_(ball.reshape(p.shape))
 
 
 _OFFICIAL = "the authors' nanoGPT example, github.com/LIONS-EPFL/scion"
