@@ -1,7 +1,7 @@
 """Our weights under the names and in the layout of Hugging Face Transformers, so that other tools can read a model.
 
 Llama becomes LlamaForCausalLM (Qwen3ForCausalLM with QK-norm), experts MixtralForCausalLM (Qwen3MoeForCausalLM), GPT-2
-GPT2LMHeadModel. Ours rotates interleaved pairs of a head's elements, theirs its two halves: rows are put in their order.
+GPT2LMHeadModel. Ours rotates interleaved pairs of a head's elements, theirs its halves: rows are put in their order.
 """
 
 from __future__ import annotations
@@ -104,7 +104,10 @@ def _llama(config: ModelConfig, weights: Mapping[str, Tensor]) -> Iterator[tuple
         yield theirs + "post_attention_layernorm.weight", weights[ours + "mlp_norm.weight"]
         attention = theirs + "self_attn."
         yield attention + "q_proj.weight", _halves(weights[ours + "attention.q.weight"], config.heads)
-        yield attention + "k_proj.weight", _halves(weights[ours + "attention.k.weight"], config.kv_heads or config.heads)
+        yield (
+            attention + "k_proj.weight",
+            _halves(weights[ours + "attention.k.weight"], config.kv_heads or config.heads),
+        )
         yield attention + "v_proj.weight", weights[ours + "attention.v.weight"]
         yield attention + "o_proj.weight", weights[ours + "attention.o.weight"]
         for name in ("q_norm", "k_norm") if config.qk_norm else ():

@@ -1,4 +1,4 @@
-"""A finished run as a folder that other tools read: config.json, model.safetensors and, where there is one, a tokenizer.
+"""A finished run as a folder that other tools read: config.json, model.safetensors and, where known, a tokenizer.
 
 Needs the run's weights.safetensors and nothing beyond the core packages; Transformers reads the result.
 """
