@@ -59,3 +59,7 @@ def test_any_torch_optimizer_follows() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
     annealer.apply(35)
     assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.7)
+    optimizer.load_state_dict(optimizer.state_dict())  # puts new groups into the optimizer
+    annealer.apply(20)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+    assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.9)

@@ -58,11 +58,13 @@ def same_files(a: Run, b: Run) -> None:
     assert (a.directory / "metrics.jsonl").read_bytes() == (b.directory / "metrics.jsonl").read_bytes()
 
 
-QUICK = ("adamw", "kron", "muon", "soap", "sophia-g")
+QUICK = ("adamw", "kron", "muon", "soap", "sophia-g", "torch.optim:Adam")
 """What the fast tests see; the slow ones see every optimizer."""
 
+NAMES = [*optim.names(), "torch.optim:Adam"]
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in optim.names()])
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_every_optimizer_resumes_to_the_byte(name: str, tiny: Any, tmp_path: Path) -> None:
     spec = tiny(name, tokens=TOKENS, execution=execution())
     whole = train(spec, Store(tmp_path / "a"))

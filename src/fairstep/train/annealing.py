@@ -17,26 +17,30 @@ class Annealer:
     """
 
     def __init__(self, schedule: ScheduleSpec, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        self.schedule, self.groups, self.steps = schedule, optimizer.param_groups, steps
-        self.peaks: list[float] = [float(group["lr"]) for group in self.groups]
-        self.given: list[tuple[Any, dict[str, Any], float]] = []
+        self.schedule, self.optimizer, self.steps = schedule, optimizer, steps
+        groups = optimizer.param_groups
+        self.peaks: list[float] = [float(group["lr"]) for group in groups]
+        # Groups by their place: load_state_dict of torch's optimizers puts new ones into theirs.
+        self.given: list[tuple[Any, int, float]] = []
         for ramp in schedule.ramps:
-            groups = [group for group in self.groups if ramp.hyperparameter in group]
-            if not groups:
-                known = sorted({key for group in self.groups for key, value in group.items() if _is_number(value)})
+            places = [place for place, group in enumerate(groups) if ramp.hyperparameter in group]
+            if not places:
+                known = sorted({key for group in groups for key, value in group.items() if _is_number(value)})
                 raise ValueError(
                     f"the schedule ramps {ramp.hyperparameter!r}, which this optimizer has not; "
                     f"it has {', '.join(known)}"
                 )
-            self.given += [(ramp, g, g[ramp.hyperparameter]) for g in groups if g[ramp.hyperparameter] != 0]
+            given = {place: groups[place][ramp.hyperparameter] for place in places}
+            self.given += [(ramp, place, value) for place, value in given.items() if value != 0]
 
     def apply(self, step: int) -> None:
         """For the step about to be taken, 0 .. steps - 1."""
         fraction = learning_rate_fraction(self.schedule, step, self.steps)
-        for group, peak in zip(self.groups, self.peaks, strict=True):
+        groups = self.optimizer.param_groups
+        for group, peak in zip(groups, self.peaks, strict=True):
             group["lr"] = peak * fraction
-        for ramp, group, given in self.given:
-            group[ramp.hyperparameter] = ramp.value(given, step, self.steps)
+        for ramp, place, given in self.given:
+            groups[place][ramp.hyperparameter] = ramp.value(given, step, self.steps)
 
 
 def _is_number(value: Any) -> bool:
