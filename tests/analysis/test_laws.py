@@ -176,5 +176,8 @@ def test_resampled_points() -> None:
 def test_a_table_without_its_baseline() -> None:
     with pytest.raises(AnalysisError, match="'adamw' has no losses"):
         speedup_rows({("muon", "130m", 1.0): 3.4}, "adamw", None)
+    law_cells = {("adamw", "130m", ratio): 3.1 + 0.4 * ratio**-0.5 for ratio in (1.0, 2.0, 4.0)}
+    with pytest.raises(AnalysisError, match="muon at 130m: a speedup needs a finite loss"):
+        speedup_rows(law_cells | {("muon", "130m", 1.0): float("nan")}, "adamw", None)
     with pytest.raises(AnalysisError, match=r"adamw at 130m: .* at least 3"):
         speedup_rows({("adamw", "130m", 1.0): 3.4, ("muon", "130m", 1.0): 3.3}, "adamw", None)

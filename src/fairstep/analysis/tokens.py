@@ -39,8 +39,11 @@ class LawSpeedup:
 def law_speedup(law: Law, loss: float, tokens: float, noise: Noise | None = None, runs: int = 1) -> LawSpeedup:
     """Speedup of a mean final ``loss`` of ``runs`` runs at ``tokens`` (in the unit of the law).
 
-    ``noise`` of one run, default that of the law. The interval draws the law's points and the loss together.
+    ``noise`` of one run, default that of the law. The interval draws the law's points and the loss together. Raises
+    AnalysisError for a loss that is not finite or a budget that is not positive.
     """
+    if not (math.isfinite(loss) and tokens > 0):
+        raise AnalysisError(f"a speedup needs a finite loss at a positive budget, not {loss} at {tokens}")
     noise = noise or law.noise
     value = law.inverse(loss) / tokens
     low, high = -math.inf, math.inf
@@ -87,7 +90,10 @@ def speedup_rows(
     rows: list[dict[str, object]] = []
     for (optimizer, size, at), loss in cells.items():
         if optimizer != baseline:
-            found = law_speedup(laws[size], loss, at, noise)
+            try:
+                found = law_speedup(laws[size], loss, at, noise)
+            except AnalysisError as error:
+                raise AnalysisError(f"{optimizer} at {size}: {error}") from None
             row = {"optimizer": optimizer, "model_size": size, "chinchilla_ratio": at, "speedup": found.value}
             row |= {"low": found.low, "high": found.high, "per_millinat": found.per_millinat}
             own = cells.get((baseline, size, at), math.nan)
