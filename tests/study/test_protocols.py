@@ -173,6 +173,20 @@ def test_what_cannot_be_run_is_no_trial_and_never_chosen() -> None:
     assert tuning.trials == sum(not math.isnan(loss) for loss in tuning.losses.values()) < len(tuning.losses)
 
 
+@pytest.mark.parametrize("hole", range(4))
+def test_the_best_is_the_best_wherever_the_holes_are(hole: int) -> None:
+    values = [3.4, 3.1, 3.2, 3.3]
+    values[hole] = math.nan
+    tuning = Tuning(Problem(SPACE, START))
+    points = [START | {"lr": lr} for lr in SPACE.axes["lr"].values]
+    losses = iter(values)
+    solve(tuning.ask(points), lambda cell, wanted: next(losses))
+    known = sorted((loss, place) for place, loss in enumerate(values) if loss == loss)
+    assert tuning.best == points[known[0][1]]
+    assert tuning.near(1.0) == [points[place] for _, place in known]
+    assert tuning.trials == 3
+
+
 def test_sensitive_is_what_no_single_value_serves() -> None:
     near = [[{"lr": 1, "wd": 0}, {"lr": 2, "wd": 0}], [{"lr": 2, "wd": 0.1}, {"lr": 2, "wd": 0}], []]
     assert sensitive(near) == []

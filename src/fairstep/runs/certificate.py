@@ -57,11 +57,13 @@ class Near(_Record):
 
 
 class Certificate(_Record):
-    """``configuration`` is empty while nothing is chosen, and when everything diverged. ``loss`` is the mean over
-    fresh seeds, None until there are any. ``near_optimal`` are the observed ones; ``possible`` counts all
-    configurations tried whose true loss may be within the tolerance of the chosen one's. ``sigma`` is the deviation
-    of one run over seeds, from ``degrees`` degrees of freedom, of all contestants of the cell if ``pooled``.
-    ``missing`` says in sentences what keeps this from being a certificate."""
+    """``configuration`` is empty while nothing is chosen, and when everything diverged.
+
+    ``loss`` is the mean over the final seeds, None until there are any. ``near_optimal`` are the configurations observed
+    within the tolerance of the lowest; ``not_excluded`` are others that noise may hide: every configuration tried
+    whose true loss is within the tolerance of the chosen one's is in one of the two. ``sigma`` is the deviation of one run
+    over seeds, from ``degrees`` degrees of freedom. ``missing`` says in sentences what keeps this from being a proof.
+    """
 
     contestant: str
     cell: str
@@ -82,7 +84,6 @@ class Certificate(_Record):
     sigma_low: float | None = None
     sigma_high: float | None = None
     degrees: int = 0
-    pooled: bool = False
     level: float = 0.95
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -133,9 +134,8 @@ class Certificate(_Record):
         if self.largest is not None:
             say("largest gain", _move(self.largest))
         if self.sigma is not None:
-            whose = "all contestants of the cell" if self.pooled else "its own fresh runs"
             interval = f"[{_number(self.sigma_low)}, {_number(self.sigma_high)}]"
-            say("sigma", f"{self.sigma:.4f} {interval}, {self.degrees} degrees of freedom, {whose}")
+            say("sigma", f"{self.sigma:.4f} {interval}, {self.degrees} degrees of freedom")
         again = f", {self.failures} failed attempts" if self.failures else ""
         say("effort", f"{self.trials} trials, {self.fresh} fresh runs{again}, {self.tokens:,} tokens")
         for note in self.notes:

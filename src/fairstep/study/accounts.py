@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from fairstep.runs import Certificate, Ledger, Trial
-from fairstep.study.certify import FEW, NO_SIGMA, Effort, Sigma, certify
+from fairstep.study.certify import Effort, Fresh, certify
 from fairstep.study.plan import Plan
 from fairstep.study.search import Problem, Tuning
 from fairstep.study.space import Space
@@ -34,11 +34,7 @@ def ledgers(plan: Plan, bases: Mapping[str, Ledger]) -> dict[str, Ledger]:
 
 
 def certificates(plan: Plan) -> dict[Place, Certificate]:
-    """The proof of tuning of every contestant in every cell, or what it lacks.
-
-    Sigma is the contestant's own where its fresh runs give FEW degrees of freedom, else that of all contestants of the
-    cell together.
-    """
+    """The proof of tuning of every contestant in every cell, or what it lacks."""
     trials: dict[Place, list[Trial]] = defaultdict(list)
     for entry in plan.trials.values():
         trials[entry.cell, entry.trial.contestant].append(entry.trial)
@@ -56,13 +52,10 @@ def _certificate(plan: Plan, place: Place, trials: list[Trial]) -> Certificate:
     if standing is None:
         known = sum(trial.phase == "tune" for trial in trials)
         lacks = [f"Tuning goes on: {effort.trials} of {known} trials known so far have results."]
-        return certify(contestant, cell, Tuning(Problem(Space(), {})), None, {}, NO_SIGMA, tolerance, effort, lacks)
-    sigma = Sigma.of([standing.fresh])
-    if sigma.degrees < FEW:
-        together = [other.fresh for (where, _), other in plan.standings.items() if where == cell]
-        sigma = Sigma.of(together, pooled=len(together) > 1)
+        return certify(contestant, cell, Tuning(Problem(Space(), {})), None, Fresh(), tolerance, effort, lacks)
     lacks = [] if standing.complete else ["Runs on fresh seeds go on."]
-    return certify(contestant, cell, standing.tuning, standing.chosen, standing.fresh, sigma, tolerance, effort, lacks)
+    fresh = Fresh(standing.finalists, standing.finals)
+    return certify(contestant, cell, standing.tuning, standing.chosen, fresh, tolerance, effort, lacks)
 
 
 def effort_of(trials: list[Trial]) -> Effort:

@@ -1,22 +1,23 @@
 """Making certificates: what the results say about one contestant in one cell, with intervals that hold at their level.
 
-The gain of a move is the chosen configuration's loss minus the move's. The chosen one's loss is the mean of its s fresh
+The gain of a move is the chosen configuration's loss minus the move's. The chosen one's loss is the mean of its s final
 runs, on seeds that took no part in choosing it: the loss that won the search is too low by selection. A move's loss is
-that of its n fresh runs, or else of its trial in the search (n = 1). With sigma-hat from d degrees of freedom of the
-fresh runs and m configurations tried,
+that of its n runs as a finalist, or else of its trial in the search (n = 1). With sigma-hat from the runs of the chosen
+configuration on fresh seeds (d degrees of freedom), and m configurations tried,
 
     gain +- t(d, 1 - (1 - level) / 2m) * sigma-hat * sqrt(1/s + 1/n)
 
 holds for all tried configurations at once (Bonferroni), hence also for the moves of whichever was chosen, however the
 search chose what to try. The largest true gain then lies between the largest of the lower ends and the largest of
-the upper ends. Runs are taken to have normal noise of one sigma; pairing makes the intervals wider than need be.
+the upper ends. Runs are taken to have normal noise of one sigma, of which runs of one seed may share any part: this is
+why other configurations' runs on the same seeds do not count as more knowledge of sigma.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fairstep.analysis import LEVEL, mean_interval, pooled_deviation
@@ -26,12 +27,6 @@ from fairstep.runs.certificate import Certificate, Coordinate, Move, Near
 from fairstep.study.search import Hyperparameters, Tuning
 from fairstep.study.space import Configuration, Key, key
 
-FEW = 6
-"""Degrees of freedom below which sigma is taken from all contestants of a cell."""
-
-Fresh = Mapping[Key, Mapping[int, float]]
-"""Losses on fresh seeds: configuration -> seed -> loss."""
-
 
 @dataclass(frozen=True)
 class Sigma:
@@ -39,27 +34,32 @@ class Sigma:
 
     value: float
     degrees: int
-    pooled: bool = False
-
-    @classmethod
-    def of(cls, fresh: Iterable[Fresh], pooled: bool = False) -> Sigma:
-        """From the fresh runs of one contestant, or of several that share a sigma; diverged ones left out."""
-        groups = [
-            [loss for loss in losses.values() if math.isfinite(loss)] for each in fresh for losses in each.values()
-        ]
-        return cls(*pooled_deviation(groups), pooled)
 
     @property
-    def interval(self) -> tuple[float, float]:
+    def interval(self) -> tuple[float | None, float | None]:
         """From the chi-square distribution of the sum of squares."""
+        if not self.degrees:
+            return None, None
         from scipy.special import chdtri
 
         squares = self.value**2 * self.degrees
-        low, high = (chdtri(self.degrees, p) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        low, high = (float(chdtri(self.degrees, p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         return math.sqrt(squares / low), math.sqrt(squares / high)
 
 
-NO_SIGMA = Sigma(math.nan, 0)
+@dataclass(frozen=True)
+class Fresh:
+    """Losses on seeds that tuning has not used. ``finalists``: configuration -> seed -> loss, by which one was chosen;
+    ``finals``: of the chosen one, seed -> loss."""
+
+    finalists: Mapping[Key, Mapping[int, float]] = field(default_factory=dict)
+    finals: Mapping[int, float] = field(default_factory=dict)
+
+    def sigma(self, chosen: Configuration) -> Sigma:
+        """From the runs of the chosen configuration, diverged ones left out. Its runs as a finalist and its final ones
+        count about a mean of their own each: the first mean is low by selection, the scatter about it is not."""
+        blocks = self.finals.values(), self.finalists.get(key(chosen), {}).values()
+        return Sigma(*pooled_deviation([[loss for loss in block if math.isfinite(loss)] for block in blocks]))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ def certify(
     tuning: Tuning,
     chosen: Hyperparameters | None,
     fresh: Fresh,
-    sigma: Sigma,
     tolerance: float,
     effort: Effort | None = None,
     missing: Iterable[str] = (),
@@ -88,18 +87,17 @@ def certify(
     """The certificate of a contestant in a cell. ``missing``: what the caller knows to be outstanding."""
     effort = effort or Effort(trials=tuning.trials)
     lacks = list(missing)
-    known = sigma.degrees > 0
-    low, high = sigma.interval if known else (None, None)
+    sigma = fresh.sigma(chosen or {})
+    low, high = sigma.interval
     common: dict[str, Any] = {
         "contestant": contestant,
         "cell": cell,
         "tolerance": tolerance,
         "near_optimal": tuple(Near(hyperparameters=c, loss=tuning.loss(c)) for c in tuning.near(tolerance)),
-        "sigma": sigma.value if known else None,
+        "sigma": sigma.value if sigma.degrees else None,
         "sigma_low": low,
         "sigma_high": high,
         "degrees": sigma.degrees,
-        "pooled": sigma.pooled,
         "level": LEVEL,
         "notes": tuple(tuning.notes),
         **effort.__dict__,
@@ -130,7 +128,7 @@ class _Estimates:
 
     def __init__(self, tuning: Tuning, chosen: Hyperparameters, fresh: Fresh, sigma: Sigma) -> None:
         self.tuning, self.chosen, self.fresh = tuning, chosen, fresh
-        losses = list(fresh.get(key(chosen), {}).values())
+        losses = list(fresh.finals.values())
         self.seeds = len(losses)
         self.centre = mean_interval(losses).value if losses and all(map(math.isfinite, losses)) else None
         self.width: float | None = None
@@ -160,7 +158,7 @@ class _Estimates:
         return found
 
     def _loss(self, configuration: Configuration) -> tuple[float, int]:
-        losses = list(self.fresh.get(key(configuration), {}).values())
+        losses = list(self.fresh.finalists.get(key(configuration), {}).values())
         return (sum(losses) / len(losses), len(losses)) if losses else (self.tuning.loss(configuration), 1)
 
 

@@ -99,8 +99,9 @@ class Contest:
     extensions: int = 4
     trials: int = 0
 
-    def plan(self, results: Results = lambda run: None) -> Plan:
-        """All trials that are known to be wanted after these results, and the choices that they allow."""
+    def plan(self, results: Results = lambda run: None, failures: Mapping[str, int] | None = None) -> Plan:
+        """All trials that are known to be wanted after these results, and the choices that they allow. ``failures``:
+        attempts at runs that are known to have come to nothing."""
         from fairstep.study.plan import Plan
 
-        return Plan(self, results)
+        return Plan(self, results, failures)

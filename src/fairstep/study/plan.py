@@ -11,6 +11,7 @@ import heapq
 import itertools
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +26,15 @@ ORDER: dict[Phase, int] = {"tune": 0, "budget": 1, "final": 2}
 
 @dataclass
 class Standing:
-    """One contestant in one cell. ``fresh`` holds the losses on seeds that tuning has not used, by configuration."""
+    """One contestant in one cell. On seeds that tuning has not used: ``finalists`` holds their losses by configuration
+    and seed, ``finals`` those of the chosen one by seed."""
 
     cell: str
     contestant: str
     tuning: Tuning
     chosen: Hyperparameters | None = None
-    fresh: dict[Key, dict[int, float]] = field(default_factory=dict)
+    finalists: dict[Key, dict[int, float]] = field(default_factory=dict)
+    finals: dict[int, float] = field(default_factory=dict)
     complete: bool = False
     """Whether its final runs have results."""
 
@@ -60,14 +63,16 @@ class _Task:
 class Plan:
     """Trials known so far in the order in which they came up, and the choices made. A trial is listed once."""
 
-    def __init__(self, contest: Contest, results: Results = lambda run: None) -> None:
+    def __init__(
+        self, contest: Contest, results: Results = lambda run: None, failures: Mapping[str, int] | None = None
+    ) -> None:
         self.contest = contest
         self.trials: dict[tuple[str, str, Phase, str], Entry] = {}
         self.standings: dict[tuple[str, str], Standing] = {}
         self.specs: dict[str, RunSpec] = {}
         self.summaries: dict[str, Summary] = {}
         self.steps_done = self.steps_total = 0
-        self._results = results
+        self._results, self._failures = results, failures or {}
         self._waiters: dict[str, list[tuple[_Task, int]]] = {}
         self._entries: dict[str, list[Entry]] = {}
         self._queue: list[tuple[int, int, int, str]] = []
@@ -201,6 +206,7 @@ class Plan:
             phase=wanted.phase,
             run=identity,
             hyperparameters=dict(wanted.configuration),
+            failures=self._failures.get(identity, 0),
         )
         entry = self.trials[place] = Entry(task.cell, trial)
         self._entries.setdefault(identity, []).append(entry)
@@ -236,30 +242,27 @@ class Plan:
         near = tuning.near(contest.tolerance)[: contest.finalists]
         if len(near) > 1:
             seeds = range(FINALIST_SEED, FINALIST_SEED + contest.finalist_seeds)
-            losses = yield from self._fresh(standing, [Wanted(c, "tune", s) for c in near for s in seeds])
-            means = [sum(losses[i * len(seeds) : (i + 1) * len(seeds)]) / len(seeds) for i in range(len(near))]
-            best = near[means.index(min(means))]
+            losses = yield Ask([Wanted(finalist, "tune", seed) for finalist in near for seed in seeds])
+            for place, finalist in enumerate(near):
+                mine = losses[place * len(seeds) : (place + 1) * len(seeds)]
+                standing.finalists[key(finalist)] = dict(zip(seeds, mine, strict=True))
+            best = min(near, key=lambda finalist: sum(standing.finalists[key(finalist)].values()))
         standing.chosen = None if best is None or tuning.loss(best) == math.inf else best
         self.standings[standing.cell, standing.contestant] = standing
         if standing.chosen is None:
             standing.complete = True
             return
         chosen, workload = standing.chosen, contest.cells[standing.cell]
-        trials = [Wanted(chosen, "final", seed) for seed in range(1, contest.seeds + 1)]
+        seeds = range(1, contest.seeds + 1)
+        finals = [Wanted(chosen, "final", seed) for seed in seeds]
         budgets = [
             Wanted(chosen, "budget", seed, workload.tokens_of(budget))
             for budget in (contest.budgets if standing.contestant == contest.baseline else ())
             for seed in range(1, contest.budget_seeds + 1)
         ]
-        yield from self._fresh(standing, trials, budgets)
+        losses = yield Ask([*finals, *budgets])
+        standing.finals = dict(zip(seeds, losses, strict=False))
         standing.complete = True
-
-    @staticmethod
-    def _fresh(standing: Standing, trials: list[Wanted], others: list[Wanted] | None = None) -> Search[list[float]]:
-        losses: list[float] = yield Ask([*trials, *(others or [])])
-        for wanted, loss in zip(trials, losses, strict=False):
-            standing.fresh.setdefault(key(wanted.configuration), {})[wanted.seed] = loss
-        return losses[: len(trials)]
 
 
 def loss_of(summary: Summary) -> float:

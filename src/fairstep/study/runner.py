@@ -84,6 +84,12 @@ def results_of(store: Store) -> Results:
     return results
 
 
+def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
+    """Failed attempts that earlier ledgers of these names know of, by run: they are part of the cost."""
+    earlier = [ledger for base in bases.values() if (ledger := store.ledger(base.name)) is not None]
+    return {trial.run: trial.failures for ledger in earlier for trial in ledger.trials if trial.failures}
+
+
 class _Runner:
     LEDGER_SHARE = 0.02
     """Part of the time that may go into keeping the ledgers on disk up to date; they follow from the runs."""
@@ -101,7 +107,7 @@ class _Runner:
         self.bases, self.store, self.launcher = bases, store, launcher
         self.watch, self.patience, self.clock = watch, patience, clock
         self.results = results_of(store)
-        self.plan = contest.plan(self.results)
+        self.plan = contest.plan(self.results, failures_of(store, bases))
         self.state = State(self.plan)
         self.attempts: Counter[str] = Counter()
         self.failures: dict[str, str] = {}

@@ -136,18 +136,13 @@ class Tuning:
     @property
     def best(self) -> Hyperparameters | None:
         """The lowest loss, the first of equals. Where all diverged: the smallest learning rate; the way out is down."""
-        ranked = self.ranked()
-        return ranked[0] if ranked else None
 
-    def ranked(self) -> list[Hyperparameters]:
-        """All configurations tried, best first."""
+        def order(tried: Key) -> tuple[float, float]:
+            loss, lr = self.losses[tried], self.configurations[tried].get("lr", 0.0)
+            return loss, float(lr) if loss == math.inf else 0.0
 
-        def order(item: tuple[Key, float]) -> tuple[float, float]:
-            k, loss = item
-            lr = self.configurations[k].get("lr", 0.0)
-            return loss, float(lr) if loss == math.inf and not isinstance(lr, str) else 0.0
-
-        return [self.configurations[k] for k, v in sorted(self.losses.items(), key=order) if not math.isnan(v)]
+        known = [tried for tried, loss in self.losses.items() if not math.isnan(loss)]
+        return self.configurations[min(known, key=order)] if known else None
 
     def near(self, tolerance: float) -> list[Hyperparameters]:
         """Configurations whose loss is within the tolerance of the best one's, best first (W's set C_r)."""
@@ -155,7 +150,8 @@ class Tuning:
         if best is None or self.loss(best) == math.inf:
             return []
         limit = self.loss(best) + tolerance
-        return [self.configurations[k] for k, v in sorted(self.losses.items(), key=lambda i: i[1]) if v <= limit]
+        near = [tried for tried, loss in self.losses.items() if loss <= limit]
+        return [self.configurations[tried] for tried in sorted(near, key=lambda tried: self.losses[tried])]
 
 
 def solve(

@@ -1,0 +1,35 @@
+"""``fairstep study ACTION``: each action has a module of its own, loaded when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from fairstep.cli import fail
+
+ACTIONS = {
+    "replay": ("fairstep.cli.replay", "W's phase I on its published sweeps, without training"),
+}
+"""Module and what it does, in the order of the help."""
+
+HELP = """fairstep study: contestants x cells x a tuning protocol x seeds
+
+usage: fairstep study ACTION [options]        fairstep study ACTION --help explains one
+
+{actions}
+
+example:
+  fairstep study replay --optimizer muon
+"""
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format(actions="\n".join(f"  {name:8}{text}" for name, (_, text) in ACTIONS.items())), end="")
+        return 0
+    action, *rest = arguments
+    if action not in ACTIONS:
+        near = difflib.get_close_matches(action, ACTIONS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"the actions are {', '.join(ACTIONS)}"
+        return fail(f"unknown action {action!r} of study; {hint}")
+    return int(importlib.import_module(ACTIONS[action][0]).main(rest) or 0)
