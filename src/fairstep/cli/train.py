@@ -95,6 +95,9 @@ def report(run: Run, name: str, as_json: bool) -> int:
             f"{summary.steps} steps, {summary.tokens:,} tokens, {summary.train_seconds:.1f} s, "
             f"{summary.tokens_per_second:,.0f} tokens/s; {run.directory}"
         )
+        load = [row["expert_load"] for row in run.metrics() if "expert_load" in row][-1:]
+        for layer, shares in enumerate(load[0] if load else []):
+            print(f"layer {layer}: share of tokens by expert {' '.join(f'{share:.3f}' for share in shares)}")
     else:
         print(f"{name}: {summary.status}: {summary.message}; {run.directory}")
     return 0 if summary.status == "done" else 1
