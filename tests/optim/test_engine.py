@@ -124,6 +124,41 @@ def test_bf16_is_rounded_once() -> None:
         assert all((w == 1 - 2**-8).all() for w in ws), "1 - 0.003 rounds to the next number below 1"
 
 
+def test_torchs_own_hooks_run_around_a_step() -> None:
+    w, seen = one(), []
+    optimizer = AdamW([("w", w)], lr=0.1)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(("before", w[0, 0].item())))
+    optimizer.register_step_post_hook(lambda *_: seen.append(("after", w[0, 0].item())))
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    assert [when for when, _ in seen] == ["before", "after"] and seen[0][1] == 1.0 > seen[1][1]
+
+
+@pytest.mark.parametrize(
+    ("named", "roles", "message"),
+    [
+        ([], None, "the parameter list is empty"),
+        ([("w", torch.zeros(2, 2, dtype=torch.complex64))], None, r"parameter w is complex; give its real view"),
+        (
+            [("w", torch.zeros(2, 2, dtype=torch.int64))],
+            None,
+            r"parameter w has dtype torch.int64; only floating-point",
+        ),
+        ([("w", one() * 1)], None, r"parameter w is computed from other tensors \(not a leaf\)"),
+        (
+            [("w", torch.zeros(2, 2, 2))],
+            None,
+            r"parameter w of shape \(2, 2, 2\) has no evident role; say it with roles=",
+        ),
+        ([("w", torch.zeros(2, 2))], {"w": "expert"}, r"parameter w: the role expert .* not for the shape \(2, 2\)"),
+        ([("w", torch.zeros(2, 2))], {"v": "head"}, r"roles: no parameter is named 'v'"),
+    ],
+)
+def test_bad_parameters_are_named(named: Any, roles: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AdamW(named, roles=roles)
+
+
 def test_closure() -> None:
     w = one()
 

@@ -69,6 +69,8 @@ def test_states_of_others_are_refused(make_model: Callable[..., nn.Module], feed
     with pytest.raises(ValueError, match=r"the state of norm.weight has the shapes .*\(8,\).* and not .*\(9,\)"):
         before.load_state_dict(saved)
     assert not any(before.state.values()), "nothing is changed by a state that is refused"
+    with pytest.raises(ValueError, match=r"the m of .* in torch.float64, where a parameter in torch.float32 has it in"):
+        AdamW(make_model(torch.float32)).load_state_dict(saved)
     with pytest.raises(ValueError, match="format 99"):
         optimizer.load_state_dict({**saved, "format": 99})
 

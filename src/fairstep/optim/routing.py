@@ -65,6 +65,14 @@ def named_parameters(params: Any) -> list[Named]:
             raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")
         if item.tensor.is_complex():
             raise ValueError(f"parameter {item.name} is complex; give its real view (torch.view_as_real)")
+        if not item.tensor.is_floating_point():
+            raise ValueError(
+                f"parameter {item.name} has dtype {item.tensor.dtype}; only floating-point ones are trained"
+            )
+        if not (item.tensor.is_leaf or item.tensor.retains_grad):
+            raise ValueError(
+                f"parameter {item.name} is computed from other tensors (not a leaf); give those, or an nn.Parameter"
+            )
     names: dict[int, str] = {}
     for item in found:
         other = names.setdefault(id(item.tensor), item.name)
@@ -104,6 +112,11 @@ def assign(items: list[Named], roles: Roles = None) -> dict[str, Role]:
         said = _said(item, roles)
         if said is None:
             found[item.name] = _infer(item, item in embeddings, item in heads, expert_parents)
+        elif said == "expert" and item.tensor.ndim < 3:
+            raise ValueError(
+                f"parameter {item.name}: the role expert is for a stack of matrices with three dimensions, "
+                f"not for the shape {tuple(item.tensor.shape)}"
+            )
         elif said in ROLES:
             found[item.name] = said
         else:

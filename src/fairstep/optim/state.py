@@ -106,9 +106,9 @@ def _check_shapes(optimizer: Engine, name: str, p: Tensor, entry: Mapping[str, A
     rule, role = optimizer.rules[group["rule"]], optimizer.roles[name]
     layout = Layout.of(rule, role, p)
     items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
+    fresh = rule.init(items, group)
     expected = {
-        key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else ()
-        for key, value in rule.init(items, group).items()
+        key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else () for key, value in fresh.items()
     }
     found = {
         key: tuple(value.shape) if isinstance(value, Tensor) else ()
@@ -119,3 +119,9 @@ def _check_shapes(optimizer: Engine, name: str, p: Tensor, entry: Mapping[str, A
         raise ValueError(
             f"the state dict is of another model: the state of {name} has the shapes {found}, and not {expected}"
         )
+    for key, value in fresh.items():
+        if isinstance(value, Tensor) and value.dtype != entry[key].dtype:
+            raise ValueError(
+                f"the state dict has the {key} of {name} in {entry[key].dtype}, where a parameter in {p.dtype} has it "
+                f"in {value.dtype}; convert the model to the dtype that it was trained in"
+            )
