@@ -21,7 +21,9 @@ from fairstep.optim.routing import Named
 from fairstep.optim.wrappers import wrappers
 
 WRAPPED = {get(f"{base}+{wrapper}").name for base in ("adamw", "muon") for wrapper in wrappers()} - set(names())
-every_optimizer = pytest.mark.parametrize("name", [*names(), *sorted(WRAPPED)])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(WRAPPED) if name.startswith("muon")]
+NAMES = [*names(), *sorted(name for name in WRAPPED if not name.startswith("muon")), *SLOW]
+every_optimizer = pytest.mark.parametrize("name", NAMES)
 
 STRICTER = ("resumes", "survives_divergence", "leaves_gradients", "is_copied", "works_on_bf16", "waits_for_gradients")
 """Checks of the doctor's list that the tests below make more exactly for our own optimizers."""
@@ -257,9 +259,11 @@ def test_state_is_what_the_spec_says(name: str, make_model: Callable[..., nn.Mod
     assert state_bytes(optimizer) == total
 
 
-@pytest.mark.parametrize("name", [name for name in [*names(), *sorted(WRAPPED)] if not is_shared(name)])
+@every_optimizer
 def test_parameters_without_gradients_wait(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
     """One that misses steps, and one that comes late, behave as if they were alone in their optimizer."""
+    if is_shared(name):
+        return  # none is as if alone; test_prodigy_has_one_d has parameters that come late
     model, reference = make_model(), make_model()
     optimizer = build(name, model)
     singles = {n: build(name, [(n, p)]) for n, p in reference.named_parameters()}
