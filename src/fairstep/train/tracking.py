@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
@@ -37,7 +38,8 @@ class Recorder:
         self.files: dict[str, TextIO] = {}
         self.trackers: list[Tracker] = []
         if active:
-            self.trackers = [open_tracker(name, run, spec) for name in spec.execution.trackers]
+            with _quiet():
+                self.trackers = [open_tracker(name, run, spec) for name in spec.execution.trackers]
 
     def rewind(self, sizes: dict[str, int]) -> None:
         """Open the files and cut them back to the bytes that they had when a checkpoint was made (none: from nothing).
@@ -74,11 +76,17 @@ class Recorder:
         return {name: file.tell() for name, file in self.files.items()}
 
     def close(self) -> None:
-        for tracker in self.trackers:
-            tracker.finish()
+        with _quiet():
+            for tracker in self.trackers:
+                tracker.finish()
         for file in self.files.values():
             with contextlib.suppress(OSError):  # every row was flushed, and what failed then was raised then
                 file.close()
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """What trackers print goes to standard error: standard output is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _finite(value: Any) -> Any:

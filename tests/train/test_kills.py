@@ -1,0 +1,73 @@
+"""kill -9 at random moments: the run still ends with the curve of an undisturbed one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairstep.runs import Execution, Store
+from fairstep.train import train
+
+KILLS = 20
+
+PROGRAM = """
+import os, random, signal, sys, time
+from fairstep.runs import RunSpec, Store
+from fairstep.train.loop import train
+
+spec, store, kills = RunSpec.from_json(open(sys.argv[1]).read()), Store(sys.argv[2]), int(sys.argv[3])
+run, draw = store.run(spec), random.Random(0)
+
+def rows():
+    path = run.directory / "metrics.jsonl"
+    return path.read_bytes().count(b"\\n") if path.exists() else 0
+
+def starts():
+    return len(run.environment.get("starts", []))
+
+def live():
+    pid = os.fork()
+    if pid == 0:
+        train(spec, store)
+        os._exit(0)
+    return pid
+
+for life in range(kills):
+    before = starts()
+    pid = live()
+    if draw.random() < 0.8:  # else it is killed while it starts
+        while starts() == before:
+            time.sleep(0.001)
+        wanted = rows() + draw.randint(0, 3)
+        while rows() < wanted:
+            time.sleep(0.001)
+    time.sleep(draw.random() * 0.03)
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), "the run ended before it was killed"
+_, status = os.waitpid(live(), 0)
+sys.exit(status != 0)
+"""
+"""torch is loaded once and every life is a fork of that process."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_twenty_kills_leave_the_curve_as_it_is(asynchronous: bool, tiny: Any, tmp_path: Path) -> None:
+    """Each life ends in a step, in the writing of a checkpoint or of a row, or while it starts."""
+    execution = Execution(threads=1, compile=False, checkpoint_every_steps=17, asynchronous=asynchronous)
+    spec = tiny("soap", tokens=8 * 16 * 700, execution=execution)
+    (tmp_path / "spec.json").write_text(spec.to_json())
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "spec.json"), str(tmp_path / "b"), str(KILLS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    run, whole = Store(tmp_path / "b").run(spec), train(spec, Store(tmp_path / "a"))
+    assert run.status == "done"
+    assert (run.directory / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()
+    steps = [start["step"] for start in run.environment["starts"]]
+    assert steps == sorted(steps)
+    assert steps[-1] > 100
