@@ -142,7 +142,7 @@ def test_ten_thousand_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     each = 1e3 * (before + after) / starts.total()
     with capsys.disabled():
         print(
-            f"\n{len(starts)} runs in {starts.total()} starts, {(first.failed + second.failed).total()} of them failed: "
+            f"\n{len(starts)} runs in {starts.total()} starts, {(first.failed + second.failed).total()} failures: "
             f"tuner {each:.2f} ms of processor time a start, planning {planning:.2f} s, status {status:.2f} s"
         )
     assert len(proofs) == 20

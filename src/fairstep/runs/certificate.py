@@ -59,10 +59,11 @@ class Near(_Record):
 class Certificate(_Record):
     """``configuration`` is empty while nothing is chosen, and when everything diverged.
 
-    ``loss`` is the mean over the final seeds, None until there are any. ``near_optimal`` are the configurations observed
-    within the tolerance of the lowest; ``not_excluded`` are others that noise may hide: every configuration tried
-    whose true loss is within the tolerance of the chosen one's is in one of the two. ``sigma`` is the deviation of one run
-    over seeds, from ``degrees`` degrees of freedom. ``missing`` says in sentences what keeps this from being a proof.
+    ``loss`` is the mean over the final seeds, None until there are any. ``near_optimal`` are the configurations
+    observed within the tolerance of the lowest; ``not_excluded`` are others that noise may hide: every configuration
+    tried whose true loss is within the tolerance of the chosen one's is in one of the two. ``sigma`` is the deviation
+    of one run over seeds, from ``degrees`` degrees of freedom. ``missing`` says in sentences what keeps this from being
+    a proof.
     """
 
     contestant: str
