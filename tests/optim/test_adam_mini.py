@@ -10,7 +10,7 @@ from tests.optim.test_rules import gradient, start
 from tests.optim.twins import State
 from torch import Tensor, nn
 
-from fairstep.model import Llama, LlamaConfig
+from fairstep.model import Llama, ModelConfig
 from fairstep.optim import AdamMini, build
 
 NAMES = {"square": "0.q_proj.weight", "square2": "0.v_proj.weight", "wide": "0.wk.weight", "tall": "0.up.weight"}
@@ -64,7 +64,7 @@ def block_rows(optimizer: AdamMini) -> dict[str, int]:
 
 def test_blocks_of_a_model() -> None:
     config = {"layers": 1, "width": 16, "mlp_width": 32, "vocabulary": 32, "context": 8}
-    found = block_rows(AdamMini(Llama(LlamaConfig(heads=4, kv_heads=2, **config))))
+    found = block_rows(AdamMini(Llama(ModelConfig(heads=4, kv_heads=2, **config))))
     assert found["blocks.0.attention.q.weight"] == found["blocks.0.attention.k.weight"] == 4
     assert found["blocks.0.attention.v.weight"] == found["embedding.weight"] == found["head.weight"] == 1
     assert found["norm.weight"] == 0

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fairstep import optim
-from fairstep.model import Llama, LlamaConfig
+from fairstep.model import Llama, ModelConfig
 from fairstep.runs import ScheduleSpec, learning_rate_fraction, machine
 from fairstep.train.signals import Signals
 
@@ -28,7 +28,7 @@ def golden_losses(name: str) -> list[float]:
     """Losses of a tiny model on fixed random tokens that repeat, so that there is something to learn."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = Llama(LlamaConfig(layers=2, width=32, heads=2, mlp_width=64, vocabulary=64, context=32))
+    model = Llama(ModelConfig(layers=2, width=32, heads=2, mlp_width=64, vocabulary=64, context=32))
     tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33]
     spec = optim.get(name)
     optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1])

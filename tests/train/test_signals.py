@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairstep import optim
-from fairstep.model import Llama, LlamaConfig
+from fairstep.model import Llama, ModelConfig
 from fairstep.train.signals import Signals, sample_labels
 
 VOCABULARY, WIDTH = 5, 3
@@ -95,7 +95,7 @@ def test_labels_are_drawn_from_the_softmax() -> None:
 @pytest.fixture
 def llama() -> Llama:
     torch.manual_seed(0)
-    return Llama(LlamaConfig(layers=2, width=16, heads=2, mlp_width=32, vocabulary=32, context=8))
+    return Llama(ModelConfig(layers=2, width=16, heads=2, mlp_width=32, vocabulary=32, context=8))
 
 
 @pytest.mark.parametrize("name", ["sophia-g", "sophia-h"])

@@ -24,6 +24,4 @@ __all__ = ["PRESETS", "LanguageModel", "Llama", "MoEConfig", "ModelConfig", "Pre
 def __getattr__(name: str) -> Any:
     if name in _NEEDS_TORCH:
         return getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
-    if name == "LlamaConfig":
-        return ModelConfig
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
