@@ -49,8 +49,8 @@ class WorkloadOptions:
     """How often a run may read the text; a longer one is refused."""
     tokens: str = ""
     """Token budget of a run, for example 2M. Default: --chinchilla times 20 tokens per matrix parameter."""
-    chinchilla: float = 1.0
-    """Token budget in Chinchilla lengths, used when --tokens is not given."""
+    chinchilla: float | None = None
+    """Token budget in Chinchilla lengths, used when --tokens is not given. Default: 1, or a published run's length."""
     batch_sequences: int = 0
     """Sequences per optimizer step. Default: the preset's."""
     schedule: ScheduleKind | Literal["own"] = "cosine"
@@ -93,8 +93,6 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
     Raises ValueError (DataError for the text) with one sentence.
     """
     size = preset(options.preset)
-    if not (math.isfinite(options.chinchilla) and options.chinchilla > 0):
-        raise ValueError(f"--chinchilla must be a positive number, not {options.chinchilla}")
     if not (math.isfinite(options.epochs) and options.epochs > 0):
         raise ValueError(f"--epochs must be a positive number, not {options.epochs}")
     if not (0 <= options.warmup_fraction < 1):
@@ -102,26 +100,16 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
     sequences = options.batch_sequences or size.batch_sequences
     if sequences < 0:
         raise ValueError(f"--batch-sequences must be positive, not {sequences}")
-    wanted = (
-        token_count(options.tokens)
-        if options.tokens
-        else options.chinchilla * CHINCHILLA_TOKENS_PER_PARAMETER * size.parameters_matrix
-    )
+    wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_tokens(1.0, size)
     batch_tokens = sequences * size.context
     tokens = max(1, round(wanted / batch_tokens)) * batch_tokens
     here = machine()
     corpus = load_corpus(options)
     division = layout(here, size.parameters(corpus.vocabulary), threads=options.threads)
-    evaluation_tokens = min(options.evaluation_tokens, (corpus.validation_tokens - 1) // size.context * size.context)
-    budget = round(tokens * longest)
-    epochs = check_budget(corpus, budget, size.context, evaluation_tokens, max_epochs=options.epochs)
-    if epochs > 1:
-        screen.say(f"{budget:,} tokens read {corpus.name} {epochs:.2f} times")
+    evaluation_tokens = evaluated(corpus, round(tokens * longest), size.context, options.evaluation_tokens, options)
     workload = Workload(
         model=ModelSpec(**size.fields(corpus.vocabulary)),
-        data=DataSpec(
-            name=corpus.name, fingerprint=corpus.fingerprint, vocabulary=corpus.vocabulary, source=options.data
-        ),
+        data=data_spec(corpus, options),
         batch_sequences=sequences,
         tokens=tokens,
         precision=here.precision if options.precision == "auto" else options.precision,
@@ -132,14 +120,48 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
         final_fraction=options.final_fraction,
         clip_norm=options.clip_norm,
         evaluation_tokens=evaluation_tokens,
-        execution=Execution(
-            device=here.device,
-            threads=division.threads,
-            micro_batch_sequences=options.micro_batch_sequences,
-            compile=options.compile,
-        ),
+        execution=execution(options, division),
     )
     return workload, size, division
+
+
+def chinchilla_tokens(multiple: float, size: Preset) -> int:
+    """Tokens of so many Chinchilla lengths. Raises ValueError."""
+    if not (math.isfinite(multiple) and multiple > 0):
+        raise ValueError(f"--chinchilla must be a positive number, not {multiple}")
+    return round(multiple * CHINCHILLA_TOKENS_PER_PARAMETER * size.parameters_matrix)
+
+
+def budget_of(tokens: str, chinchilla: float | None, size: Preset) -> int:
+    """The tokens that were asked for in either way; 0 if in none. Raises ValueError."""
+    if tokens:
+        return token_count(tokens)
+    return 0 if chinchilla is None else chinchilla_tokens(chinchilla, size)
+
+
+def evaluated(corpus: Corpus, budget: int, context: int, wanted: int, options: WorkloadOptions) -> int:
+    """Validation tokens of the final evaluation: as many as wanted, or all whole windows. Says when text is repeated.
+
+    Raises DataError when the text is too short for the budget.
+    """
+    tokens = min(wanted, (corpus.validation_tokens - 1) // context * context)
+    epochs = check_budget(corpus, budget, context, tokens, max_epochs=options.epochs)
+    if epochs > 1:
+        screen.say(f"{budget:,} tokens read {corpus.name} {epochs:.2f} times")
+    return tokens
+
+
+def data_spec(corpus: Corpus, options: WorkloadOptions) -> DataSpec:
+    return DataSpec(name=corpus.name, fingerprint=corpus.fingerprint, vocabulary=corpus.vocabulary, source=options.data)
+
+
+def execution(options: WorkloadOptions, division: Layout) -> Execution:
+    return Execution(
+        device=machine().device,
+        threads=division.threads,
+        micro_batch_sequences=options.micro_batch_sequences,
+        compile=options.compile,
+    )
 
 
 def load_corpus(options: WorkloadOptions) -> Corpus:

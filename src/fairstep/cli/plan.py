@@ -12,9 +12,16 @@ import tyro
 from fairstep import optim
 from fairstep.analysis import count_text
 from fairstep.cli import screen
-from fairstep.cli.options import Assignments, assignment, hyperparameters, parse, token_count
+from fairstep.cli.options import (
+    Assignments,
+    assignment,
+    budget_of,
+    chinchilla_tokens,
+    hyperparameters,
+    parse,
+)
 from fairstep.model import preset
-from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec
+from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
 from fairstep.study import Workload
 from fairstep.study.cost import Cost, cost
 from fairstep.study.devices import Device, device
@@ -62,8 +69,9 @@ class PlanOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(PlanOptions, "plan", arguments)
-    place = this_machine(options) if options.device in ("this", "cpu") else device(options.device)
-    spec, remarks = specification(options, place)
+    named = None if options.device in ("this", "cpu") else device(options.device)
+    spec, remarks = specification(options, on_cpu=named is None and (options.device == "cpu" or not machine().gpus))
+    place = named or this_machine(options)  # measured once everything else is known to be right
     found = cost(spec, place, options.devices)
     if options.json:
         print(json.dumps({"optimizer": spec.optimizer.name, "model": spec.model.preset, **found.row()}, indent=1))
@@ -72,7 +80,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[str, ...]]:
+def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[str, ...]]:
     """The run, with a text that does not exist, and what must be said about it. Raises ValueError."""
     if options.run is not None:
         folder = options.run.parent if options.run.name == "spec.json" else options.run
@@ -80,10 +88,8 @@ def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[s
     published = is_run_preset(options.preset)
     size = preset(options.preset.rpartition("/")[0] if published else options.preset)
     sequences = options.batch_sequences or size.batch_sequences
-    tokens = token_count(options.tokens) if options.tokens else 0
-    if options.chinchilla is not None and not tokens:
-        tokens = chinchilla_tokens(options.chinchilla, size.parameters_matrix)
-    precision = place_precision(options, place)
+    tokens = budget_of(options.tokens, options.chinchilla, size)
+    precision = precision_of(options, on_cpu)
     execution = Execution(micro_batch_sequences=options.micro_batch_sequences, compile=options.compile)
     data = DataSpec(name="any", fingerprint="", vocabulary=size.model.vocabulary - size.extra_tokens)
     given = dict(assignment(text) for text in options.set)
@@ -93,7 +99,7 @@ def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[s
             model=ModelSpec(**size.fields(data.vocabulary)),
             data=data,
             batch_sequences=sequences,
-            tokens=tokens or chinchilla_tokens(1.0, size.parameters_matrix),
+            tokens=tokens or chinchilla_tokens(1.0, size),
             precision=precision,
             execution=execution,
         )
@@ -115,26 +121,16 @@ def specification(options: PlanOptions, place: Device) -> tuple[RunSpec, tuple[s
     )
 
 
-def chinchilla_tokens(multiple: float, parameters_matrix: int) -> int:
-    """20 tokens per matrix parameter, as W counts. Raises ValueError."""
-    if not 0 < multiple < float("inf"):
-        raise ValueError(f"--chinchilla must be a positive number, not {multiple}")
-    return round(multiple * 20 * parameters_matrix)
-
-
-def place_precision(options: PlanOptions, place: Device) -> Literal["float32", "bf16"]:
-    from fairstep.runs import machine
-
+def precision_of(options: PlanOptions, on_cpu: bool) -> Literal["float32", "bf16"]:
     if options.precision != "auto":
         return options.precision
-    return machine().precision if place.name == "cpu" else "bf16"
+    return machine().precision if on_cpu else "bf16"
 
 
 def this_machine(options: PlanOptions) -> Device:
     """This machine's processor or accelerator, its rate measured now or at an earlier time."""
     import torch
 
-    from fairstep.runs import machine
     from fairstep.train.rate import matmul_rate
 
     here = machine()

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from fairstep import optim
 from fairstep.cli import screen
 from fairstep.cli.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
-from fairstep.runs import Execution, Run, RunSpec, Store, Value
+from fairstep.cli.published_run import published_run
+from fairstep.runs import Execution, Run, RunSpec, Store
+from fairstep.study.presets import is_run_preset
 
 if TYPE_CHECKING:
     from fairstep.train.parallel import World
@@ -29,14 +31,17 @@ class TrainOptions:
 
     Example: fairstep train muon --lr 0.02 --preset 106k --tokens 500k
     Example: torchrun --nproc-per-node 2 -m fairstep train adamw --preset 6.8M
+    Example: fairstep train --preset semenov/124m/soap --data hf:HuggingFaceFW/fineweb --tokenizer gpt2
     """
 
-    optimizer: tyro.conf.Positional[str]
-    """Name of the optimizer; `fairstep optimizers` lists them."""
+    optimizer: tyro.conf.Positional[str] = ""
+    """Name of the optimizer; `fairstep optimizers` lists them. A published run (--preset wen/130m/muon) has its own."""
     lr: float | None = None
     """Peak learning rate, in the optimizer's own unit. Default: the optimizer's."""
     set: Assignments = ()
     """Another hyperparameter, for example --set beta2=0.98; may be given several times."""
+    variant: Literal["code", "paper"] = "code"
+    """Which of them a published run follows where S's paper and its released code differ."""
     seed: int = 0
     """Seeds the initialisation and the order of the data."""
     store: Path = Path("runs/train")
@@ -62,17 +67,17 @@ class TrainOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(TrainOptions, "train", arguments)
-    name = optim.get(options.optimizer).name
+    name = optimizer_of(options)
     given = dict(assignment(text) for text in options.set)
     if options.lr is not None:
         given["lr"] = options.lr
-    complete = hyperparameters(name, given)
+    hyperparameters(name, given)  # refused before any text is prepared
     store = Store(options.store).writable()
     with _together() as world:
         first = world is None or world.first
         if world and not first:
             world.agree(None)  # until the first process has prepared the text
-        spec = specification(options, name, complete)
+        spec = specification(options, name, given)
         if world and first:
             world.agree(None)
         from fairstep.train import train  # loads torch
@@ -103,10 +108,23 @@ def report(run: Run, name: str, as_json: bool) -> int:
     return 0 if summary.status == "done" else 1
 
 
-def specification(options: TrainOptions, name: str, complete: dict[str, Value]) -> RunSpec:
+def optimizer_of(options: TrainOptions) -> str:
+    """The optimizer's own name. Raises ValueError when none is named, or two are."""
+    published = is_run_preset(options.workload.preset)
+    if published and options.optimizer:
+        raise ValueError(f"{options.workload.preset} has its own optimizer; leave {options.optimizer!r} out")
+    if not published and not options.optimizer:
+        raise ValueError("name an optimizer, such as fairstep train muon, or a run with --preset wen/130m/muon")
+    return optim.get(options.workload.preset.rpartition("/")[2] if published else options.optimizer).name
+
+
+def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> RunSpec:
     """The run that the options ask for; the text is prepared if it was not yet."""
-    workload, _, _ = prepared(options.workload)
-    spec = workload.spec(name, complete, options.seed)
+    if is_run_preset(options.workload.preset):
+        spec = published_run(options.workload, given, options.seed, options.variant)
+    else:
+        workload, _, _ = prepared(options.workload)
+        spec = workload.spec(name, hyperparameters(name, given), options.seed)
     changes = {
         "checkpoint_every_seconds": 60 * options.checkpoint_minutes,
         "checkpoint_every_steps": options.checkpoint_steps,

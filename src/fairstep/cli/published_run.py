@@ -1,0 +1,58 @@
+"""A published run (``--preset semenov/124m/soap``) on the text and the machine that the options name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from fairstep.cli import screen
+from fairstep.cli.options import (
+    WorkloadOptions,
+    budget_of,
+    data_spec,
+    evaluated,
+    execution,
+    hyperparameters,
+    load_corpus,
+)
+from fairstep.runs import RunSpec, machine
+from fairstep.study import layout
+from fairstep.study.presets import Variant, run_preset
+
+ITS_OWN = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
+"""Options of a workload that a published run brings along."""
+
+
+def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int, variant: Variant) -> RunSpec:
+    """The run, its text prepared if it was not yet; says what it does not repeat. Raises ValueError with one sentence.
+
+    ``given`` replaces published hyperparameters.
+    """
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in ITS_OWN:
+        if getattr(options, name) != defaults[name]:
+            model = options.preset.rpartition("/")[0]
+            raise ValueError(
+                f"--{name.replace('_', '-')} is part of {options.preset}; to change it, train the model {model} "
+                "with an optimizer of your choice"
+            )
+    found = run_preset(options.preset, round(options.chinchilla or 1), variant)
+    tokens = budget_of(options.tokens, options.chinchilla, found.model) or found.tokens
+    complete = hyperparameters(found.optimizer, {**found.hyperparameters, **given})
+    corpus = load_corpus(options)
+    wanted = options.evaluation_tokens
+    wanted = found.final_tokens if wanted == defaults["evaluation_tokens"] else wanted
+    here = machine()
+    for remark in found.remarks:
+        screen.say(f"{found.name}: {remark}")
+    return found.spec(
+        data_spec(corpus, options),
+        tokens=tokens,
+        hyperparameters=complete,
+        seed=seed,
+        precision=here.precision if options.precision == "auto" else options.precision,
+        batch_sequences=options.batch_sequences,
+        validation_tokens=evaluated(corpus, tokens, found.model.context, wanted, options),
+        execution=execution(options, layout(here, found.model.parameters(corpus.vocabulary), threads=options.threads)),
+    )
