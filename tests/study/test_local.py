@@ -88,6 +88,20 @@ def test_a_killed_worker_is_a_failed_run_and_a_new_worker_takes_over(tiny: Any, 
         assert wait_for(launcher, "end")["status"] == "done"
 
 
+def test_a_cancelled_run_is_a_failed_one_and_its_place_is_free_again(tiny: Any, tmp_path: Path) -> None:
+    store, spec = Store(tmp_path).writable(), tiny(tokens=8 * 16 * 50_000)
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        launcher.start(placed(store, spec))
+        wait_for(launcher, "progress")
+        launcher.cancel(spec.identity)
+        end = wait_for(launcher, "end")
+        assert (end["run"], end["status"]) == (spec.identity, "failed")
+        assert store.run(spec).status == "unfinished"
+        assert launcher.free == 1
+        launcher.start(placed(store, tiny()))
+        assert wait_for(launcher, "end")["status"] == "done"
+
+
 def test_leaving_ends_the_workers_in_the_middle_of_a_run(tiny: Any, tmp_path: Path) -> None:
     store, spec = Store(tmp_path).writable(), tiny(tokens=8 * 16 * 50_000)
     with LocalLauncher(HERE, Layout(1, 1)) as launcher:

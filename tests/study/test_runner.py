@@ -11,7 +11,7 @@ import pytest
 from tests.study.test_contest import bowl, contest
 
 from fairstep.runs import Cell, Ledger, Run, Store, Summary
-from fairstep.study import ContestError, State, carry_out
+from fairstep.study import ContestError, Patience, State, carry_out, differences
 
 OBJECTIVE = bowl({"adamw": 0.002, "muon": 0.004})
 
@@ -122,3 +122,65 @@ def test_a_failed_summary_is_not_a_result(tmp_path: Path) -> None:
     launcher = Pretender()
     carried(store, launcher)
     assert launcher.started[victim] == 1
+
+
+class Silent(Pretender):
+    """Its first attempt at a victim never says a word."""
+
+    def __init__(self, victim: str) -> None:
+        super().__init__()
+        self.victim, self.now = victim, 0.0
+        self.cancelled: list[str] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def cancel(self, identity: str) -> None:
+        self.cancelled.append(identity)
+
+    def events(self, timeout: float) -> Iterator[dict[str, Any]]:
+        self.now += 10.0
+        hung = [run for run in self.queue if run.id == self.victim and self.started[run.id] == 1]
+        for run in hung:
+            if run.id in self.cancelled:
+                self.queue.remove(run)
+                yield {"event": "end", "run": run.id, "status": "failed", "message": "cancelled"}
+                return
+        if len(self.queue) > len(hung):
+            self.queue.sort(key=lambda run: run in hung)
+            yield from super().events(timeout)
+
+
+def test_a_silent_trial_is_cancelled_once_and_tried_again(tmp_path: Path) -> None:
+    victim = next(iter(contest().plan().specs))
+    launcher = Silent(victim)
+    complete = carry_out(
+        contest(),
+        {"": ledger()},
+        Store(tmp_path).writable(),
+        launcher,
+        patience=Patience(silence=55),
+        clock=launcher.clock,
+    )[""]
+    assert launcher.cancelled == [victim]
+    assert launcher.started[victim] == 2
+    assert {trial.run: trial.failures for trial in complete.trials if trial.failures} == {victim: 1}
+
+
+def test_failed_attempts_of_earlier_sittings_stay_in_the_ledger(tmp_path: Path) -> None:
+    store, victim = Store(tmp_path).writable(), next(iter(contest().plan().specs))
+    with pytest.raises(ContestError):
+        carried(store, Pretender(failing={victim: 9}))
+    complete = carried(store, Pretender())
+    assert {trial.run: trial.failures for trial in complete.trials if trial.failures} == {victim: 2}
+
+
+def test_the_ledger_holds_what_every_trial_cost(tmp_path: Path) -> None:
+    store = Store(tmp_path).writable()
+    complete = carried(store, Pretender())
+    assert {trial.status for trial in complete.trials} == {"done"}
+    assert store.ledger("test") == complete
+    assert set(complete.certificates) == {"adamw", "muon"}
+    assert differences(complete) == []
+    fewer = complete.model_copy(update={"trials": complete.trials[1:]})
+    assert differences(fewer) == ["Tuning trials differ by 1: adamw 3, muon 4."]

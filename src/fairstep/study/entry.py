@@ -34,9 +34,10 @@ def entry(
     """An optimizer by name as a contestant called ``label`` (default: its name).
 
     Its grids in each cell are ``paper``'s at the nearest size (None: the nearest of all, which are CPU-sized grids for
-    small models), of the hyperparameters in ``only`` (default: all; sequential protocols go through them in this order),
-    but for those in ``grids``, which are taken as they are, and those in ``given``, which are fixed. A paper's grids of
-    the run itself (batch, warm-up, clipping) come with it. Raises ValueError for unknown names and for values outside their domains.
+    small models), of the hyperparameters in ``only`` (default: all; sequential protocols go through them in this
+    order), but for those in ``grids``, which are taken as they are, and those in ``given``, which are fixed. A paper's
+    grids of the run itself (batch, warm-up, clipping) come with it. Raises ValueError for unknown names and for values
+    outside their domains.
     """
     spec, given, grids = optim.get(name), dict(given or {}), dict(grids or {})
     if of_the_run := [key for key in given if key in TUNABLE and key not in spec.hyperparameters]:
