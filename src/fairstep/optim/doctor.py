@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import torch
 
-from fairstep.optim.checks import CHECKS, Check, Wrong, takes_a_step
+from fairstep.optim.checks import takes_a_step
+from fairstep.optim.conformance import CHECKS, Check, Wrong
 from fairstep.optim.foreign import said
 from fairstep.optim.registry import get
 from fairstep.optim.subject import Subject
