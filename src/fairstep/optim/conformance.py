@@ -1,4 +1,4 @@
-"""What a check of the conformance list is: a function of a ``Subject`` that raises ``Wrong``. The list is in ``checks``."""
+"""A check of the conformance list: a function of a ``Subject`` that raises ``Wrong``. The functions are in ``checks``."""
 
 from __future__ import annotations
 
