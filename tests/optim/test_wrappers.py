@@ -234,6 +234,12 @@ def test_hyperball_needs_a_direction_to_keep() -> None:
         optimizer.step()
 
 
+def test_vectors_that_yield_to_mars_stay_off_the_ball() -> None:
+    vector = nn.Parameter(torch.ones(3))
+    optimizer = build("mars-adamw+hyperball", [("v", vector)], optimize_1d=True)
+    assert optimizer.param_groups[0]["rule"] == "mars-adamw"
+
+
 def test_a_wrapped_rule_hands_on_every_hook() -> None:
     hooks = {name for name, value in vars(Rule).items() if callable(value) and not name.startswith("_")}
     assert hooks <= set(vars(WrappedRule)), "what a wrapper does not hand on, the rule inside would lose"

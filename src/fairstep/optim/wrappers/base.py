@@ -122,8 +122,8 @@ def wrap_parts(
     for part in spec.parts:
         taken = tuple(role for role in part.roles if role in roles)
         left = tuple(role for role in part.roles if role not in roles)
+        if left:  # first, because parts that yield their roles yield them to the first part
+            parts.append(replace(part, roles=left, lr_ratio=part.lr_ratio or lr_ratio))
         if taken:
             parts.append(replace(part, roles=taken, rule=around(part.rule)))
-        if left:
-            parts.append(replace(part, roles=left, lr_ratio=part.lr_ratio or lr_ratio))
     return tuple(parts)
