@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import zipfile
@@ -208,3 +209,20 @@ def test_final_weights_are_the_evaluated_ones(tiny: Any, tmp_path: Path) -> None
     trainer.model.load_state_dict(weights, strict=False)
     assert run.summary is not None
     assert trainer.evaluate(trainer.final_windows) == run.summary.final_loss
+
+
+def test_a_process_that_waits_for_another_says_so(tiny: Any, tmp_path: Path) -> None:
+    spec, store = tiny(tokens=TOKENS), Store(tmp_path)
+    run = store.run(spec)
+    run.directory.mkdir(parents=True)
+    notes: list[str] = []
+    with (run.directory / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def watch(event: Progress) -> None:
+            notes.append(event.note)
+            fcntl.flock(held, fcntl.LOCK_UN)  # and now the other one is done
+
+        train(spec, store, watch)
+    assert "another process trains this run" in notes[0]
+    assert run.status == "done"

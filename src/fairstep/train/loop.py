@@ -63,7 +63,8 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
     with joined() as world:
         run = store.writable().run(spec) if world.first else store.run(spec)
         run.directory.mkdir(parents=True, exist_ok=True)
-        with _locked(run.directory / "lock", world):
+        waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, "another process trains this run; waiting for it")
+        with _locked(run.directory / "lock", world, lambda: progress(waits) if progress else None):
             if not world.agree(run.finished):
                 _carry_out(spec, run, progress, world)
         world.agree(None)  # no process leaves before the summary is written
@@ -95,13 +96,18 @@ def _carry_out(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | N
 
 
 @contextmanager
-def _locked(path: Path, world: World) -> Iterator[None]:
-    """Hold the file's lock; the kernel releases it when the holder dies, however it dies."""
+def _locked(path: Path, world: World, wait: Callable[[], object]) -> Iterator[None]:
+    """Hold the file's lock; the kernel releases it when the holder dies, however it dies. ``wait`` is called first if
+    another process holds it."""
     if not world.first:
         yield
         return
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
