@@ -258,3 +258,22 @@ def test_semenov_tunes_once_and_again_for_the_longest() -> None:
 def test_a_protocol_that_names_an_unknown_cell(protocol: Protocol) -> None:
     with pytest.raises(ValueError, match="cells that the study has not: x"):
         next(iter(protocol.search(scaled({"s": (1, 1)}))))
+
+
+def test_a_law_that_leaves_the_domain_is_not_followed() -> None:
+    """W's form with an offset can fall below zero: learning rates 0.008, 0.004, 0.001 over sizes 1, 2, 3."""
+    sizes = {
+        "a": (10**6, 2 * 10**7),
+        "b": (2 * 10**6, 2 * 10**7),
+        "c": (3 * 10**6, 4 * 10**7),
+        "d": (2 * 10**6, 4 * 10**7),
+    }
+    later = {"l": (64 * 10**6, 128 * 10**7)}
+    best_lr = {"a": 0.008, "b": 0.004, "c": 0.001, "d": 0.004, "l": 0.001}
+    found = solved(
+        Wen(phase3=("l",), law="offset"),
+        scaled(sizes | later),
+        lambda cell, wanted: bowl(BEST | {"lr": best_lr[cell]}, size=0.1)(wanted.configuration),
+    )
+    assert "outside (0, inf), so it stays as in the nearest cell" in found["l"].notes[1]
+    assert found["l"].best == BEST | {"lr": 0.001}

@@ -77,7 +77,7 @@ class Axis:
             ratio = self.factor or (end / inner if upper else inner / end)
             value = end * ratio if upper else end / ratio
         new = rounded(value, whole)
-        return new if self._allows(new) and new not in self.values else None
+        return new if self.allows(new) and new not in self.values else None
 
     def position(self, value: Value) -> float:
         """Where a value lies along the axis, in steps from its first value; words by their place."""
@@ -103,7 +103,8 @@ class Axis:
             return "complement"
         return "log"
 
-    def _allows(self, number: float) -> bool:
+    def allows(self, number: float) -> bool:
+        """Whether a number lies in the domain."""
         low, high = (float(end) for end in self.domain[1:-1].split(","))
         above = number > low or (number == low and self.domain[0] == "[")
         below = number < high or (number == high and self.domain[-1] == "]")

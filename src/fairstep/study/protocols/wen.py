@@ -115,8 +115,10 @@ def predicted(
             continue
         points = [(cell.parameters, cell.tokens, float(hyper[name])) for cell, hyper in best]
         value, note = by_law(points, problem, law)
-        if value is not None:
+        if value is not None and axis.allows(value):
             found[name] = settled_on(axis, value)
+        elif value is not None:
+            note += f", which is outside {axis.domain}, so it stays as in the nearest cell"
         notes.append(f"{name}: {note}; here {found.get(name)}.")
     return found, notes
 
