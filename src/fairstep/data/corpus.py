@@ -45,7 +45,7 @@ class Corpus:
     validation_tokens: int  # of a mixture: what its own validation set can have
     documents: int  # of both splits, without duplicates
     validation_documents: int
-    bytes_per_token: float  # of the validation text: bits per byte = loss / ln 2 / bytes_per_token; NaN if not known
+    bytes_per_token: float = field(compare=False)  # of validation: bits per byte = loss / ln 2 / it; NaN if not known
     source: Mapping[str, Any] = field(compare=False)  # what it was made from, and with which versions
     tokenizer: Mapping[str, Any] = field(default_factory=dict, compare=False)  # its kind and file
     shards: Mapping[str, tuple[Shard, ...]] = field(default_factory=dict, compare=False)

@@ -147,12 +147,15 @@ def _stream(
 
 
 def _dataset(name: str, config: str | None, split: str) -> Any:
+    folder = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) and not (folder.is_dir() and any(folder.iterdir())):
+        raise DataError(f"the folder {name} holds no dataset: name one with parquet or jsonl files in it")
     with needs_extra("data", "reading Hugging Face datasets"):
         import datasets
     datasets.disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; how it ends is said below
     try:
-        return datasets.load_dataset(str(Path(name).expanduser()), config, split=split, streaming=True)
+        return datasets.load_dataset(str(folder), config, split=split, streaming=True)
     except Exception as error:  # requests', the hub's, the file system's and the library's own
         raise DataError(
             f"cannot open the dataset {name}: {_first_line(error)} (is there a network? a folder of its parquet files "
