@@ -26,7 +26,11 @@ def head_loss(x: Tensor, head: nn.Linear, targets: Tensor, z_loss: float = 0.0) 
     rows = LOGITS_AT_ONCE // head.out_features
     if targets.numel() > rows:
         gradients = torch.is_grad_enabled() and (x.requires_grad or head.weight.requires_grad)
-        return _ChunkedLoss.apply(x.flatten(0, 1), head.weight, targets.flatten(), z_loss, max(1, rows), gradients)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight.dtype
+        rows = max(1, rows)
+        loss, z, *_ = _chunked(x.flatten(0, 1), head.weight, targets.flatten(), z_loss, rows, gradients, dtype)
+        return loss, z.detach()
     logits, targets = head(x).float().flatten(0, 1), targets.flatten()
     loss = F.cross_entropy(logits, targets)
     if not z_loss:
@@ -36,48 +40,64 @@ def head_loss(x: Tensor, head: nn.Linear, targets: Tensor, z_loss: float = 0.0) 
     return loss + z_loss * z, z.detach()
 
 
-class _ChunkedLoss(torch.autograd.Function):
-    """``head_loss``, ``rows`` tokens at a time. The gradients are computed on the way, while a chunk's logits exist,
-    so no logits are kept or computed twice. Differentiable once: for second derivatives take ``model.logits``."""
+@torch.library.custom_op("fairstep::chunked_loss", mutates_args=())
+def _chunked(
+    x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, rows: int, gradients: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``head_loss`` of x (N, D) and targets (N), ``rows`` tokens at a time: loss, z, and the gradients of x and weight.
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, rows: int, gradients: bool
-    ) -> tuple[Tensor, Tensor]:
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        wide = torch.promote_types(dtype, torch.float32)
-        with torch.autocast(device, enabled=False):
-            w = weight.to(dtype)
-            count = (targets != IGNORED).sum().to(wide)
-            loss, squares = torch.zeros((2,), device=x.device, dtype=wide).unbind()
-            x_gradients = []
-            w_gradient = torch.zeros_like(weight) if gradients else None
-            for part, target in zip(x.split(rows), targets.split(rows), strict=True):
-                part = part.to(dtype)
-                logits = (part @ w.T).to(wide)
-                counts = (target != IGNORED).to(wide)
-                place = target.clamp(min=0)[:, None]
-                normaliser = torch.logsumexp(logits, -1)
-                loss = loss + ((normaliser - logits.gather(1, place)[:, 0]) * counts).sum()
-                squares = squares + (normaliser.square() * counts).sum()
-                if w_gradient is not None:
-                    # d/dlogits of (lse - logit + z lse^2) is softmax (1 + 2 z lse) - onehot, and 0 where nothing counts
-                    scale = counts * (1 + 2 * z_loss * normaliser) / count
-                    slope = logits.sub_(normaliser[:, None]).exp_().mul_(scale[:, None])
-                    slope = slope.scatter_add_(1, place, -(counts / count)[:, None]).to(dtype)
-                    x_gradients.append((slope @ w).to(x.dtype))
-                    w_gradient += slope.T @ part
-            if w_gradient is not None:
-                ctx.save_for_backward(torch.cat(x_gradients), w_gradient)
-            z = squares / count
-            ctx.mark_non_differentiable(z)
-            return loss / count + z_loss * z, z
+    The gradients are computed on the way, while a chunk's logits exist, so no logits are kept or computed twice.
+    ``dtype`` is that of the products. The operation is opaque to torch.compile, which would unroll the chunks.
+    """
+    wide = torch.promote_types(dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        w = weight.to(dtype)
+        count = (targets != IGNORED).sum().to(wide)
+        loss, squares = torch.zeros((2,), device=x.device, dtype=wide).unbind()
+        x_gradient = torch.empty_like(x) if gradients else x.new_empty(0)
+        w_gradient = torch.zeros_like(weight) if gradients else weight.new_empty(0)
+        for start in range(0, len(targets), rows):
+            part, target = x[start : start + rows].to(dtype), targets[start : start + rows]
+            logits = (part @ w.T).to(wide)
+            counts = (target != IGNORED).to(wide)
+            place = target.clamp(min=0)[:, None]
+            normaliser = torch.logsumexp(logits, -1)
+            loss = loss + ((normaliser - logits.gather(1, place)[:, 0]) * counts).sum()
+            squares = squares + (normaliser.square() * counts).sum()
+            if gradients:
+                # d/dlogits of (lse - logit + z lse^2) is softmax (1 + 2 z lse) - onehot, and 0 where nothing counts
+                scale = counts * (1 + 2 * z_loss * normaliser) / count
+                slope = logits.sub_(normaliser[:, None]).exp_().mul_(scale[:, None])
+                slope = slope.scatter_add_(1, place, -(counts / count)[:, None]).to(dtype)
+                x_gradient[start : start + rows] = slope @ w
+                w_gradient += slope.T @ part
+        z = squares / count
+        return loss / count + z_loss * z, z, x_gradient, w_gradient
 
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError("the chunked loss has no second derivative; take that of model.logits and cross_entropy")
-        x_gradient, w_gradient = ctx.saved_tensors
-        x_gradient, w_gradient = (slope.to(gradient.dtype) * gradient for gradient in (x_gradient, w_gradient))
-        return x_gradient, w_gradient, None, None, None, None
+
+@_chunked.register_fake
+def _(
+    x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, rows: int, gradients: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    wide = torch.promote_types(dtype, torch.float32)
+    loss, z = (x.new_empty((), dtype=wide) for _ in range(2))
+    return (
+        loss,
+        z,
+        torch.empty_like(x) if gradients else x.new_empty(0),
+        torch.empty_like(weight) if gradients else weight.new_empty(0),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*output[2:])
+
+
+def _backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError("the chunked loss has no second derivative; take that of model.logits and cross_entropy")
+    x_gradient, w_gradient = (slope.to(gradient.dtype) * gradient for gradient in ctx.saved_tensors)
+    return x_gradient, w_gradient, None, None, None, None, None
+
+
+_chunked.register_autograd(_backward, setup_context=_save)
