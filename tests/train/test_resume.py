@@ -62,7 +62,8 @@ def same_files(a: Run, b: Run) -> None:
 QUICK = ("adamw", "kron", "muon", "soap", "sophia-g", "torch.optim:Adam")
 """What the fast tests see; the slow ones see every optimizer."""
 
-NAMES = [*optim.names(), "torch.optim:Adam"]
+WRAPPED = ("adamw+ema", "lion+tail", "muon+schedule-free", "soap+ema-nesterov", "muon+hyperball+cautious-decay")
+NAMES = [*optim.names(), *WRAPPED, "torch.optim:Adam"]
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
