@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -129,3 +130,24 @@ def test_exact_mars_of_one_batch_is_the_approximate_form(llama: Llama) -> None:
         after.append({n: p.detach().clone() for n, p in llama.named_parameters()})
     for n, p in after[0].items():
         assert torch.allclose(p, after[1][n], rtol=0, atol=0.02 * (p - start[n]).abs().max().item()), n
+
+
+@pytest.mark.parametrize(("name", "settings"), [("sophia-g", {"interval": 3}), ("mars", {"form": "exact"})])
+def test_a_resumed_run_gets_the_same_signals(name: str, settings: dict[str, Any], llama: Llama) -> None:
+    def advance(model: Llama, optimizer: optim.Engine, first: int, last: int) -> None:
+        signals = Signals(optimizer, model, model.logits, 4, (0,))
+        for step in range(first, last):
+            inputs, targets = torch.randint(32, (2, 4, 8), generator=torch.Generator().manual_seed(step))
+            model(inputs, targets).backward()
+            signals.supply(step, inputs, targets)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    optimizer = optim.build(name, llama, **settings)
+    advance(llama, optimizer, 0, 6)
+    other = copy.deepcopy(llama)
+    resumed = optim.build(name, other, **settings)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    advance(llama, optimizer, 6, 11)
+    advance(other, resumed, 6, 11)
+    assert all(torch.equal(p, q) for p, q in zip(llama.parameters(), other.parameters(), strict=True))
