@@ -207,3 +207,23 @@ def test_a_dataset_that_cannot_be_had(tmp_path: Path, cache: Path, dataset: str)
     ):
         with pytest.raises(DataError, match=message):
             prepare(source, vocabulary=300, **options)
+
+
+FULL = """
+import resource, sys
+from fairstep.data import prepare, sorting, survey, workers
+workers.SMALL, survey._UNIT, sorting.RUN_BYTES = 0, 20_000, 15_000
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))  # of every file, also of the workers'
+prepare(sys.argv[1], tokenizer="bytes", workers=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_may_not_write_is_told_and_gone_on_with(large: None, texts: Texts, cache: Path) -> None:
+    """The system refuses a worker's write in the middle; later it does not."""
+    source = texts(60)
+    done = subprocess.run([sys.executable, "-c", FULL, source], check=False, capture_output=True, text=True)
+    assert "DataError: cannot write the cache" in done.stderr
+    assert "File too large): make room there" in done.stderr
+    assert list((cache / "corpora").glob(".unfinished-*/run-*.text")), "the sorted text is kept"
+    prepare(source, tokenizer="bytes", workers=1).verify()
