@@ -11,7 +11,7 @@ Least squares in nats (of the hyperparameter law: in logs), each point weighted 
 of the law, and is then used instead; otherwise both are pooled. With neither, the residuals alone must do.
 
 **Intervals** are 95 % and from a bootstrap: errors of Student's t with the degrees of freedom of sigma are added to the
-fitted values and the law is fitted again, 500 times. ``resample="points"`` draws the errors from the points' own
+fitted values and the law is fitted again, 1,000 times. ``resample="points"`` draws the errors from the points' own
 residuals instead of the normal distribution, which needs twice as many points as parameters. (Drawing whole points
 leaves designs that do not determine the law, and covers 91 % with 12 points: docs/log.md.)
 
@@ -32,7 +32,7 @@ import numpy as np
 from fairstep.analysis.powers import Array, Form, fit
 from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
 
-DRAWS = 500
+DRAWS = 1000
 SEED = 20_250_902
 
 LOSS = Form(("alpha", "beta"), ("B",), ((0,), ()), (0,), ((0.02, 2.0),))
@@ -186,10 +186,10 @@ def _law(
     if resample == "points" and spare < len(vector):
         raise AnalysisError(f"resampling points needs at least {2 * len(vector)} for this law, not {len(y)}")
     if noise.degrees > 0:
-        errors = noise.sigma * student(rng, noise.degrees, (DRAWS, len(y))) / np.sqrt(counts)
+        errors = noise.sigma * student(rng, noise.degrees, DRAWS, len(y)) / np.sqrt(counts)
         if resample == "points":
             scaled = residuals * np.sqrt(counts / max(float((counts * residuals**2).mean()), 1e-300))
-            spread = student(rng, noise.degrees, (DRAWS, 1), constant=True)
+            spread = student(rng, noise.degrees, DRAWS, 1, constant=True)
             errors = noise.sigma * spread * rng.choice(scaled, (DRAWS, len(y))) / np.sqrt(counts)
         drawn = fitted * np.exp(errors) if logarithmic else fitted + errors
         draws = again(form, x, drawn, np.broadcast_to(counts, drawn.shape))
@@ -200,12 +200,21 @@ def _law(
     return Law(form, x, y, vector, draws, rmse, out, noise, tuple(warnings), logarithmic)
 
 
-def student(rng: np.random.Generator, degrees: float, shape: tuple[int, int], constant: bool = False) -> Array:
-    """Errors (sets, n) whose unknown sigma is one for all points of a set: normal over a common chi; ``constant``: 1
-    instead of normal."""
-    scale = np.sqrt(degrees / rng.chisquare(degrees, (shape[0], 1))) if math.isfinite(degrees) else np.ones((1, 1))
-    errors: Array = (np.ones(shape) if constant else rng.standard_normal(shape)) * scale
-    return errors
+def student(rng: np.random.Generator, degrees: float, sets: int, points: int, constant: bool = False) -> Array:
+    """Errors (sets, points) whose unknown sigma is one for all points of a set: normal (``constant``: 1) over a common
+    chi.
+
+    Every column runs through the quantiles 1/2, 3/2, ... of its distribution over ``sets``, shuffled (a Latin
+    hypercube): the ends of an interval then hang much less on the draw than those of independent numbers.
+    """
+    from scipy.special import chdtri, ndtri
+
+    def quantiles() -> Array:
+        return (rng.permutation(sets) + 0.5) / sets
+
+    scale = np.sqrt(degrees / chdtri(degrees, quantiles())) if math.isfinite(degrees) else np.ones(sets)
+    columns = [np.ones(sets) if constant else ndtri(quantiles()) for _ in range(points)]
+    return np.column_stack(columns) * scale[:, None]
 
 
 def _checked(form: Form, x: Array, groups: list[Array]) -> tuple[Array, Array]:

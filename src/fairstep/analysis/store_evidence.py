@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.analysis.details import evaluation_curves
 from fairstep.analysis.evidence import SPELLINGS, Cell, Evidence, Measured
-from fairstep.analysis.statistics import AnalysisError, mean_interval
+from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
 from fairstep.analysis.verdict import final_losses, verdicts
 from fairstep.analysis.wording import count_text
 
@@ -54,7 +54,7 @@ def _cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
         cell.batch_tokens,
         cell.tokens,
         {name: measured for name, measured in losses.items() if measured is not None},
-        _sweeps(rows),
+        _sweeps(rows, _error(losses)),
         speedups,
         lambda: {spelling(name): found for name, found in evaluation_curves(rows, runs).items()},
         key=ledger.name,
@@ -73,7 +73,13 @@ def _final(rows: Iterable[Row], contestant: str, verdict: str) -> Measured | Non
     return Measured(mean.value, mean.high - mean.value, runs=losses)
 
 
-def _sweeps(rows: Iterable[Row]) -> dict[tuple[str, str], dict[float, Measured]]:
+def _error(losses: Mapping[str, Measured | None]) -> float:
+    """Half the 95 % interval of one trial's loss, from the seeds of all contestants' finals; inf without any."""
+    sigma, degrees = pooled_deviation([list(m.runs.values()) for m in losses.values() if m is not None])
+    return t_quantile(degrees, (1 + LEVEL) / 2) * sigma if degrees else math.inf
+
+
+def _sweeps(rows: Iterable[Row], error: float) -> dict[tuple[str, str], dict[float, Measured]]:
     """Around each contestant's best trial, the trials that differ from it in one hyperparameter."""
     found: dict[tuple[str, str], dict[float, Measured]] = {}
     tuned = [row for row in rows if row["phase"] == "tune" and row["status"] in ("done", "diverged")]
@@ -87,7 +93,7 @@ def _sweeps(rows: Iterable[Row]) -> dict[tuple[str, str], dict[float, Measured]]
             changed = [key for key in best if row["values"].get(key) != best[key]]
             names = changed or list(best)
             if len(changed) <= 1 and (row["final_loss"] is not None or changed):
-                loss = Measured(math.nan if row["final_loss"] is None else row["final_loss"])
+                loss = Measured(math.nan if row["final_loss"] is None else row["final_loss"], error)
                 for name in names:
                     value = row["values"].get(name)
                     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -49,7 +49,7 @@ def law_speedup(law: Law, loss: float, tokens: float, noise: Noise | None = None
     low, high = -math.inf, math.inf
     if len(law.draws) and noise.degrees > 0:
         rng = np.random.default_rng(SEED + 1)
-        drawn = loss + noise.sigma / math.sqrt(runs) * student(rng, noise.degrees, (DRAWS, 1))[:, 0]
+        drawn = loss + noise.sigma / math.sqrt(runs) * student(rng, noise.degrees, DRAWS, 1)[:, 0]
         ends = np.sort(inverse(law.draws, drawn) / tokens)
         low, high = (float(ends[round(share * (DRAWS - 1))]) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     change = law.inverse(loss - MILLINAT) / tokens / value - 1 if math.isfinite(value) else math.nan

@@ -62,7 +62,10 @@ def no_single_best(evidence: Evidence) -> Finding:
     if len(evidence.select(metric="main")) < 2:
         return missing("contests in two or more settings")
     text = "; ".join(f"{name} is clearly first at {', '.join(at)}" for name, at in winners.items())
-    return every([Part("yes" if len(winners) > 1 else "open", text or "no cell has a clear winner")], SEED)
+    return every(
+        [Part("yes" if len(winners) > 1 else "open", text or "no cell has a clear winner")],
+        "" if evidence.own else SEED,
+    )
 
 
 @claim(
@@ -107,7 +110,11 @@ def batch_closes_the_gap(evidence: Evidence) -> Finding:
         )
         final = level(large, name, "adamw", LEVEL)
         parts.append(final if final.state == "yes" else below(large, name, "adamw"))
-    return every(parts, SEED) if parts else missing("AdamW and one of the three at two batch sizes and equal tokens")
+    return (
+        every(parts, "" if evidence.own else SEED)
+        if parts
+        else missing("AdamW and one of the three at two batch sizes and equal tokens")
+    )
 
 
 @claim(

@@ -34,7 +34,7 @@ def matrix_first(evidence: Evidence) -> Finding:
             matrix, scalar = cell.ranked(MATRIX), cell.ranked(SCALAR)
             if matrix and scalar:
                 parts.append(below(cell, matrix[0], scalar[0]))
-    return every(parts)
+    return every(parts) if parts else missing("a contest with a matrix and a scalar optimizer")
 
 
 @claim(
@@ -50,7 +50,8 @@ def matrix_top_four(evidence: Evidence) -> Finding:
         for cell in evidence.cells
         if len(cell.losses.keys() & MATRIX) >= 3 and len(cell.losses.keys() & SCALAR) >= 3
     ]
-    return every(parts, "The worst matrix optimizer against the best scalar one of each cell.")
+    note = "The worst matrix optimizer against the best scalar one of each cell."
+    return every(parts, note) if parts else missing("a contest of three matrix and three scalar optimizers")
 
 
 @claim(
@@ -133,7 +134,7 @@ def sophia(evidence: Evidence) -> Finding:
         if found is not None:
             state: State = "no" if found.low > 0 else "yes" if found.high <= ACCEPT else "open"
             parts.append(Part(state, f"sophia below adamw by {found} at {cell.label}"))
-    return every(parts)
+    return every(parts) if parts else missing("a contest with Sophia and AdamW")
 
 
 @claim(

@@ -26,6 +26,9 @@ from fairstep.analysis.statistics import AnalysisError
 from fairstep.analysis.trend import size_trend, straight_line
 from fairstep.published import wen
 
+POINTS = 1.0
+"""Percentage points of mean accuracy within which two optimizers are called equal downstream."""
+
 
 @claim(
     "W3a",
@@ -211,5 +214,5 @@ def downstream(evidence: Evidence) -> Finding:
             theirs, base = ({t: 100 * scores[who][t] for t in tasks} for who in (name, "adamw"))
             d = compare(theirs, base).difference
             text = f"{name} {d.value:+.2f} points [{d.low:+.2f}, {d.high:+.2f}] over {d.count} tasks"
-            parts.append(Part("yes" if d.low <= 0 <= d.high else "no", text))
-    return every(parts, "Tasks are paired; a difference as small as the interval could not have been seen.")
+            parts.append(Part(inside(d.low, d.high, -POINTS, POINTS), text))
+    return every(parts, f"Tasks are paired; no difference means within {POINTS:g} point of accuracy.")
