@@ -80,7 +80,7 @@ def test_the_doctor_says_what_is_wrong_and_exits_with_1(
     monkeypatch.chdir(tmp_path)
     assert main(["doctor", "deaf_optimizer:Deaf"]) == 1
     said = capsys.readouterr().out
-    assert "did not move in 3 steps" in said and "do not let deaf_optimizer:Deaf compete" in said
+    assert "did not move in 12 steps" in said and "do not let deaf_optimizer:Deaf compete" in said
     assert main(["doctor", "deaf_optimizer:Deaf", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["fit"] is False and found["findings"][0]["status"] == "failed"

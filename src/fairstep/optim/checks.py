@@ -10,6 +10,7 @@ import copy
 import io
 import math
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,13 +24,16 @@ from fairstep.optim.subject import Subject, feed, largest, run, same, small_mode
 RATES = (0.05, 0.5, 0.005)
 """Learning rates that may decrease the quadratic, beside the optimizer's own default: units differ."""
 
+STEPS = 12
+"""Steps after which every parameter must have moved: some begin by only gathering statistics."""
+
 
 @check("takes a step with one gradient and no closure")
 def takes_a_step(subject: Subject) -> None:
     model, optimizer = subject.pair()
     first = weights(model)
     try:
-        run(optimizer, model, 1, 3)
+        run(optimizer, model, 1, STEPS)
     except Exception as error:
         if "closure" in str(error):
             raise Wrong(
@@ -39,9 +43,11 @@ def takes_a_step(subject: Subject) -> None:
         raise
     for (name, p), start in zip(model.named_parameters(), first, strict=True):
         if not torch.isfinite(p).all():
-            raise Wrong(f"{name} is not finite after 3 steps with ordinary gradients at lr {subject.hyper['lr']:g}")
+            raise Wrong(
+                f"{name} is not finite after {STEPS} steps with ordinary gradients at lr {subject.hyper['lr']:g}"
+            )
         if torch.equal(p, start):
-            raise Wrong(f"{name} did not move in 3 steps, although it had gradients; is it left out somewhere?")
+            raise Wrong(f"{name} did not move in {STEPS} steps, although it had gradients; is it left out somewhere?")
 
 
 @check("takes parameter groups, every parameter once")
@@ -79,7 +85,8 @@ def decreases_a_quadratic(subject: Subject) -> None:
     raise Wrong(
         f"of a convex quadratic's loss {100 * reached[best]:.0f} % are left after 200 steps at its best learning rate "
         f"({best:g} of {', '.join(f'{lr:g}' for lr in reached)}); the sign or the size of the step is wrong, or its lr "
-        "has another unit"
+        "has another unit",
+        harmless=reached[best] < 0.9,
     )
 
 
@@ -111,13 +118,13 @@ def follows_the_learning_rate(subject: Subject) -> None:
         first = weights(model)
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * 1e-3 * share
-        run(optimizer, model, 1, 3, feedback=0.0)
+        run(optimizer, model, 1, STEPS, feedback=0.0)
         moved.append([p - q for p, q in zip(weights(model), first, strict=True)])
     far, near = (sum(float(x.double().norm()) for x in part) for part in moved)
-    if far == 0 or not 0.25 < near / far < 0.75:
+    if far == 0 or not 0.1 < near / far < 0.95:
         ratio = "nowhere" if far == 0 else f"{near / far:.2f} times as far"
         raise Wrong(
-            f"with half the lr in its param groups it goes {ratio}, and should go 0.5 times; step() must read "
+            f"with half the lr in its param groups it goes {ratio}, and should go about half as far; step() must read "
             "group['lr'], or a learning-rate schedule has no effect"
         )
 
@@ -179,7 +186,7 @@ def resumes(subject: Subject) -> None:
         )
 
 
-@check("is saved as tensors and plain values")
+@check("is saved as tensors and plain values", needed=False)
 def is_saved_plainly(subject: Subject) -> None:
     model, optimizer = subject.pair()
     run(optimizer, model, 1, 2)
@@ -189,9 +196,9 @@ def is_saved_plainly(subject: Subject) -> None:
     try:
         torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
-        named = [word for word in str(error).split() if "." in word and word[0].isalpha()]
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise Wrong(
-            f"its state_dict holds what torch.load(weights_only=True) refuses ({named[0] if named else error}), "
+            f"its state_dict holds what torch.load(weights_only=True) refuses ({found[1] if found else said(error)}), "
             "so a run that is killed starts again from the beginning; keep tensors, numbers and strings only"
         ) from error
 

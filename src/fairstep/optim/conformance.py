@@ -1,4 +1,4 @@
-"""A check of the conformance list: a function of a ``Subject`` that raises ``Wrong``. The functions are in ``checks``."""
+"""A check of the conformance list: a function of a ``Subject`` that raises ``Wrong``. The functions: ``checks``."""
 
 from __future__ import annotations
 
