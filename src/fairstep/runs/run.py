@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairstep.runs.files import read_json, read_jsonl, write_atomic
 from fairstep.runs.spec import RunSpec
@@ -24,6 +24,7 @@ class Summary(BaseModel):
     """The outcome of a run. Losses are mean cross-entropy in nats per token; times are seconds.
 
     ``final_loss`` is over the whole final evaluation set at the last step, None unless the status is done.
+    ``validation_losses`` are those of further validation sets, by name.
     Times of a step are medians over the rows of timings.jsonl, each the mean of its steps. ``state_bytes`` is the
     optimizer's memory, ``peak_memory_bytes`` the most that was resident (on an accelerator: allocated) while training.
     ``utilisation`` is the model's FLOPs a second over the machine's measured matrix-product rate, ``clip_fraction`` the
@@ -34,6 +35,7 @@ class Summary(BaseModel):
 
     status: Literal["done", "diverged", "failed"]
     final_loss: float | None = None
+    validation_losses: dict[str, float | None] = Field(default_factory=dict)
     bits_per_byte: float | None = None
     steps: int = 0
     tokens: int = 0

@@ -132,6 +132,7 @@ class Training:
             run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous
         )
         self.sizes: dict[str, Any] = {}
+        self.validation_losses: dict[str, float | None] = {}
         rate = matmul_rate(self.device, spec.precision) if world.first else math.inf
         self.utilisation = flops_per_token(self.trainer.model.config) / rate / world.size  # at one token a second
         self.memory_before = reset_peak_memory(self.device)
@@ -163,16 +164,18 @@ class Training:
         final_loss = self._evaluate(self.trainer.final_windows)
         if not math.isfinite(final_loss):
             return self._summary("diverged", f"the final loss is {final_loss}")
+        for name, windows in self.trainer.further_windows.items():
+            self.validation_losses[name] = self._evaluate(windows, f"evaluation of {name}")
         if spec.execution.save_weights and self.world.first:
             with evaluation_weights(self.trainer.optimizer):
                 save_weights(self.run.directory / "weights.safetensors", dict(self.trainer.model.named_parameters()))
         return self._summary("done", final_loss=final_loss)
 
-    def _evaluate(self, windows: Any) -> float:
+    def _evaluate(self, windows: Any, kind: str = "evaluation") -> float:
         began = time.perf_counter()
         loss = self.trainer.evaluate(windows)
         self.evaluation_seconds += time.perf_counter() - began
-        self._log("evaluation", loss=loss, windows=len(windows))
+        self._log(kind, loss=loss, windows=len(windows))
         return loss
 
     def _log_window(self) -> float:
@@ -296,6 +299,7 @@ class Training:
         return Summary(
             status=status,
             final_loss=final_loss,
+            validation_losses=self.validation_losses,
             bits_per_byte=None if final_loss is None else final_loss / math.log(2) / self.trainer.bytes_per_token,
             steps=self.done,
             tokens=self.done * self.spec.batch_tokens,

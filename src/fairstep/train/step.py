@@ -40,9 +40,11 @@ class Trainer:
         self.batches = Batches(
             corpus.train(), batch_sequences=spec.batch_sequences, context=context, seed=spec.data_seed
         )
-        self.final_windows = validation_windows(
-            corpus.validation(), context=context, max_tokens=spec.evaluation.final_tokens
+        (_, self.final_windows), *further = (
+            (name, validation_windows(tokens, context=context, max_tokens=spec.evaluation.final_tokens))
+            for name, tokens in corpus.validation_sets().items()
         )
+        self.further_windows = dict(further)  # validation sets beside the corpus's own
         self.windows = evenly(self.final_windows, max(1, spec.evaluation.tokens // context))
 
         torch.manual_seed(spec.init_seed)
