@@ -60,7 +60,8 @@ Every contestant gets as many configurations as the longest space has. Without `
 around its default learning rate, and the command says so.
 
 `fairstep doctor` builds the optimizer on a model of a thousand weights, takes a few dozen steps, and says in words what
-is wrong, what to do, and whether a contest here would be hurt. Compiled optimizers are run uncompiled there.
+is wrong, what to do, and whether a contest here would be hurt. Compiled optimizers are run uncompiled there; in a run
+they compile, which takes heavyball minutes on a CPU (`TORCHDYNAMO_DISABLE=1` avoids it).
 """
 
 
