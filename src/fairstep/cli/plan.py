@@ -24,7 +24,7 @@ from fairstep.model import preset
 from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
 from fairstep.study import Workload
 from fairstep.study.cost import Cost, cost
-from fairstep.study.devices import Device, device
+from fairstep.study.devices import CPU_UTILISATION, Device, device
 from fairstep.study.presets import is_run_preset, run_preset
 
 
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     options = parse(PlanOptions, "plan", arguments)
     named = None if options.device in ("this", "cpu") else device(options.device)
     spec, remarks = specification(options, on_cpu=named is None and (options.device == "cpu" or not machine().gpus))
-    place = named or this_machine(options)  # measured once everything else is known to be right
+    place = named or this_machine(options, spec)  # measured once everything else is known to be right
     found = cost(spec, place, options.devices)
     if options.json:
         print(json.dumps({"optimizer": spec.optimizer.name, "model": spec.model.preset, **found.row()}, indent=1))
@@ -127,20 +127,16 @@ def precision_of(options: PlanOptions, on_cpu: bool) -> Literal["float32", "bf16
     return machine().precision if on_cpu else "bf16"
 
 
-def this_machine(options: PlanOptions) -> Device:
+def this_machine(options: PlanOptions, spec: RunSpec) -> Device:
     """This machine's processor or accelerator, its rate measured now or at an earlier time."""
-    import torch
-
-    from fairstep.train.rate import matmul_rate
+    from fairstep.train.rate import this_device  # loads torch
 
     here = machine()
-    precision = here.precision if options.precision == "auto" else options.precision
-    place = torch.device("cpu" if options.device == "cpu" else here.device)
-    if place.type == "cuda":
-        name, memory = torch.cuda.get_device_name(place), torch.cuda.get_device_properties(place).total_memory
-        return Device(name, matmul_rate(place, precision), memory, 0.4, "measured")
-    torch.set_num_threads(here.cores)
-    return Device("cpu", matmul_rate(place, precision), here.memory_bytes, 0.35, "measured")
+    kind = "cpu" if options.device == "cpu" else here.device
+    name, rate, memory = this_device(kind, here.cores, spec.precision)
+    if kind == "cpu":
+        return Device("cpu", rate, here.memory_bytes, CPU_UTILISATION, "measured")
+    return Device(name, rate, memory, 0.4, "measured")
 
 
 def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:

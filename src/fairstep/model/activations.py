@@ -11,8 +11,8 @@ def kept_per_token(config: ModelConfig, compiled: bool, explicit_attention: bool
     With width D, MLP width F (times the experts that a token sees), heads H and context T; a tensor counts when an
     operation's derivative needs it:
 
-    * attention: its input, query, key, value and what the output matrix reads: 5 D (keys and values of their own width);
-      written-out attention (short contexts on a CPU) also H T probabilities.
+    * attention: its input, query, key, value and what the output matrix reads: 5 D (keys and values of their own
+      width); written-out attention (short contexts on a CPU) also H T probabilities.
     * MLP: gate, up, and their product, which the last matrix reads: 3 F; GELU's MLP 2 F.
     * two norms and the sums around them: 2 D; uncompiled also their normalised inputs, 3 D, and the gated half, F.
     """

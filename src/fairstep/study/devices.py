@@ -19,6 +19,9 @@ class Device:
     source: str
 
 
+CPU_UTILISATION = 0.35
+"""Share of its matrix-product rate that a step reaches on a processor, from width 128 on."""
+
 _DATA_SHEET = "data sheet, dense bf16"
 
 DEVICES: dict[str, Device] = {
