@@ -47,6 +47,14 @@ def test_details_of_a_clear_contest(fake_contest: FakeContest) -> None:
     assert muon["sigma_low"] < muon["sigma"] < muon["sigma_high"]
 
 
+def test_what_could_not_be_separated_says_what_it_would_take(fake_contest: FakeContest) -> None:
+    fake_contest.contestant("adamw", [2.80, 2.81, 2.79])
+    fake_contest.contestant("lion", [2.79, 2.82, 2.78])
+    notes = contest_result(fake_contest.ledger, fake_contest.store.runs())["notes"]
+    (note,) = [note for note in notes if note.startswith("lion: these seeds")]
+    assert "with 80 % probability; the one measured would take" in note
+
+
 def test_one_seed_leaves_most_of_it_open(fake_contest: FakeContest) -> None:
     fake_contest.contestant("adamw", [2.80])
     fake_contest.contestant("muon", [2.70])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairstep.analysis.details import crossing_rows, details
@@ -37,8 +37,23 @@ def contest_result(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Any]:
         "contestants": [row.row() | more[row.name] | {"at_edge": _at_edge(ledger, row.name)} for row in found],
         "curve": _curve_rows(trials, ledger.baseline),
         "crossings": crossing_rows(trials, mine),
-        "notes": _notes(ledger, trials, found),
+        "notes": [*_notes(ledger, trials, found), *_more_evidence(found, more)],
     }
+
+
+def _more_evidence(found: list[Verdict], more: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """For what could not be separated: what these seeds could have shown, and what it would take."""
+    notes = []
+    for row in found:
+        known = more[row.name]
+        if row.verdict == "not separable" and known["smallest_effect"] is not None:
+            text = f"{row.name}: these seeds would have shown a true difference of {known['smallest_effect']:.3f} nats"
+            text += " with 80 % probability"
+            if known["more_seeds"]:
+                seeds, tokens = round(known["more_seeds"]), count_text(known["more_tokens"])
+                text += f"; the one measured would take {plural(seeds, 'more paired seed')} ({tokens} tokens)"
+            notes.append(f"{text}.")
+    return notes
 
 
 def _curve_rows(trials: pl.DataFrame, baseline: str) -> list[dict[str, Any]]:
