@@ -49,3 +49,13 @@ def measured_rate(device: torch.device, precision: str) -> float:
         best = min(best, time.perf_counter() - start)
         count += 1
     return 2 * side**3 / best
+
+
+def this_device(kind: str, threads: int, precision: str) -> tuple[str, float, int]:
+    """(name, rate, bytes of memory; 0 on a CPU) of this machine's first device of a kind, for whoever plans a run."""
+    place = torch.device(kind)
+    if kind == "cuda":
+        properties = torch.cuda.get_device_properties(place)
+        return properties.name, matmul_rate(place, precision), properties.total_memory
+    torch.set_num_threads(threads)
+    return kind, matmul_rate(place, precision), 0
