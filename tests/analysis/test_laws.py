@@ -62,14 +62,33 @@ def test_the_joint_law_at_7b(optimizer: str, column: str, sizes: int, loss: floa
 
 
 def test_the_114_figure_points_of_w() -> None:
+    """Within 2e-4, but for one point at 16x, where scipy's curve_fit gives our number and not the figure's."""
     figure = wen.speedups().filter(variant="figure_2025_05")
     assert figure.height == 114
-    for ratio_16, variant in ((False, "snapshot_fit_1_2_4_8"), (True, "snapshot_fit_with_16x")):
-        ours = {(r["optimizer"], r["model_size"], r["chinchilla_ratio"]): r["speedup"] for r in speedups(variant)}
-        for row in figure.iter_rows(named=True):
-            if (row["chinchilla_ratio"] == 16) == ratio_16:
-                cell = row["optimizer"], row["model_size"], row["chinchilla_ratio"]
-                assert ours[cell] == pytest.approx(row["speedup"], abs=3e-4 if ratio_16 else 2e-4), cell
+    ours = {
+        ratio_16: {(r["optimizer"], r["model_size"], r["chinchilla_ratio"]): r["speedup"] for r in speedups(variant)}
+        for ratio_16, variant in ((False, "snapshot_fit_1_2_4_8"), (True, "snapshot_fit_with_16x"))
+    }
+    for row in figure.iter_rows(named=True):
+        cell = row["optimizer"], row["model_size"], row["chinchilla_ratio"]
+        allowed = 2.5e-4 if cell == ("soap", "300m", 16) else 2e-4
+        assert ours[cell[2] == 16][cell] == pytest.approx(row["speedup"], abs=allowed), cell
+
+
+def test_the_point_that_differs_is_not_ours() -> None:
+    from scipy.optimize import curve_fit
+
+    table, ratios = losses("loss_snapshot_2025_05"), np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    y = np.array([table["adamw", "300m", ratio] for ratio in ratios])
+    start = [y[0] - y[-1], 0.5, y[-1]]
+    (alpha, exponent, beta), _ = curve_fit(lambda d, a, e, b: a * d**-e + b, ratios, y, p0=start, maxfev=10_000)
+    scipys = ((table["soap", "300m", 16] - beta) / alpha) ** (-1 / exponent) / 16
+    (ours,) = (
+        row["speedup"]
+        for row in speedups("snapshot_fit_with_16x")
+        if (row["optimizer"], row["model_size"], row["chinchilla_ratio"]) == ("soap", "300m", 16)
+    )
+    assert ours == pytest.approx(scipys, abs=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
