@@ -42,7 +42,7 @@ for life in range(kills):
     if draw.random() < 0.8:  # else it is killed while it starts
         while starts() == before:
             time.sleep(0.001)
-        wanted = rows() + draw.randint(0, 3)
+        wanted = rows() + draw.randint(0, 5)
         while rows() < wanted:
             time.sleep(0.001)
     time.sleep(draw.random() * 0.03)
@@ -59,8 +59,8 @@ sys.exit(status != 0)
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_twenty_kills_leave_the_curve_as_it_is(asynchronous: bool, tiny: Any, tmp_path: Path) -> None:
     """Each life ends in a step, in the writing of a checkpoint or of a row, or while it starts."""
-    execution = Execution(threads=1, compile=False, checkpoint_every_steps=17, asynchronous=asynchronous)
-    spec = tiny("soap", tokens=8 * 16 * 700, execution=execution)
+    execution = Execution(threads=1, compile=False, checkpoint_every_steps=5, asynchronous=asynchronous)
+    spec = tiny("soap", tokens=8 * 16 * 600, execution=execution)
     (tmp_path / "spec.json").write_text(spec.to_json())
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "spec.json"), str(tmp_path / "b"), str(KILLS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -70,4 +70,4 @@ def test_twenty_kills_leave_the_curve_as_it_is(asynchronous: bool, tiny: Any, tm
     assert (run.directory / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()
     steps = [start["step"] for start in run.environment["starts"]]
     assert steps == sorted(steps)
-    assert steps[-1] > 100
+    assert steps[-1] > 50
