@@ -8,6 +8,7 @@ import importlib
 from fairstep.cli import fail
 
 ACTIONS = {
+    "status": ("fairstep.cli.status", "how far a study is, and the certificate of every contestant"),
     "replay": ("fairstep.cli.replay", "W's phase I on its published sweeps, without training"),
 }
 """Module and what it does, in the order of the help."""
@@ -19,6 +20,7 @@ usage: fairstep study ACTION [options]        fairstep study ACTION --help expla
 {actions}
 
 example:
+  fairstep study status runs/demo
   fairstep study replay --optimizer muon
 """
 
