@@ -27,6 +27,7 @@ OURS = {
 FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("W", "mars-adamw"): {"clip": "global", "optimize_1d": True},
     ("W", "adam-mini"): {"vector_blocks": "element"},
+    ("W", "soap"): {"precondition_1d": True},
     ("W", "scion"): {
         "scale": "shape", "embedding_norm": "sign", "head_norm": "sign", "vector_norm": "sign"
     },
@@ -117,6 +118,8 @@ def of_wen() -> list[dict[str, Any]]:
         chosen = json.loads(row["hyperparameters"]) if row else {}
         space, run_space, other_space = sort_out("W", name, {k: v for k, v in cell["grid"].items() if len(v) > 1})
         own, run, other = sort_out("W", name, chosen)
+        if other.pop("partition_grads_into_blocks", True) is False:
+            own["block_size"] = 0
         ratio_of_signs = other.pop("scion_to_signum_lr", None)
         if ratio_of_signs is not None:
             own |= dict.fromkeys(("embedding_radius", "head_radius", "vector_radius"), ratio_of_signs)

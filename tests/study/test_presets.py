@@ -89,6 +89,8 @@ def test_every_best_configuration_of_wen_is_a_preset(given: dict[str, Any]) -> N
     for key, ours in (WEN_NAMES | WEN_OWN.get(own, ADAM)).items():
         if key in published:
             assert hyper[ours] == published[key], key
+    if own in ("soap", "kron"):
+        assert hyper["block_size"] == (published["block_size"] if published["partition_grads_into_blocks"] else 0)
     if own not in ("adam-mini", "sophia-h"):
         assert run.clip_norm == published["max_grad_norm"]
     assert run.schedule.warmup_steps == published["warmup"]

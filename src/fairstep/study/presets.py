@@ -141,10 +141,6 @@ def _wen(name: str, size: model.Preset, tuning: Tuning, variant: Variant) -> Run
     """W: warm-up from 0, cosine to 0; Muon and Scion constant, then linear to 0. One record, so no variants."""
     run = tuning.run
     remarks = ["the loss published is that on Paloma's C4-en, in nats per token of the Llama-3 tokenizer"]
-    changes: dict[str, Any] = {}
-    if "block_size" in optim.get(tuning.optimizer).hyperparameters and "block_size" in tuning.other:
-        blocked = tuning.other.get("partition_grads_into_blocks", True)
-        changes["block_size"] = tuning.other["block_size"] if blocked else 0
     clip = float(run.get("clip_norm", 0.0))
     if tuning.optimizer in ("muon", "scion"):
         remarks.append("W clips the gradients of its Adam or sign part by their own norm; here the norm is of all")
@@ -165,7 +161,7 @@ def _wen(name: str, size: model.Preset, tuning: Tuning, variant: Variant) -> Run
         source=tuning.source,
         model=size,
         optimizer=tuning.optimizer,
-        hyperparameters=_complete(tuning, changes),
+        hyperparameters=_complete(tuning),
         undecayed=None,
         schedule=schedule,
         batch_sequences=int(run["batch_tokens"]) // size.context,
