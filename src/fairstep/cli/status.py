@@ -18,8 +18,8 @@ from fairstep.study import differences
 class StatusOptions:
     """Print, for every ledger of a store, its trials and each contestant's certificate.
 
-    A certificate says which configuration was chosen, what was tried around it, the largest gain of any single move with
-    its interval, sigma and effort; or what is missing.
+    A certificate says which configuration was chosen, what was tried around it, the largest gain of any single move
+    with its interval, sigma and effort; or what is missing.
 
     Read from the ledgers, which a running study brings up to date every few seconds.
 
