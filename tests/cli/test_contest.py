@@ -34,7 +34,7 @@ KEYS = {
     "trials",
     "tokens_spent",
 }
-MEASURED = {"step_seconds", "optimizer_seconds", "time_speedup"}
+MEASURED = {"step_seconds", "optimizer_seconds", "time_speedup", "time_speedup_low", "time_speedup_high"}
 
 
 @pytest.fixture
