@@ -113,7 +113,10 @@ class Certificate(_Record):
             return f"Certified: no single-coordinate move gains more than {self.tolerance:g} ({level})."
         if move.low > self.tolerance:
             return f"Not tuned: a single move ({move.name} to {move.value}) gains at least {move.low:.4f} ({level})."
-        return f"Open: a single-coordinate move may gain up to {move.high:.4f}, more than {self.tolerance:g} ({level})."
+        return (
+            f"Open: a single-coordinate move may gain up to {move.high:.4f}, more than {self.tolerance:g} ({level}); "
+            f"more fresh seeds narrow it."
+        )
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1)

@@ -59,7 +59,9 @@ def _certificate(plan: Plan, place: Place, trials: list[Trial]) -> Certificate:
 
 
 def effort_of(trials: list[Trial]) -> Effort:
-    """Sums over trials with results; failed attempts of all."""
+    """Sums over tuning and final trials with results; failed attempts of all. The baseline's runs at other budgets,
+    which do not help it, are left out."""
+    trials = [trial for trial in trials if trial.phase != "budget"]
     spent = [trial for trial in trials if trial.status != "unfinished"]
     return Effort(
         trials=sum(trial.phase == "tune" for trial in spent),
