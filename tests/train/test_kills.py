@@ -17,7 +17,7 @@ KILLS = 20
 PROGRAM = """
 import os, random, signal, sys, time
 from fairstep.runs import RunSpec, Store
-from fairstep.train.loop import train
+from fairstep.train.run import train
 
 spec, store, kills = RunSpec.from_json(open(sys.argv[1]).read()), Store(sys.argv[2]), int(sys.argv[3])
 run, draw = store.run(spec), random.Random(0)

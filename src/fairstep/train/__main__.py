@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         print("fairstep.train: name run directories, or - to read them from standard input", file=sys.stderr)
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle; it then closes our input
-    from fairstep.train.loop import train  # noqa: F401  (load torch before saying that we are ready)
+    from fairstep.train.run import train  # noqa: F401  (load torch before saying that we are ready)
 
     emit(event="ready")
     failed = False
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 def carry_out(directory: Path) -> str:
     """Train one run; returns its status and emits the end event."""
     from fairstep.runs import Run, Store, Summary
-    from fairstep.train.loop import train
+    from fairstep.train.run import train
 
     run, message = Run(directory), ""
     try:

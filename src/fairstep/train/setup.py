@@ -7,6 +7,7 @@ import ctypes
 import functools
 import os
 import platform
+import re
 import shutil
 import sysconfig
 from contextlib import AbstractContextManager
@@ -63,6 +64,21 @@ def can_compile(device_type: str) -> bool:
     compiler = os.environ.get("CXX") or "g++"
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
     return shutil.which(compiler) is not None and headers.exists()
+
+
+def remove_damaged_kernel(error: Exception) -> bool:
+    """Delete the compiled kernel that an error is about, if it is about one; it is then compiled again.
+
+    A process that is killed while the C++ compiler writes leaves a cut file in torch's cache, which every later run
+    that needs this kernel would stumble over. Says whether a file was deleted.
+    """
+    damage = r"(/\S+\.so): (?:file too short|invalid ELF header|ELF file's phentsize|cannot read file data)"
+    found = re.search(damage, str(error))
+    if found is None or not Path(found[1]).is_file():
+        return False
+    Path(found[1]).unlink()
+    torch._dynamo.reset()
+    return True
 
 
 def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str, Any]:

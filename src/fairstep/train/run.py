@@ -1,0 +1,78 @@
+"""One run: RunSpec in, run directory out. A function of its spec, to the bit on one machine and software."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
+from fairstep.train.loop import Progress, Training
+from fairstep.train.parallel import World, joined
+from fairstep.train.setup import out_of_memory, remove_damaged_kernel
+from fairstep.train.stopping import stop_requests
+
+
+def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | None = None) -> Run:
+    """Train to the end of the schedule and return the run. A finished run is returned as it is.
+
+    A diverged run stops early and is a result. One that runs out of memory is failed. Two processes that start the same
+    run train it once: the second waits for the first. An unfinished run (killed) goes on from its newest checkpoint
+    and gives the same curve. Under torchrun all processes train the one run together.
+
+    Raises DataError when the corpus is missing, ValueError for hyperparameters outside their domain, OSError when
+    the store cannot be written, Stopped (an exit) after a signal, RankError when another process of the run died.
+    """
+    with joined() as world:
+        run = store.writable().run(spec) if world.first else store.run(spec)
+        run.directory.mkdir(parents=True, exist_ok=True)
+        waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, "another process trains this run; waiting for it")
+        with _locked(run.directory / "lock", world, lambda: progress(waits) if progress else None):
+            if not world.agree(run.finished):
+                _carry_out(spec, run, progress, world)
+        world.agree(None)  # no process leaves before the summary is written
+    return run
+
+
+def _carry_out(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
+    if world.first:
+        write_atomic(run.directory / "spec.json", spec.to_json())
+        (run.directory / "summary.json").unlink(missing_ok=True)
+    try:
+        with stop_requests() as stop:
+            training = Training(spec, run, progress, world, stop)
+            try:
+                training.resume()
+                summary = training.carry_out()
+            finally:
+                training.checkpoints.join()
+                training.recorder.close()
+    except Exception as error:
+        if remove_damaged_kernel(error):
+            return _carry_out(spec, run, progress, world)
+        message = out_of_memory(error, spec)
+        if message is None:
+            raise
+        summary = Summary(status="failed", message=message)
+    if world.first:
+        run.write_summary(summary)
+        if summary.status != "failed":
+            training.checkpoints.clear()
+
+
+@contextmanager
+def _locked(path: Path, world: World, wait: Callable[[], object]) -> Iterator[None]:
+    """Hold the file's lock; the kernel releases it when the holder dies, however it dies. ``wait`` is called first if
+    another process holds it."""
+    if not world.first:
+        yield
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
