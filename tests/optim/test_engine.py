@@ -253,7 +253,8 @@ def test_non_contiguous_parameters() -> None:
         optimizer = AdamW([("w", p)], lr=0.1)
         p.grad = torch.arange(24.0, dtype=torch.float64).reshape(6, 4)
         optimizer.step()
-    assert not w.is_contiguous() and torch.equal(w, v)
+    assert not w.is_contiguous()  # and so not for the fused kernel, which rounds otherwise
+    torch.testing.assert_close(w, v, rtol=1e-14, atol=0)
 
 
 def test_our_own_rule_needs_no_edit() -> None:

@@ -14,7 +14,7 @@ own way (``Rule.move``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,26 +26,49 @@ from fairstep.optim.stacks import Stack
 
 def advance(stack: Stack, supplied: signals.Supplied) -> None:
     """One step of one stack: gradients in, rule, decay, new weights out."""
-    group = stack.group
-    grad, weights, own = inputs(stack, supplied)
-    step = stack.advance()
-    direction = stack.rule.update(grad, own, weights, stack.hyper, step)
-    if direction is None:
+    group, rule = stack.group, stack.rule
+    lr = float(group["lr"]) * rule.lr_factor(group)
+    if _fused(stack, lr):
         return
-    lr = float(group["lr"]) * stack.rule.lr_factor(group)
-    descend = partial(_descend, direction=direction, lr=lr, group=group, decay_last=stack.rule.decays_after_step)
-    stack.rule.move(weights, descend, stack.state, group, step)
-    stack.record_numbers()
-    stack.write_back(weights)
+    step = stack.step + 1
+    for grad, weights, state in blocks(stack, supplied):
+        direction = rule.update(grad, state, weights, stack.hyper, step)
+        if direction is None:
+            continue
+        descend = partial(_descend, direction=direction, lr=lr, group=group, decay_last=rule.decays_after_step)
+        rule.move(weights, descend, state, group, step)
+    stack.advance(state)
 
 
-def inputs(stack: Stack, supplied: signals.Supplied) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """For the coming step: gradient, with coupled weight decay in it, weights, and the state with the signals due."""
-    grad, weights, weight_decay = stack.gradients(), stack.weights(), stack.group["weight_decay"]
-    if stack.group["decay"] == "coupled" and weight_decay:
-        grad = grad.add(weights, alpha=weight_decay)
+def blocks(
+    stack: Stack, supplied: signals.Supplied, write: bool = True
+) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
+    """For the coming step: gradients with coupled weight decay in them, weights, and the state with the signals due."""
+    weight_decay = stack.group["weight_decay"] if stack.group["decay"] == "coupled" else 0.0
     given = {signal: stack.gather(supplied[signal]) for signal in stack.rule.due(stack.group, stack.step + 1)}
-    return grad, weights, {**stack.state, **given} if given else stack.state
+    for grad, weights, rows in stack.blocks(write):
+        if weight_decay:
+            grad = grad.add(weights, alpha=weight_decay)
+        whole = {**stack.state, **given}
+        yield grad, weights, {name: x[rows] if isinstance(x, Tensor) else x for name, x in whole.items()}
+
+
+def _fused(stack: Stack, lr: float) -> bool:
+    """Whether the step was taken by a kernel of torch's own, which knows decay proportional to the learning rate."""
+    group, weight_decay = stack.group, stack.group["weight_decay"]
+    if weight_decay and group["decay"] not in ("decoupled", "independent"):
+        return False
+    if group["decay"] == "independent":
+        weight_decay /= group["initial_lr"]
+    grads = [p.grad for p in stack.params]
+    if not all(x.dtype == stack.dtype and x.is_contiguous() for x in (*stack.params, *grads)):  # type: ignore[union-attr]
+        return False
+    state = {name: [member.entry[name] for member in stack.members] for name in stack.state}
+    hyper = {**group, "weight_decay": weight_decay}
+    if not stack.rule.fused(stack.params, grads, state, hyper, stack.step + 1, lr):  # type: ignore[arg-type]
+        return False
+    stack.advance(stack.state)
+    return True
 
 
 def _descend(weights: Tensor, *, direction: Tensor, lr: float, group: Mapping[str, Any], decay_last: bool) -> None:

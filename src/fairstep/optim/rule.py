@@ -19,6 +19,12 @@ Hyper = Mapping[str, Any]
 """Hyperparameters as a rule reads them: the live param group, so schedules of any of them take effect."""
 
 
+def total(part: Tensor, hyper: Hyper) -> Tensor:
+    """A sum over the rows that this rank has, as the sum over all rows of the matrix (see ``Rule.rows_apart``)."""
+    across: Callable[[Tensor], Tensor] | None = hyper.get("across_ranks")
+    return across(part) if across else part
+
+
 class Rule:
     """Base class of all rules.
 
@@ -69,6 +75,27 @@ class Rule:
         """
         raise NotImplementedError
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass with an ``update`` of its own does not inherit the kernel of another rule."""
+        super().__init_subclass__(**kwargs)
+        if "update" in vars(cls) and "fused" not in vars(cls):
+            cls.fused = Rule.fused  # type: ignore[method-assign]
+
+    def fused(
+        self,
+        params: list[Tensor],
+        grads: list[Tensor],
+        state: dict[str, list[Tensor]],
+        hyper: Hyper,
+        step: int,
+        lr: float,
+    ) -> bool:
+        """The whole step, W <- (1 - lr lambda) W - lr u, by one of torch's fused kernels; False if there is none.
+
+        It gets parameters one by one, all contiguous and in the compute dtype, and lambda as ``hyper["weight_decay"]``.
+        """
+        return False
+
     def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
         """Signals that ``update`` needs in this step, and then finds in ``state`` under their names."""
         return ()
@@ -101,6 +128,14 @@ class Rule:
     def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
         """The shared numbers with which this step's updates are made, from the sums over all parameters."""
         raise NotImplementedError
+
+    def rows_apart(self, hyper: Hyper) -> int:
+        """Rows of a matrix that must stay together when its rows are divided over ranks; 0: all of them.
+
+        A rule that says so sees a part of the rows (s = 1), and may look across rows by sums alone, which it adds up
+        over all ranks with ``rule.total``.
+        """
+        return 0
 
     def lr_factor(self, hyper: Hyper) -> float:
         """What the rule itself multiplies the learning rate by in this step."""

@@ -24,9 +24,9 @@ def agree(stacks: Iterable[Stack], groups: Iterable[dict[str, Any]], supplied: s
     for name, members in sharing.items():
         sums: Tensor | None = None
         for stack in members:
-            grad, weights, state = descent.inputs(stack, supplied)
-            part = stack.rule.measure(grad, state, weights, stack.group)
-            sums = part if sums is None else sums + part.to(sums.device)
+            for grad, weights, state in descent.blocks(stack, supplied, write=False):
+                part = stack.rule.measure(grad, state, weights, stack.group)
+                sums = part if sums is None else sums + part.to(sums.device)
         assert sums is not None
         numbers = members[0].rule.agree(sums.tolist(), members[0].group)
         for group in groups:

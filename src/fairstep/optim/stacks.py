@@ -14,7 +14,7 @@ Layout: a parameter is ``rows`` items of shape ``tail``, and a stack is the conc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ CPU_ELEMENTS = 2**18
 """Most elements in a stack of several parameters on a CPU: the passes of a rule over 1 MiB stay in its cache."""
 DEVICE_ELEMENTS = 2**23
 """The same on an accelerator, where a launch costs more than a pass. Both bound the scratch memory of a step."""
+CPU_PIECE = 2**17
+"""Elements of a parameter that an elementwise rule on a CPU handles at once, for the same reason."""
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -120,7 +122,7 @@ class Stack:
         self.step = int(members[0].entry.get("step", 0))
         if len(members) > 1:
             self._make_buffers(scratch)
-        self.state: dict[str, Any] = self._collect() if self.step else rule.init(self.weights(), group)
+        self.state: dict[str, Any] = self._collect() if self.step else rule.init(self._start(), group)
         self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
         self._expose()
 
@@ -131,20 +133,33 @@ class Stack:
             return self.group
         return {**self.group, "positions": [m.position + row for m in self.members for row in range(m.layout.rows)]}
 
-    def gradients(self) -> Tensor:
-        """(rows, *tail) in the compute dtype. Of a single parameter it is its own gradient where that is possible."""
-        grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
-        if len(grads) == 1:
-            return grads[0].reshape(-1, *self.tail).to(self.dtype)
-        torch._foreach_copy_(self._gradient_views, grads)
-        return self._gradients
+    def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
+        """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.
 
-    def weights(self) -> Tensor:
-        """(rows, *tail) in the compute dtype. Of a single parameter it is its own memory where that is possible."""
-        if len(self.params) == 1:
-            return self.params[0].detach().reshape(-1, *self.tail).to(self.dtype)
-        torch._foreach_copy_(self._weight_views, self.params)
-        return self._weights
+        Those of a single parameter are its own memory where that is possible, and of an elementwise rule come in
+        pieces that stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
+        """
+        grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
+        if len(grads) > 1:
+            torch._foreach_copy_(self._gradient_views, grads)
+            torch._foreach_copy_(self._weight_views, self.params)
+            yield self._gradients, self._weights, slice(None)
+            if write:
+                torch._foreach_copy_(self.params, self._weight_views)
+            return
+        p, gradient = self.params[0], grads[0].reshape(-1, *self.tail)
+        parameter = p.detach().reshape(-1, *self.tail)
+        length = max(len(parameter), 1)
+        if self.rule.elementwise:
+            length = CPU_PIECE if p.device.type == "cpu" else DEVICE_ELEMENTS
+        for start in range(0, max(len(parameter), 1), length):
+            rows = slice(start, start + length)
+            weights = parameter[rows].to(self.dtype)
+            yield gradient[rows].to(self.dtype), weights, rows
+            if write and weights.dtype != p.dtype:
+                parameter[rows] = weights
+        if write and parameter.data_ptr() != p.data_ptr():
+            p.copy_(parameter.view(p.shape))
 
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Tensors of the members' shapes, by name, as (rows, *tail) in the compute dtype."""
@@ -152,25 +167,21 @@ class Stack:
             [values[member.name].detach().reshape(-1, *self.tail).to(self.dtype) for member in self.members]
         )
 
-    def write_back(self, weights: Tensor) -> None:
-        """New values into the parameters, rounded once; nothing to do where ``weights`` is their own memory."""
-        if len(self.params) > 1:
-            torch._foreach_copy_(self.params, self._weight_views)
-        elif weights.data_ptr() != self.params[0].data_ptr():
-            self.params[0].copy_(weights.view(self.params[0].shape))
-
-    def advance(self) -> int:
-        """Count one step, here and in every member's entry."""
+    def advance(self, state: Mapping[str, Any]) -> None:
+        """Count one step, here and in every member's entry, with the numbers of ``state``, whose tensors are views."""
         self.step += 1
-        for member in self.members:
-            member.entry["step"] = self.step
-        return self.step
-
-    def record_numbers(self) -> None:
-        """The state's numbers into every member's entry. Its tensors are there already, as views."""
         for name in self._numbers:
-            for member in self.members:
-                member.entry[name] = self.state[name]
+            self.state[name] = state[name]
+        self._record_numbers()
+
+    def _record_numbers(self) -> None:
+        for member in self.members:
+            member.entry.update(step=self.step, **{name: self.state[name] for name in self._numbers})
+
+    def _start(self) -> Tensor:
+        """The weights (rows, *tail) before the first step."""
+        own = [p.detach().reshape(-1, *self.tail).to(self.dtype) for p in self.params]
+        return own[0] if len(own) == 1 else torch.cat(own)
 
     def _make_buffers(self, scratch: Scratch) -> None:
         sizes = [p.numel() for p in self.params]
@@ -192,8 +203,7 @@ class Stack:
     def _expose(self) -> None:
         for member in self.members:
             member.entry.clear()
-            member.entry["step"] = self.step
-        self.record_numbers()
+        self._record_numbers()
         for name, whole in self.state.items():
             if name in self._numbers:
                 continue
