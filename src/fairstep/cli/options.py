@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +15,7 @@ from fairstep.data import Corpus, check_budget, prepare
 from fairstep.model import Preset, preset
 from fairstep.runs import DataSpec, DecayShape, Execution, ModelSpec, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
+from fairstep.study.schema import token_count
 
 Options = TypeVar("Options")
 
@@ -76,15 +76,6 @@ class WorkloadOptions:
     """Threads of one run. Default: 1 for the smallest models, else all cores."""
     compile: bool = True
     """Compile the model (needs a C++ compiler on a CPU; without one it runs uncompiled)."""
-
-
-def token_count(text: str, option: str = "--tokens") -> int:
-    """2M, 500k, 1.5B or 2000000 as a number. Raises ValueError."""
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmb]?)\s*", text.replace("_", ""), re.IGNORECASE)
-    value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2].lower()] if match else 0.0
-    if not 1 <= value < 1e15:
-        raise ValueError(f"{option} must be a positive number such as 2M or 500k, not {text!r}")
-    return round(value)
 
 
 def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, Preset, Layout]:

@@ -34,7 +34,8 @@ Results = Callable[[str], Summary | None]
 class Contestant:
     """An optimizer with its search space. ``hyperparameters`` are all of the optimizer's own, written out.
 
-    ``starts`` and ``spaces`` are what is different in some cells: other values to begin with, other grids.
+    ``starts`` and ``spaces`` are what is different in some cells: other values to begin with, of hyperparameters that
+    are searched there or not, and other grids. ``undecayed``: see ``runs.OptimizerChoice``.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Contestant:
     """Default: the contestant's name."""
     starts: Mapping[str, Configuration] = field(default_factory=dict)
     spaces: Mapping[str, Space] = field(default_factory=dict)
+    undecayed: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for space in (self.space, *self.spaces.values()):
@@ -59,7 +61,7 @@ class Contestant:
         own = {name: value for name, value in configuration.items() if name in self.hyperparameters}
         settings = {name: value for name, value in configuration.items() if name not in self.hyperparameters}
         return workload.changed(settings).spec(
-            self.optimizer or self.name, {**self.hyperparameters, **own}, seed, tokens
+            self.optimizer or self.name, {**self.hyperparameters, **own}, seed, tokens, self.undecayed
         )
 
     def problem(self, cell: str, workload: Workload, extensions: int, trials: int) -> Problem:

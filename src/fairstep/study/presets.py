@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairstep import model, optim
-from fairstep.optim.tunings import Tuning, all_tunings
+from fairstep.optim.tunings import Paper, Tuning, all_tunings
 from fairstep.runs import DataSpec, EvaluationSpec, Execution, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec, Value
 
 Variant = Literal["code", "paper"]
 
-PAPERS = {"semenov": "S", "wen": "W"}
+PAPERS: dict[str, Paper] = {"semenov": "S", "wen": "W"}
 _MODELS = {"moe": "moe-520m"}
 """Model preset -> the scale's name in the tunings, where they differ."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -30,6 +31,10 @@ TUNABLE = (
     "schedule",
     "final_fraction",
     "decay_fraction",
+    "decay_shape",
+    "warmup_shape",
+    "warmup_start",
+    "positions",
 )
 """Hyperparameters of the run, which a search space may hold beside the optimizer's own."""
 
@@ -58,6 +63,9 @@ class Workload:
     final_fraction: float = 0.0
     decay_fraction: float = 0.2
     decay_shape: DecayShape = "1-sqrt"
+    warmup_shape: Literal["linear", "half-cosine"] = "linear"
+    warmup_start: float = 0.0
+    positions: Literal["open", "from_start", "closed"] = "open"
     clip_norm: float = 1.0
     evaluation_tokens: int = 131_072
     execution: Execution = field(default_factory=Execution)
@@ -112,7 +120,14 @@ class Workload:
         """A fraction of the cell's tokens in whole batches."""
         return max(1, round(budget * self.tokens / self.batch_tokens)) * self.batch_tokens
 
-    def spec(self, optimizer: str, hyperparameters: Configuration, seed: int, tokens: int | None = None) -> RunSpec:
+    def spec(
+        self,
+        optimizer: str,
+        hyperparameters: Configuration,
+        seed: int,
+        tokens: int | None = None,
+        undecayed: tuple[str, ...] | None = None,
+    ) -> RunSpec:
         """The run of one trial. One number seeds both initialisation and data order, so that trials of different
         contestants with the same seed are paired. ``schedule_steps`` 0 (AdEMAMix) becomes the run's own length, as in
         both papers. Raises pydantic.ValidationError for impossible combinations."""
@@ -124,7 +139,10 @@ class Workload:
             model=self.model,
             data=self.data,
             optimizer=OptimizerChoice(
-                name=optimizer, hyperparameters=dict(hyperparameters), version=optim.version(optimizer)
+                name=optimizer,
+                hyperparameters=dict(hyperparameters),
+                version=optim.version(optimizer),
+                undecayed=undecayed,
             ),
             schedule=self.schedule_of(optimizer, steps),
             evaluation=EvaluationSpec(
@@ -138,8 +156,16 @@ class Workload:
             precision=self.precision,
             init_seed=seed,
             data_seed=seed,
-            execution=self.execution,
+            execution=self._execution(),
         )
+
+    def _execution(self) -> Execution:
+        """With a micro-batch that divides the batch, which a search may have changed."""
+        micro = self.execution.micro_batch_sequences
+        if not micro or self.batch_sequences % micro == 0:
+            return self.execution
+        shared = math.gcd(micro, self.batch_sequences)
+        return self.execution.model_copy(update={"micro_batch_sequences": shared})
 
     def schedule_of(self, optimizer: str, steps: int) -> ScheduleSpec:
         """The contest's schedule; or, where that is "own", the one of the optimizer's spec, as each contestant of W has
@@ -159,6 +185,9 @@ class Workload:
             final_fraction=self.final_fraction,
             decay_fraction=self.decay_fraction,
             decay_shape=self.decay_shape,
+            warmup_shape=self.warmup_shape,
+            warmup_start=self.warmup_start,
+            positions=self.positions,
         )
 
     def cell(self, parameters_matrix: int, parameters: int) -> Cell:

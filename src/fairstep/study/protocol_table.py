@@ -1,0 +1,92 @@
+"""The ``[protocol]`` table of a study file as a protocol: its keys are the fields of the protocol's class."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fairstep.study.protocols import PROTOCOLS, OneCell, Protocol
+
+CELLS = ("tuned", "phase1", "phase2", "phase3", "checked", "retuned")
+"""Fields that name cells, perhaps with * in them."""
+
+
+class ProtocolError(ValueError):
+    """What is wrong with which key of the table."""
+
+    def __init__(self, key: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.key = key
+
+
+def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = ()) -> Protocol:
+    """Raises ProtocolError."""
+    if name not in PROTOCOLS:
+        raise ProtocolError(
+            "name", f"unknown protocol {name!r}{_nearest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
+        )
+    kind, known = PROTOCOLS[name], list(cells)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    defaults, given = kind(), {}
+    for key, value in settings.items():
+        if key not in fields:
+            listed = ", ".join(fields) or "no keys"
+            raise ProtocolError(
+                key, f"unknown key {key!r} of the protocol {name}{_nearest(key, fields)}; it has {listed}"
+            )
+        given[key] = _value(key, value, getattr(defaults, key), known)
+    made: Protocol = kind(**given)
+    return made
+
+
+def _value(key: str, value: Any, default: Any, cells: list[str]) -> Any:
+    """A value of the default's type."""
+    if isinstance(default, OneCell):
+        table = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
+        inner = protocol_of(str(table.pop("name", "")), table)
+        if not isinstance(inner, OneCell):
+            raise ProtocolError(key, f"{key} must tune one cell by itself, such as star or descent, not {value!r}")
+        return inner
+    if isinstance(default, Mapping):
+        if not isinstance(value, Mapping) or not all(isinstance(names, list) for names in value.values()):
+            raise ProtocolError(key, f"{key} takes a table of CELL = [hyperparameters], not {value!r}")
+        return {cell: tuple(names) for pattern, names in value.items() for cell in _matching(key, pattern, cells)}
+    if isinstance(default, tuple):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ProtocolError(key, f"{key} takes a list of names, not {value!r}")
+        if key not in CELLS:
+            return tuple(value)
+        return tuple(dict.fromkeys(cell for pattern in value for cell in _matching(key, pattern, cells)))
+    if key in CELLS:
+        return _matching(key, str(value), cells)[0]
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    fits = (
+        isinstance(value, int | float) and not isinstance(value, bool) if number else isinstance(value, type(default))
+    )
+    if not fits or (isinstance(default, int) and not isinstance(value, int)) or (number and value < 0):
+        kind = (
+            "a whole number of at least 0"
+            if isinstance(default, int)
+            else "a number of at least 0"
+            if number
+            else "a word"
+        )
+        raise ProtocolError(key, f"{key} must be {kind}, not {value!r}")
+    return value
+
+
+def _matching(key: str, pattern: str, cells: list[str]) -> list[str]:
+    found = [cell for cell in cells if fnmatchcase(cell, pattern)]
+    if not found:
+        raise ProtocolError(
+            key, f"{key} names the cell {pattern!r}, which the study has not; it has {', '.join(cells)}"
+        )
+    return found
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
