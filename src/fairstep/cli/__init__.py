@@ -25,6 +25,7 @@ VERBS = {
     "report": "one self-contained HTML page from a store",
     "claims": "what the two papers claim, checked on their numbers and on your runs",
     "published": "the two papers' numbers",
+    "recommend": "which optimizer for a workload, with hyperparameters, speedup, memory and the reasons",
     "optimizers": "the built-in optimizers and their hyperparameters",
     "doctor": "is an optimizer, ours or anyone's, fit to compete?",
 }

@@ -1,0 +1,208 @@
+"""``fairstep recommend``: which optimizer for a workload, with which hyperparameters, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairstep import optim
+from fairstep.analysis import bytes_text, count_text
+from fairstep.analysis.wording import DASH
+from fairstep.cli import screen
+from fairstep.cli.options import parse, token_count
+from fairstep.runs import Ledger, Store
+
+
+@dataclass(frozen=True)
+class RecommendOptions:
+    """Rank optimizers for a workload by what both papers and your own contests measured.
+
+    Speedups are over a tuned AdamW, in tokens, with 95 % intervals that widen where nobody measured. Optimizers whose
+    order the data cannot tell share a range of ranks.
+
+    Example: fairstep recommend --params 350M --tokens 7B --batch-tokens 500k --memory 40GB
+    Example: fairstep recommend --params 106k --tokens 750k --batch-tokens 2k --store runs/demo
+    """
+
+    params: str
+    """Matrix parameters (attention and MLP, without embeddings), for example 350M."""
+    tokens: str = ""
+    """Tokens of the run. Default: one Chinchilla, 20 a parameter."""
+    batch_tokens: str = "500k"
+    """Tokens of one optimizer step."""
+    memory: str = ""
+    """Memory of one device, for example 40GB: what does not fit is said so."""
+    store: tuple[Path, ...] = ()
+    """Folders of your own contests, which then count as of the same study as this workload."""
+    top: int = 5
+    """Of how many optimizers the reasons are printed; --json has all."""
+    json: bool = False
+    """Print a JSON list of rows."""
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(RecommendOptions, "recommend", arguments)
+    if options.top < 0:
+        raise ValueError(f"--top must be at least 0, not {options.top}")
+    parameters = token_count(options.params, "--params")
+    tokens = token_count(options.tokens, "--tokens") if options.tokens else 20 * parameters
+    batch = token_count(options.batch_tokens, "--batch-tokens")
+    if batch > tokens:
+        raise ValueError(f"--batch-tokens {options.batch_tokens} is more than the run's {count_text(tokens)} tokens")
+    memory = bytes_of(options.memory)
+
+    from fairstep.analysis.recommend import Target
+
+    target = Target(parameters, tokens, batch)
+    rows, notes = recommendation(target, memory, options.store)
+    if options.json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    show(target, rows, notes, memory, options.top)
+    return 0
+
+
+def recommendation(target: Any, memory: int, stores: tuple[Path, ...]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of ``study.advice.advise`` and what must be said beside them. Raises AnalysisError, ValueError."""
+    from fairstep.analysis.recommend import apart, forecast
+    from fairstep.analysis.recommend_points import cell_falls, fall_law, published_points, store_points
+    from fairstep.analysis.store_evidence import store_evidence
+    from fairstep.study.advice import advise, shape, shape_text
+
+    published = list(published_points())
+    law = fall_law(published)
+    own = [point for path in stores for point in store_points(store_evidence(Store(path)))]
+    ledgers: list[Ledger] = [ledger for path in stores for ledger in Store(path).ledgers()]
+    notes, study, fall = [], "", None
+    everything = [*published, *own]
+    if stores and not own:
+        notes.append("no contest of the store has AdamW, another optimizer and a speedup with an interval: not used")
+    if own:
+        nearest = min(everything, key=lambda point: apart(point, target))
+        study = min(own, key=lambda point: apart(point, target)).study
+        falls = cell_falls(own)
+        if nearest.study == study and falls:
+            fall = min(falls, key=lambda item: math.dist(item[0].place, target.place))[1]
+            notes.append(f"Gaps: AdamW gains {fall:.3f} nats from twice the tokens in the nearest cell of {study}.")
+    if fall is None:
+        low, high = law.interval_at(target.parameters, target.tokens)
+        value = law.at(target.parameters, target.tokens)
+        where = "" if law.covers(target.parameters, target.tokens) else ", beyond them"
+        notes.append(
+            f"Gaps: AdamW gains {value:.3f} [{low:.3f}, {high:.3f}] nats from twice the tokens, by a power law over "
+            f"{len(law.y)} published cells{where}."
+        )
+    found = [row for row in forecast(everything, target, law, study, fall=fall) if known(row.optimizer)]
+    notes.append(f"Memory and overhead: {shape_text(shape(target))}, float32 state, the whole model on one device.")
+    silent = [name for name in optim.names() if name not in {row.optimizer for row in found}]
+    notes.append(f"No measured speedups over AdamW: {', '.join(silent)}.")
+    return advise(found, target, memory, ledgers), notes
+
+
+def known(name: str) -> bool:
+    try:
+        optim.get(name)
+    except ValueError:
+        return False
+    return True
+
+
+def bytes_of(text: str) -> int:
+    """40GB, 512MB or a number of bytes; 0 for nothing. Raises ValueError."""
+    if not text:
+        return 0
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
+    value = float(match[1]) * 1000 ** ["", "k", "m", "g", "t"].index(match[2].lower()) if match else 0.0
+    if value < 1:
+        raise ValueError(f"--memory must be an amount such as 40GB, not {text!r}")
+    return round(value)
+
+
+def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int, top: int) -> None:
+    print(headline(rows) + "\n")
+    title = (
+        f"{count_text(target.parameters)} matrix parameters, {count_text(target.tokens)} tokens "
+        f"({2 ** target.place[1]:.2g}x Chinchilla), batches of {count_text(target.batch_tokens)}"
+    )
+    header = [
+        "rank",
+        "optimizer",
+        "",
+        "speedup in tokens",
+        "chance",
+        "nats below adamw",
+        "lr",
+        "state",
+        "peak",
+        "overhead",
+    ]
+    screen.print_table(title, header, [line(row) for row in rows], left=3)
+    for row in rows[:top]:
+        print(f"\n{row['optimizer']}: {rank_text(row)}")
+        print(f"  speedup          {row['reason']}")
+        print(f"  hyperparameters  {assignments(row['hyperparameters'])}; {row['hyperparameters_reason']}")
+        print(f"  run              {assignments(row['run']) or 'as in your contest'}")
+        print(f"  lr               {row['lr_reason']}")
+        if row["memory_reason"]:
+            print(f"  memory           {row['memory_reason']}")
+            print(f"  overhead         {row['overhead_reason']}")
+    print()
+    outside = [row["outside"] for row in rows if row["outside"]]
+    if outside:
+        least = min(outside, key=len)
+        print(f"* OUTSIDE THE DATA of {len(outside)} of {len(rows)} optimizers ({least}): intervals are wider there.")
+    if memory:
+        large = [row["optimizer"] for row in rows if row["fits"] is False]
+        verdict = f"{', '.join(large)} do not fit" if large else "all fit"
+        print(f"* Memory of {bytes_text(memory)}: {verdict} with one sequence at a time and no sharding.")
+    print("* Ranks are ranges: optimizers whose ranges overlap are ties. chance: that the speedup is above 1.")
+    for note in notes:
+        print(f"* {note}")
+
+
+def headline(rows: list[dict[str, Any]]) -> str:
+    """What to take, in a sentence that claims no more than the intervals."""
+    best = [f"{row['optimizer']} ({row['chance']:.0%} to be faster)" for row in rows if row["speedup"] > 1]
+    faster = [row["optimizer"] for row in rows if row["against_adamw"] == "faster"]
+    if not faster:
+        likely = ", ".join(best[:3]) or "none"
+        return f"No optimizer is faster than adamw at 95 % here; best on average: {likely}."
+    return f"Faster than adamw here, at 95 %: {', '.join(faster)}."
+
+
+def line(row: dict[str, Any]) -> list[str]:
+    speedup = f"{row['speedup']:.2f}x [{row['low']:.2f}, {row['high']:.2f}]"
+    gap = f"{row['gap']:+.3f} [{row['gap_low']:+.3f}, {row['gap_high']:+.3f}]"
+    chance = f"{row['chance']:.0%}"
+    if row["against_adamw"] == "baseline":
+        speedup, gap, chance = "1.00x", "0", ""
+    fits = "" if row["fits"] is not False else " too large"
+    return [
+        rank_text(row).removeprefix("rank "),
+        row["optimizer"],
+        {"baseline": "", "tie": "tie"}.get(row["against_adamw"], row["against_adamw"]),
+        speedup,
+        chance,
+        gap,
+        DASH if row["lr"] is None else f"{row['lr']:.3g}",
+        bytes_text(row["state_bytes"]),
+        bytes_text(row["memory_bytes"]) + fits,
+        DASH if row["overhead"] is None else f"{row['overhead']:.2%}",
+    ]
+
+
+def rank_text(row: dict[str, Any]) -> str:
+    first, last = row["rank_best"], row["rank_worst"]
+    return f"rank {first}" if first == last else f"rank {first}-{last}"
+
+
+def assignments(text: str) -> str:
+    """A JSON object as name=value, name=value."""
+    values: dict[str, Any] = json.loads(text)
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
+    )

@@ -1,0 +1,248 @@
+"""What a recommended optimizer would be started with, and what it would cost: hyperparameters, memory, overhead.
+
+Every number comes with the reason for it in one line. Speedups are ``analysis.recommend``'s.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fairstep import optim
+from fairstep.analysis import AnalysisError, count_text, hyperparameter_law
+from fairstep.analysis.recommend import Forecast
+from fairstep.analysis.recommend_points import NOT_OURS, Target
+from fairstep.model.presets import PRESETS
+from fairstep.optim import Tuning
+from fairstep.published import semenov
+from fairstep.runs import DataSpec, Execution, Ledger, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec
+from fairstep.study.cost import Cost, cost
+from fairstep.study.devices import Device
+
+LEAST_LAW_CELLS = 6
+SAME_BATCH = 4.0
+"""Factor within which a batch counts as one that W tuned learning rates for."""
+MOST_WARMUP = 0.2
+SMALL = 10_000_000
+"""Matrix parameters below which a model is one of the ladder for CPUs."""
+PAPERS = {"W": "wen", "S": "semenov"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Hyperparameters of the optimizer and of the run, with the reason for them and for the learning rate."""
+
+    hyperparameters: dict[str, Any]
+    run: dict[str, Any]
+    reason: str
+    lr_reason: str
+
+
+def shape(target: Target) -> ModelSpec:
+    """A dense Llama of about so many matrix parameters: the preset nearest in size, made wider or narrower."""
+    large = target.parameters >= SMALL
+    dense = [p for p in PRESETS.values() if p.model.moe is None and p.model.architecture == "llama"]
+    dense = [p for p in dense if bool(p.source) == large]  # rungs of the ladder have the demo's small vocabulary
+    near = min(dense, key=lambda p: abs(math.log(p.parameters_matrix / target.parameters)))
+    factor = math.sqrt(target.parameters / near.parameters_matrix)
+    head = 64 if near.model.width * factor >= 64 else 32
+    width = max(round(near.model.width * factor / head), 1) * head
+    mlp = max(round(near.model.mlp_width * width / near.model.width / 32), 1) * 32
+    context = min(near.context, max(2 ** math.floor(math.log2(target.batch_tokens)), 8))
+    fields = near.fields() | {"width": width, "mlp_width": mlp, "heads": width // head, "context": context}
+    return ModelSpec(**fields)
+
+
+def shape_text(model: ModelSpec) -> str:
+    return (
+        f"{model.layers} layers of width {model.width} (as in {model.preset}), {model.vocabulary:,} tokens of "
+        f"vocabulary, sequences of {model.context}"
+    )
+
+
+def setting(name: str, target: Target, ledgers: Iterable[Ledger] = ()) -> Setting:
+    """From the cell nearest in size, tokens and batch, the papers' or the ledgers', and laws for the learning rate."""
+    spec = optim.get(name)
+    steps = max(int(target.tokens // target.batch_tokens), 2)
+    own = _own_choice(name, target, ledgers)
+    near = _nearest(name, target)
+    if own is not None and (near is None or _apart(own[0], target) <= _apart(_target(near), target)):
+        defaults = spec.defaults_at(round(target.parameters))
+        mine: dict[str, Any] = {known: found.value for known, found in defaults.items()}
+        return Setting(mine | own[1], {}, f"chosen in your contest {own[2]}", f"chosen in your contest {own[2]}")
+    if near is None:
+        defaults = spec.defaults_at(round(target.parameters))
+        reason = f"defaults of the optimizer ({defaults['lr'].source}); neither paper tuned it"
+        return Setting({known: found.value for known, found in defaults.items()}, {}, reason, reason)
+    hyper: dict[str, Any] = dict(near.chosen)
+    run: dict[str, Any] = dict(near.run)
+    at = f"tuned at {count_text(near.parameters_matrix)} matrix parameters, {count_text(near.tokens)} tokens"
+    reason = f"{near.source}: {at}, batches of {count_text(run.pop('batch_tokens', None))}"
+    if "schedule_steps" in hyper:
+        hyper["schedule_steps"] = steps
+    if isinstance(run.get("warmup_steps"), int | float) and run["warmup_steps"] > MOST_WARMUP * steps:
+        reason += f"; its warm-up of {run['warmup_steps']:,} steps shortened to {MOST_WARMUP:.0%} of this run"
+        run["warmup_steps"] = round(MOST_WARMUP * steps)
+    value, lr_reason = _rate(name, target, near)
+    return Setting(hyper | {"lr": value}, run, reason, lr_reason)
+
+
+def advise(
+    forecasts: Iterable[Forecast], target: Target, memory_bytes: int = 0, ledgers: Iterable[Ledger] = ()
+) -> list[dict[str, Any]]:
+    """One flat row for every optimizer that fairstep has; a foreign one of a store has no memory and no overhead.
+
+    ``memory_bytes``: of one device, 0: not asked. Gaps are nats, memory bytes of one process that holds the whole
+    model (bf16, compiled, one sequence at a time); ``overhead`` is the rule's share of the model's FLOPs.
+    """
+    model, ledgers = shape(target), tuple(ledgers)
+    return [_row(found, target, model, memory_bytes, ledgers) for found in forecasts]
+
+
+def _row(
+    found: Forecast, target: Target, model: ModelSpec, memory_bytes: int, ledgers: tuple[Ledger, ...]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {key: value for key, value in asdict(found).items() if key not in ("nearest", "outside")}
+    row |= {"against_adamw": verdict(found), "outside": "; ".join(found.outside), "reason": speedup_reason(found)}
+    chosen = setting(found.optimizer, target, ledgers)
+    row |= {"lr": chosen.hyperparameters.get("lr"), "hyperparameters": json.dumps(chosen.hyperparameters)}
+    row |= {"run": json.dumps(chosen.run), "hyperparameters_reason": chosen.reason, "lr_reason": chosen.lr_reason}
+    price = _price(found.optimizer, chosen.hyperparameters, target, model, memory_bytes)
+    return row | (_costs(found, price, model) if price else dict.fromkeys(COSTS))
+
+
+COSTS = ("state_bytes", "memory_bytes", "fits", "overhead", "time_speedup", "memory_reason", "overhead_reason")
+
+
+def _costs(found: Forecast, price: Cost, model: ModelSpec) -> dict[str, Any]:
+    assert price.optimizer_flops is not None
+    overhead = price.optimizer_flops / price.flops
+    floats = price.memory.state / 4 / price.parameters_total
+    memory_reason = f"{floats:.2f} numbers of float32 state a parameter of {shape_text(model)}; peak with one sequence"
+    overhead_reason = "FLOPs of the rule a step over those of the model; memory traffic is not in it"
+    if measured := _measured(found.optimizer, price.parameters_total):
+        overhead_reason += f"; {measured}"
+    values = (price.memory.state, price.memory_bytes, price.fits, overhead, found.speedup / (1 + overhead))
+    return dict(zip(COSTS, (*values, memory_reason, overhead_reason), strict=True))
+
+
+def verdict(found: Forecast) -> str:
+    """faster, slower or tie, against AdamW: what the interval of the speedup says."""
+    return "faster" if found.low > 1 else "slower" if found.high < 1 else "tie" if found.cells else "baseline"
+
+
+def speedup_reason(found: Forecast) -> str:
+    """Where a forecast is from, in one line."""
+    near = found.nearest
+    if near is None:
+        return "the measuring stick"
+    ends = (2 ** (near.value + side * 1.96 * near.deviation) for side in (-1, 1))
+    there = "{:.2f} [{:.2f}, {:.2f}]".format(2**near.value, *ends)
+    text = f"from {found.cells} cells; nearest {near.study} {near.label}: {there}"
+    return f"{text}; OUTSIDE: {', '.join(found.outside)}" if found.outside else text
+
+
+def _price(name: str, hyper: Mapping[str, Any], target: Target, model: ModelSpec, memory_bytes: int) -> Cost | None:
+    spec = optim.get(name)
+    if not spec.parts:
+        return None
+    sequences = max(round(target.batch_tokens / model.context), 1)
+    batch = sequences * model.context
+    run = RunSpec(
+        model=model,
+        data=DataSpec(name="any", fingerprint="", vocabulary=model.vocabulary),
+        optimizer=OptimizerChoice(name=spec.name, hyperparameters=spec.validate(hyper)),
+        schedule=ScheduleSpec(warmup_steps=0),
+        batch_sequences=sequences,
+        tokens=max(round(target.tokens / batch), 1) * batch,
+        precision="bf16",
+        execution=Execution(micro_batch_sequences=1),
+    )
+    return cost(run, Device("accelerator", 1e15, memory_bytes, 0.4, "any"))
+
+
+def _rate(name: str, target: Target, near: Tuning) -> tuple[Any, str]:
+    """The learning rate: by a law over W's cells where the batch is like theirs, else that of the nearest cell."""
+    cells = [t for t in _tuned(name) if t.paper == "W" and t.chosen.get("lr")]
+    rate = near.chosen.get("lr")
+    copied = f"that of {near.source}; try half and twice of it too"
+    batches = [_target(t).batch_tokens for t in cells]
+    if len(cells) < LEAST_LAW_CELLS or not (
+        min(batches) / SAME_BATCH <= target.batch_tokens <= SAME_BATCH * max(batches)
+    ):
+        return rate, copied
+    sizes, tokens = [t.parameters_matrix for t in cells], [t.tokens for t in cells]
+    try:
+        law = hyperparameter_law(sizes, tokens, [float(t.chosen["lr"]) for t in cells])
+    except AnalysisError:
+        return rate, copied
+    value, (low, high) = law.at(target.parameters, target.tokens), law.interval_at(target.parameters, target.tokens)
+    if not _allowed(name, value):
+        return rate, copied
+    beyond = "" if law.covers(target.parameters, target.tokens) else ", beyond its cells"
+    return float(f"{value:.2g}"), f"power law over {len(cells)} cells of W: {value:.2g} [{low:.2g}, {high:.2g}]{beyond}"
+
+
+def _allowed(name: str, rate: float) -> bool:
+    try:
+        optim.get(name).validate({"lr": rate})
+    except ValueError:
+        return False
+    return True
+
+
+def _tuned(name: str) -> list[Tuning]:
+    """Dense tunings with a choice, of the variants that the speedups are of."""
+    dense = [t for t in optim.get(name).tunings if t.chosen and not t.scale.startswith("moe")]
+    return [t for t in dense if (PAPERS[t.paper], name) not in NOT_OURS]
+
+
+def _nearest(name: str, target: Target) -> Tuning | None:
+    return min(_tuned(name), key=lambda t: _apart(_target(t), target), default=None)
+
+
+def _target(tuning: Tuning) -> Target:
+    batch = tuning.run.get("batch_tokens", 524_288)
+    return Target(tuning.parameters_matrix, tuning.tokens or 20 * tuning.parameters_matrix, float(batch))
+
+
+def _apart(first: Target, second: Target) -> float:
+    return math.dist(first.place, second.place)
+
+
+def _own_choice(name: str, target: Target, ledgers: Iterable[Ledger]) -> tuple[Target, dict[str, Any], str] | None:
+    found = [
+        (Target(ledger.cell.parameters_matrix, ledger.cell.tokens, ledger.cell.batch_tokens), choice, ledger.name)
+        for ledger in ledgers
+        if (choice := ledger.choices.get(name)) and choice.hyperparameters
+    ]
+    if not found:
+        return None
+    place, choice, label = min(found, key=lambda item: _apart(item[0], target))
+    return place, dict(choice.hyperparameters), label
+
+
+@functools.cache
+def _seconds() -> dict[int, dict[str, float]]:
+    """S's measured seconds per 100 iterations: parameters -> optimizer -> seconds."""
+    found: dict[int, dict[str, float]] = {}
+    for row in semenov.records().filter(id="wallclock").iter_rows(named=True):
+        found.setdefault(json.loads(row["varied"])["parameters"], {})[row["optimizer"]] = row["value"]
+    return found
+
+
+def _measured(name: str, parameters: float) -> str:
+    """What S measured of a step, with the model nearest in size; empty if nothing."""
+    known = {size: table for size, table in _seconds().items() if name in table and "adamw" in table}
+    if not known or name == "adamw":
+        return ""
+    size = min(known, key=lambda known_size: abs(math.log(known_size / parameters)))
+    ratio = known[size][name] / known[size]["adamw"]
+    return f"S measured steps {ratio:.2f} times as long as AdamW's at {count_text(size)} with 16 sequences of 512"
+
+
+__all__ = ["COSTS", "Setting", "advise", "setting", "shape", "shape_text", "speedup_reason", "verdict"]

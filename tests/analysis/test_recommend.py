@@ -1,0 +1,143 @@
+"""Forecasts of speedups: right where the truth is known, wide where nobody measured, calibrated on left-out data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fairstep.analysis import AnalysisError
+from fairstep.analysis.recommend import (
+    Scales,
+    _by_optimizer,
+    _middle,
+    _predict,
+    fit_scales,
+    forecast,
+    gap_of,
+    outside,
+)
+from fairstep.analysis.recommend_points import Point, Target, fall_law, published_points
+
+SCALES = Scales(0.1, 0.04, 0.08, 0.1, 0.44, 0.13, 0.001, 29.0, 22.0, 4.2)
+
+
+@pytest.fixture(scope="module")
+def points() -> list[Point]:
+    return list(published_points())
+
+
+def test_a_forecast_at_a_cell_of_its_own_study_is_that_cell(points: list[Point]) -> None:
+    cell = next(p for p in points if p.optimizer == "muon" and p.label == "300m 1x")
+    found = {row.optimizer: row for row in forecast(points, cell.target, fall_law(points), cell.study, SCALES)}
+    muon = found["muon"]
+    assert muon.speedup == pytest.approx(2**cell.value, rel=0.02)
+    assert muon.low > 1
+    assert muon.high - muon.low < 0.2
+    assert muon.gap == pytest.approx(cell.gap, abs=0.01)
+    assert muon.nearest == cell
+    assert muon.outside == ()
+
+
+def test_another_study_and_far_places_widen(points: list[Point]) -> None:
+    def width(target: Target, study: str) -> float:
+        found = {row.optimizer: row for row in forecast(points, target, law, study, SCALES)}
+        return math.log2(found["muon"].high / found["muon"].low)
+
+    law = fall_law(points)
+    inside = Target(302e6, 6e9, 524_288)
+    widths = [
+        width(inside, "wen"),
+        width(inside, ""),
+        width(Target(3e9, 6e10, 524_288), ""),
+        width(Target(3e10, 6e11, 524_288), ""),
+    ]
+    assert widths == sorted(widths)
+    assert len(set(widths)) == 4
+
+
+def test_ties_are_ranges_of_ranks(points: list[Point]) -> None:
+    law = fall_law(points)
+    found = {r.optimizer: r for r in forecast(points, Target(85e6, 16.8e9, 16_384), law, "semenov", SCALES)}
+    best, worst = found["ademamix"], found["signum"]
+    assert best.rank_worst < worst.rank_best, "separated by a factor of ten in S's small-batch panel"
+    far = forecast(points, Target(3e10, 6e11, 3e7), law, "", SCALES)
+    assert all(row.rank_best == 1 for row in far if row.speedup > 1), "nothing is told apart so far out"
+    adamw = found["adamw"]
+    assert (adamw.speedup, adamw.low, adamw.high, adamw.gap) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_outside_names_the_axis_and_the_factor(points: list[Point]) -> None:
+    assert outside(points, Target(302e6, 6e9, 524_288)) == ()
+    (words,) = outside(points, Target(4.8e9, 9.7e10, 524_288))
+    assert words == "matrix parameters 3.97 times above the data"
+
+
+def test_gaps_follow_a_power_law_of_tokens() -> None:
+    # L = 3 D^-0.4 at D = 8: the fall from D to 2 D, and to 4 D.
+    fall = 3 * 8**-0.4 * 0.4 * math.log(2)
+    assert gap_of(2.0, fall, 0.4) == pytest.approx(3 * (8**-0.4 - 32**-0.4))
+    assert gap_of(-1.0, fall, 0.4) == pytest.approx(3 * (8**-0.4 - 4**-0.4))
+    assert gap_of(0.0, fall, 0.4) == 0
+
+
+def test_what_a_doubling_of_tokens_gains_is_one_law_in_both_papers(points: list[Point]) -> None:
+    law = fall_law(points)
+    assert law.rmse < 0.12, "in logs, over cells of both papers"
+    assert 0.3 < law.parameters["B"] < 0.5
+
+
+def test_a_known_line_is_found_again() -> None:
+    rng = np.random.default_rng(3)
+    made = []
+    for name in "abcdefgh":
+        slope, level = rng.normal(0, 0.1), rng.normal(0, 0.2)
+        for size in range(24, 31):
+            place = (float(size), 0.0, 19.0)
+            value = level + slope * (size - 27) + 0.01 * rng.normal()
+            made.append(Point(name, "one", f"{size}", place, value, 0.01, value))
+    scales = fit_scales(made)
+    truth = {name: [p for p in made if p.optimizer == name] for name in "abcdefgh"}
+    law = fall_law([replace(p, gap=p.value * 0.1 * 2 ** (-0.3 * (p.place[0] - 27))) for p in _with_tokens(made)])
+    for row in forecast(made, Target(2.0**32, 20 * 2.0**32, 2.0**19), law, "one", scales):
+        if row.optimizer != "adamw":
+            values = [p.value for p in truth[row.optimizer]]
+            line = np.polynomial.Polynomial.fit(range(24, 31), values, 1)(32)
+            assert row.low < 2**line < row.high
+
+
+def _with_tokens(points: list[Point]) -> list[Point]:
+    """The same at two lengths, which a law in tokens needs."""
+    longer = [replace(p, place=(p.place[0], 1.0, 19.0), label=p.label + "l", gap=p.gap * 0.8) for p in points]
+    return [*points, *longer]
+
+
+def test_nothing_known_is_said(points: list[Point]) -> None:
+    with pytest.raises(AnalysisError, match="three or more cells"):
+        forecast(points[:2], Target(1e8, 2e9, 5e5), fall_law(points))
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_was_left_out(points: list[Point]) -> None:
+    """The table in docs/recommend.md."""
+    scales, middle, groups = fit_scales(points), _middle(points), _by_optimizer(points)
+    rules = {
+        "cell": lambda q, p: (q.study, q.label) == (p.study, p.label),
+        "size": lambda q, p: q.study == p.study and abs(q.place[0] - p.place[0]) < 0.05,
+        "study": lambda q, p: q.study == p.study,
+    }
+    share = {}
+    for name, left_out in rules.items():
+        inside = []
+        for point in points:
+            rest = [q for q in groups[point.optimizer] if not left_out(q, point)]
+            if len(rest) >= 3:
+                study = "" if name == "study" else point.study
+                value, deviation = _predict(scales, rest, point.target, study, middle)
+                inside.append(abs(point.value - value) < 1.96 * math.hypot(deviation, point.deviation))
+        share[name] = sum(inside) / len(inside)
+    assert share["cell"] == pytest.approx(0.96, abs=0.015)
+    assert share["size"] == pytest.approx(0.93, abs=0.015)
+    assert share["study"] == pytest.approx(0.94, abs=0.015)

@@ -1,0 +1,70 @@
+"""``fairstep recommend`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fairstep.cli import main
+
+if TYPE_CHECKING:
+    from tests.conftest import FakeContest
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    assert main(["recommend", *arguments, "--json"]) == 0
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_rows_are_flat_and_have_a_reason_for_every_number(capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(capsys, "--params", "350M", "--tokens", "7B", "--batch-tokens", "500k", "--memory", "16GB")
+    assert {row["optimizer"] for row in found} >= {"adamw", "muon", "soap", "lion", "ademamix"}
+    for row in found:
+        assert not any(isinstance(value, dict | list) for value in row.values())
+        assert row["low"] <= row["speedup"] <= row["high"]
+        assert row["gap_low"] <= row["gap"] <= row["gap_high"]
+        assert row["reason"] and row["lr_reason"] and row["memory_reason"] and row["overhead_reason"]
+        assert row["against_adamw"] == ("baseline" if row["optimizer"] == "adamw" else row["against_adamw"])
+        assert (row["low"] > 1) == (row["against_adamw"] == "faster")
+    by = {row["optimizer"]: row for row in found}
+    assert by["muon"]["state_bytes"] < by["adamw"]["state_bytes"] < by["soap"]["state_bytes"]
+    assert by["lion"]["fits"] is True
+    assert by["soap"]["fits"] is False
+    assert 0.004 < by["adamw"]["lr"] < 0.008, "between W's 0.008 at 300m and 0.004 at 520m"
+    assert by["soap"]["outside"] == ""
+
+
+def test_outside_the_data_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "--params", "3B", "--tokens", "60B", "--top", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "OUTSIDE THE DATA" in text
+    assert "matrix parameters" in text
+    assert "beyond them" in text
+
+
+def test_own_contests_count(demo_contest: FakeContest, capsys: pytest.CaptureFixture[str]) -> None:
+    demo_contest.store.write_ledger(demo_contest.ledger)
+    place = ["--params", "213k", "--tokens", "1M", "--batch-tokens", "1024"]
+    without = {row["optimizer"]: row for row in rows(capsys, *place)}
+    found = {row["optimizer"]: row for row in rows(capsys, *place, "--store", str(demo_contest.store.path))}
+    assert found["muon"]["high"] / found["muon"]["low"] < 1.4 < without["muon"]["high"] / without["muon"]["low"]
+    assert found["muon"]["against_adamw"] == "faster"
+    assert found["muon"]["lr"] == 1.6e-2
+    assert found["muon"]["lr_reason"] == "chosen in your contest contest"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--params", "many"], "--params must be a positive number"),
+        (["--params", "1M", "--tokens", "1k", "--batch-tokens", "1M"], "more than the run's"),
+        (["--params", "1M", "--memory", "lots"], "--memory must be an amount such as 40GB"),
+        (["--params", "1M", "--store", "/nowhere"], "holds no contest"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", *arguments]) == 2
+    assert message in capsys.readouterr().err
