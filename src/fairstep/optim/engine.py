@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import descent, modes, routing, sharing, signals, state
+from fairstep.optim import descent, modes, pieces, routing, sharing, signals, state
+from fairstep.optim.ownership import Piece
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import DECAYS, ROLES, Decay, OptimizerSpec, Part, Role, _nearest
@@ -46,6 +47,8 @@ class Engine(torch.optim.Optimizer):
 
     spec: ClassVar[OptimizerSpec]
     _supplied: signals.Supplied
+    ownership: pieces.Owned | None = None
+    """What this process steps, where several share the work; None: everything."""
 
     def __init__(
         self,
@@ -144,13 +147,44 @@ class Engine(torch.optim.Optimizer):
                 loss = closure()
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
-        stacks = self._current_stacks()
-        signals.check(self, stacks, self._supplied)
-        sharing.agree(stacks, self.param_groups, self._supplied)
+        stacks, supplied, total = self._current_stacks(), self._supplied, None
+        if self.ownership:
+            self.ownership.cut_gradients()
+            supplied, total = self.ownership.cut_signals(supplied), self.ownership.total
+        signals.check(self, stacks, supplied)
+        sharing.agree(stacks, self.param_groups, supplied, self.rules, total)
         for stack in stacks:
-            descent.advance(stack, self._supplied)
+            descent.advance(stack, supplied)
         self._supplied = {}
         return loss
+
+    def share(self, owned: Mapping[str, Piece], total: Callable[[Tensor], Tensor]) -> None:
+        """From now on step these pieces of the parameters alone, and keep their state alone; other processes have the
+        others (``ownership.divide`` of ``pieces.works``). The parameters may not be moved or replaced afterwards.
+
+        ``total`` adds a tensor up over all processes; all of them call it equally often. The caller sees to it that
+        gradients of what is owned are the whole batch's before ``step``, and collects the parameters behind it.
+        """
+        self.ownership = pieces.Owned(self, owned, total)
+        self._forget_stacks()
+
+    def members(self) -> Iterator[tuple[dict[str, Any], Member]]:
+        """(param group, parameter or the piece of it that this process steps) of all that it steps."""
+        rules = self.rules
+        rows: dict[tuple[Any, ...], int] = defaultdict(int)
+        for group in self.param_groups:
+            rule = rules[group["rule"]]
+            for name, p in zip(group["param_names"], group["params"], strict=True):
+                whole = Layout.of(rule, self.roles[name], p)
+                position = rows[rule.name, whole.tail]
+                rows[rule.name, whole.tail] += whole.rows
+                own: Tensor | None = p
+                if self.ownership:
+                    own = self.ownership.tensors.get(name)
+                    position += self.ownership.owned[name].start if own is not None and whole.rows > 1 else 0
+                if own is not None:
+                    layout = whole if own is p else Layout.of(rule, self.roles[name], own)
+                    yield group, Member(name, own, layout, self.state[p], position)
 
     def eval(self) -> None:
         """Put the weights to evaluate and export into the parameters, if they are others than those trained."""
@@ -239,31 +273,33 @@ class Engine(torch.optim.Optimizer):
         return self._stacks
 
     def _form_stacks(self) -> list[Stack]:
-        rules = self.rules
-        buckets: dict[tuple[Any, ...], list[Member]] = {}
-        rows: dict[tuple[Any, ...], int] = defaultdict(int)
-        for index, group in enumerate(self.param_groups):
-            for name, p in zip(group["param_names"], group["params"], strict=True):
-                layout = Layout.of(rules[group["rule"]], self.roles[name], p)
-                position = rows[group["rule"], layout.tail]
-                rows[group["rule"], layout.tail] += layout.rows
-                if p.grad is None:
-                    continue
-                if p.grad.layout != torch.strided:
-                    raise ValueError(f"parameter {name} has a sparse gradient; build its embedding with sparse=False")
-                member = Member(name, p, layout, self.state[p], position)
-                alone = None if self.stacked else name
-                key = (index, member.layout.tail, p.dtype, p.device, member.numbers, alone)
-                buckets.setdefault(key, []).append(member)
-        runs: list[tuple[int, Sequence[Member]]] = []
+        rules, gradients = self.rules, {name: p.grad for name, p in self.named_parameters()}
+        divided = self.ownership.divided_rows() if self.ownership else ()
+        buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Member]]] = {}
+        for group, member in self.members():
+            grad = gradients[member.name]
+            if grad is None:
+                continue
+            if grad.layout != torch.strided:
+                raise ValueError(
+                    f"parameter {member.name} has a sparse gradient; build its embedding with sparse=False"
+                )
+            alone = member.name if not self.stacked or member.name in divided else None
+            p = member.tensor
+            key = (id(group), member.layout.tail, p.dtype, p.device, member.numbers, alone)
+            buckets.setdefault(key, (group, []))[1].append(member)
+        runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
         scratch = Scratch()
-        for (index, _, dtype, device, *_), members in buckets.items():
+        for (_, _, dtype, device, *_), (group, members) in buckets.items():
             for run in cut(members, CPU_ELEMENTS if device.type == "cpu" else DEVICE_ELEMENTS):
-                runs.append((index, run))
+                runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
-        groups = self.param_groups
-        return [Stack(rules[groups[index]["rule"]], groups[index], run, scratch) for index, run in runs]
+        stacks = [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]
+        for stack in stacks:
+            if self.ownership and stack.members[0].name in divided:
+                stack.further["across_ranks"] = self.ownership.total
+        return stacks
 
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fairstep.optim.stacks import Layout, Member, compute_dtype
+from fairstep.optim.stacks import compute_dtype
 
 if TYPE_CHECKING:
     from fairstep.optim.engine import Engine
@@ -30,23 +30,20 @@ def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
 def evaluate(optimizer: Engine) -> None:
     """Put the weights to evaluate into the parameters. A second call changes nothing."""
     rules = optimizer.rules
-    for group in optimizer.param_groups:
-        rule = rules[group["rule"]]
-        for name, p in zip(group["param_names"], group["params"], strict=True):
-            entry = optimizer.state.get(p)
-            if not entry or KEPT in entry:
-                continue
-            member = Member(name, p, Layout.of(rule, optimizer.roles[name], p), entry)
-            weights = p.detach().reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
-            chosen = rule.evaluation_weights(weights, member.rows(), group, entry["step"])
-            if chosen is not weights:
-                entry[KEPT] = p.detach().clone()
-                p.copy_(chosen.reshape(p.shape))
+    for group, member in optimizer.members():
+        entry, p = member.entry, member.tensor
+        if not entry or KEPT in entry:
+            continue
+        weights = p.detach().reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
+        chosen = rules[group["rule"]].evaluation_weights(weights, member.rows(), group, entry["step"])
+        if chosen is not weights:
+            entry[KEPT] = p.detach().clone()
+            p.copy_(chosen.reshape(p.shape))
 
 
 @torch.no_grad()
 def resume(optimizer: Engine) -> None:
     """Put the training weights back, to the bit."""
-    for entry, p in ((optimizer.state[p], p) for p in list(optimizer.state)):
-        if KEPT in entry:
-            p.copy_(entry.pop(KEPT))
+    for _, member in optimizer.members():
+        if KEPT in member.entry:
+            member.tensor.copy_(member.entry.pop(KEPT))

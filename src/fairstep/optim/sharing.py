@@ -6,29 +6,56 @@ all parameters before any parameter is updated, so that the result does not depe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from fairstep.optim import descent, signals
-from fairstep.optim.stacks import Stack
+from fairstep.optim.rule import Rule
+from fairstep.optim.stacks import Stack, compute_dtype
+
+Total = Callable[[Tensor], Tensor]
+"""Adds a tensor up over the processes that share the optimizer's work."""
 
 
-def agree(stacks: Iterable[Stack], groups: Iterable[dict[str, Any]], supplied: signals.Supplied) -> None:
-    """Bring the shared numbers of every rule that has some up to date."""
-    sharing: dict[str, list[Stack]] = {}
+def agree(
+    stacks: Iterable[Stack],
+    groups: Iterable[dict[str, Any]],
+    supplied: signals.Supplied,
+    rules: Mapping[str, Rule],
+    total: Total | None = None,
+) -> None:
+    """Bring the shared numbers of every rule that has some up to date.
+
+    With ``total`` the stacks are this process's share, which may be none: all processes must ask each other equally
+    often. If no process has any stack of a rule, its numbers take a step without a gradient.
+    """
+    sharing: dict[str, tuple[dict[str, Any], list[Stack]]] = {}
+    for group in groups:
+        if "shared" in group:
+            sharing.setdefault(group["rule"], (group, []))
     for stack in stacks:
         if "shared" in stack.group:
-            sharing.setdefault(stack.rule.name, []).append(stack)
-    for name, members in sharing.items():
+            sharing[stack.rule.name][1].append(stack)
+    for name, (group, members) in sharing.items():
         sums: Tensor | None = None
         for stack in members:
             for grad, weights, state in descent.blocks(stack, supplied, write=False):
                 part = stack.rule.measure(grad, state, weights, stack.group)
                 sums = part if sums is None else sums + part.to(sums.device)
-        assert sums is not None
-        numbers = members[0].rule.agree(sums.tolist(), members[0].group)
-        for group in groups:
-            if group["rule"] == name:
-                group["shared"] = numbers
+        if total:
+            sums = total(sums if sums is not None else _nothing(rules[name], group))
+        if sums is None:
+            continue
+        numbers = rules[name].agree(sums.tolist(), members[0].group if members else group)
+        for other in groups:
+            if other["rule"] == name:
+                other["shared"] = numbers
+
+
+def _nothing(rule: Rule, group: dict[str, Any]) -> Tensor:
+    """The share of a process that has no parameter of the rule."""
+    p = group["params"][0]
+    empty = p.new_empty((0,) if rule.elementwise else (0, 1, 1), dtype=compute_dtype(p.dtype))
+    return rule.measure(empty, rule.init(empty, group), empty, group)

@@ -86,8 +86,8 @@ def check(optimizer: Engine, stacks: Sequence[Stack], supplied: Supplied) -> Non
 @contextmanager
 def previous_weights(optimizer: Engine) -> Iterator[None]:
     """Every parameter at its weights before its last step, if its rule keeps them; at the end all are as before."""
-    entries = [(p, optimizer.state.get(p, {})) for _, p in optimizer.named_parameters()]
-    kept = [(p, entry["previous"].view(p.shape)) for p, entry in entries if "previous" in entry]
+    members = [member for _, member in optimizer.members() if "previous" in member.entry]
+    kept = [(member.tensor, member.entry["previous"].view(member.tensor.shape)) for member in members]
     now = [p.detach().clone() for p, _ in kept]
     with torch.no_grad():
         for p, previous in kept:

@@ -117,6 +117,7 @@ class Stack:
     def __init__(self, rule: Rule, group: dict[str, Any], members: Sequence[Member], scratch: Scratch) -> None:
         self.rule, self.group, self.members = rule, group, members
         self.params = [member.tensor for member in members]
+        self.further: dict[str, Any] = {}
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
         self.step = int(members[0].entry.get("step", 0))
@@ -128,9 +129,9 @@ class Stack:
 
     @property
     def hyper(self) -> Mapping[str, Any]:
-        """The live param group, and the rows' positions if refreshes are spread over steps by them."""
+        """The live param group with ``further``, and the rows' positions if refreshes are spread over steps by them."""
         if self.group.get("refresh") != "spread":
-            return self.group
+            return {**self.group, **self.further} if self.further else self.group
         return {**self.group, "positions": [m.position + row for m in self.members for row in range(m.layout.rows)]}
 
     def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from fairstep.optim.modes import KEPT
+from fairstep.optim.ownership import Piece
+from fairstep.optim.pieces import assemble
 from fairstep.optim.spec import _nearest
-from fairstep.optim.stacks import Layout, compute_dtype
+from fairstep.optim.stacks import Member, compute_dtype
 
 if TYPE_CHECKING:
     from fairstep.optim.engine import Engine
@@ -51,27 +53,48 @@ def dump(optimizer: Engine) -> dict[str, Any]:
         for group in optimizer.param_groups
     ]
     state = {name: dict(optimizer.state[p]) for name, p in optimizer.named_parameters() if optimizer.state.get(p)}
-    return {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
+    saved = {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
+    if optimizer.ownership:
+        saved["pieces"] = {name: (p.start, p.stop, p.rows) for name, p in optimizer.ownership.owned.items()}
+    return saved
 
 
 def load(optimizer: Engine, saved: Mapping[str, Any]) -> None:
     """Replace state and settings by saved ones, keeping their dtypes and moving them to the parameters' devices.
 
-    Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
+    Of a state in "parts" (see ``pieces``) this optimizer takes what it steps. Everything is checked before anything is
+    changed. Raises ValueError for the state of another optimizer or model.
     """
     _check_origin(optimizer, saved)
+    entries = _entries(optimizer, saved)
     for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         group.update({k: v for k, v in other.items() if k != "params"})
     for name, p in optimizer.named_parameters():
-        entry = saved["state"].get(name, {})
         optimizer.state[p] = {
-            key: value.to(p.device) if isinstance(value, Tensor) else value for key, value in entry.items()
+            key: value.to(p.device) if isinstance(value, Tensor) else value
+            for key, value in entries.get(name, {}).items()
         }
+
+
+def _entries(optimizer: Engine, saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The state of what the optimizer steps, by name, checked."""
+    parts, found = saved.get("parts", [saved]), {}
+    known = dict(optimizer.named_parameters())
+    settings = {other["params"][0]: other for other in saved["param_groups"]}
+    owned = optimizer.ownership.owned if optimizer.ownership else {}
+    for group, member in optimizer.members():
+        name, p = member.name, known[member.name]
+        elementwise = optimizer.rules[group["rule"]].elementwise
+        rows = p.numel() if elementwise else len(p) if p.ndim else 1
+        wanted = owned.get(name, Piece(0, rows, rows))
+        found[name] = assemble(name, p.shape, elementwise, wanted, parts)
+        _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
+    return found
 
 
 def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
     ours = optimizer.spec.name
-    if not {"format", "optimizer", "state", "param_groups"} <= set(saved):
+    if not {"format", "optimizer", "param_groups"} <= set(saved) or not {"state", "parts"} & set(saved):
         raise ValueError(f"this is not a state dict of fairstep's {ours}: it has the keys {', '.join(map(str, saved))}")
     if saved["format"] > FORMAT:
         raise ValueError(f"this state dict has format {saved['format']}; this version reads up to {FORMAT}")
@@ -94,17 +117,13 @@ def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
                 f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
                 "with the same param groups, roles and undecayed as the saved one"
             )
-    for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        for name in other["params"]:
-            _check_shapes(optimizer, name, known[name], saved["state"].get(name, {}), {**group, **other})
 
 
-def _check_shapes(optimizer: Engine, name: str, p: Tensor, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+def _check_shapes(optimizer: Engine, member: Member, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
     """``group``: the saved settings, which are loaded as well and may decide over shapes."""
     if not entry:
         return
-    rule, role = optimizer.rules[group["rule"]], optimizer.roles[name]
-    layout = Layout.of(rule, role, p)
+    rule, name, layout, p = optimizer.rules[group["rule"]], member.name, member.layout, member.tensor
     items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
     fresh = rule.init(items, group)
     expected = {

@@ -80,6 +80,9 @@ class AdamMiniRule(Rule):
         root = (v / (1 - beta2**step)).sqrt_().add_(hyper["eps"]).mul_(1 - beta1**step)
         return (m.reshape(*v.shape, -1) / root[..., None]).reshape(m.shape)
 
+    def rows_apart(self, hyper: Hyper) -> int:
+        return int(hyper.get("block_rows", self.rows_by_default))
+
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i + self._blocks(o, hyper)
 

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Hyper, Rule, total
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -75,7 +75,7 @@ class _CorrectedRule(Rule):
         if hyper["clip"] == "global":
             c.mul_(hyper["shared"]["scale"])
         else:
-            c.div_(torch.linalg.matrix_norm(c, keepdim=True).clamp_(min=1))
+            c.div_(_norm(c, hyper).clamp_(min=1))
         state["m"].lerp_(c, 1 - hyper["beta1"])
         return c
 
@@ -88,8 +88,18 @@ class _CorrectedRule(Rule):
     def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
         return {"scale": min(1.0, 1 / (sums[0] ** 0.5 + 1e-6))}
 
+    def rows_apart(self, hyper: Hyper) -> int:
+        return 1
+
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return 2 * o * i
+
+
+def _norm(c: Tensor, hyper: Hyper) -> Tensor:
+    """(s, 1, 1), of whole matrices, of which this rank may have a part of the rows."""
+    if "across_ranks" not in hyper:
+        return torch.linalg.matrix_norm(c, keepdim=True)
+    return total(c.square().sum((-2, -1), keepdim=True), hyper).sqrt_()
 
 
 class VectorRule(AdamWRule):
@@ -154,6 +164,9 @@ class MARSShampooRule(_CorrectedRule):
     uses = ("gamma", "beta1", *SETTINGS, "form", "clip")
     state_formula = "2 N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
+
+    def rows_apart(self, hyper: Hyper) -> int:
+        return 0
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         self.corrected(grad, state, param, hyper)

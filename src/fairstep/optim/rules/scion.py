@@ -86,6 +86,9 @@ class OuterRule(Rule):
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         return _largest_step(state["m"].lerp_(grad, 1 - hyper["momentum"]), hyper)
 
+    def rows_apart(self, hyper: Hyper) -> int:
+        return int(hyper["norm"] != "rms")
+
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i
 

@@ -72,6 +72,12 @@ class WrappedRule(Rule):
     def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
         return self.inner.agree(sums, hyper)
 
+    def rows_apart(self, hyper: Hyper) -> int:
+        """For wrappers that are elementwise; others say it themselves."""
+        if not type(self).elementwise:
+            return 0
+        return 1 if self.inner.elementwise else self.inner.rows_apart(hyper)
+
     def lr_factor(self, hyper: Hyper) -> float:
         return self.inner.lr_factor(hyper)
 

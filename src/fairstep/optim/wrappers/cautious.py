@@ -18,7 +18,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.rule import Hyper
+from fairstep.optim._lazy import torch
+from fairstep.optim.rule import Hyper, total
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -37,11 +38,14 @@ class CautiousRule(WrappedRule):
         if direction is None:
             return None
         agrees = direction * grad > 0
-        elements = grad.shape[-2] * grad.shape[-1]
         count = agrees.sum((-2, -1), keepdim=True).to(grad.dtype)
+        count, elements = total(torch.stack((count, torch.full_like(count, grad.shape[-2] * grad.shape[-1]))), hyper)
         by_count = hyper["cautious_scale"] == "count"
         factor = elements / (count + 1) if by_count else 1 / (count / elements).clamp_(min=1e-3)
         return (direction * agrees).mul_(factor)
+
+    def rows_apart(self, hyper: Hyper) -> int:
+        return 1 if self.inner.elementwise else self.inner.rows_apart(hyper)
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return self.inner.flops(o, i, hyper) + 4.0 * o * i
