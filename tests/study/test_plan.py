@@ -8,8 +8,11 @@ from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Summary
 from fairstep.study import Axis, Contest, Contestant, Plan, Space, Workload, certificates
+from fairstep.study.cost import cost
+from fairstep.study.devices import DEVICES
+from fairstep.study.forecast import forecast
 from fairstep.study.protocols import Protocol, Semenov, Star, Wen
-from fairstep.study.synthetic import Answer, Synthetic, foreseen, play, summary_of
+from fairstep.study.synthetic import Answer, Synthetic, play, summary_of
 
 SPACE = Space({"lr": Axis((0.001, 0.002, 0.004), domain="(0, inf)"), "beta2": Axis((0.9, 0.95, 0.98), domain="[0, 1)")})
 CELLS = {f"{n}x": Workload(**(vars(WORKLOAD) | {"tokens": 6400 * n})) for n in (1, 2, 4, 8)}
@@ -87,7 +90,15 @@ def test_a_result_told_twice_or_of_a_stranger_changes_nothing() -> None:
 
 def test_how_many_trials_a_study_will_take_can_be_foreseen() -> None:
     held = contest(Star())
-    counts = [len(plan.specs) for plan in foreseen(held)]
-    real = len(play(held, answer()).specs)
-    assert min(counts) > len(held.plan().specs)
-    assert 0.5 < real / (sum(counts) / len(counts)) < 2
+    costs = {
+        (cell, contestant.name): cost(contestant.spec(workload, {"lr": 0.001, "beta2": 0.9}, 0), DEVICES["h100"])
+        for cell, workload in held.cells.items()
+        for contestant in held.contestants
+    }
+    least, mean, most = forecast(held, costs).spread()
+    real = play(held, answer())
+    assert len(held.plan().specs) < least.trials <= mean.trials <= most.trials
+    assert 0.5 < len(real.specs) / mean.trials < 2
+    assert 0.5 < sum(spec.tokens for spec in real.specs.values()) / mean.tokens < 2
+    tune = forecast(held, costs).spread(cell="8x", phase="tune")[0]
+    assert tune.tokens == tune.trials * held.cells["8x"].tokens

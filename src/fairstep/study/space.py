@@ -80,9 +80,10 @@ class Axis:
         return new if self.allows(new) and new not in self.values else None
 
     def position(self, value: Value) -> float:
-        """Where a value lies along the axis, in steps from its first value; words by their place."""
+        """Where a value lies along the axis, in steps from its first value; words by their place. One that has no place
+        (a search may start off the grid, at a word or a zero that is not on it) is one step below the first."""
         if not self.numeric:
-            return float(self.values.index(value))
+            return float(self.values.index(value)) if value in self.values else -1.0
         numbers = [float(known) for known in self.values]
         if not self.searched:
             return 0.0
@@ -90,8 +91,10 @@ class Axis:
         scale = self._scale(numbers)
         if scale == "linear":
             return (here - low) / (high - low) * steps
-        if scale == "complement":
+        if scale == "complement" and here < 1:
             low, high, here = 1 / (1 - low), 1 / (1 - high), 1 / (1 - here)
+        if here <= 0:
+            return -1.0
         return math.log(here / low) / math.log(high / low) * steps
 
     def _scale(self, numbers: list[float]) -> str:

@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fairstep.runs import RunSpec, Summary, Trial
+from fairstep.runs import RunSpec, Summary, Trial, Value
 from fairstep.study.contest import Contest
 from fairstep.study.plan import Plan
 from fairstep.study.space import Configuration, Space, key
@@ -37,6 +37,7 @@ class Synthetic:
     cliff: float = math.inf
     floor: float = 3.0
     salt: str = ""
+    _positions: dict[tuple[str, Value], float] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def drawn(
@@ -60,15 +61,23 @@ class Synthetic:
 
     def loss(self, configuration: Configuration) -> float:
         """Without noise; inf where it diverges."""
-        away = {name: self.space.axes[name].position(configuration[name]) - at for name, at in self.optimum.items()}
+        away = {name: self._position(name, configuration[name]) - at for name, at in self.optimum.items()}
         if away.get("lr", 0.0) > self.cliff:
             return math.inf
         squares = sum(self.curvature[name] * d * d for name, d in away.items())
         return self.floor + squares + sum(b * away[i] * away[j] for (i, j), b in self.interactions.items())
 
+    def _position(self, name: str, value: Value) -> float:
+        place = (name, value)
+        if place not in self._positions:
+            self._positions[place] = self.space.axes[name].position(value)
+        return self._positions[place]
+
     def run(self, configuration: Configuration, seed: int) -> float:
         """With the noise of one run: the same for the same configuration and seed."""
         loss = self.loss(configuration)
+        if not self.sigma:
+            return loss
         common = random.Random(f"{self.salt} {seed}").gauss(0, 1)
         own = random.Random(f"{self.salt} {seed} {key(configuration)}").gauss(0, 1)
         return loss + self.sigma * (math.sqrt(self.shared) * common + math.sqrt(1 - self.shared) * own)
@@ -95,18 +104,3 @@ def summary_of(spec: RunSpec, loss: float, seconds: float = 0.0) -> Summary:
     return Summary(
         status="done", final_loss=loss, steps=spec.steps, tokens=spec.steps * spec.batch_tokens, train_seconds=seconds
     )
-
-
-def foreseen(contest: Contest, draws: int = 3) -> list[Plan]:
-    """Contests like this one as they may go: random objectives with optima on the grids. What protocols that look at
-    results will ask for cannot be known before; these say about how much."""
-    return [play(contest, _drawn(contest, seed)) for seed in range(draws)]
-
-
-def _drawn(contest: Contest, seed: int) -> Answer:
-    made = {
-        (cell, contestant.name): Synthetic.drawn(contestant.spaces.get(cell, contestant.space), seed)
-        for cell in contest.cells
-        for contestant in contest.contestants
-    }
-    return lambda cell, trial, spec: made[cell, trial.contestant].run(trial.hyperparameters, spec.init_seed)

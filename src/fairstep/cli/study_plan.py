@@ -1,0 +1,141 @@
+"""``fairstep study plan``: what a study will cost, before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from fairstep.analysis import count_text
+from fairstep.cli import screen
+from fairstep.cli.options import parse
+from fairstep.cli.plan import duration
+from fairstep.runs import machine
+from fairstep.study.contest import Contest
+from fairstep.study.cost import Cost
+from fairstep.study.devices import Device
+from fairstep.study.devices import device as device_named
+from fairstep.study.file import Study, read
+from fairstep.study.forecast import PHASES, Forecast, Spent, forecast
+
+
+@dataclass(frozen=True)
+class StudyPlanOptions:
+    """Trials, tokens, FLOPs and device hours of a study, by cell and by phase, without its texts and without training.
+
+    What a protocol asks for depends on results. "least" is where every search begins at its optimum; "expected" is the
+    mean, and "most" the largest, of games with optima anywhere on the grids. Grids that grow cost more.
+
+    Example: fairstep study plan studies/wen-phase1.toml --device h100
+    """
+
+    file: tyro.conf.Positional[Path]
+    """A study file."""
+    device: str = ""
+    """A device of `fairstep plan` (h100, a100-80gb, ...). Default: that of the file's launcher, else this machine."""
+    json: bool = False
+    """Print as JSON."""
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(StudyPlanOptions, "study plan", arguments)
+    study = read(options.file)
+    contest = study.contest()
+    device = device_named(options.device) if options.device else study.device
+    costs = study.costs(contest, device)
+    if not (options.device or study.table.launcher.device):
+        costs = on_this_machine(costs)
+    found = forecast(contest, costs)
+    if options.json:
+        print(json.dumps(as_json(study, contest, costs, found), indent=1))
+    else:
+        show(study, contest, costs, found)
+    return 0
+
+
+def on_this_machine(costs: Mapping[tuple[str, str], Cost]) -> dict[tuple[str, str], Cost]:
+    """With the rate of this machine's matrix products, measured now or at an earlier time."""
+    from fairstep.train.rate import this_device  # loads torch
+
+    here, first = machine(), next(iter(costs.values())).device
+    _, rate, memory = this_device(here.device, here.cores, here.precision)
+    device = replace(first, flops=rate, memory_bytes=first.memory_bytes or memory)
+    return {
+        place: replace(one, device=device, seconds_expected=one.seconds_expected * first.flops / rate)
+        for place, one in costs.items()
+    }
+
+
+def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> None:
+    """Tables by cell and phase, and what they rest on."""
+    device = next(iter(costs.values())).device
+    names = [contestant.name for contestant in contest.contestants]
+    print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
+    unit = f"{device.name} hours"
+    header = ["cell", "tokens a run", "one run", "memory", "least trials", "expected", "expected tokens", "FLOPs", unit]
+    rows = []
+    for cell, workload in contest.cells.items():
+        mine = [costs[cell, name] for name in names]
+        longest, largest = max(c.seconds_expected for c in mine), max(c.memory_bytes for c in mine)
+        least, mean, _ = found.spread(cell=cell)
+        rows.append(
+            [
+                cell,
+                count_text(workload.tokens),
+                duration(longest),
+                f"{largest / 1e9:.1f} GB",
+                f"{least.trials:,}",
+                *numbers(mean),
+            ]
+        )
+    screen.print_table("Cells", header, rows)
+    print()
+    header = ["phase", "least trials", "expected", "most", "expected tokens", "FLOPs", unit, "least", "most"]
+    rows = []
+    for phase in (*PHASES, None):
+        least, mean, most = found.spread(phase=phase)
+        if phase is None or most.trials:
+            trials = [f"{least.trials:,}", f"{mean.trials:,}", f"{most.trials:,}"]
+            more = [hours(least), hours(most)]
+            rows.append([phase or "all", *trials, *numbers(mean)[1:], *more])
+    screen.print_table("Phases", header, rows)
+    print(f"\n* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    print(
+        f"* Hours: {device.flops / 1e12:.4g} TFLOP/s ({device.source}) at an assumed utilisation of "
+        f"{device.utilisation:.0%}, one device a trial, without evaluations, loading and compiling."
+    )
+    if any(one.optimizer_flops is None for one in costs.values()):
+        print("* The cost of optimizers of other packages is not known before they run; the model's alone is counted.")
+
+
+def numbers(spent: Spent) -> list[str]:
+    return [f"{spent.trials:,}", count_text(spent.tokens), f"{spent.flops:.2g}", hours(spent)]
+
+
+def hours(spent: Spent) -> str:
+    value = spent.seconds / 3600
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Any]:
+    """``cells``, ``phases`` and ``all`` with least, expected and most; ``runs``: one of every cell and contestant."""
+
+    def spread(cell: str | None = None, phase: str | None = None) -> dict[str, Any]:
+        return dict(zip(("least", "expected", "most"), map(asdict, found.spread(cell, phase)), strict=True))
+
+    device: Device = next(iter(costs.values())).device
+    return {
+        "study": study.name,
+        "digest": study.digest,
+        "contestants": [contestant.name for contestant in contest.contestants],
+        "protocol": study.table.protocol.name,
+        "device": asdict(device),
+        "all": spread(),
+        "cells": {cell: spread(cell=cell) for cell in contest.cells},
+        "phases": {phase: spread(phase=phase) for phase in PHASES},
+        "runs": [{"cell": cell, "contestant": name, **one.row()} for (cell, name), one in costs.items()],
+    }
