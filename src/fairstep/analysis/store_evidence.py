@@ -25,7 +25,7 @@ def store_evidence(store: Store) -> Evidence:
     if not ledgers:
         raise AnalysisError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
     runs = {run.id: run for run in store.runs()}
-    return Evidence(str(store.path), tuple(_cell(ledger, runs) for ledger in ledgers), own=True)
+    return Evidence(str(store.path), tuple(contest_cell(ledger, runs) for ledger in ledgers), own=True)
 
 
 def spelling(contestant: str) -> str:
@@ -33,7 +33,9 @@ def spelling(contestant: str) -> str:
     return SPELLINGS.get(contestant.lower(), contestant.lower())
 
 
-def _cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
+def contest_cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
+    """A contest as a cell; ``runs`` by identity. Raises AnalysisError when its runs cannot be compared."""
+    """A contest as a cell. Raises AnalysisError when its runs cannot be compared."""
     from fairstep.runs.table import trial_table
 
     mine = [runs[name] for name in dict.fromkeys(trial.run for trial in ledger.trials) if name in runs]

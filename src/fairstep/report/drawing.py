@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from fairstep.runs import Ledger
+
+
+FINE = "#878d96"
+"""Of lines that are no contestant's: grey enough for both themes."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,18 @@ def add_words(figure: go.Figure, words: str, **place: Any) -> None:
     figure.add_annotation(text=words, showarrow=False, font={"size": 12}, **place)
 
 
-def figure_json(figure: go.Figure, look: Look, *, legend: bool = True) -> dict[str, Any]:
-    """Plain JSON; ``layout.meta`` is what the page's legend offers: the contestants that have a trace here."""
+def figure_json(figure: go.Figure, look: Look, *, legend: bool = True, groups: Sequence[str] = ()) -> dict[str, Any]:
+    """Plain JSON; ``layout.meta`` is what the page's legend offers: the contestants that have a trace here.
+
+    ``groups``: of traces (their ``legendgroup``) only one is shown at a time, the first at the start; the page offers
+    a choice.
+    """
     value: dict[str, Any] = json.loads(figure.to_json())
     value["layout"].pop("template", None)
     shown = {trace["meta"] for trace in value["data"]}
     entries = [{"name": name, "colour": colour} for name, colour in look.colour.items() if name in shown]
     value["layout"]["meta"] = entries if legend else []
-    return value
+    return value | ({"groups": list(groups)} if groups else {})
 
 
 def ratio_ticks(reach: float) -> dict[str, Any]:
@@ -78,3 +86,9 @@ def token_ticks(last: float) -> dict[str, Any]:
     powers = range(int(math.log10(last)) + 1)
     ticks = [digit * 10**power for power in powers for digit in (1, 2, 5)]
     return {"tickvals": ticks, "ticktext": [count_text(tick) for tick in ticks]}
+
+
+def ratio_axis(figure: go.Figure, reach: float, title: str | None = None) -> None:
+    """A log axis of ratios around 1 along x, up to ``reach``."""
+    span = math.log10(max(reach, 1.1)) * 1.12
+    figure.update_xaxes(type="log", range=[-span, span], title=title, **ratio_ticks(reach))

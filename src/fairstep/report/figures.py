@@ -12,18 +12,18 @@ from typing import Any
 
 from fairstep.analysis import count_text, curve_line, speedup_text
 from fairstep.report.drawing import (
+    FINE,
     Look,
     add_line,
     add_words,
     figure_json,
     new_figure,
-    ratio_ticks,
+    ratio_axis,
     token_ticks,
 )
 from fairstep.report.markup import label
 
 Row = Mapping[str, Any]
-FINE = "#878d96"
 BEYOND = 1.05
 
 
@@ -58,8 +58,7 @@ def forest(result: Row, look: Look) -> dict[str, Any]:
     figure.add_vline(x=1, line={"color": FINE, "width": 1.5, "dash": "dot"})
     add_words(figure, "slower ◂ ", xref="x", x=0, xanchor="right", yref="paper", y=1, yanchor="bottom")
     add_words(figure, " ▸ faster", xref="x", x=0, xanchor="left", yref="paper", y=1, yanchor="bottom")
-    span = math.log10(reach) * 1.12
-    figure.update_xaxes(type="log", range=[-span, span], **ratio_ticks(reach))
+    ratio_axis(figure, reach)
     figure.update_yaxes(
         range=[len(rows) - 0.4, -0.6],
         showgrid=False,

@@ -1,4 +1,4 @@
-"""The tables: verdicts, the ledger of trials, and plain facts. All cells are text; sorting reads ``data-value``."""
+"""The tables that need more than cells: verdicts with their reasons, the ledger of trials, plain facts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from fairstep.analysis import COLUMNS, count_text, seconds_text, verdict_rows
 from fairstep.report.markup import text
+from fairstep.report.table import Column, Table, scroll
 
 Row = Mapping[str, Any]
 
@@ -29,11 +30,18 @@ SORT_BY = {
     "tokens": "tokens_spent",
     "lr": "lr",
 }
+NUMBERS = (
+    *("loss", "loss_low", "loss_high", "sigma", "seeds", "difference", "difference_low", "difference_high", "speedup"),
+    *("speedup_low", "speedup_high", "speedup_bound", "time_speedup", "law_speedup", "t_probability", "rank_best"),
+    *("rank_worst", "smallest_effect", "step_seconds", "optimizer_seconds", "state_bytes", "trials", "tokens_spent"),
+    "lr",
+)
+"""Columns of the verdict's export."""
 
 
-def verdict_table(result: Row, colour: Mapping[str, str]) -> str:
-    """One row for each contestant; the strings are those that the terminal prints."""
-    heads = [_head(heading, number=key in SORT_BY, note=NOTES.get(key)) for key, heading in COLUMNS.items()]
+def verdict_html(result: Row, colour: Mapping[str, str], name: str, note: str) -> str:
+    """One row for each contestant; the strings are those that the terminal prints. ``note``: of the footnotes' ids."""
+    heads = [_head(heading, key in SORT_BY, NOTES.get(key), note) for key, heading in COLUMNS.items()]
     body = []
     for row, words in zip(result["contestants"], verdict_rows(result), strict=True):
         cells = [f'<th scope="row" data-value="{text(row["name"])}">{dot(colour[row["name"]])}{text(row["name"])}</th>']
@@ -44,14 +52,21 @@ def verdict_table(result: Row, colour: Mapping[str, str]) -> str:
                 continue
             cells.append(_cell(words[key], row[SORT_BY[key]], number=True, name=COLUMNS[key]))
         body.append(f'<tr data-verdict="{text(row["verdict"])}">{"".join(cells)}</tr>')
-    return _table("verdicts", "Verdict on every contestant", heads, body)
+    return scroll(name, "Verdict on every contestant", "".join(heads), "".join(body), "verdicts")
 
 
-def ledger_table(trials: Sequence[Row], colour: Mapping[str, str]) -> str:
+def verdict_table(result: Row, name: str) -> Table:
+    """The same for export, in numbers."""
+    columns = (Column("name", "contestant"), Column("verdict", "verdict"), Column("reason", "reason", long=True))
+    numbers = tuple(Column(key, key.replace("_", " "), number=True) for key in NUMBERS)
+    return Table(name, "Verdict on every contestant", columns + numbers, result["contestants"])
+
+
+def ledger_html(trials: Sequence[Row], colour: Mapping[str, str], name: str) -> str:
     """Every trial that was spent, in the order of the ledger."""
     names = ("contestant", "phase", "hyperparameters", "seeds", "status", "final loss", "tokens", "time", "run")
     numbers = {"final loss", "tokens", "time"}
-    heads = [_head(name, number=name in numbers) for name in names]
+    heads = [_head(heading, heading in numbers) for heading in names]
     body = []
     for row in trials:
         varied = json.loads(row["varied"])
@@ -73,20 +88,14 @@ def ledger_table(trials: Sequence[Row], colour: Mapping[str, str]) -> str:
             f'<tr data-contestant="{text(row["contestant"])}" data-phase="{text(row["phase"])}" '
             f'data-status="{text(row["status"])}">{"".join(cells)}</tr>'
         )
-    return _table("trials", "Ledger of all trials", heads, body)
+    return scroll(name, "Ledger of all trials", "".join(heads), "".join(body), "trials")
 
 
-def ledger_filters(trials: Sequence[Row]) -> str:
-    """Controls that narrow the ledger's table."""
-    choices = "".join(
-        f'<label>{name}<select data-filter="{name}"><option value="">all</option>'
-        + "".join(f'<option value="{text(value)}">{text(value)}</option>' for value in values)
-        + "</select></label>"
-        for name in ("contestant", "phase", "status")
-        if (values := list(dict.fromkeys(row[name] for row in trials)))
-    )
-    search = '<label>search<input type="search" data-filter="text" placeholder="any text"></label>'
-    return f'<form class="filters" data-for="trials">{choices}{search}<output aria-live="polite"></output></form>'
+def ledger_table(trials: Sequence[Row], name: str) -> Table:
+    """The same for export, with every column of the trials but the workload."""
+    keys = [key for key in (trials[0] if trials else {"contestant": ""}) if key != "workload"]
+    columns = tuple(Column(key, key.replace("_", " "), long=key == "hyperparameters") for key in keys)
+    return Table(name, "Ledger of all trials", columns, trials)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
@@ -104,16 +113,8 @@ def dot(colour: str) -> str:
     return f'<span class="dot" style="background:{text(colour)}" aria-hidden="true"></span>'
 
 
-def _table(name: str, caption: str, heads: Sequence[str], body: Sequence[str]) -> str:
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table id="{name}">'
-        f'<caption class="unseen">{text(caption)}</caption><thead><tr>{"".join(heads)}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _head(heading: str, *, number: bool = False, note: str | None = None) -> str:
-    mark = f'<sup><a href="#note-{note}" aria-label="note {note}">{note}</a></sup>' if note else ""
+def _head(heading: str, number: bool = False, note: str | None = None, notes: str = "") -> str:
+    mark = f'<sup><a href="#{text(notes)}-{note}" aria-label="note {note}">{note}</a></sup>' if note else ""
     kind = ' class="number"' if number else ""
     return f'<th scope="col"{kind}><button type="button">{text(heading)}</button>{mark}</th>'
 

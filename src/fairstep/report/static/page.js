@@ -25,8 +25,10 @@
       dragmode: touch ? false : "zoom",
     };
   };
+  // What is folded away has no width yet, and is drawn when it is opened.
   const draw = () =>
     drawn.forEach(({ figure, data, layout }) => {
+      if (!figure.offsetParent) return;
       const options = {
         responsive: true,
         displaylogo: false,
@@ -36,10 +38,39 @@
       };
       Plotly.react(figure.querySelector(".plot"), data, themed(layout), options);
     });
+
+  // Choices: of the groups of a figure one is shown; a trace is visible if its group and its contestant are.
+  const off = new Map(drawn.map(({ figure }) => [figure, new Set()]));
+  const apply = ({ figure, data }) => {
+    const group = figure.dataset.group;
+    data.forEach((trace) => {
+      const other = trace.legendgroup && group && trace.legendgroup !== group;
+      trace.visible = !other && !off.get(figure).has(trace.meta);
+    });
+  };
+  drawn.forEach((entry) => {
+    const { figure, groups } = entry;
+    if (!groups) return;
+    const label = document.createElement("label");
+    const select = document.createElement("select");
+    label.className = "choice";
+    groups.forEach((name) => select.append(new Option(name, name)));
+    select.addEventListener("input", () => {
+      figure.dataset.group = select.value;
+      apply(entry);
+      draw();
+    });
+    label.append("show ", select);
+    figure.prepend(label);
+    figure.dataset.group = groups[0];
+    apply(entry);
+  });
   draw();
+  all("details").forEach((fold) => fold.addEventListener("toggle", draw));
 
   // Legends: buttons, so that a keyboard reaches them; one switches all traces of its contestant in that figure.
-  drawn.forEach(({ figure, data, layout }) => {
+  drawn.forEach((entry) => {
+    const { figure, layout } = entry;
     const legend = document.createElement("div");
     legend.className = "legend";
     legend.setAttribute("role", "group");
@@ -56,7 +87,8 @@
       button.addEventListener("click", () => {
         const shown = button.getAttribute("aria-pressed") !== "true";
         button.setAttribute("aria-pressed", shown);
-        data.filter((trace) => trace.meta === name).forEach((trace) => (trace.visible = shown));
+        off.get(figure)[shown ? "delete" : "add"](name);
+        apply(entry);
         draw();
       });
       legend.append(button);
@@ -92,10 +124,10 @@
     );
   });
 
-  // Filters of the ledger.
+  // Filters.
   all(".filters").forEach((form) => {
     const rows = [...document.getElementById(form.dataset.for).tBodies[0].rows];
-    const apply = () => {
+    const narrow = () => {
       let shown = 0;
       rows.forEach((row) => {
         row.hidden = all("[data-filter]", form).some(({ value, dataset }) =>
@@ -105,11 +137,11 @@
         );
         shown += !row.hidden;
       });
-      form.querySelector("output").textContent = `${shown} of ${rows.length} trials`;
+      form.querySelector("output").textContent = `${shown} of ${rows.length} ${form.dataset.noun}`;
     };
-    form.addEventListener("input", apply);
+    form.addEventListener("input", narrow);
     form.addEventListener("submit", (event) => event.preventDefault());
-    apply();
+    narrow();
   });
 
   all("[data-copy]").forEach((button) =>

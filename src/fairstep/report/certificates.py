@@ -1,0 +1,65 @@
+"""What was shown about each contestant's tuning, from the certificates in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fairstep.analysis import count_text
+from fairstep.report.markup import text
+from fairstep.report.section import Section
+from fairstep.report.table import Column, Table
+from fairstep.runs import Certificate, Ledger
+from fairstep.runs.certificate import words
+
+COLUMNS = (
+    Column("contestant", "contestant"),
+    Column("statement", "what is shown", long=True),
+    Column("configuration", "chosen", long=True),
+    Column("gain", "largest gain of a move", number=True),
+    Column("gain_low", "low", number=True),
+    Column("gain_high", "high", number=True),
+    Column("sigma", "sigma", number=True),
+    Column("near_optimal", "near-optimal", number=True),
+    Column("edges", "at an edge"),
+    Column("trials", "trials", number=True),
+    Column("fresh", "fresh runs", number=True),
+    Column("tokens", "tokens", number=True, show=count_text),
+    Column("missing", "missing", long=True),
+)
+
+
+def certificate_section(ledger: Ledger, key: Callable[[str], str]) -> Section:
+    """The table, and each certificate in full behind a fold; empty where the ledger has none."""
+    title = "Certificates of tuning"
+    if not ledger.certificates:
+        return Section(key("tuning"), title, "")
+    table = Table(key("certificates"), title, COLUMNS, [_row(proof) for proof in ledger.certificates.values()])
+    folds = "".join(
+        f"<details><summary>{text(name)}: certificate in full</summary><pre>{text(proof.text())}</pre></details>"
+        for name, proof in ledger.certificates.items()
+    )
+    caption = (
+        "A contestant is certified when no change of a single hyperparameter gains more than the tolerance in nats, "
+        "with simultaneous intervals, and nothing is missing. Gains are of the best move around the chosen configuration."
+    )
+    return Section(key("tuning"), title, f"<p>{text(caption)}</p>{table.html()}{folds}", tables=(table,))
+
+
+def _row(proof: Certificate) -> dict[str, Any]:
+    move = proof.largest
+    return {
+        "contestant": proof.contestant,
+        "statement": proof.statement,
+        "configuration": words(proof.configuration),
+        "gain": move and move.gain,
+        "gain_low": move and move.low,
+        "gain_high": move and move.high,
+        "sigma": proof.sigma,
+        "near_optimal": len(proof.near_optimal),
+        "edges": ", ".join(proof.edges),
+        "trials": proof.trials,
+        "fresh": proof.fresh,
+        "tokens": proof.tokens,
+        "missing": " ".join(proof.missing),
+    }

@@ -1,0 +1,60 @@
+"""The papers' claims on the page: of their own numbers, and of what a contest can say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fairstep.report.section import Section, how, paragraph
+from fairstep.report.table import Column, Table
+from fairstep.runs import Ledger, Run
+
+if TYPE_CHECKING:
+    from fairstep.report.table import Row
+
+COLUMNS = (
+    Column("id", "claim"),
+    Column("verdict", "verdict"),
+    Column("statement", "statement", long=True),
+    Column("evidence", "evidence", long=True),
+    Column("conditions", "conditions", long=True),
+    Column("source", "source", long=True),
+)
+
+
+def claims_table(name: str, rows: Sequence[Row], filters: tuple[str, ...] = ("verdict", "paper")) -> Table:
+    """Rows of ``analysis.claims.claim_rows``."""
+    return Table(name, "The papers' claims, and what the numbers say", COLUMNS, rows, filters)
+
+
+def claims_section(ledger: Ledger, runs: Iterable[Run], key: Callable[[str], str], store: str) -> Section:
+    """The claims that a contest has something to say about; empty if there is none."""
+    from fairstep.analysis.claims import claims, evaluate
+    from fairstep.analysis.evidence import Evidence
+    from fairstep.analysis.store_evidence import contest_cell
+
+    evidence = Evidence(store, (contest_cell(ledger, {run.id: run for run in runs}),), own=True)
+    rows: list[dict[str, Any]] = []
+    for claim in claims():
+        found = evaluate(claim, evidence)
+        if not found.evidence.startswith("missing"):
+            rows.append(
+                {
+                    "id": claim.id,
+                    "paper": claim.paper,
+                    "verdict": found.verdict,
+                    "statement": claim.statement,
+                    "evidence": found.evidence,
+                    "conditions": claim.conditions,
+                    "source": claim.source,
+                }
+            )
+    if not rows:
+        return Section(key("claims"), "", "")
+    table = claims_table(key("claim-table"), rows)
+    body = paragraph(
+        "Claims of both papers that this contest has numbers for. The papers' conditions (sizes, batches, lengths) are "
+        "not applied: a small contest can agree with a claim about large models, and does not prove it."
+    )
+    body += table.html() + how(f"fairstep claims --store {store}")
+    return Section(key("claims"), "The papers' claims", body, tables=(table,))

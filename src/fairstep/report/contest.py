@@ -1,0 +1,230 @@
+"""The sections of one contest: verdict, curves, search, certificates, costs, claims, ledger, how to repeat it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fairstep.analysis import contest_result, count_text, headline, plural, seconds_text
+from fairstep.report import costs, figures
+from fairstep.report.certificates import certificate_section
+from fairstep.report.claims import claims_section
+from fairstep.report.drawing import Look
+from fairstep.report.markup import text
+from fairstep.report.section import Section, command, figure, how, paragraph, template
+from fairstep.report.table import filters
+from fairstep.report.tables import facts, ledger_html, ledger_table, verdict_html, verdict_table
+from fairstep.runs import Ledger, Run
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A contest's files. ``prefix`` makes ids unique on a page of several; ``store``: how a user names it."""
+
+    ledger: Ledger
+    runs: tuple[Run, ...]
+    store: str
+    prefix: str = ""
+
+    @classmethod
+    def read(cls, ledger: Ledger, runs: Iterable[Run], store: str, prefix: str = "") -> Loaded:
+        """Raises fairstep.analysis.AnalysisError when the runs cannot be compared."""
+        from fairstep.runs.table import trial_table
+
+        contest = cls(ledger, tuple(runs), store, prefix)
+        trials = trial_table(ledger, contest.runs)
+        return Loaded(contest, contest_result(ledger, contest.runs), trials.to_dicts(), Look.of(ledger))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A contest with its result and its trials (rows of ``runs.table.trial_table``)."""
+
+    contest: Contest
+    result: dict[str, Any]
+    trials: list[dict[str, Any]]
+    look: Look
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.contest.ledger
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        return {run.id: run for run in self.contest.runs}
+
+    def key(self, name: str) -> str:
+        return f"{self.contest.prefix}{name}"
+
+    @property
+    def headline(self) -> str:
+        return headline(self.result)
+
+
+def sections(loaded: Loaded) -> list[Section]:
+    """All of a contest, in order."""
+    found = [_verdict(loaded), _tokens(loaded), _curves(loaded), _sweeps(loaded)]
+    found += [certificate_section(loaded.ledger, loaded.key), costs.section(loaded.result, loaded.trials, loaded)]
+    found += [claims_section(loaded.ledger, loaded.contest.runs, loaded.key, loaded.contest.store)]
+    return [section for section in [*found, _ledger(loaded), _reproduce(loaded)] if section.body]
+
+
+def cell_words(ledger: Ledger) -> str:
+    cell = ledger.cell
+    size = f"{cell.model} model · {count_text(cell.parameters_matrix)} matrix parameters"
+    work = f"{count_text(cell.tokens)} tokens in batches of {count_text(cell.batch_tokens)}"
+    return f"{size} · {work} · {cell.data} · {cell.precision}"
+
+
+def lede(loaded: Loaded) -> str:
+    result = loaded.result
+    ended = {row["run"]: row["train_seconds"] or 0.0 for row in loaded.trials if row["status"] in ("done", "diverged")}
+    seeds = max((row["seeds"] for row in result["contestants"]), default=0)
+    spent = f"{plural(len(result['contestants']), 'contestant')}, {plural(len(ended), 'training')}"
+    again = f", and its choice was then trained again on {plural(seeds, 'fresh seed')} that all share" if seeds else ""
+    return f"{spent}, {seconds_text(sum(ended.values()))} of training. Each was searched on this workload{again}."
+
+
+def _verdict(loaded: Loaded) -> Section:
+    result, key = loaded.result, loaded.key
+    body = (
+        verdict_html(result, loaded.look.colour, key("verdicts"), key("note"))
+        + template("footnotes.html", baseline=text(loaded.ledger.baseline), note=text(key("note")))
+        + _notes(result["notes"])
+        + figure(
+            key("forest"),
+            "Speedups in tokens with intervals, as in the table",
+            "Speedup in tokens with 95 % intervals. An open arrow marks an end that lies beyond the budgets that "
+            f"{loaded.ledger.baseline} was trained for.",
+        )
+        + how(f"fairstep report {loaded.contest.store} --contest {loaded.ledger.name} --json")
+    )
+    drawn = {key("forest"): figures.forest(result, loaded.look)}
+    return Section(key("verdict"), "Verdict", body, drawn, (verdict_table(result, key("verdicts")),))
+
+
+def _tokens(loaded: Loaded) -> Section:
+    key, baseline = loaded.key, loaded.ledger.baseline
+    caption = (
+        f"{baseline} trained to the end at several budgets (grey), and each contestant's loss carried over to that "
+        f"curve: where its dotted line ends is how many tokens {baseline} needs for the same loss."
+    )
+    body = figure(key("tokens"), "Final loss against tokens of the baseline", caption)
+    return Section(
+        key("budgets"),
+        "How a loss becomes tokens",
+        body,
+        {key("tokens"): figures.tokens_for_loss(loaded.result, loaded.look)},
+    )
+
+
+def _curves(loaded: Loaded) -> Section:
+    key = loaded.key
+    caption = (
+        "Final runs: every seed thin, the mean of the seeds bold. Measured on a part of the evaluation set; the losses "
+        "of the table are at the end and over all of it. Crossings on the way say nothing about the verdict, because "
+        "the learning rate has not decayed yet. A double click shows the first steps too."
+    )
+    body = figure(key("curves"), "Validation loss against tokens of every final run", caption)
+    crossed = loaded.result["crossings"]
+    if crossed:
+        words = "; ".join(
+            f"{row['then_ahead']} passes {row['ahead']} at {count_text(row['tokens'])}" for row in crossed[:8]
+        )
+        more = f"; and {len(crossed) - 8} more" if len(crossed) > 8 else ""
+        body += paragraph(f"On the way: {words}{more}. None of it counts.")
+    drawn = figures.loss_curves(_evaluations(loaded.trials, loaded.runs), loaded.look)
+    return Section(key("training"), "Loss while training", body, {key("curves"): drawn})
+
+
+def _sweeps(loaded: Loaded) -> Section:
+    key = loaded.key
+    chosen = {
+        name: json.dumps(choice.hyperparameters, sort_keys=True) for name, choice in loaded.ledger.choices.items()
+    }
+    caption = (
+        "Every trial of the search. The ringed point was chosen and then trained again on fresh seeds; a cross is a "
+        "run that diverged."
+    )
+    body = figure(key("sweeps"), "Final loss against learning rate of every trial of the search", caption)
+    return Section(
+        key("search"),
+        "Search of hyperparameters",
+        body,
+        {key("sweeps"): figures.sweeps(loaded.trials, chosen, loaded.look)},
+    )
+
+
+def _ledger(loaded: Loaded) -> Section:
+    key = loaded.key
+    controls = filters(key("trials"), loaded.trials, ("contestant", "phase", "status"), "trials")
+    body = controls + ledger_html(loaded.trials, loaded.look.colour, key("trials"))
+    return Section(key("ledger"), "Ledger of trials", body, tables=(ledger_table(loaded.trials, key("trials")),))
+
+
+def _reproduce(loaded: Loaded) -> Section:
+    words = (
+        "The command plans the same runs, finds those that are in its store, and trains the others. One run alone: "
+        "copy its spec.json (every setting is in it) into a folder DIR/runs/RUN of your own and train that."
+    )
+    store = loaded.contest.store
+    body = command(loaded.ledger.command) + paragraph(words)
+    body += command(
+        f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m fairstep.train DIR/runs/RUN"
+    )
+    return Section(loaded.key("reproduce"), "Reproduce", body + facts(_environment(loaded.ledger, loaded.contest.runs)))
+
+
+def _evaluations(trials: Iterable[Row], runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:
+    """Evaluations of the final runs: contestant -> one curve a seed.
+
+    The evaluation at the end is over more windows than those on the way, so its loss is of another text and not a
+    point of the curve. The row at 0 tokens has no place on a log axis.
+    """
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in trials:
+        if row["phase"] != "final" or row["run"] not in runs:
+            continue
+        rows = [point for point in runs[row["run"]].metrics() if point.get("kind") == "evaluation"]
+        windows = rows[0].get("windows") if rows else None
+        points = [
+            (point["tokens"], point["loss"])
+            for point in rows
+            if point.get("windows") == windows and point.get("tokens", 0) > 0 and _drawable(point.get("loss"))
+        ]
+        curve = {
+            "seed": row["init_seed"],
+            "tokens": [tokens for tokens, _ in points],
+            "losses": [loss for _, loss in points],
+            "status": row["status"],
+        }
+        curves.setdefault(row["contestant"], []).append(curve)
+    return curves
+
+
+def _drawable(loss: Any) -> bool:
+    """Not missing, not nan, not an overflow on the way to divergence."""
+    return isinstance(loss, int | float) and abs(loss) < 1e6
+
+
+def _notes(notes: Sequence[str]) -> str:
+    lines = "".join(f"<li>{text(note)}</li>" for note in notes)
+    return f'<div class="notes"><h3>Before you believe it</h3><ul>{lines}</ul></div>' if lines else ""
+
+
+def _environment(ledger: Ledger, runs: Iterable[Run]) -> list[tuple[str, str]]:
+    """Corpus and environments; a key whose value differs between runs lists up to three values."""
+    cell = ledger.cell
+    seen: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for key, value in run.environment.items():
+            seen.setdefault(str(key).replace("_", " "), {})[str(value)] = None
+    pairs = {"corpus": cell.data, "corpus fingerprint": cell.fingerprint, "vocabulary": f"{cell.vocabulary} tokens"}
+    for key, values in seen.items():
+        more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+        pairs.setdefault(key, " | ".join(list(values)[:3]) + more)
+    return list(pairs.items())

@@ -1,0 +1,112 @@
+"""What a contestant costs beside tokens: seconds of a step, speedup in wall-clock, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairstep.analysis import bytes_text, seconds_text
+from fairstep.report.drawing import FINE, Look, add_line, figure_json, new_figure, ratio_axis
+from fairstep.report.markup import label
+from fairstep.report.section import Section, figure
+from fairstep.report.table import Column, Table
+
+if TYPE_CHECKING:
+    from fairstep.report.contest import Loaded
+
+Row = Mapping[str, Any]
+
+COLUMNS = (
+    Column("name", "contestant"),
+    Column("speedup", "speedup in tokens", number=True),
+    Column("time_speedup", "speedup in time", number=True),
+    Column("time_speedup_low", "low", number=True),
+    Column("time_speedup_high", "high", number=True),
+    Column("step_seconds", "step", number=True, show=seconds_text),
+    Column("optimizer_seconds", "of it optimizer", number=True, show=seconds_text),
+    Column("tokens_per_second", "tokens a second", number=True),
+    Column("state_bytes", "optimizer state", number=True, show=bytes_text),
+    Column("memory_ratio", "of the baseline's", number=True),
+    Column("peak_memory_bytes", "peak memory", number=True, show=bytes_text),
+)
+CAPTION = (
+    "Wall-clock is of the machine named below and beside whatever else ran on it. Speedup in time is the speedup in "
+    "tokens times the ratio of step times, which are taken as known in its interval. State is what the optimizer keeps, peak "
+    "the most that a process had resident (on an accelerator: allocated); both are of the final runs."
+)
+
+
+def section(result: Row, trials: Iterable[Row], loaded: Loaded) -> Section:
+    """Table and figures; empty before any final run has ended."""
+    rows = _rows(result, trials, loaded)
+    if not rows:
+        return Section(loaded.key("costs"), "", "")
+    table = Table(loaded.key("prices"), "Time and memory of every contestant", COLUMNS, rows)
+    key = loaded.key("time")
+    body = table.html() + figure(key, "Speedups in tokens and in time", CAPTION)
+    return Section(loaded.key("costs"), "Time and memory", body, {key: in_time(rows, loaded.look)}, (table,))
+
+
+def in_time(rows: Iterable[Row], look: Look) -> dict[str, Any]:
+    """Speedup in tokens (open) and in wall-clock (filled, with its interval), one line each."""
+    known = [row for row in rows if row["speedup"] and row["time_speedup"]]
+    figure = new_figure(height=92 + 40 * max(len(known), 1))
+    ends = [1.1]
+    for place, row in enumerate(known):
+        name, colour = row["name"], look.colour[row["name"]]
+        low, high = row["time_speedup_low"] or row["time_speedup"], row["time_speedup_high"] or row["time_speedup"]
+        ends += [high, 1 / low, row["speedup"], 1 / row["speedup"]]
+        shown = {"hovertemplate": "%{text}<extra></extra>", "y": [place], "mode": "markers"}
+        add_line(
+            figure,
+            name,
+            x=[low, high],
+            y=[place] * 2,
+            mode="lines",
+            line={"color": colour, "width": 3},
+            hoverinfo="skip",
+        )
+        add_line(
+            figure,
+            name,
+            x=[row["time_speedup"]],
+            marker={"color": colour, "symbol": look.symbol[name], "size": 12},
+            text=[f"{label(name)}: {row['time_speedup']:.2f}x in time"],
+            **shown,
+        )
+        add_line(
+            figure,
+            name,
+            x=[row["speedup"]],
+            marker={"color": colour, "symbol": "circle-open", "size": 12, "line": {"width": 2}},
+            text=[f"{label(name)}: {row['speedup']:.2f}x in tokens"],
+            **shown,
+        )
+    figure.add_vline(x=1, line={"color": FINE, "width": 1.5, "dash": "dot"})
+    ratio_axis(figure, max(ends), "speedup in time (filled) and in tokens (open)")
+    names = [f"<b>{label(row['name'])}</b>" for row in known]
+    figure.update_yaxes(
+        range=[len(known) - 0.4, -0.6], showgrid=False, tickvals=list(range(len(known))), ticktext=names
+    )
+    return figure_json(figure, look, legend=False)
+
+
+def _rows(result: Row, trials: Iterable[Row], loaded: Loaded) -> list[dict[str, Any]]:
+    finals: dict[str, list[Row]] = {}
+    for row in trials:
+        if row["phase"] == "final" and row["status"] == "done":
+            finals.setdefault(row["contestant"], []).append(row)
+    rows = []
+    for row in result["contestants"]:
+        mine = finals.get(row["name"], [])
+        if mine:
+            known = {column.key: row.get(column.key) for column in COLUMNS}
+            rates = [trial["tokens_per_second"] for trial in mine if trial["tokens_per_second"]]
+            known["tokens_per_second"] = sorted(rates)[len(rates) // 2] if rates else None
+            rows.append(known | {"peak_memory_bytes": _peak(mine, loaded)})
+    return rows
+
+
+def _peak(trials: Iterable[Row], loaded: Loaded) -> int | None:
+    summaries = [loaded.runs[row["run"]].summary for row in trials if row["run"] in loaded.runs]
+    return max((found.peak_memory_bytes for found in summaries if found), default=0) or None
