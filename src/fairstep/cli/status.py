@@ -24,10 +24,13 @@ class StatusOptions:
     Read from the ledgers, which a running study brings up to date every few seconds.
 
     Example: fairstep study status runs/demo
+    Example: fairstep study status studies/demo.toml
     """
 
-    store: tyro.conf.Positional[Path] = Path("runs/demo")
-    """Folder of the runs and ledgers."""
+    of: tyro.conf.Positional[Path] = Path("runs/demo")
+    """Folder of runs and ledgers, or a study file."""
+    store: Path | None = None
+    """Folder in which a study file was run. Default: runs/ and the file's name."""
     study: str = ""
     """Only ledgers whose name, or whose study's, begins so."""
     json: bool = False
@@ -36,20 +39,35 @@ class StatusOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(StatusOptions, "study status", arguments)
-    ledgers = [
-        ledger
-        for ledger in Store(options.store).ledgers()
-        if ledger.name.startswith(options.study) or ledger.study.startswith(options.study)
-    ]
-    if not ledgers:
-        wanted = f" that begins with {options.study!r}" if options.study else ""
-        raise ValueError(f"the store {options.store} has no ledger{wanted}; name the folder that a contest was run in")
+    ledgers = found(options)
     if options.json:
-        rows: list[dict[str, Any]] = [row for ledger in ledgers for row in _rows(ledger)]
+        rows: list[dict[str, Any]] = [row for ledger in ledgers for row in rows_of(ledger)]
         print(json.dumps(rows, indent=1))
         return 0
     print("\n\n".join(text_of(ledger) for ledger in ledgers))
     return 0
+
+
+def found(options: StatusOptions) -> list[Ledger]:
+    """Raises ValueError if there are none."""
+    if options.of.suffix != ".toml":
+        store, said = options.store or options.of, "; name the folder that a contest was run in"
+        wanted = f" that begins with {options.study!r}" if options.study else ""
+        ledgers = Store(store).ledgers()
+        ledgers = [one for one in ledgers if one.name.startswith(options.study) or one.study.startswith(options.study)]
+    else:
+        from fairstep.study.file import read
+
+        study = read(options.of)
+        store = options.store or Path("runs") / study.name
+        wanted, said = f" of {options.of}", f"; it has not been run there: fairstep study run {options.of}"
+        mine = [ledger for ledger in Store(store).ledgers() if ledger.study == study.name]
+        ledgers = [ledger for ledger in mine if ledger.name.endswith(study.digest)]
+        if mine and not ledgers:
+            said = f" as it is now; it has changed since it was run, and {store} shows what was run then"
+    if not ledgers:
+        raise ValueError(f"the store {store} has no ledger{wanted}{said}")
+    return ledgers
 
 
 def text_of(ledger: Ledger) -> str:
@@ -63,7 +81,8 @@ def text_of(ledger: Ledger) -> str:
     return "\n\n".join([*parts, *differences(ledger)])
 
 
-def _rows(ledger: Ledger) -> list[dict[str, Any]]:
+def rows_of(ledger: Ledger) -> list[dict[str, Any]]:
+    """A row for each contestant, as JSON values."""
     done = sum(trial.status != "unfinished" for trial in ledger.trials)
     common = {"ledger": ledger.name, "study": ledger.study, "trials_done": done, "trials_known": len(ledger.trials)}
     return [

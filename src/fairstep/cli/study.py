@@ -8,6 +8,8 @@ import importlib
 from fairstep.cli import fail
 
 ACTIONS = {
+    "plan": ("fairstep.cli.study_plan", "trials, tokens, FLOPs and device hours of a study file, before it runs"),
+    "run": ("fairstep.cli.study_run", "carry a study out, or go on with it, on this machine, on Ray or on Slurm"),
     "status": ("fairstep.cli.status", "how far a study is, and the certificate of every contestant"),
     "replay": ("fairstep.cli.replay", "W's phase I on its published sweeps, without training"),
 }
@@ -20,7 +22,9 @@ usage: fairstep study ACTION [options]        fairstep study ACTION --help expla
 {actions}
 
 example:
-  fairstep study status runs/demo
+  fairstep study plan studies/wen-phase1.toml
+  fairstep study run studies/demo.toml
+  fairstep study status studies/demo.toml
   fairstep study replay --optimizer muon
 """
 

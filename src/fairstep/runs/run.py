@@ -8,6 +8,7 @@ unfinished.
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +87,19 @@ class Run:
     def finished(self) -> bool:
         """Whether there is a result: done and diverged are results, failed is not."""
         return self.status in ("done", "diverged")
+
+    @property
+    def locked(self) -> bool:
+        """Whether a process is training it at this moment: whoever trains holds a lock on the file ``lock``, which the
+        kernel releases when the process dies."""
+        try:
+            with (self.directory / "lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     @property
     def environment(self) -> dict[str, Any]:

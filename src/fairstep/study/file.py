@@ -65,12 +65,11 @@ class Study:
     def texts(self) -> dict[str, DataTable]:
         return self.table.data or {STANDARD_TEXT: DataTable()}
 
-    @property
-    def place(self) -> Place:
-        """On the named device, else this machine."""
+    def place(self, threads: int = 0) -> Place:
+        """On the named device, else this machine; 0 threads are all cores."""
         here, launcher = machine(), self.table.launcher
         named = bool(launcher.device)
-        run = Execution(device="cuda" if named else here.device, threads=launcher.threads, compile=launcher.compile)
+        run = Execution(device="cuda" if named else here.device, threads=threads, compile=launcher.compile)
         return Place(run, "bf16" if named else here.precision)
 
     @property
@@ -92,12 +91,13 @@ class Study:
             for name, text in self.texts.items()
         }
 
-    def cells(self, texts: Mapping[str, Text]) -> list[StudyCell]:
-        """All cells, by name. Raises StudyError."""
+    def cells(self, texts: Mapping[str, Text], threads: int = 0) -> list[StudyCell]:
+        """All cells. Raises StudyError."""
         found: dict[str, StudyCell] = {}
+        place = self.place(threads)
         for number, table in enumerate(self.table.cells):
             try:
-                for cell in cells_of(table, number, texts, self.place):
+                for cell in cells_of(table, number, texts, place):
                     if cell.name in found:
                         raise CellError("name", f"two cells are called {cell.name!r}; tell them apart with name = ...")
                     found[cell.name] = cell
@@ -109,9 +109,10 @@ class Study:
                 raise self.lines.error(["cells", number], str(error)) from None
         return list(found.values())
 
-    def contest(self, texts: Mapping[str, Text] | None = None) -> Contest:
-        """The contest on these texts (default: assumed ones). Raises StudyError."""
-        table, cells = self.table, self.cells(texts or self.assumed_texts())
+    def contest(self, texts: Mapping[str, Text] | None = None, threads: int = 0) -> Contest:
+        """The contest on these texts (default: assumed ones), with so many threads a run (0: all cores). Raises
+        StudyError."""
+        table, cells = self.table, self.cells(texts or self.assumed_texts(), threads)
         workloads = {cell.name: cell.workload for cell in cells}
         contestants: dict[str, Contestant] = {}
         for number, described in enumerate(table.contestants):

@@ -21,6 +21,15 @@ once for every start. Other events are ignored. An end event comes after the run
 class Launcher(Protocol):
     """Use as a context manager; leaving it ends what it started, in the middle of a run too, unless it outlives us."""
 
+    @property
+    def threads(self) -> int:
+        """Cores of each run."""
+        ...
+
+    def __str__(self) -> str:
+        """Its name and how many runs it has room for, in words."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...

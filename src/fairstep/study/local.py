@@ -58,6 +58,13 @@ class LocalLauncher:
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
 
+    def __str__(self) -> str:
+        return f"local, {self.layout.workers} trial(s) at a time with {self.layout.threads} thread(s)"
+
+    @property
+    def threads(self) -> int:
+        return self.layout.threads
+
     def __enter__(self) -> LocalLauncher:
         return self
 

@@ -113,18 +113,21 @@ class _Runner:
         self.failures: dict[str, str] = {}
         self.heard: list[tuple[float, str]] = []
         self.last_heard: dict[str, float] = {}
-        self.write_again = 0.0
+        self.elsewhere: set[str] = set()
+        """Runs that another process trains, perhaps on another machine over the same store."""
+        self.look_again = self.write_again = 0.0
 
     def run(self) -> dict[str, Ledger]:
         self.keep_ledgers()
         while True:
             self.start_wanted()
-            if not self.state.running:
+            if not self.state.running and not self.elsewhere:
                 break
             self.watch(self.state)
             for event in self.launcher.events(timeout=0.5):
                 self.hear(event)
             self.cancel_silent()
+            self.look_elsewhere()
             self.keep_ledgers()
         self.watch(self.state)
         complete = self.keep_ledgers(at_once=True)
@@ -137,16 +140,40 @@ class _Runner:
         return complete
 
     def start_wanted(self) -> None:
-        for _ in range(self.launcher.free):
+        while self.launcher.free > 0:
             identity = self.plan.take()
             if identity is None:
                 return
             run, spec = self.store.run(identity), self.plan.specs[identity]
+            if self.found(identity):
+                continue
+            if run.locked:
+                self.elsewhere.add(identity)
+                continue
             write_atomic(run.directory / "spec.json", spec.to_json(), durable=False)
             self.launcher.start(run)
             self.attempts[identity] += 1
             self.state.running[identity] = {"step": 0, "steps": spec.steps}
             self.touch(identity)
+
+    def found(self, identity: str) -> bool:
+        """Whether a run has got its result in the meantime, by another process; the plan is told."""
+        summary = self.results(identity)
+        if summary is not None:
+            self.plan.tell(identity, summary)
+        return summary is not None
+
+    def look_elsewhere(self) -> None:
+        """A run that another process trained has its result, or is ours if that process is gone. Looks every second."""
+        if not self.elsewhere or time.monotonic() < self.look_again:
+            return
+        self.look_again = time.monotonic() + 1
+        for identity in list(self.elsewhere):
+            if self.found(identity):
+                self.elsewhere.remove(identity)
+            elif not self.store.run(identity).locked:
+                self.elsewhere.remove(identity)
+                self.plan.put_back(identity)
 
     def hear(self, event: Event) -> None:
         identity = event.get("run", "")

@@ -108,6 +108,8 @@ class LauncherTable(_Table):
     """Of one trial; a fraction puts several on one GPU (ray)."""
     address: str = ""
     """Of a running Ray cluster (auto, or ray://HOST:10001); default: one that is started on this machine."""
+    cluster: str = ""
+    """local runs the jobs of the launcher slurm as processes here, to try it out."""
     partition: str = ""
     minutes: Positive = 1440
     """Time limit of a batch job (slurm); a trial that needs longer goes on from its checkpoint."""

@@ -50,6 +50,11 @@ class SimulatedLauncher:
     def __exit__(self, *exception: object) -> None:
         self._running.clear()
 
+    threads = 1
+
+    def __str__(self) -> str:
+        return f"simulated, {self.workers} workers"
+
     def clock(self) -> float:
         """Simulated seconds."""
         return self.now
