@@ -218,7 +218,7 @@ def tokens_for_loss(result: Row, look: Look) -> dict[str, Any]:
         )
     level = next((row["fitted"] for row in curve if row["tokens"] == budget), None)
     for row in result["contestants"]:
-        if row["difference"] is None or row["name"] == baseline or level is None:
+        if row["difference"] is None or row["speedup"] is None or row["name"] == baseline or level is None:
             continue
         loss, end = level - row["difference"], row["speedup"] * budget
         arrow = {"at least": "triangle-right", "at most": "triangle-left"}.get(row["speedup_bound"], "circle-open")

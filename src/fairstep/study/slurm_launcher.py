@@ -23,8 +23,8 @@ PROGRESS_EVERY = 5.0
 
 
 class SlurmLauncher:
-    """``workers``: most jobs queued or running. ``cpus`` and ``gpus`` (whole ones) of one job. ``cluster``: "local" runs them
-    as processes here, which tests do; default: what submitit finds."""
+    """``workers``: most jobs queued or running. ``cpus`` and ``gpus`` (whole ones) of one job. ``cluster``: "local" runs
+    them as processes here, which tests do; default: what submitit finds."""
 
     def __init__(
         self,
