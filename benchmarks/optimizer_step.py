@@ -1,0 +1,301 @@
+"""One optimizer step, ours beside other packages': same tensors, same settings, one run, taken in turns.
+
+python benchmarks/optimizer_step.py --quick                                 (a minute)
+python benchmarks/optimizer_step.py --optimizers adamw,muon --sets 20m
+python benchmarks/optimizer_step.py --write docs/speed.md                   (the table there; on a quiet machine)
+
+Every peer (``optimizer_peers``) is paired with ours: blocks A B A B ..., so that both see the same load. ms is the
+fastest of many, the ratio that of the fastest (below 1: ours is faster; --json has the median of pairs too). "of copy"
+is the bytes that the rule must move (weights and state read and written, gradients read) over the step's time, as a
+share of what ``copy_`` of large tensors moves; "of matmul" the same for the operations of Newton-Schulz and a product
+of 2048 x 2048 matrices. Extra MiB is the most memory that torch's allocator holds during a step beyond what it held
+before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairstep import optim
+from fairstep.optim.newton_schulz import flops, newton_schulz
+from fairstep.runs import machine
+from optimizer_peers import CONTESTS, Contest, Optimizers, Parameters, Peer
+
+MIB = 2**20
+ELEMENTWISE = ("adamw", "nadamw", "adopt", "ademamix", "lion", "signum", "sophia-g", "prodigy", "schedule-free-adamw")
+READ_ONLY = {"sophia-g": 1, "prodigy": 1}
+"""Floats of state per parameter that a step only reads."""
+Shapes = dict[str, tuple[int, ...]]
+
+
+def llama(layers: int, width: int, mlp: int, vocabulary: int = 0, tied: bool = False) -> Shapes:
+    """Matrices of a Llama; with a vocabulary also its embedding, norms and, if not tied, head."""
+    shapes: Shapes = {}
+    for n in range(layers):
+        shapes |= {f"blocks.{n}.{name}.weight": (width, width) for name in "qkvo"}
+        shapes |= {f"blocks.{n}.{name}.weight": (mlp, width) for name in ("gate", "up")}
+        shapes[f"blocks.{n}.down.weight"] = (width, mlp)
+        if vocabulary:
+            shapes |= {f"blocks.{n}.norm{k}.weight": (width,) for k in (1, 2)}
+    if vocabulary:
+        shapes |= {"embedding.weight": (vocabulary, width), "norm.weight": (width,)}
+        shapes |= {} if tied else {"head.weight": (vocabulary, width)}
+    return shapes
+
+
+SETS: dict[str, Shapes] = {
+    "tiny": llama(2, 64, 192, 512),
+    "small": llama(24, 64, 192),  # 168 matrices of at most 12 288 elements
+    "20m": llama(6, 384, 1024, 12_288),
+    "20m-matrices": llama(12, 384, 1024),
+    "124m": llama(12, 768, 2048, 50_304, tied=True),
+    "124m-matrices": llama(12, 768, 2048),
+}
+
+
+def parameters(shapes: Shapes, device: str) -> Parameters:
+    generator = torch.Generator().manual_seed(0)
+    made = {n: nn.Parameter((0.02 * torch.randn(s, generator=generator)).to(device)) for n, s in shapes.items()}
+    hidden = {n: p for n, p in made.items() if n.startswith("blocks") and p.ndim == 2}
+    return Parameters(hidden, {n: p for n, p in made.items() if n not in hidden})
+
+
+def ours(name: str, p: Parameters, hyper: dict[str, Any]) -> Optimizers:
+    roles = {n: n.removesuffix(".weight") for n in p.rest if n.startswith(("embedding", "head"))}
+    return [optim.build(name, p.named.items(), roles=roles, undecayed=(), **hyper)]  # type: ignore[arg-type]
+
+
+class Runner:
+    """One contestant on its own copy of the parameters; gradients are the same for all, and given anew."""
+
+    def __init__(self, optimizers: Optimizers, p: Parameters, grads: Sequence[Tensor], steps: int) -> None:
+        self.optimizers, self.parameters, self.grads, self.steps = optimizers, p.all, grads, steps
+
+    def block(self) -> float:
+        """Seconds of a step, over one block. Some packages write into gradients, so they are copied before."""
+        if self.parameters[0].grad is None:
+            for p, g in zip(self.parameters, self.grads, strict=True):
+                p.grad = g.clone()
+        torch._foreach_copy_([p.grad for p in self.parameters], list(self.grads))  # type: ignore[misc]
+        synchronize(self.grads[0])
+        began = time.perf_counter()
+        for _ in range(self.steps):
+            for optimizer in self.optimizers:
+                optimizer.step()
+        synchronize(self.grads[0])
+        return (time.perf_counter() - began) / self.steps
+
+    def extra_memory(self) -> int:
+        """Bytes at the peak of a block beyond those before it, exactly as torch's allocator counts them."""
+        if self.grads[0].is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self.block()
+            return torch.cuda.max_memory_allocated() - before
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            self.block()
+        events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+        held = peak = 0
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            held += event.nbytes()
+            peak = max(peak, held)
+        return peak
+
+
+def synchronize(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize()
+
+
+def pair(first: Runner, second: Runner, seconds: float, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds per step of both, in turns, after a warm-up that compiles, allocates and does what is done once."""
+    for runner in (first, second):
+        runner.block()
+        runner.block()
+    times: tuple[list[float], list[float]] = ([], [])
+    until = time.monotonic() + seconds
+    while len(times[0]) < 3 or (len(times[0]) < rounds and time.monotonic() < until):
+        for runner, own in zip((first, second), times, strict=True):
+            own.append(runner.block())
+    return times
+
+
+def measure(name: str, contest: Contest, shapes: Shapes, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Ours against every peer on one set."""
+    generator = torch.Generator().manual_seed(1)
+    p = parameters(shapes, chosen.device)
+    grads = [(1e-2 * torch.randn(w.shape, generator=generator)).to(chosen.device) for w in p.all]
+    first = Runner(ours(name, p, contest.hyper), p, grads, contest.steps)
+    mine: list[float] = []
+    peers: dict[str, Any] = {}
+    for peer in contest.peers:
+        if chosen.peers and not any(word in peer.label for word in chosen.peers.split(",")):
+            continue
+        try:
+            peers[peer.label], times = against(first, peer, grads, shapes, contest, chosen)
+            mine += times
+        except Exception as error:  # a package that fails on this set is shown as such
+            peers[peer.label] = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:120]}
+        print(f"{name}, {peer.label}: {peers[peer.label]}", file=sys.stderr, flush=True)
+    if not mine:
+        first.block()
+        mine = [first.block() for _ in range(3)]
+    worked = {label: result for label, result in peers.items() if "failed" not in result}
+    best = max(worked, key=lambda label: worked[label]["ratio"]) if worked else None
+    count = sum(w.numel() for w in p.all)
+    state = sum(x.numel() for o in first.optimizers for s in o.state.values() for x in s.values() if torch.is_tensor(x))
+    moved = 4 * (3 * count + 2 * state - READ_ONLY.get(name, 0) * count)
+    seconds = min(mine)
+    return {
+        "optimizer": name,
+        "ms": 1000 * seconds,
+        "best_peer": best,
+        "ratio": worked[best]["ratio"] if best else None,
+        "gigabytes_per_second": moved / seconds / 1e9 if name in ELEMENTWISE else None,
+        "extra_mib": first.extra_memory() / MIB,
+        "peers": peers,
+    }
+
+
+def against(
+    first: Runner, peer: Peer, grads: list[Tensor], shapes: Shapes, contest: Contest, chosen: argparse.Namespace
+) -> tuple[dict[str, float], list[float]]:
+    p = parameters(shapes, chosen.device)
+    second = Runner(peer.make(p), p, grads, contest.steps)
+    mine, theirs = pair(first, second, chosen.seconds, chosen.rounds)
+    ratios = {"ratio": min(mine) / min(theirs)}
+    ratios["median_ratio"] = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
+    return {"ms": 1000 * min(theirs), **ratios, "extra_mib": second.extra_memory() / MIB}, mine
+
+
+def fastest(function: Callable[[], Any], like: Tensor, repeats: int) -> float:
+    """Seconds of the fastest call."""
+    times = []
+    for _ in range(repeats + 1):
+        synchronize(like)
+        began = time.perf_counter()
+        function()
+        synchronize(like)
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def newton_schulz_rates(device: str, shapes: Sequence[tuple[int, int]], repeats: int) -> list[dict[str, Any]]:
+    """Operations per second of Newton-Schulz, beside those of a matrix product timed in turns with it."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    hyper = {"ns_steps": 5, "ns_coefficients": "quintic"}
+    a = torch.randn(2048, 2048, device=device, dtype=dtype)
+    rows = []
+    for o, i in shapes:
+        x = torch.randn(1, o, i, device=device)
+        iterate = partial(newton_schulz, x)
+        times = [(fastest(lambda: a @ a, a, 1), fastest(iterate, x, 1)) for _ in range(repeats)]
+        product, iteration = (min(column) for column in zip(*times, strict=True))
+        rate, share = flops(o, i, hyper) / iteration, flops(o, i, hyper) / iteration / (2 * 2048**3 / product)
+        rows.append({"matrix": f"{o} x {i}", "gigaflops": rate / 1e9, "share": share})
+    return rows
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as text that is also Markdown."""
+    lines = [results["conditions"]]
+    bandwidth = results["copy_gigabytes_per_second"]
+    for name, rows in results["sets"].items():
+        count = sum(torch.Size(s).numel() for s in SETS[name].values())
+        lines += ["", f"**{name}**: {len(SETS[name])} tensors, {count / 1e6:.1f}M parameters", ""]
+        lines += ["| optimizer | ours, ms | fastest peer | its ms | ratio | of copy | extra MiB, ours | the peer's |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for row in rows:
+            best = row["best_peer"]
+            theirs = row["peers"].get(best, {})
+            share = row["gigabytes_per_second"] and f"{100 * row['gigabytes_per_second'] / bandwidth:.0f} %"
+            peer = (f"{theirs['ms']:.1f}", f"{row['ratio']:.2f}") if best else ("", "")
+            memory = f"{row['extra_mib']:.1f}", f"{theirs['extra_mib']:.1f}" if best else ""
+            cells = (row["optimizer"], f"{row['ms']:.1f}", best or "none", *peer, share or "", *memory)
+            lines.append("| " + " | ".join(cells) + " |")
+    if results["newton_schulz"]:
+        lines += ["", "| Newton-Schulz of | Gflop/s | of matmul |", "|---|---|---|"]
+        lines += [
+            f"| {r['matrix']} | {r['gigaflops']:.0f} | {100 * r['share']:.0f} % |" for r in results["newton_schulz"]
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Replace what stands between the marks in a document."""
+    begin, end = "<!-- table -->\n", "<!-- end of table -->"
+    head, _, rest = path.read_text().partition(begin)
+    _, _, tail = rest.partition(end)
+    path.write_text(head + begin + text + end + tail)
+
+
+def heavyball_as_it_is_written() -> None:
+    """Its steps compile with autotuning unless told otherwise."""
+    with contextlib.suppress(ImportError):
+        import heavyball
+
+        heavyball.utils.compile_mode = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--optimizers", default=",".join(CONTESTS), help="names, comma-separated; default: all")
+    parser.add_argument("--sets", default="small,20m", help=f"of {', '.join(SETS)}, or none; default: small,20m")
+    parser.add_argument("--peers", default="", help="only peers whose label has one of these words")
+    parser.add_argument("--threads", type=int, default=machine().cores)
+    parser.add_argument("--seconds", type=float, default=3.0, help="per pair, unless three rounds take longer")
+    parser.add_argument("--rounds", type=int, default=40, help="at most, per pair")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--quick", action="store_true", help="set tiny, half a second per pair")
+    parser.add_argument("--compile-heavyball", action="store_true", help="as it comes; minutes per optimizer on a CPU")
+    parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
+    parser.add_argument("--write", type=Path, help="a document whose table is to be replaced")
+    chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.sets, chosen.seconds = "tiny", min(chosen.seconds, 0.5)
+    names, sets = chosen.optimizers.split(","), [] if chosen.sets == "none" else chosen.sets.split(",")
+    for word, known in [*((n, CONTESTS) for n in names), *((s, SETS) for s in sets)]:
+        if word not in known:
+            parser.error(f"{word!r} is none of {', '.join(known)}")
+    torch.set_num_threads(chosen.threads)
+    warnings.simplefilter("ignore")
+    if not chosen.compile_heavyball:
+        heavyball_as_it_is_written()
+    load = os.getloadavg()[0]
+    source = torch.randn(2**18 if chosen.quick else 2**25, device=chosen.device)
+    into = torch.empty_like(source)
+    bandwidth = 8 * source.numel() / fastest(lambda: into.copy_(source), source, 10) / 1e9
+    large = [(256, 256)] if chosen.quick else [(768, 768), (768, 2048), (2048, 2048)]
+    results: dict[str, Any] = {
+        "copy_gigabytes_per_second": bandwidth,
+        "newton_schulz": newton_schulz_rates(chosen.device, large, 3 if chosen.quick else 8),
+        "sets": {},
+    }
+    for name in sets:
+        results["sets"][name] = [measure(n, CONTESTS[n], SETS[name], chosen) for n in names]
+    where = torch.cuda.get_device_name() if chosen.device == "cuda" else machine().processor
+    results["conditions"] = (
+        f"{where}, {chosen.threads} threads, torch {torch.__version__}; copy {bandwidth:.1f} GB/s; load average "
+        f"{load:.1f} before and {os.getloadavg()[0]:.1f} after."
+    )
+    print(json.dumps(results, indent=1) if chosen.json else table(results))
+    if chosen.write:
+        write(chosen.write, table(results))
+
+
+if __name__ == "__main__":
+    main()
