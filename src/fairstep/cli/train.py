@@ -58,6 +58,8 @@ class TrainOptions:
     """Keep the final weights as weights.safetensors."""
     dynamics: bool = False
     """Also measure the angles by which weights turn."""
+    parallel: Literal["ddp-sharded", "ddp"] = "ddp-sharded"
+    """Whether several processes share the optimizer's work and state, or repeat it."""
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
     """Where the numbers are sent beside the run's files: wandb, trackio, tensorboard (extra: track)."""
     json: bool = False
@@ -132,6 +134,7 @@ def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> Ru
         "asynchronous": options.asynchronous,
         "save_weights": options.save_weights,
         "dynamics": options.dynamics,
+        "parallel": options.parallel,
         "trackers": options.trackers,
     }
     execution = Execution.model_validate(spec.execution.model_dump() | changes)

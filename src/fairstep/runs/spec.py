@@ -51,7 +51,8 @@ class Execution(Frozen):
     ``checkpoint_every_seconds`` have passed or ``checkpoint_every_steps`` were taken (0: not by that count), and when
     the run is told to stop; the newest ``keep_checkpoints`` are kept until the run has its result. ``asynchronous``
     copies the state and writes it while training goes on, for the price of that copy's memory. ``save_weights`` keeps
-    the final weights; ``dynamics`` also measures the angles of updates.
+    the final weights; ``dynamics`` also measures the angles of updates. ``parallel``: whether several processes share
+    the optimizer's work or repeat it.
     """
 
     device: str = "cpu"
@@ -64,6 +65,7 @@ class Execution(Frozen):
     asynchronous: bool = False
     save_weights: bool = False
     dynamics: bool = False
+    parallel: Literal["ddp-sharded", "ddp"] = "ddp-sharded"
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
 
 

@@ -3,6 +3,10 @@
 ``checkpoints/step-00000120.pt`` is a torch file of tensors and plain values, read with ``weights_only``. It is written
 beside its place and renamed, so a kill leaves the old files; every byte has a checksum (the file is a zip archive), so
 damage is noticed, and then the checkpoint before it is used.
+
+Where ranks share the optimizer's work, each writes its part of the state beside it, ``step-00000120.2of4.pt``: no rank
+sends its state to another or holds more than its own. The parts are pieces of parameters by name, so that any number of
+ranks, or one process, puts together what it needs (``optim.pieces``). A checkpoint that lacks a part is damaged.
 """
 
 from __future__ import annotations
@@ -11,11 +15,14 @@ import os
 import pickle
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from fairstep.train.parallel import ALONE, World
 
 FORMAT = 1
 """Version of a checkpoint; a reader refuses a higher one instead of guessing."""
@@ -24,20 +31,27 @@ FORMAT = 1
 class Checkpoints:
     """The checkpoints of one run. ``save`` raises OSError when a file cannot be written; the older ones remain."""
 
-    def __init__(self, folder: Path, keep: int, asynchronous: bool = False) -> None:
-        self.folder, self.keep, self.asynchronous = folder, keep, asynchronous
+    def __init__(self, folder: Path, keep: int, asynchronous: bool = False, world: World = ALONE) -> None:
+        self.folder, self.keep, self.asynchronous, self.world = folder, keep, asynchronous, world
         self._writer: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def paths(self) -> list[Path]:
         """Newest first."""
-        return sorted(self.folder.glob("step-*.pt"), reverse=True)
+        return sorted(self.folder.glob("step-????????.pt"), reverse=True)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after ``step`` steps. Asynchronous: copy it now, write it later, and raise then."""
+        """Write the state after ``step`` steps. Asynchronous: copy it now, write it later, and raise then.
+
+        Of several ranks all call it: the first has the whole state or its part of it, the others their part or nothing.
+        """
         self.wait()
         if not self.asynchronous:
-            self._write(step, state)
+            if self.world.first:
+                self._after_all(lambda: None)
+                self._write(step, state)
+            else:
+                self._after_all(lambda: self._write(step, state))
             return
         self._writer = threading.Thread(target=self._write_later, args=(step, _copied(state)))
         self._writer.start()
@@ -58,7 +72,7 @@ class Checkpoints:
     def clear(self) -> None:
         """A run with a result needs them no more."""
         self.join()
-        for path in self._leftovers() + self.paths():
+        for path in (*self.folder.glob("*.unfinished"), *self.folder.glob("step-*.pt")):
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -69,11 +83,27 @@ class Checkpoints:
         except BaseException as error:
             self._error = error
 
+    def _after_all(self, write: Callable[[], None]) -> None:
+        """Have all ranks write their parts; raises OSError on every rank if one could not."""
+        error: OSError | None = None
+        try:
+            write()
+        except OSError as caught:
+            error = caught
+        said = self.world.gather(error and (error.errno, error.strerror or str(error)))
+        if error:
+            raise error
+        for rank, reason in enumerate(said):
+            if reason:
+                raise OSError(reason[0], f"process {rank} could not write its part of the checkpoint: {reason[1]}")
+
     def _write(self, step: int, state: dict[str, Any]) -> None:
+        if "optimizer" not in state:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self._leftovers():
             path.unlink(missing_ok=True)
-        place = self.folder / f"step-{step:08d}.pt"
+        place = self.folder / f"step-{step:08d}{self._suffix()}"
         temporary = place.with_suffix(".unfinished")
         try:
             with temporary.open("wb") as file:
@@ -89,21 +119,45 @@ class Checkpoints:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        for path in self.paths()[self.keep :]:
-            path.unlink(missing_ok=True)
+        if self.world.first:
+            # What is written in a thread may be whole on this rank and not yet on others; the one before it is.
+            unsure = self.asynchronous and self.world.size > 1
+            for path in self.paths()[self.keep + unsure :]:
+                for part in (path, *self.folder.glob(f"{path.stem}.*of*.pt")):
+                    part.unlink(missing_ok=True)
+
+    def _suffix(self) -> str:
+        return ".pt" if self.world.first else f".{self.world.rank}of{self.world.size}.pt"
 
     def _leftovers(self) -> list[Path]:
-        return list(self.folder.glob("*.unfinished"))
+        """Of this rank; others may be writing."""
+        return [*self.folder.glob(f"step-????????{self._suffix()}".removesuffix(".pt") + ".unfinished")]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU. Raises ValueError with one sentence if the file is damaged or foreign."""
+    """The state in a checkpoint, on the CPU, with the parts of other ranks as the optimizer's "parts".
+
+    Raises ValueError with one sentence if a file is damaged, foreign or missing. Parts are read when they are used.
+    """
+    state = _read_file(path)
+    count = state.get("parts", 1)
+    if count > 1:
+        others = [_read_file(path.with_name(f"{path.stem}.{rank}of{count}.pt")) for rank in range(1, count)]
+        own = state["optimizer"]
+        state["optimizer"] = {k: v for k, v in own.items() if k not in ("state", "pieces")}
+        state["optimizer"]["parts"] = [own, *(other["optimizer"] for other in others)]
+    return state
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"{path.name} is damaged (checksum of {damaged})")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path.name} is missing") from None
     except (zipfile.BadZipFile, EOFError, pickle.UnpicklingError, RuntimeError, KeyError) as error:
         raise ValueError(f"{path.name} cannot be read ({str(error).splitlines()[0][:200]})") from None
     if not isinstance(state, dict) or "format" not in state:

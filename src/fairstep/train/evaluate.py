@@ -17,19 +17,22 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 @contextmanager
-def evaluation_weights(optimizer: Any) -> Iterator[None]:
+def evaluation_weights(optimizer: Any, changed: Callable[[], None] = lambda: None) -> Iterator[None]:
     """With the weights that the optimizer would hand over in the parameters (averages, schedule-free's x).
 
-    Any torch optimizer: one without ``eval`` and ``train`` has no others than those it trains.
+    Any torch optimizer: one without ``eval`` and ``train`` has no others than those it trains. ``changed`` is called
+    after each change, to bring other ranks' parameters up to date.
     """
     swap = callable(getattr(optimizer, "eval", None)) and callable(getattr(optimizer, "train", None))
     if swap:
         optimizer.eval()
+        changed()
     try:
         yield
     finally:
         if swap:
             optimizer.train()
+            changed()
 
 
 IGNORED = -100

@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fairstep import optim
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
 from fairstep.train.checkpoint import Checkpoints, read, save_weights
-from fairstep.train.evaluate import evaluation_weights
 from fairstep.train.measure import median, peak_memory, reset_peak_memory
 from fairstep.train.parallel import ALONE, World
 from fairstep.train.rate import matmul_rate
@@ -66,7 +64,7 @@ class Training:
         self.device = self.trainer.device
         execution = spec.execution
         self.checkpoints = Checkpoints(
-            run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous
+            run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous, world
         )
         self.sizes: dict[str, Any] = {}
         self.validation_losses: dict[str, float | None] = {}
@@ -103,9 +101,11 @@ class Training:
             return self._summary("diverged", f"the final loss is {final_loss}")
         for name, windows in self.trainer.further_windows.items():
             self.validation_losses[name] = self._evaluate(windows, f"evaluation of {name}")
-        if spec.execution.save_weights and self.world.first:
-            with evaluation_weights(self.trainer.optimizer):
-                save_weights(self.run.directory / "weights.safetensors", dict(self.trainer.model.named_parameters()))
+        if spec.execution.save_weights:
+            with self.trainer.evaluation_weights():
+                if self.world.first:
+                    weights: dict[str, Any] = dict(self.trainer.model.named_parameters())
+                    save_weights(self.run.directory / "weights.safetensors", weights)
         return self._summary("done", final_loss=final_loss)
 
     def _evaluate(self, windows: Any, kind: str = "evaluation") -> float:
@@ -172,17 +172,16 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of the present state."""
+        state = self.trainer.state_dict()
         if self.world.first:
-            state = {
-                "run": self.run.id,
-                **self.trainer.state_dict(),
+            state |= {
                 "window": [list(pair) for pair in self.window],
                 "clipped": self.clipped,
                 "seconds": self._elapsed(),
                 "evaluation_seconds": self.evaluation_seconds,
                 "files": self.recorder.sync(),
             }
-            self.checkpoints.save(self.done, state)
+        self.checkpoints.save(self.done, {"run": self.run.id, **state})
         self.saved = time.perf_counter()
 
     def resume(self) -> None:
@@ -219,6 +218,7 @@ class Training:
         starts = [*self.run.environment.get("starts", []), start]
         facts = environment(self.spec, self.device, self.trainer.compiled) | {
             "processes": self.world.size,
+            "parallel": self.trainer.exchange.mode if self.world.size > 1 else "",
             "memory_before_bytes": self.memory_before,
             "starts": starts,
         }
@@ -249,7 +249,7 @@ class Training:
             utilisation=self.spec.batch_tokens / seconds * self.utilisation if seconds else None,
             clip_fraction=self.clipped / max(self.done, 1),
             peak_memory_bytes=max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.device)),
-            state_bytes=optim.state_bytes(self.trainer.optimizer),
+            state_bytes=self.trainer.exchange.state_bytes(),
             parameters=sum(p.numel() for p in self.trainer.model.parameters()),
             parameters_matrix=matrices,
             message=message,

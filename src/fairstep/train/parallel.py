@@ -1,8 +1,8 @@
 """Several processes that train one run: who they are, which part of a batch is whose, and what they say to each other.
 
 ``torchrun`` starts the processes and tells each its rank in the environment. Every rank computes the gradient of its
-share of the global batch, gradients are averaged, and every rank takes the same optimizer step, so that all hold the
-same weights. The first rank alone writes files. With one process all of this is nothing.
+share of the global batch; how they come to one gradient and the same weights is ``exchange``'s business. The first rank
+alone speaks. With one process all of this is nothing.
 """
 
 from __future__ import annotations
@@ -96,6 +96,14 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value on every rank."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def highest(self, value: int, device: torch.device) -> int:
         """The largest of the ranks' values."""

@@ -14,12 +14,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairstep.train.evaluate import LossFunction
-from fairstep.train.parallel import ALONE, World
+from fairstep.train.exchange import Exchange
+from fairstep.train.parallel import ALONE
 
 LogitsFunction = Callable[[Tensor], Tensor]
 """(B, T) tokens to (B, T, V) scores."""
@@ -30,7 +31,7 @@ class Signals:
 
     ``loss_function``: the one that is trained. ``logits_function``: scores of the model, uncompiled, because curvature
     needs other losses and second derivatives of them. ``micro``: sequences at a time. ``seeds``: those of the run.
-    ``world``: the processes that share each batch.
+    ``exchange``: with the processes that share each batch.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Signals:
         logits_function: LogitsFunction,
         micro: int,
         seeds: Iterable[int],
-        world: World = ALONE,
+        exchange: Exchange | None = None,
     ) -> None:
         self.optimizer: Any = optimizer
         self.loss_function, self.logits_function = loss_function, logits_function
-        self.micro, self.seeds, self.world = micro, tuple(seeds), world
+        self.micro, self.seeds = micro, tuple(seeds)
+        self.exchange = exchange or Exchange(ALONE, nn.Identity(), None, optimizer)
+        self.world = self.exchange.world
 
     def supply(self, step: int, inputs: Tensor, targets: Tensor, gradient_scale: Tensor | float = 1.0) -> float:
         """Compute and hand over what the coming optimizer step needs; returns the seconds that it took.
@@ -53,9 +56,10 @@ class Signals:
         ``gradient_scale`` is what clipping multiplied its gradient by, which the previous gradient must share, lest
         their difference be one of scales. Gradients (``p.grad``) are left alone.
         """
-        due = self.optimizer.due() if hasattr(self.optimizer, "due") else {}
+        due = self.exchange.due()
         if not due:
             return 0.0
+        own = self.optimizer.due()
         began = time.perf_counter()
         parameters = {name: p for name, p in self.optimizer.named_parameters() if p.requires_grad}
         for signal, names in due.items():
@@ -69,7 +73,8 @@ class Signals:
                     values = [gradient_scale * g for g in self._previous_gradient(wanted, inputs, targets)]
                 case _:
                     raise ValueError(f"the trainer cannot compute the signal {signal!r}")
-            self.optimizer.supply(signal, dict(zip(wanted, values, strict=True)))
+            if signal in own:
+                self.optimizer.supply(signal, dict(zip(wanted, values, strict=True)))
         if inputs.device.type == "cuda":
             torch.cuda.synchronize(inputs.device)
         return time.perf_counter() - began
@@ -111,9 +116,11 @@ class Signals:
         """The gradient of this batch's loss at the weights before the last step (exact MARS, arXiv 2411.10438)."""
         total = _zeros(parameters)
         with self.optimizer.previous_weights():
+            self.exchange.collect()
             for x, y in self._parts(inputs, targets):
                 loss = self.loss_function(x, y) * (len(x) / len(inputs))
                 _add(total, _gradients(loss, parameters.values()))
+        self.exchange.collect()
         return [self.world.mean(g) for g in total]
 
     def _parts(self, *batch: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fairstep.runs import RunSpec
 from fairstep.train.annealing import Annealer
 from fairstep.train.checkpoint import random_state, set_random_state
 from fairstep.train.evaluate import evaluate, evaluation_weights, evenly
+from fairstep.train.exchange import exchange
 from fairstep.train.measure import Sizes, Stopwatch
 from fairstep.train.objective import Objective
 from fairstep.train.parallel import ALONE, World
@@ -59,12 +61,10 @@ class Trainer:
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
         self.compiled = spec.execution.compile and can_compile(self.device.type)
         self.forward: Any = torch.compile(self.model, dynamic=False) if self.compiled else self.model
-        self.averaged: Any = world.wrap(
-            self.forward, self.device
-        )  # its backward pass averages gradients over the ranks
+        self.exchange = exchange(spec.execution.parallel, world, self.model, self.forward, self.optimizer)
 
         seeds = spec.init_seed, spec.data_seed
-        self.signals = Signals(self.optimizer, self.loss, self.logits, self.micro, seeds, world)
+        self.signals = Signals(self.optimizer, self.loss, self.logits, self.micro, seeds, self.exchange)
         self.watch = Stopwatch(self.device)
         self.sizes = Sizes(self.model, spec.execution.dynamics)
 
@@ -94,9 +94,9 @@ class Trainer:
             self.model.reset_measurements()
         total = torch.zeros((), device=self.device)
         for part, (x, y) in enumerate(zip(inputs.split(self.micro), targets.split(self.micro), strict=True), 1):
-            with self.world.alone(self.averaged, last=part == parts):
+            with self.exchange.backward_pass(last=part == parts):
                 with autocast(self.spec, self.device):
-                    loss = self.averaged(x, y) / parts
+                    loss = self.exchange.forward(x, y) / parts
                 loss.backward()
             total += loss.detach()
         mean = self.world.mean(total).item()
@@ -104,7 +104,7 @@ class Trainer:
             return mean, math.nan, {}
         model_measures = self.model.measurements() if measure else {}
         self.annealer.apply(step)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_norm or math.inf)
+        norm = self.exchange.clip(self.spec.clip_norm)
         if measure:
             self.sizes.before()
         clip = self.spec.clip_norm
@@ -113,27 +113,39 @@ class Trainer:
         before = self.watch.now()
         self.optimizer.step()
         after = self.watch.now()
+        self.exchange.collect()
         sizes = model_measures | self.sizes.after() if measure else {}
         self.optimizer.zero_grad(set_to_none=True)
         whole = time.perf_counter() - began
-        self.watch.add(step=whole, data=fetched - began, signals=signals, optimizer=after - before)
+        other = self.exchange.take_seconds()
+        self.watch.add(step=whole, data=fetched - began, signals=signals, optimizer=after - before, **other)
         return mean, norm.item(), sizes
 
     def evaluate(self, windows: np.ndarray) -> float:
         """Mean cross-entropy of the weights that the optimizer would hand over, in nats per token."""
         self.model.eval()
         try:
-            with evaluation_weights(self.optimizer):
+            with self.evaluation_weights():
                 return evaluate(self.loss, windows, self.micro, self.device, self.world, self.evaluation_objective)
         finally:
             self.model.train()
 
+    def evaluation_weights(self) -> AbstractContextManager[None]:
+        """With the weights that the optimizer would hand over in the model, on every rank."""
+        return evaluation_weights(self.optimizer, self.exchange.collect)
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on. The tensors are the live ones."""
+        """Everything that the next step depends on. The tensors are the live ones.
+
+        Ranks that share the optimizer's work each have a part of its state; all but the first have that alone.
+        """
+        if not self.world.first:
+            return {"optimizer": self.optimizer.state_dict()} if self.exchange.divides else {}
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(self.device),
+            "parts": self.world.size if self.exchange.divides else 1,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
