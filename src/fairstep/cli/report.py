@@ -1,42 +1,106 @@
-"""``fairstep report``: the page of a contest that is in a store."""
+"""``fairstep report``: the page of contests that are in stores, or of the papers' published numbers."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from fairstep.cli.compare import conclude
+from fairstep.cli import screen
 from fairstep.cli.options import parse
+from fairstep.cli.verdict import print_verdict
 from fairstep.runs import Store
+
+if TYPE_CHECKING:
+    from fairstep.report.section import Page
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write one self-contained HTML page (verdicts, curves, sweeps, ledger) and print the same verdicts.
+    """Write one self-contained HTML page (verdicts, curves, sweeps, certificates, costs, claims, ledger) and print the
+    verdicts.
+
+    Several stores are merged (as if their folders had been copied together) and compared with one another.
 
     Example: fairstep report runs/demo --out demo.html
+    Example: fairstep report runs/mine runs/theirs --out both.html
+    Example: fairstep report --published --out site/ --export figures/
     """
 
-    store: tyro.conf.Positional[Path] = Path("runs/demo")
-    """Folder that `fairstep compare` or `fairstep demo` wrote."""
+    stores: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders that `fairstep compare`, `study` or `demo` wrote. Default: runs/demo."""
+    published: bool = False
+    """Instead, both papers' published numbers and claims."""
     contest: str = ""
-    """Name of the contest, if the store holds several. Default: the newest."""
+    """Only the contest, or the contests of the study, of that name. Default: all."""
     out: Path | None = None
-    """Where to write the page. Default: report.html in the store."""
+    """Where to write the page: a file, or a folder (index.html in it). Default: report.html in the first store."""
+    export: Path | None = None
+    """Folder for the tables as CSV, Markdown and LaTeX, and the figures as SVG and PNG (extra figures)."""
     json: bool = False
-    """Print the verdicts as JSON."""
+    """Print the verdicts as JSON: of one contest its result, of several a list of rows."""
 
 
 def main(arguments: list[str]) -> int:
     options = parse(ReportOptions, "report", arguments)
-    store = Store(options.store)
-    ledgers = store.ledgers()
-    if not ledgers:
-        raise ValueError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
-    names = [ledger.name for ledger in ledgers]
-    if options.contest and options.contest not in names:
-        raise ValueError(f"{store.path} holds no contest {options.contest!r}; it holds {', '.join(names)}")
-    ledger = ledgers[names.index(options.contest)] if options.contest else ledgers[-1]
-    return conclude(store, ledger, options.out, options.json)
+    if options.published and (options.stores or options.contest):
+        raise ValueError("--published takes no stores and no --contest; give one or the other")
+    paths = options.stores or (Path("runs/demo"),)
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError("the same store is named twice")
+    page = published() if options.published else contests([Store(path) for path in paths], options.contest)
+
+    from fairstep.report import export, write_page
+
+    path = write_page(page, page_path(options, paths[0])).absolute()
+    if options.json:
+        print(json.dumps(with_path(page.result, str(path)), ensure_ascii=False))
+    else:
+        show(page)
+        print(f"\nreport: {path}")
+    if options.export is not None:
+        written = export(page, options.export)
+        screen.say(f"{len(written)} files in {options.export}")
+    return 0
+
+
+def published() -> Page:
+    from fairstep.report.published_page import published_page
+
+    return published_page()
+
+
+def contests(stores: list[Store], wanted: str) -> Page:
+    from fairstep.report.stores import gather, page
+
+    return page(gather(stores, wanted), stores)
+
+
+def page_path(options: ReportOptions, store: Path) -> Path:
+    """A name that ends in a slash, has no ending or is a folder gets an index.html."""
+    out = options.out
+    if out is None:
+        return Path("site/index.html") if options.published else store / "report.html"
+    return out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
+
+
+def with_path(result: Any, path: str) -> Any:
+    return result | {"report": path} if isinstance(result, dict) and "contestants" in result else result
+
+
+def show(page: Page) -> None:
+    """The verdict of a contest, or the headline and a line for each verdict."""
+    if isinstance(page.result, dict) and "contestants" in page.result:
+        print_verdict(page.result)
+        return
+    print(f"{page.first}. {page.rest}\n")
+    if isinstance(page.result, list):
+        columns = ("contest", "model", "name", "verdict", "speedup", "speedup_low", "speedup_high")
+        screen.print_table("", list(columns), [[_cell(row.get(key)) for key in columns] for row in page.result], left=4)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

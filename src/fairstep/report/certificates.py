@@ -41,7 +41,7 @@ def certificate_section(ledger: Ledger, key: Callable[[str], str]) -> Section:
     )
     caption = (
         "A contestant is certified when no change of a single hyperparameter gains more than the tolerance in nats, "
-        "with simultaneous intervals, and nothing is missing. Gains are of the best move around the chosen configuration."
+        "with simultaneous intervals, and nothing is missing. Gains are of the best move around the configuration."
     )
     return Section(key("tuning"), title, f"<p>{text(caption)}</p>{table.html()}{folds}", tables=(table,))
 

@@ -7,8 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairstep.analysis import contest_result, count_text, headline, plural, seconds_text
-from fairstep.report import costs, figures
+from fairstep.analysis import (
+    AnalysisError,
+    BaselineCurve,
+    Law,
+    contest_result,
+    count_text,
+    headline,
+    loss_law,
+    plural,
+    seconds_text,
+)
+from fairstep.analysis.verdict import baseline_curve
+from fairstep.report import costs, figures, scaling
 from fairstep.report.certificates import certificate_section
 from fairstep.report.claims import claims_section
 from fairstep.report.drawing import Look
@@ -37,17 +48,19 @@ class Contest:
 
         contest = cls(ledger, tuple(runs), store, prefix)
         trials = trial_table(ledger, contest.runs)
-        return Loaded(contest, contest_result(ledger, contest.runs), trials.to_dicts(), Look.of(ledger))
+        result = contest_result(ledger, contest.runs)
+        return Loaded(contest, result, trials.to_dicts(), Look.of(ledger), baseline_curve(trials, ledger.baseline))
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A contest with its result and its trials (rows of ``runs.table.trial_table``)."""
+    """A contest with its result, its trials (rows of ``runs.table.trial_table``) and the baseline's budgets."""
 
     contest: Contest
     result: dict[str, Any]
     trials: list[dict[str, Any]]
     look: Look
+    curve: BaselineCurve | None
 
     @property
     def ledger(self) -> Ledger:
@@ -114,12 +127,32 @@ def _tokens(loaded: Loaded) -> Section:
         f"curve: where its dotted line ends is how many tokens {baseline} needs for the same loss."
     )
     body = figure(key("tokens"), "Final loss against tokens of the baseline", caption)
-    return Section(
-        key("budgets"),
-        "How a loss becomes tokens",
-        body,
-        {key("tokens"): figures.tokens_for_loss(loaded.result, loaded.look)},
-    )
+    drawn = {key("tokens"): figures.tokens_for_loss(loaded.result, loaded.look)}
+    fitted = _law(loaded)
+    if fitted is not None:
+        numbers = ", ".join(
+            f"{name} {fitted.parameters[name]:.4g} [{low:.4g}, {high:.4g}]"
+            for name, (low, high) in fitted.intervals.items()
+        )
+        caption = (
+            f"The law alpha D^-B + beta of {baseline}'s budgets, D in multiples of the contest's, with residuals: "
+            f"{numbers}; each budget predicted from the others misses by {fitted.leave_one_out:.4f} nats. It does not "
+            f"enter the verdict. {' '.join(fitted.warnings)}"
+        )
+        body += figure(key("law"), "Scaling law of the baseline with residuals", caption)
+        drawn[key("law")] = scaling.laws({"": {baseline: fitted}}, loaded.look, "tokens over the contest's")
+    return Section(key("budgets"), "How a loss becomes tokens", body, drawn)
+
+
+def _law(loaded: Loaded) -> Law | None:
+    """The law of the baseline's budgets, where there are more than its parameters."""
+    curve = loaded.curve
+    if curve is None or len(curve.tokens) < 4:
+        return None
+    try:
+        return loss_law([tokens / loaded.ledger.cell.tokens for tokens in curve.tokens], curve.runs)
+    except AnalysisError:  # losses all equal
+        return None
 
 
 def _curves(loaded: Loaded) -> Section:

@@ -31,8 +31,8 @@ COLUMNS = (
 )
 CAPTION = (
     "Wall-clock is of the machine named below and beside whatever else ran on it. Speedup in time is the speedup in "
-    "tokens times the ratio of step times, which are taken as known in its interval. State is what the optimizer keeps, peak "
-    "the most that a process had resident (on an accelerator: allocated); both are of the final runs."
+    "tokens times the ratio of step times, taken as known in its interval. State is what the optimizer keeps, "
+    "peak the most that a process had resident (on an accelerator: allocated); both are of the final runs."
 )
 
 

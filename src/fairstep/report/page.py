@@ -9,28 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fairstep import __version__
-from fairstep.report import contest
-from fairstep.report.contest import Contest
+from fairstep.report import stores
 from fairstep.report.markup import script_json, static, text
-from fairstep.report.section import Page, Section, template
+from fairstep.report.section import Page, template
 from fairstep.runs import Ledger, Store, write_atomic
-
-
-def contest_page(store: Store, ledger: Ledger) -> Page:
-    """The page of one contest. Raises fairstep.analysis.AnalysisError when its runs cannot be compared."""
-    runs = [store.run(identity) for identity in dict.fromkeys(trial.run for trial in ledger.trials)]
-    loaded = Contest.read(ledger, runs, str(store.path))
-    first, _, rest = loaded.headline.partition("; ")
-    method = Section("method", "Method", template("method.html", baseline=text(ledger.baseline)))
-    return Page(
-        bar=contest.cell_words(ledger),
-        first=first,
-        rest=rest,
-        lede=contest.lede(loaded),
-        sections=[*contest.sections(loaded), method],
-        result=loaded.result,
-        title=loaded.headline,
-    )
 
 
 def write_report(store: Store, ledger: Ledger, path: Path) -> Path:
@@ -38,7 +20,7 @@ def write_report(store: Store, ledger: Ledger, path: Path) -> Path:
 
     Raises fairstep.analysis.AnalysisError when the runs cannot be compared, OSError when the file cannot be written.
     """
-    return write_page(contest_page(store, ledger), path)
+    return write_page(stores.page([stores.merged([(store, ledger)])], [store]), path)
 
 
 def write_page(page: Page, path: Path) -> Path:

@@ -32,7 +32,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """``first`` is the headline; ``rest`` and ``lede`` follow it, ``bar`` stands above; ``result`` is the JSON inside."""
+    """``first`` is the headline; ``rest``, ``lede`` follow it, ``bar`` stands above; ``result`` is the JSON inside."""
 
     bar: str
     first: str

@@ -1,0 +1,209 @@
+"""The page of both papers' published numbers: their figures, drawn by our functions from their tables, and claims."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from fairstep.analysis import count_text, plural, published_speedups
+from fairstep.analysis.claims import claim_rows
+from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
+from fairstep.published import semenov, wen
+from fairstep.report import published_wen, scaling
+from fairstep.report.claims import claims_table
+from fairstep.report.drawing import Look
+from fairstep.report.markup import colours, symbols
+from fairstep.report.section import Page, Section, command, figure, how, paragraph
+from fairstep.report.table import Column, Table
+
+BASELINE = "adamw"
+
+
+def published_page() -> Page:
+    """Both papers on one page."""
+    claims = claim_rows()
+    speedups = published_speedups()
+    names = [row["optimizer"] for row in speedups] + [name for c in semenov_evidence().cells for name in c.losses]
+    contestants = tuple(dict.fromkeys([BASELINE, *names]))
+    look = Look(colours(contestants, BASELINE), symbols(contestants))
+    sections = [
+        published_wen.speedups(speedups, look),
+        published_wen.laws(look),
+        _settings(look),
+        published_wen.sweeps(look),
+        _time(look),
+        _claims(claims),
+        _numbers(),
+        _reproduce(),
+    ]
+    verdicts = [row["verdict"] for row in claims]
+    counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in ("holds", "inconclusive", "fails"))
+    best = max((row for row in speedups if row["variant"] == published_wen.FIGURE), key=lambda row: row["speedup"])
+    first = f"Against a tuned AdamW no published speedup of W exceeds {best['speedup']:.2f}x"
+    return Page(
+        bar="published numbers of two studies",
+        first=first,
+        rest=f"Of {len(claims)} claims of both papers: {counted}.",
+        lede="W: Wen, Hall, Ma, Liang, arXiv 2509.02046. S: Semenov, Pagliardini, Jaggi, arXiv 2509.01440. Every "
+        "number below is from their tables and figures, through the same functions that judge contests of your own.",
+        sections=sections,
+        result={"claims": claims, "speedups": speedups},
+    )
+
+
+def _settings(look: Look) -> Section:
+    panels: dict[str, list[dict[str, Any]]] = {}
+    rows: list[dict[str, Any]] = []
+    for cell in [*semenov_evidence().select(metric="main"), *wen_evidence().cells]:
+        paper = "S" if cell.data == "semenov" else "W"
+        for name in cell.ranked():
+            gap = cell.gap(name, BASELINE)
+            if gap is None or not math.isfinite(gap.value):
+                continue
+            low, high = (0.0, 0.0) if name == BASELINE else (gap.low, gap.high)
+            row: dict[str, Any] = {"paper": paper, "setting": f"{paper} {cell.label}", "optimizer": name}
+            row |= {"loss": cell.losses[name].value, "gap": gap.value, "low": low, "high": high}
+            rows.append(row)
+            panels.setdefault(row["setting"], []).append(row)
+    table = Table(
+        "settings",
+        "Final losses by setting",
+        (
+            Column("setting", "setting"),
+            Column("optimizer", "optimizer"),
+            Column("loss", "final loss", number=True, show=lambda value: f"{value:.4f}"),
+            Column("gap", "nats below AdamW", number=True, show=lambda value: f"{value:+.4f}"),
+            Column("low", "low", number=True, show=lambda value: f"{value:+.4f}"),
+            Column("high", "high", number=True, show=lambda value: f"{value:+.4f}"),
+        ),
+        rows,
+        ("paper", "setting", "optimizer"),
+    )
+    caption = (
+        "Every setting of both papers: model, batch (sequences x tokens) and tokens of S, size and Chinchilla ratio of "
+        "W. S's bars are the width of reading its figures, W's the noise of its records; neither has a second seed."
+    )
+    body = figure("settings", "Nats below AdamW in one setting", caption) + table.html()
+    body += how("fairstep published results --json", "fairstep claims F1 F2 F3 F17")
+    return Section(
+        "settings-section",
+        "Who is ahead where",
+        body,
+        {"settings": scaling.gaps(panels, look, "AdamW")},
+        (table,),
+    )
+
+
+def _time(look: Look) -> Section:
+    seconds: dict[int, dict[str, tuple[float, float]]] = {}
+    for row in semenov.records().filter(id="wallclock").iter_rows(named=True):
+        size = json.loads(row["varied"])["parameters"]
+        seconds.setdefault(size, {})[row["optimizer"]] = (row["value"], row["uncertainty"] or 0.0)
+    rows = []
+    for size, taken in seconds.items():
+        if BASELINE in taken:
+            base, error = taken[BASELINE]
+            for name, (value, width) in taken.items():
+                low, high = (value - width) / (base + error), (value + width) / (base - error)
+                low, high = (1.0, 1.0) if name == BASELINE else (low, high)
+                rows.append(
+                    {
+                        "optimizer": name,
+                        "parameters": size,
+                        "seconds": value / 100,
+                        "ratio": value / base,
+                        "low": low,
+                        "high": high,
+                        "label": count_text(size),
+                    }
+                )
+    table = Table(
+        "steps",
+        "Seconds of a step",
+        (
+            Column("optimizer", "optimizer"),
+            Column("parameters", "parameters", number=True, show=count_text),
+            Column("seconds", "seconds a step", number=True),
+            Column("ratio", "times AdamW's", number=True),
+            Column("low", "low", number=True),
+            Column("high", "high", number=True),
+        ),
+        rows,
+        ("optimizer",),
+    )
+    drawn = [row | {"speedup": row["ratio"], "group": "16 sequences of 512"} for row in rows]
+    picture = scaling.speedups(drawn, "parameters", "group", look, ("parameters", "batch of"))
+    picture["layout"]["yaxis"]["title"]["text"] = "seconds of a step over AdamW's"
+    body = figure(
+        "steps",
+        "Step time relative to AdamW against model size",
+        "S's measurement of step times on one GPU, relative to AdamW's (read off its figure; the bars are the "
+        "reading). Neither paper published memory; `fairstep recommend` counts it from the rules.",
+    )
+    body += table.html() + how("fairstep published records --paper semenov --json", "fairstep claims F18")
+    return Section("time-section", "Wall-clock", body, {"steps": picture}, (table,))
+
+
+def _claims(rows: list[dict[str, Any]]) -> Section:
+    table = claims_table("claims", rows)
+    body = (
+        paragraph(
+            "A claim holds if every part of it is supported, fails if one is contradicted, and is inconclusive if an "
+            "interval contains both or something is missing; the evidence says which."
+        )
+        + table.html()
+        + how("fairstep claims", "fairstep claims W3a", "fairstep claims --store runs/mine")
+    )
+    return Section("claims-section", "The papers' claims", body, tables=(table,))
+
+
+def _numbers() -> Section:
+    """Where every value is from."""
+    columns = ("id", "optimizer", "scale", "tokens", "metric", "value", "uncertainty", "varied", "source", "how")
+    numbers = ("tokens", "value", "uncertainty")
+    shapes = tuple(
+        Column(key, key, number=key in numbers, long=key in ("varied", "source", "how"), show=_shown(key))
+        for key in columns
+    )
+    values = semenov.records().to_dicts()
+    records = Table("records", "S's values with their sources", shapes, values, ("id", "optimizer"))
+    keys = ("optimizer", "model_size", "chinchilla_ratio", "loss", "loss_snapshot_2025_05", "phase", "hyperparameters")
+    cells = Table(
+        "cells",
+        "W's cells with the best configuration",
+        tuple(
+            Column(
+                key,
+                key.replace("_", " "),
+                number=key in ("chinchilla_ratio", "loss", "loss_snapshot_2025_05"),
+                long=key == "hyperparameters",
+                show=_shown(key),
+            )
+            for key in keys
+        ),
+        wen.results().to_dicts(),
+        ("optimizer", "model_size", "phase"),
+    )
+    body = (
+        paragraph(f"{plural(len(cells.rows), 'cell')} of W: the best loss on record and the configuration that has it.")
+        + cells.html()
+        + paragraph(f"{plural(len(records.rows), 'value')} of S, with the figure or table, and how it was read.")
+        + records.html()
+        + how("fairstep published configurations --json", "fairstep published records --json")
+    )
+    return Section("numbers-section", "Every published number, with its source", body, tables=(cells, records))
+
+
+def _shown(key: str) -> Any:
+    if key == "tokens":
+        return count_text
+    return (lambda value: f"{value:.4f}") if key.startswith("loss") else None
+
+
+def _reproduce() -> Section:
+    body = command("fairstep report --published --out site/") + paragraph(
+        "The numbers are part of the package; nothing is downloaded. In Python: "
+        "from fairstep.published import wen, semenov; from fairstep.analysis import published_speedups."
+    )
+    return Section("reproduce", "Reproduce", body)
