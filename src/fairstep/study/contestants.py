@@ -11,7 +11,7 @@ from fairstep import optim
 from fairstep.runs.frozen import explain
 from fairstep.study.cells import StudyCell
 from fairstep.study.contest import Contestant
-from fairstep.study.entry import entry
+from fairstep.study.entry import entry, nearest_run
 from fairstep.study.lines import Lines
 from fairstep.study.presets import PAPERS
 from fairstep.study.schema import ContestantTable
@@ -58,12 +58,24 @@ def contestants_of(
                 [] if space == "none" else described.only,
                 label,
                 scale,
-                described.start or (space if paper in PAPERS else ""),
+                described.start or _published(spec, space, workloads),
                 described.run,
             )
         except (ValueError, ImportError, AttributeError) as error:
             sentence = explain(error) if isinstance(error, ValidationError) else str(error)
             raise lines.error(_blamed(at, described, sentence), sentence) from None
+
+
+def _published(spec: optim.OptimizerSpec, space: str, workloads: Mapping[str, Workload]) -> str:
+    """The paper of a space, if it published a run of the optimizer in every cell's size."""
+    if space.partition("/")[0] not in PAPERS:
+        return ""
+    try:
+        for workload in workloads.values():
+            nearest_run(spec, space, workload)
+    except ValueError:
+        return ""
+    return space
 
 
 def _blamed(at: list[str | int], described: ContestantTable, sentence: str) -> list[str | int]:

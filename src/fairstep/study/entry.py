@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from fairstep import optim
-from fairstep.optim.tunings import Paper
+from fairstep.optim.tunings import Paper, Tuning
 from fairstep.runs import Value
 from fairstep.study.contest import Contestant
 from fairstep.study.presets import PAPERS, RunPreset, run_preset
@@ -137,6 +137,12 @@ def run_settings(preset: RunPreset, workload: Workload, searched: Container[str]
     return {key: value for key, value in found.items() if key in searched or getattr(workload, key) != value}
 
 
+def _batches_apart(tuning: Tuning, workload: Workload) -> float:
+    """S tuned two batch sizes at one scale; W's batch sizes are part of its grids."""
+    batch = float(tuning.run.get("batch_tokens", workload.batch_tokens))
+    return abs(math.log(batch / workload.batch_tokens)) if tuning.paper == "S" else 0.0
+
+
 def _paper_space(
     spec: optim.OptimizerSpec, scale: str, size: int, paper: Paper | None, workload: Workload
 ) -> tuple[dict[str, tuple[Value, ...]], dict[str, tuple[Value, ...]]]:
@@ -149,7 +155,7 @@ def _paper_space(
                 f"there is no search space {scale!r} of {spec.name} in paper {paper}; there are "
                 f"{', '.join(known) or 'none'}"
             )
-        largest = max(mine, key=lambda t: (len(t.space), bool(t.chosen)))
+        largest = min(mine, key=lambda t: (_batches_apart(t, workload), -len(t.space), not t.chosen))
         return dict(largest.space), _run_space(largest.run_space, workload)
     tried, source = spec.search_space_at(size, paper)
     tuning = next((t for t in spec.tunings if t.source == source), None) if paper else None
