@@ -6,15 +6,16 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.conftest import FakeContest
 
 from fairstep.analysis import verdict_rows
-from fairstep.report import write_report
-
-if TYPE_CHECKING:
-    from tests.conftest import FakeContest
+from fairstep.report import write_page, write_report
+from fairstep.report.published_page import published_page
+from fairstep.report.stores import gather
+from fairstep.report.stores import page as stores_page
 
 pytestmark = pytest.mark.browser
 
@@ -55,7 +56,7 @@ def report(demo_contest: FakeContest, tmp_path: Path) -> Path:
 class Opened:
     """A page with everything that it asked for or complained about."""
 
-    def __init__(self, browser: Any, report: Path, **context: Any) -> None:
+    def __init__(self, browser: Any, report: Path, ready: str = "#figure-sweeps .main-svg", **context: Any) -> None:
         self.page = browser.new_context(**context).new_page()
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -65,7 +66,7 @@ class Opened:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
         self.page.goto(report.as_uri())
-        self.page.wait_for_selector("#figure-sweeps .main-svg")
+        self.page.wait_for_selector(ready)
 
     def texts(self, selector: str) -> list[str]:
         found: list[str] = self.page.locator(selector).all_inner_texts()
@@ -132,16 +133,16 @@ def test_numbers_sort_as_numbers(opened: Opened) -> None:
 def test_the_ledger_filters(opened: Opened) -> None:
     rows = opened.page.locator("#trials tbody tr:visible")
     everything = rows.count()
-    opened.page.select_option("[data-filter=contestant]", HOSTILE)
+    opened.page.select_option("form[data-for=trials] [data-filter=contestant]", HOSTILE)
     assert rows.count() == 8
-    opened.page.select_option("[data-filter=status]", "diverged")
+    opened.page.select_option("form[data-for=trials] [data-filter=status]", "diverged")
     assert rows.count() == 1
-    assert opened.texts(".filters output") == [f"1 of {everything} trials"]
-    opened.page.select_option("[data-filter=contestant]", "")
-    opened.page.select_option("[data-filter=status]", "")
-    opened.page.fill("[data-filter=text]", "MUON")
+    assert opened.texts("form[data-for=trials] output") == [f"1 of {everything} trials"]
+    opened.page.select_option("form[data-for=trials] [data-filter=contestant]", "")
+    opened.page.select_option("form[data-for=trials] [data-filter=status]", "")
+    opened.page.fill("form[data-for=trials] [data-filter=text]", "MUON")
     assert rows.count() == 8
-    opened.page.fill("[data-filter=text]", "no such text")
+    opened.page.fill("form[data-for=trials] [data-filter=text]", "no such text")
     assert rows.count() == 0
 
 
@@ -192,3 +193,86 @@ def test_every_control_can_be_reached_by_keyboard(opened: Opened) -> None:
             )
         )
     assert {"theme", "verdicts", "figure-tokens", "figure-curves", "figure-sweeps", "filters", "trials"} <= reached
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(published_page(), tmp_path_factory.mktemp("site") / "index.html")
+
+
+@pytest.fixture
+def papers(chromium: Any, published: Path) -> Iterator[Opened]:
+    page = Opened(chromium, published, viewport={"width": 1200, "height": 900})
+    yield page
+    page.page.context.close()
+
+
+def test_the_papers_page_loads_without_errors_or_requests(papers: Opened, published: Path) -> None:
+    papers.page.wait_for_timeout(300)
+    assert papers.errors == []
+    assert papers.requests == [published.as_uri()]
+    assert papers.page.locator(".plot .main-svg").count() >= 6
+
+
+def test_the_papers_verdicts_are_those_of_the_json(papers: Opened) -> None:
+    result = json.loads(papers.page.locator("#fairstep-result").text_content())
+    assert papers.texts("#claims tbody th") == [row["id"] for row in result["claims"]]
+    assert papers.texts("#claims tbody td:nth-child(2)") == [row["verdict"] for row in result["claims"]]
+
+
+def test_the_papers_tables_sort_and_filter(papers: Opened) -> None:
+    form = "form[data-for=speedups]"
+    papers.page.select_option(f"{form} [data-filter=optimizer]", "muon")
+    papers.page.select_option(f"{form} [data-filter=variant]", "figure_2025_05")
+    papers.page.select_option(f"{form} [data-filter=modelsize]", "130m")
+    assert papers.texts(f"{form} output") == ["5 of 850 rows"]
+    papers.page.locator("#speedups thead button", has_text="speedup").click()
+    shown = [float(text) for text in papers.texts("#speedups tbody tr:visible td:nth-child(5)")]
+    assert shown == sorted(shown)
+    assert shown[-1] == 1.419
+
+
+def test_a_choice_shows_one_group_and_keeps_what_is_switched_off(papers: Opened) -> None:
+    traces = "#figure-ratio .scatterlayer .trace"
+    everything = papers.page.locator(traces).count()
+    papers.page.locator("#figure-ratio .legend button[data-name=muon]").click()
+    assert papers.page.locator(traces).count() == everything - 1
+    papers.page.select_option("#figure-ratio select", "size 1.2b")
+    assert papers.page.locator(traces).count() == 2, "nadamw and soap; muon is still off"
+    papers.page.locator("#figure-ratio .legend button[data-name=muon]").click()
+    assert papers.page.locator(traces).count() == 3
+
+
+def test_the_papers_on_a_phone_in_the_dark(chromium: Any, published: Path) -> None:
+    opened = Opened(
+        chromium,
+        published,
+        viewport={"width": 360, "height": 740},
+        is_mobile=True,
+        has_touch=True,
+        color_scheme="dark",
+    )
+    opened.page.wait_for_timeout(300)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 24)"
+    assert opened.errors == []
+    opened.page.context.close()
+
+
+def test_contests_of_several_stores_unfold(chromium: Any, demo_contest: FakeContest, tmp_path: Path) -> None:
+    other = FakeContest(tmp_path / "other", tokens=2_048_000)
+    other.contestant("adamw", [2.80, 2.81, 2.79])
+    other.contestant(HOSTILE, [2.70, 2.71, 2.69])
+    for contest in (demo_contest, other):
+        contest.store.write_ledger(contest.ledger.model_copy(update={"name": f"n{contest.tokens}"}))
+    stores = [demo_contest.store, other.store]
+    path = write_page(stores_page(gather(stores), stores), tmp_path / "both.html")
+    opened = Opened(chromium, path, ready="#overview", viewport={"width": 1200, "height": 900})
+    assert opened.page.locator("#figure-c2-forest .main-svg").count() == 0, "drawn when it is unfolded"
+    opened.page.locator("details.contest summary").nth(1).click()
+    opened.page.wait_for_selector("#figure-c2-forest .main-svg")
+    assert HOSTILE in opened.texts("#c2-verdicts tbody th")
+    opened.page.select_option("form[data-for=overview] [data-filter=verdict]", "faster")
+    assert set(opened.texts("#overview tbody tr:visible td:nth-child(6)")) == {"faster"}
+    assert (opened.errors, opened.dialogs) == ([], [])
+    opened.page.context.close()

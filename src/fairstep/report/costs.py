@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fairstep.analysis import bytes_text, seconds_text
+from fairstep.analysis import bytes_text, count_text, seconds_text
 from fairstep.report.drawing import FINE, Look, add_line, figure_json, new_figure, ratio_axis
 from fairstep.report.markup import label
 from fairstep.report.section import Section, figure
@@ -24,7 +24,7 @@ COLUMNS = (
     Column("time_speedup_high", "high", number=True),
     Column("step_seconds", "step", number=True, show=seconds_text),
     Column("optimizer_seconds", "of it optimizer", number=True, show=seconds_text),
-    Column("tokens_per_second", "tokens a second", number=True),
+    Column("tokens_per_second", "tokens a second", number=True, show=count_text),
     Column("state_bytes", "optimizer state", number=True, show=bytes_text),
     Column("memory_ratio", "of the baseline's", number=True),
     Column("peak_memory_bytes", "peak memory", number=True, show=bytes_text),

@@ -70,10 +70,9 @@ def draw(figure: Any, traces: list[dict[str, Any]], layout: Mapping[str, Any], t
     for shape in layout.get("shapes", ()):
         across = shape.get("yref", "").endswith("domain")
         (axes[0].axvline if across else axes[0].axhline)(shape["x0" if across else "y0"], color="#878d96", ls=":", lw=1)
-    handles: dict[str, Any] = {}
-    for one in axes:
-        for handle, name in zip(*one.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
+    shown = [one.get_legend_handles_labels() for one in axes]
+    # Of several traces of one name the last is the boldest.
+    handles = {name: handle for found in shown for handle, name in zip(*found, strict=True)}
     if len(handles) > 1 and layout.get("meta"):
         axes[0].legend(handles.values(), handles.keys(), fontsize="small", frameon=False)
     if title:

@@ -8,7 +8,7 @@ say about the same run or the same cell is compared in a section of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fairstep.analysis import count_text, plural
@@ -105,7 +105,7 @@ def page(entries: Sequence[Entry], stores: Sequence[Store]) -> Page:
     sections = [_overview(loaded, entries)]
     if len(stores) > 1:
         sections.append(compared_section(stores, entries))
-    sections += [_folded(item, entry) for item, entry in zip(loaded, entries, strict=True)]
+    sections.append(_contests(loaded, entries))
     rows = flat_rows(loaded, entries)
     verdicts = [row["verdict"] for row in rows if row["verdict"] != "baseline"]
     counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(sorted(verdicts)))
@@ -134,14 +134,14 @@ def flat_rows(loaded: Iterable[Loaded], entries: Iterable[Entry]) -> list[dict[s
         head |= {"batch_tokens": cell.batch_tokens}
         for row in item.result["contestants"]:
             plain = {key: value for key, value in row.items() if not isinstance(value, dict | list | tuple)}
-            rows.append({**head, "budget_tokens": cell.tokens, **plain})
+            rows.append({**head, "tokens": cell.tokens, **plain})
     return rows
 
 
 COLUMNS = (
     Column("contest", "contest"),
     Column("model", "model"),
-    Column("budget_tokens", "tokens", number=True, show=count_text),
+    Column("tokens", "tokens", number=True, show=count_text),
     Column("batch_tokens", "batch", number=True, show=count_text),
     Column("name", "contestant"),
     Column("verdict", "verdict"),
@@ -166,7 +166,7 @@ def _overview(loaded: Sequence[Loaded], entries: Sequence[Entry]) -> Section:
             "optimizer": row["name"],
             "model_size": row["model"],
             "parameters": row["parameters_matrix"],
-            "chinchilla_ratio": float(f"{row['budget_tokens'] / (20 * row['parameters_matrix']):.2g}"),
+            "chinchilla_ratio": float(f"{row['tokens'] / (20 * row['parameters_matrix']):.2g}"),
             "speedup": row["speedup"],
             "low": row["speedup_low"],
             "high": row["speedup_high"],
@@ -194,22 +194,21 @@ def _overview(loaded: Sequence[Loaded], entries: Sequence[Entry]) -> Section:
     )
 
 
-def _folded(item: Loaded, entry: Entry) -> Section:
-    """A contest behind a fold, whose figures are drawn when it is opened."""
-    parts = contest.sections(item)
-    inside = "".join(section.html() for section in parts)
-    words = f"{item.ledger.name}: {item.headline}"
-    body = (
-        f'<details class="contest"><summary>{text(words)}</summary><p class="how">'
-        f"{text(contest.cell_words(item.ledger))} · {text(' + '.join(entry.stores))}</p>{inside}</details>"
-    )
-    figures = {key: value for section in parts for key, value in section.figures.items()}
-    tables = tuple(
-        table if table.name.startswith(item.contest.prefix) else replace(table, name=item.key(table.name))
-        for section in parts
-        for table in section.tables
-    )
-    return Section(item.key("contest"), item.ledger.cell.model, body, figures, tables)
+def _contests(loaded: Sequence[Loaded], entries: Sequence[Entry]) -> Section:
+    """Every contest behind a fold, whose figures are drawn when it is opened."""
+    folds, tables = "", []
+    figures: dict[str, Any] = {}
+    for item, entry in zip(loaded, entries, strict=True):
+        parts = contest.sections(item)
+        inside = "".join(section.html() for section in parts)
+        where = f"{contest.cell_words(item.ledger)} · {' + '.join(entry.stores)}"
+        folds += (
+            f'<details class="contest"><summary>{text(item.ledger.name)}: {text(item.headline)}</summary>'
+            f'<p class="how">{text(where)}</p>{inside}</details>'
+        )
+        figures |= {key: value for section in parts for key, value in section.figures.items()}
+        tables += [table for section in parts for table in section.tables]
+    return Section("contests", "The contests one by one", folds, figures, tuple(tables))
 
 
 def _shared(names: Iterable[str]) -> str:

@@ -28,7 +28,7 @@
   // What is folded away has no width yet, and is drawn when it is opened.
   const draw = () =>
     drawn.forEach(({ figure, data, layout }) => {
-      if (!figure.offsetParent) return;
+      if (figure.closest("details:not([open])")) return;
       const options = {
         responsive: true,
         displaylogo: false,

@@ -1,0 +1,154 @@
+"""Several contests on one page: merged as copied folders would be, and compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import FakeContest
+from tests.report.test_page import Page
+
+from fairstep.cli import main
+from fairstep.report import write_page
+from fairstep.report.compared import contestant_rows, shared_runs
+from fairstep.report.stores import gather, merged, page
+from fairstep.runs import Ledger, Store
+
+
+def contest(folder: Path, name: str, offset: float = 0.0, tokens: int = 1_024_000, noise: float = 0.0) -> FakeContest:
+    made = FakeContest(folder, tokens=tokens)
+    made.contestant("adamw", [2.80, 2.81 + noise, 2.79], grid=3)
+    made.contestant("muon", [2.70 - offset, 2.71 - offset, 2.69 - offset], lr=2e-3, grid=3)
+    made.budgets({0.5: [3.0], 2.0: [2.6], 4.0: [2.45]})
+    made.store.write_ledger(renamed(made, name))
+    return made
+
+
+def renamed(made: FakeContest, name: str, **changes: Any) -> Ledger:
+    return made.ledger.model_copy(update={"name": name, **changes})
+
+
+def test_a_contest_done_in_two_halves_is_whole_when_merged(tmp_path: Path) -> None:
+    whole = contest(tmp_path / "whole", "one")
+    stores = []
+    for half, keep in enumerate((("tune", "budget"), ("final",))):
+        copy = Store(tmp_path / f"half{half}")
+        shutil.copytree(whole.store.path, copy.path)
+        for trial in whole.trials:
+            if trial.phase not in keep:
+                (copy.run(trial.run).directory / "summary.json").unlink()
+        stores.append(copy)
+    (entry,) = gather(stores)
+    (alone,) = gather([whole.store])
+    made, expected = page([entry], [whole.store]), page([alone], [whole.store])
+    assert made.result["contestants"] == expected.result["contestants"]
+    (half,) = gather(stores[:1])
+    verdicts = [row["verdict"] for row in page([half], stores[:1]).result["contestants"]]
+    assert set(verdicts) == {"incomplete"}
+
+
+def test_trials_that_one_copy_does_not_have_are_added(tmp_path: Path) -> None:
+    made = contest(tmp_path / "a", "one")
+    few = made.ledger.model_copy(update={"trials": made.ledger.trials[:4], "choices": {}})
+    entry = merged([(made.store, few), (made.store, made.ledger)])
+    assert [trial.run for trial in entry.ledger.trials] == [trial.run for trial in made.ledger.trials]
+    assert entry.ledger.choices == made.ledger.choices
+
+
+def test_the_same_cell_in_two_stores_is_compared(tmp_path: Path) -> None:
+    first = contest(tmp_path / "a", "here")
+    second = contest(tmp_path / "b", "there", offset=0.05)
+    judged = [(made.store, renamed(made, name), _finals(made)) for made, name in ((first, "here"), (second, "there"))]
+    rows = {row["contestant"]: row for row in contestant_rows(judged)}
+    assert rows["muon"]["difference"] == pytest.approx(0.05)
+    assert rows["muon"]["seeds"] == 3
+    assert rows["adamw"]["difference"] == 0
+    assert (rows["muon"]["verdict"], rows["muon"]["agree"]) == ("faster", "yes")
+    other = contest(tmp_path / "c", "longer", tokens=2_048_000)
+    assert contestant_rows([*judged[:1], (other.store, other.ledger, _finals(other))]) == [], "another budget"
+
+
+def test_runs_that_two_stores_both_trained(tmp_path: Path) -> None:
+    first = contest(tmp_path / "a", "one")
+    second = contest(tmp_path / "b", "one", noise=1e-4)
+    judged = [(made.store, made.ledger, {}) for made in (first, second)]
+    rows = shared_runs([first.store, second.store], judged)
+    done = {trial.run for trial in first.trials if first.store.run(trial.run).status == "done"}
+    assert {row["run"] for row in rows} == done, "diverged runs have no loss to compare"
+    differ = [row for row in rows if row["difference"] != 0]
+    assert [row["difference"] for row in differ] == [pytest.approx(-1e-4)]
+
+
+def test_the_page_of_two_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contest(tmp_path / "a", "short")
+    contest(tmp_path / "b", "<b>long", tokens=2_048_000)
+    out = tmp_path / "both.html"
+    assert main(["report", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(out), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["contest"], row["name"], row["verdict"]) for row in rows] == [
+        ("short", "muon", "faster"),
+        ("short", "adamw", "baseline"),
+        ("<b>long", "muon", "faster"),
+        ("<b>long", "adamw", "baseline"),
+    ]
+    assert not any(isinstance(value, dict | list) for row in rows for value in row.values())
+    html = out.read_text(encoding="utf-8")
+    assert "<b>long" not in html
+    assert html.count("plotly.js v") == 1
+    parsed = Page(html)
+    assert json.loads(parsed.by_id("fairstep-result")) == rows
+    ids = [attrs["id"] for _, attrs, _ in parsed.elements if "id" in attrs]
+    assert len(ids) == len(set(ids)), "no id twice"
+    drawn = json.loads(parsed.by_id("fairstep-figures"))
+    assert {f"figure-{key}" for key in drawn} <= set(ids)
+    assert {"ratio", "c1-forest", "c2-forest", "c1-law"} <= set(drawn)
+
+
+def test_one_contest_or_study_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = contest(tmp_path / "a", "first")
+    for name in ("s-small", "s-large"):
+        made.store.write_ledger(renamed(made, name, study="s"))
+    arguments = ["report", str(tmp_path / "a"), "--out", str(tmp_path / "o.html"), "--json", "--contest"]
+    assert main([*arguments, "first"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "first"
+    assert main([*arguments, "s"]) == 0
+    assert {row["contest"] for row in json.loads(capsys.readouterr().out)} == {"s-small", "s-large"}
+    assert main([*arguments, "third"]) == 2
+    assert "holds no contest 'third'; it holds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere"], "/nowhere holds no contest"),
+        (["/nowhere", "--published"], "--published takes no stores"),
+        (["/nowhere", "/nowhere"], "named twice"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_gets_an_index(tmp_path: Path) -> None:
+    contest(tmp_path / "a", "one")
+    assert main(["report", str(tmp_path / "a"), "--out", str(tmp_path / "site")]) == 0
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_the_law_of_the_baseline_has_its_residuals(tmp_path: Path) -> None:
+    made = contest(tmp_path / "a", "one")
+    drawn = page(gather([made.store]), [made.store]).figures
+    residuals = [trace for trace in drawn["law"]["data"] if trace.get("yaxis") == "y2"]
+    assert len(residuals) == 1
+    assert len(residuals[0]["y"]) == 4
+    write_page(page(gather([made.store]), [made.store]), tmp_path / "x.html")
+
+
+def _finals(made: FakeContest) -> dict[str, Any]:
+    from fairstep.report.compared import _finals as finals
+
+    return finals(made.store, made.ledger)
