@@ -2,7 +2,7 @@
 
 python benchmarks/optimizer_step.py --quick                                 (a minute)
 python benchmarks/optimizer_step.py --optimizers adamw,muon --sets 20m
-python benchmarks/optimizer_step.py --write docs/speed.md                   (the table there; on a quiet machine)
+python benchmarks/optimizer_step.py --write docs/speed.md --threads 1       (its tables)
 
 Every peer (``optimizer_peers``) is paired with ours: blocks A B A B ..., so that both see the same load. ms is the
 fastest of many, the ratio that of the fastest (below 1: ours is faster; --json has the median of pairs too). "of copy"
@@ -85,22 +85,29 @@ class Runner:
     def __init__(self, optimizers: Optimizers, p: Parameters, grads: Sequence[Tensor], steps: int) -> None:
         self.optimizers, self.parameters, self.grads, self.steps = optimizers, p.all, grads, steps
 
-    def block(self) -> float:
-        """Seconds of a step, over one block. Some packages write into gradients, so they are copied before."""
-        if self.parameters[0].grad is None:
-            for p, g in zip(self.parameters, self.grads, strict=True):
+    def give_gradients(self) -> None:
+        for p, g in zip(self.parameters, self.grads, strict=True):
+            if p.grad is None:
                 p.grad = g.clone()
-        torch._foreach_copy_([p.grad for p in self.parameters], list(self.grads))  # type: ignore[misc]
-        synchronize(self.grads[0])
-        began = time.perf_counter()
+            else:
+                p.grad.copy_(g)
+
+    def block(self) -> float:
+        """Seconds of a step, over one block. Some packages write into gradients or drop them: they are given anew."""
+        seconds = 0.0
         for _ in range(self.steps):
+            self.give_gradients()
+            synchronize(self.grads[0])
+            began = time.perf_counter()
             for optimizer in self.optimizers:
                 optimizer.step()
-        synchronize(self.grads[0])
-        return (time.perf_counter() - began) / self.steps
+            synchronize(self.grads[0])
+            seconds += time.perf_counter() - began
+        return seconds / self.steps
 
     def extra_memory(self) -> int:
         """Bytes at the peak of a block beyond those before it, exactly as torch's allocator counts them."""
+        self.give_gradients()
         if self.grads[0].is_cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
@@ -210,37 +217,38 @@ def newton_schulz_rates(device: str, shapes: Sequence[tuple[int, int]], repeats:
     return rows
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as text that is also Markdown."""
-    lines = [results["conditions"]]
-    bandwidth = results["copy_gigabytes_per_second"]
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """The results as texts that are also Markdown: one for each set, and one for Newton-Schulz."""
+    texts = {}
     for name, rows in results["sets"].items():
         count = sum(torch.Size(s).numel() for s in SETS[name].values())
-        lines += ["", f"**{name}**: {len(SETS[name])} tensors, {count / 1e6:.1f}M parameters", ""]
+        lines = [f"**{name}**: {len(SETS[name])} tensors, {count / 1e6:.1f}M parameters. {results['conditions']}", ""]
         lines += ["| optimizer | ours, ms | fastest peer | its ms | ratio | of copy | extra MiB, ours | the peer's |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
         for row in rows:
             best = row["best_peer"]
             theirs = row["peers"].get(best, {})
-            share = row["gigabytes_per_second"] and f"{100 * row['gigabytes_per_second'] / bandwidth:.0f} %"
+            rate = row["gigabytes_per_second"]
+            share = f"{100 * rate / results['copy_gigabytes_per_second']:.0f} %" if rate else ""
             peer = (f"{theirs['ms']:.1f}", f"{row['ratio']:.2f}") if best else ("", "")
             memory = f"{row['extra_mib']:.1f}", f"{theirs['extra_mib']:.1f}" if best else ""
-            cells = (row["optimizer"], f"{row['ms']:.1f}", best or "none", *peer, share or "", *memory)
-            lines.append("| " + " | ".join(cells) + " |")
-    if results["newton_schulz"]:
-        lines += ["", "| Newton-Schulz of | Gflop/s | of matmul |", "|---|---|---|"]
-        lines += [
-            f"| {r['matrix']} | {r['gigaflops']:.0f} | {100 * r['share']:.0f} % |" for r in results["newton_schulz"]
-        ]
-    return "\n".join(lines) + "\n"
+            lines.append(
+                "| " + " | ".join((row["optimizer"], f"{row['ms']:.1f}", best or "none", *peer, share, *memory)) + " |"
+            )
+        texts[name] = "\n".join(lines) + "\n"
+    lines = [results["conditions"], "", "| Newton-Schulz of | Gflop/s | of matmul |", "|---|---|---|"]
+    lines += [f"| {r['matrix']} | {r['gigaflops']:.0f} | {100 * r['share']:.0f} % |" for r in results["newton_schulz"]]
+    return {**texts, "newton-schulz": "\n".join(lines) + "\n"}
 
 
-def write(path: Path, text: str) -> None:
-    """Replace what stands between the marks in a document."""
-    begin, end = "<!-- table -->\n", "<!-- end of table -->"
-    head, _, rest = path.read_text().partition(begin)
-    _, _, tail = rest.partition(end)
-    path.write_text(head + begin + text + end + tail)
+def write(path: Path, name: str, text: str) -> None:
+    """Replace the table of that name in a document, or add it at the end."""
+    begin, end = f"<!-- table {name} -->\n", "<!-- end -->\n"
+    document = path.read_text()
+    if begin not in document:
+        document += "\n" + begin + end
+    head, _, rest = document.partition(begin)
+    path.write_text(head + begin + text + end + rest.partition(end)[2])
 
 
 def heavyball_as_it_is_written() -> None:
@@ -263,7 +271,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="set tiny, half a second per pair")
     parser.add_argument("--compile-heavyball", action="store_true", help="as it comes; minutes per optimizer on a CPU")
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
-    parser.add_argument("--write", type=Path, help="a document whose table is to be replaced")
+    parser.add_argument("--write", type=Path, help="a document whose tables of these sets are to be replaced")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.sets, chosen.seconds = "tiny", min(chosen.seconds, 0.5)
@@ -292,9 +300,10 @@ def main() -> None:
         f"{where}, {chosen.threads} threads, torch {torch.__version__}; copy {bandwidth:.1f} GB/s; load average "
         f"{load:.1f} before and {os.getloadavg()[0]:.1f} after."
     )
-    print(json.dumps(results, indent=1) if chosen.json else table(results))
-    if chosen.write:
-        write(chosen.write, table(results))
+    texts = tables(results)
+    print(json.dumps(results, indent=1) if chosen.json else "\n".join(texts.values()))
+    for name, text in texts.items() if chosen.write else ():
+        write(chosen.write, name, text)
 
 
 if __name__ == "__main__":
