@@ -41,6 +41,7 @@ def test_every_table_in_three_forms(demo_contest: FakeContest, tmp_path: Path) -
     assert forest.tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_in_the_folder_and_text(fake_contest: FakeContest, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     fake_contest.contestant("adamw", [2.80, 2.81], grid=3)

@@ -120,6 +120,19 @@ def test_one_contest_or_study_of_several(tmp_path: Path, capsys: pytest.CaptureF
     assert "holds no contest 'third'; it holds" in capsys.readouterr().err
 
 
+def test_a_contest_that_has_not_begun_does_not_hide_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = contest(tmp_path / "a", "begun")
+    made.store.write_ledger(renamed(made, "later", trials=(), choices={}))
+    out = tmp_path / "o.html"
+    assert main(["report", str(tmp_path / "a"), "--out", str(out)]) == 0
+    assert "1 contest left out" in capsys.readouterr().out
+    assert "later: the baseline &#x27;adamw&#x27; has no trials" in out.read_text(encoding="utf-8")
+    assert main(["report", str(tmp_path / "a"), "--out", str(out), "--contest", "later"]) == 2
+    assert "the baseline 'adamw' has no trials" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

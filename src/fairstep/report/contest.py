@@ -107,7 +107,7 @@ def _verdict(loaded: Loaded) -> Section:
     body = (
         verdict_html(result, loaded.look.colour, key("verdicts"), key("note"))
         + template("footnotes.html", baseline=text(loaded.ledger.baseline), note=text(key("note")))
-        + _notes(result["notes"])
+        + notes("Before you believe it", result["notes"])
         + figure(
             key("forest"),
             "Speedups in tokens with intervals, as in the table",
@@ -244,9 +244,10 @@ def _drawable(loss: Any) -> bool:
     return isinstance(loss, int | float) and abs(loss) < 1e6
 
 
-def _notes(notes: Sequence[str]) -> str:
-    lines = "".join(f"<li>{text(note)}</li>" for note in notes)
-    return f'<div class="notes"><h3>Before you believe it</h3><ul>{lines}</ul></div>' if lines else ""
+def notes(title: str, sentences: Sequence[str]) -> str:
+    """What a reader must know, in a box; nothing if there is nothing."""
+    lines = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
+    return f'<div class="notes"><h3>{text(title)}</h3><ul>{lines}</ul></div>' if lines else ""
 
 
 def _environment(ledger: Ledger, runs: Iterable[Run]) -> list[tuple[str, str]]:

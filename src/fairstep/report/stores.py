@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairstep.analysis import count_text, plural
+from fairstep.analysis import AnalysisError, count_text, plural
 from fairstep.report import contest, scaling
 from fairstep.report.compared import compared_section
 from fairstep.report.contest import Contest, Loaded
@@ -81,38 +81,58 @@ def merged(members: Sequence[tuple[Store, Ledger]]) -> Entry:
 
 
 def page(entries: Sequence[Entry], stores: Sequence[Store]) -> Page:
-    """A page of one contest, or of several with an overview. Raises AnalysisError when runs cannot be compared."""
+    """A page of one contest, or of several with an overview.
+
+    Of several, those whose runs cannot be compared, or that have not begun, are named with the reason. Raises
+    AnalysisError when none is left.
+    """
     many = len(entries) > 1 or len(stores) > 1
-    loaded = [
-        Contest.read(entry.ledger, entry.runs, entry.stores[0], f"c{place}-" if many else "")
-        for place, entry in enumerate(entries, 1)
-    ]
-    method = Section(
-        "method", "Method", template("method.html", baseline=text(_shared(item.ledger.baseline for item in loaded)))
+    loaded, shown, problems = [], [], []
+    for place, entry in enumerate(entries, 1):
+        try:
+            loaded.append(Contest.read(entry.ledger, entry.runs, entry.stores[0], f"c{place}-" if many else ""))
+            shown.append(entry)
+        except AnalysisError as error:
+            problems.append(f"{entry.ledger.name}: {error}")
+    if not loaded:
+        raise AnalysisError(problems[0] if many else problems[0].partition(": ")[2])
+    baseline = _shared(item.ledger.baseline for item in loaded)
+    method = Section("method", "Method", template("method.html", baseline=text(baseline)))
+    return _of_many(loaded, shown, stores, problems, method) if many else _of_one(loaded[0], method)
+
+
+def _of_one(only: Loaded, method: Section) -> Page:
+    first, _, rest = only.headline.partition("; ")
+    return Page(
+        bar=contest.cell_words(only.ledger),
+        first=first,
+        rest=rest,
+        lede=contest.lede(only),
+        sections=[*contest.sections(only), method],
+        result=only.result,
+        title=only.headline,
     )
-    if not many:
-        (only,) = loaded
-        first, _, rest = only.headline.partition("; ")
-        return Page(
-            bar=contest.cell_words(only.ledger),
-            first=first,
-            rest=rest,
-            lede=contest.lede(only),
-            sections=[*contest.sections(only), method],
-            result=only.result,
-            title=only.headline,
-        )
-    sections = [_overview(loaded, entries)]
+
+
+def _of_many(
+    loaded: Sequence[Loaded],
+    entries: Sequence[Entry],
+    stores: Sequence[Store],
+    problems: Sequence[str],
+    method: Section,
+) -> Page:
+    rows = flat_rows(loaded, entries)
+    sections = [_overview(loaded, entries, problems)]
     if len(stores) > 1:
         sections.append(compared_section(stores, entries))
     sections.append(_contests(loaded, entries))
-    rows = flat_rows(loaded, entries)
     verdicts = [row["verdict"] for row in rows if row["verdict"] != "baseline"]
     counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(sorted(verdicts)))
+    left_out = f" {plural(len(problems), 'contest')} left out." if problems else ""
     return Page(
         bar=" + ".join(str(store.path) for store in stores),
         first=f"{plural(len(entries), 'contest')} in {plural(len(stores), 'store')}",
-        rest=f"Verdicts on contestants: {counted}." if counted else "",
+        rest=f"Verdicts on contestants: {counted}.{left_out}",
         lede="Each contest is one cell: a model, a token budget, a batch size and a text. Losses of different cells "
         "are never compared; speedups are.",
         sections=[*(section for section in sections if section.body), method],
@@ -155,7 +175,7 @@ COLUMNS = (
 )
 
 
-def _overview(loaded: Sequence[Loaded], entries: Sequence[Entry]) -> Section:
+def _overview(loaded: Sequence[Loaded], entries: Sequence[Entry], problems: Sequence[str]) -> Section:
     rows = flat_rows(loaded, entries)
     table = Table("overview", "Verdicts of all contests", COLUMNS, rows, ("contest", "name", "verdict"))
     names = tuple(dict.fromkeys(row["name"] for row in rows))
@@ -175,7 +195,7 @@ def _overview(loaded: Sequence[Loaded], entries: Sequence[Entry]) -> Section:
         for row in rows
         if row["speedup"] and row["verdict"] != "baseline"
     ]
-    body, drawn, tables = table.html(), {}, [table]
+    body, drawn, tables = contest.notes("Left out", problems) + table.html(), {}, [table]
     for key, axis, group, titles in (
         ("ratio", "chinchilla_ratio", "model_size", ("Chinchilla ratio", "size")),
         ("size", "parameters", "chinchilla_ratio", ("matrix parameters", "ratio")),
