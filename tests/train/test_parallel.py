@@ -119,6 +119,19 @@ def test_a_run_of_two_processes_goes_on_with_one(tiny: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["muon"])
+def test_a_run_moves_from_one_to_two_to_four_processes_and_back(optimizer: str, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(optimizer, execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+    train(spec, Store(tmp_path / "one"))
+    for size, step in ((1, 15), (2, 25), (4, 35)):
+        processes(spec, tmp_path / "many", size, kill_rank=size - 1, kill_step=step)
+    train(spec, Store(tmp_path / "many"))
+    run = Store(tmp_path / "many").run(spec)
+    assert [start["step"] for start in run.environment["starts"]] == [0, 10, 20, 30]
+    assert curve(tmp_path / "many", spec) == pytest.approx(curve(tmp_path / "one", spec), rel=2e-5)
+
+
+@pytest.mark.slow
 def test_sigterm_to_torchrun_leaves_a_checkpoint(tiny: Any, tmp_path: Path) -> None:
     spec = tiny(tokens=8 * 16 * 3000, execution=Execution(threads=1, compile=False, checkpoint_every_seconds=0))
     store = tmp_path

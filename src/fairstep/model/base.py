@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from fairstep.model.config import ModelConfig
 from fairstep.model.loss import head_loss
+from fairstep.model.precision import wide
 
 EXPLICIT_ATTENTION_CONTEXT = 256
 """Longest context for which a CPU uses written-out attention: its score matrix grows with the square."""
@@ -43,7 +44,7 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     For short contexts on a CPU this beats the flash kernel several times over, whose backward pass is slow with
     few heads; benchmarks/train_throughput.py measures both.
     """
-    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5 + mask
+    scores = wide(q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5 + mask
     return torch.softmax(scores, dim=-1).to(v.dtype) @ v
 
 

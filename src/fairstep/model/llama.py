@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fairstep.model.base import LanguageModel, Routing, attend
 from fairstep.model.config import ModelConfig
+from fairstep.model.precision import wide
 
 
 def rope_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
@@ -23,7 +24,7 @@ def rope_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """RoPE (arXiv 2104.09864) on interleaved pairs, in float32. x: (B, H, T, K)."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = wide(x).unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
 
 
@@ -36,8 +37,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
+        y = wide(x)
+        return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
 
 
 class Attention(nn.Module):

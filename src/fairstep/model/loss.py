@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairstep.model.config import LOGITS_AT_ONCE
+from fairstep.model.precision import wide
 
 IGNORED = -100
 """Target that does not count."""
@@ -31,7 +32,7 @@ def head_loss(x: Tensor, head: nn.Linear, targets: Tensor, z_loss: float = 0.0) 
         rows = max(1, rows)
         loss, z, *_ = _chunked(x.flatten(0, 1), head.weight, targets.flatten(), z_loss, rows, gradients, dtype)
         return loss, z.detach()
-    logits, targets = head(x).float().flatten(0, 1), targets.flatten()
+    logits, targets = wide(head(x)).flatten(0, 1), targets.flatten()
     loss = F.cross_entropy(logits, targets)
     if not z_loss:
         return loss, torch.zeros_like(loss)

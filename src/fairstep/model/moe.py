@@ -17,6 +17,7 @@ from fairstep.model.base import Routing
 from fairstep.model.config import MoEConfig
 from fairstep.model.grouped import grouped_linear
 from fairstep.model.llama import MLP
+from fairstep.model.precision import wide
 
 
 class Assignment(NamedTuple):
@@ -122,7 +123,7 @@ class Mixture(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
         """x: (B, T, D)."""
-        logits = self.router(x).float() if x.dtype != torch.float64 else self.router(x)
+        logits = wide(self.router(x))
         assignment = self.assign(logits)
         tokens = x.flatten(0, 1)
         rows = self.experts(tokens[assignment.tokens], assignment.ends) * assignment.weights[:, None]

@@ -87,6 +87,8 @@ def assemble(
             if have.start < wanted.stop and wanted.start < have.stop:
                 found.append((have, part["state"][name]))
     if not found:
+        if all("pieces" in part and name not in part["pieces"] for part in parts):
+            raise ValueError(f"the saved state of {name} is incomplete: rows from 0 to {wanted.rows} are missing")
         return {}
     found.sort(key=lambda item: item[0].start)
     place = wanted.start

@@ -5,11 +5,16 @@
 
 Each optimizer trains a small model on random tokens; the same steps are taken by this process alone. What is compared
 are all weights, and the weights to evaluate, at the end: the largest difference over the largest weight of the tensor.
+
+Ranks that share a batch add its gradient up in another order than one process, and what rounding does to an optimizer
+is in the first two modes. In same-gradient (ddp-sharded) every rank has the whole batch: the mean of 2^n equal numbers
+is exact, so that what is left is the sharing of the work alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -26,8 +31,10 @@ from fairstep.train.exchange import exchange
 from fairstep.train.parallel import ALONE, World, joined
 from fairstep.train.signals import Signals
 
-MODES = ("ddp", "ddp-sharded")
+MODES = ("ddp", "ddp-sharded", "same-gradient")
 STEPS, SEQUENCES, CONTEXT, VOCABULARY = 20, 8, 16, 96
+MICRO = 2
+"""Sequences of a micro-batch, the same on any number of ranks: a mixture's balance loss is a function of it."""
 
 MODELS: dict[str, dict[str, Any]] = {
     "dense": {},
@@ -45,6 +52,11 @@ VARIANTS = (
     "lion+tail",
 )
 """Beside every optimizer of the library with its defaults: forms with global quantities, and wrappers."""
+
+
+def possible(name: str, kind: str, mode: str) -> bool:
+    """Second derivatives of grouped experts do not exist, and Sophia-G's estimate depends on the whole batch's size."""
+    return not ((kind == "moe" and name == "sophia-h") or (mode == "same-gradient" and name == "sophia-g"))
 
 
 @dataclass(frozen=True)
@@ -69,34 +81,46 @@ def differences(
 ) -> list[Difference]:
     """Each optimizer, written as ``name key=value ...``, on every model, in every mode."""
     rows = []
+    size = str(dtype).removeprefix("torch.")
     for kind in models:
-        for name in names:
-            alone = trained(name, kind, dtype, ALONE, "ddp")
-            for mode in modes:
+        for turn, name in enumerate(names):
+            chosen = [mode for mode in modes if possible(name, kind, mode)]
+            mine = turn % world.size == world.rank  # the ranks take turns to train alone and compare
+            alone = trained(name, kind, dtype, ALONE, "ddp") if mine and chosen else None
+            for mode in chosen:
                 found = trained(name, kind, dtype, world, mode)
-                size = str(dtype).removeprefix("torch.")
-                pair = [_largest(a, b) for a, b in zip(alone, found, strict=True)]
-                worst = [max(each) for each in zip(*world.gather(pair), strict=True)]  # of all ranks
+                if len(set(world.gather(_digest(found)))) > 1:
+                    raise AssertionError(f"{name}, {mode}: the ranks do not have the same weights")
+                worst = [_largest(a, b) for a, b in zip(alone, found, strict=True)] if alone else None
+                worst = world.gather(worst)[turn % world.size]
                 rows.append(Difference(name, kind, mode, world.size, size, *worst))
     return rows
 
 
-def trained(name: str, kind: str, dtype: torch.dtype, world: World, mode: str) -> tuple[list[Tensor], list[Tensor]]:
-    """(weights, weights to evaluate) after the steps."""
+def trained(
+    name: str, kind: str, dtype: torch.dtype, world: World, mode: str, nudge: float = 0.0
+) -> tuple[list[Tensor], list[Tensor]]:
+    """(weights, weights to evaluate) after the steps. ``nudge``: relative change of the weights at the start."""
     torch.manual_seed(0)
     shape = {"architecture": "llama", "layers": 2, "width": 24, "heads": 2, "mlp_width": 32}
     model = build({**shape, "vocabulary": VOCABULARY, "context": CONTEXT, **MODELS[kind]}).to(dtype)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1 + nudge * torch.randn_like(p))
     chosen, hyper = _parse(name)
     optimizer = optim.build(chosen, model, **hyper)
-    run = exchange(mode, world, model, model, optimizer)
-    signals = Signals(optimizer, model, model.logits, SEQUENCES // world.size // 2, (0,), run)
+    same = mode == "same-gradient"
+    run = exchange("ddp-sharded" if same else mode, world, model, model, optimizer)
+    share = (lambda batch: batch) if same else world.share
+    signals = Signals(optimizer, model, model.logits, MICRO, (0,), run)
     draw = torch.Generator().manual_seed(1)
     for step in range(STEPS):
         tokens = torch.randint(VOCABULARY, (SEQUENCES, CONTEXT + 1), generator=draw)
-        inputs, targets = world.share(tokens[:, :-1]), world.share(tokens[:, 1:])
-        for part, (x, y) in enumerate(zip(inputs.chunk(2), targets.chunk(2), strict=True)):
-            with run.backward_pass(last=part == 1):
-                (run.forward(x, y) / 2).backward()
+        inputs, targets = share(tokens[:, :-1]), share(tokens[:, 1:])
+        parts = list(zip(inputs.split(MICRO), targets.split(MICRO), strict=True))
+        for part, (x, y) in enumerate(parts, 1):
+            with run.backward_pass(last=part == len(parts)):
+                (run.forward(x, y) / len(parts)).backward()
         norm = run.clip(1.0)
         signals.supply(step, inputs, targets, (1.0 / (norm + 1e-6)).clamp(max=1.0))
         optimizer.step()
@@ -121,6 +145,10 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
 
 def _copies(model: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in model.parameters()]
+
+
+def _digest(weights: tuple[list[Tensor], list[Tensor]]) -> str:
+    return hashlib.sha256(b"".join(w.numpy().tobytes() for part in weights for w in part)).hexdigest()
 
 
 def _largest(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
@@ -151,7 +179,9 @@ def main(arguments: list[str]) -> int:
     print(f"| optimizer | {' | '.join(f'{kind}, {mode}' for kind in options.models for mode in options.modes)} |")
     print("|---" * (1 + len(options.models) * len(options.modes)) + "|")
     for name in dict.fromkeys(row.optimizer for row in rows):
-        print(f"| {name} | {' | '.join(f'{row.largest:.1e}' for row in rows if row.optimizer == name)} |")
+        found = {(row.model, row.mode): f"{row.largest:.1e}" for row in rows if row.optimizer == name}
+        cells = [found.get((kind, mode), "") for kind in options.models for mode in options.modes]
+        print(f"| {name} | {' | '.join(cells)} |")
     return 0
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fairstep.model.precision import wide
 from fairstep.train.evaluate import LossFunction
 from fairstep.train.exchange import Exchange
 from fairstep.train.parallel import ALONE
@@ -88,7 +89,7 @@ class Signals:
         uniform = torch.rand((size * len(inputs), inputs.shape[1]), generator=self._generator(step, "labels", "cpu"))
         total = _zeros(parameters)
         for x, u in self._parts(inputs, self.world.share(uniform).to(inputs.device)):
-            logits = self.logits_function(x).float()
+            logits = wide(self.logits_function(x))
             labels = sample_labels(logits.detach(), u)
             loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten()) * (len(x) / len(inputs))
             _add(total, _gradients(loss, parameters.values()))
@@ -105,7 +106,7 @@ class Signals:
         total = _zeros(parameters)
         for x, y in self._parts(inputs, targets):
             with _twice_differentiable():
-                logits = self.logits_function(x).float()
+                logits = wide(self.logits_function(x))
                 loss = F.cross_entropy(logits.flatten(0, 1), y.flatten()) * (len(x) / len(inputs))
                 gradients = _gradients(loss, parameters.values(), create_graph=True)
                 product = torch.stack([(g * z).sum() for g, z in zip(gradients, probes, strict=True)]).sum()
