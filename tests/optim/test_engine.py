@@ -214,7 +214,7 @@ def test_convolutions_are_flattened() -> None:
 def test_the_size_of_stacks_does_not_matter(
     limit: int, make_model: Callable[..., nn.Module], feed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairstep.optim.engine.CPU_ELEMENTS", limit)
+    monkeypatch.setattr("fairstep.optim.stacks.CPU_ELEMENTS", limit)
     model, reference = make_model(), make_model()
     cut, alone = SOAP(model), SOAP(reference, stacked=False)
     for step in range(1, 13):

@@ -20,7 +20,7 @@ from fairstep.optim.ownership import Piece
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import DECAYS, ROLES, Decay, OptimizerSpec, Part, Role, _nearest
-from fairstep.optim.stacks import CPU_ELEMENTS, DEVICE_ELEMENTS, Layout, Member, Scratch, Stack, compute_dtype, cut
+from fairstep.optim.stacks import Layout, Member, Scratch, Stack, compute_dtype, cut, most_elements
 
 UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
 """Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
@@ -291,7 +291,7 @@ class Engine(torch.optim.Optimizer):
         runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
         scratch = Scratch()
         for (_, _, dtype, device, *_), (group, members) in buckets.items():
-            for run in cut(members, CPU_ELEMENTS if device.type == "cpu" else DEVICE_ELEMENTS):
+            for run in cut(members, most_elements(device)):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))

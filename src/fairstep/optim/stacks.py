@@ -23,12 +23,15 @@ from torch import Tensor
 
 from fairstep.optim.rule import Rule
 
-CPU_ELEMENTS = 2**18
-"""Most elements in a stack of several parameters on a CPU: the passes of a rule over 1 MiB stay in its cache."""
+CPU_ELEMENTS = 2**16
+"""Elements per thread that a rule handles at once on a CPU: several passes over 256 KiB a tensor stay in its cache."""
 DEVICE_ELEMENTS = 2**23
 """The same on an accelerator, where a launch costs more than a pass. Both bound the scratch memory of a step."""
-CPU_PIECE = 2**17
-"""Elements of a parameter that an elementwise rule on a CPU handles at once, for the same reason."""
+
+
+def most_elements(device: torch.device) -> int:
+    """Of a stack of several parameters, and of a piece of a large one."""
+    return CPU_ELEMENTS * torch.get_num_threads() if device.type == "cpu" else DEVICE_ELEMENTS
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -152,7 +155,7 @@ class Stack:
         parameter = p.detach().reshape(-1, *self.tail)
         length = max(len(parameter), 1)
         if self.rule.elementwise:
-            length = CPU_PIECE if p.device.type == "cpu" else DEVICE_ELEMENTS
+            length = most_elements(p.device)
         for start in range(0, max(len(parameter), 1), length):
             rows = slice(start, start + length)
             weights = parameter[rows].to(self.dtype)
