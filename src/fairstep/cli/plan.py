@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -25,6 +25,7 @@ from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
 from fairstep.study import Workload
 from fairstep.study.cost import Cost, cost
 from fairstep.study.devices import CPU_UTILISATION, Device, device
+from fairstep.study.division import Division
 from fairstep.study.presets import is_run_preset, run_preset
 
 
@@ -33,6 +34,7 @@ class PlanOptions:
     """Parameters, FLOPs, memory by part and expected time of a run that is not started.
 
     Example: fairstep plan --preset wen/1.2b/muon --chinchilla 8 --device h100 --devices 64
+    Example: fairstep plan --preset semenov/720m/soap --world 8 --parallel ddp-sharded --device h100
     Example: fairstep plan soap --preset 6.8M
     Example: fairstep plan --run runs/train/runs/0123456789abcdef
     """
@@ -61,8 +63,10 @@ class PlanOptions:
     """Whether the model is compiled."""
     device: str = "this"
     """A named device (h100, a100-80gb, ...), or this machine, whose matrix-product rate is measured."""
-    devices: int = 1
+    devices: Annotated[int, tyro.conf.arg(aliases=["--world"])] = 1
     """How many of them share the batch."""
+    parallel: Literal["ddp-sharded", "ddp"] = "ddp-sharded"
+    """Whether they share the optimizer's work and state, or repeat it."""
     json: bool = False
     """Print as JSON."""
 
@@ -72,7 +76,7 @@ def main(arguments: list[str]) -> int:
     named = None if options.device in ("this", "cpu") else device(options.device)
     spec, remarks = specification(options, on_cpu=named is None and (options.device == "cpu" or not machine().gpus))
     place = named or this_machine(options, spec)  # measured once everything else is known to be right
-    found = cost(spec, place, options.devices)
+    found = cost(spec, place, options.devices, options.parallel)
     if options.json:
         print(json.dumps({"optimizer": spec.optimizer.name, "model": spec.model.preset, **found.row()}, indent=1))
     else:
@@ -169,6 +173,9 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     ]
     print()
     screen.print_table("memory of each process", ["", "bytes"], parts)
+    if found.division:
+        print()
+        show_division(found.division)
     print()
     if found.fits is False:
         room = size_text(found.device.memory_bytes)
@@ -181,6 +188,20 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     print("  gradients + copy; with gradient accumulation the gradients are in both.")
     for remark in remarks:
         print(f"* {remark[0].upper()}{remark[1:]}.")
+
+
+def show_division(shares: Division) -> None:
+    """What a rank has of the optimizer's step, and what it sends."""
+    share = shares.state_floats_largest / max(shares.state_floats_whole, 1)
+    rows = [
+        ["optimizer FLOPs, mean", f"{shares.flops_mean:.3g}"],
+        ["optimizer FLOPs, most", f"{shares.flops_largest:.3g} ({shares.imbalance:+.1%})"],
+        ["optimizer state, most", f"{size_text(4 * shares.state_floats_largest)} ({share:.1%} of the whole)"],
+        ["sent", size_text(shares.sent_bytes)],
+    ]
+    if shares.idle:
+        rows.append(["ranks without optimizer work", f"{shares.idle}"])
+    screen.print_table(f"one step of each of {shares.ranks} ranks, {shares.parallel}", ["", "rank"], rows)
 
 
 def size_text(size: int) -> str:

@@ -12,6 +12,7 @@ from fairstep.model.config import LOGITS_AT_ONCE, ModelConfig, config_of
 from fairstep.model.shapes import Parameter, counts, flops_per_token, parameter_table
 from fairstep.runs import RunSpec
 from fairstep.study.devices import Device
+from fairstep.study.division import Division, Parallel, division
 
 FLOAT = 4
 """Bytes of a weight, of a gradient and of a number of optimizer state: all are float32."""
@@ -74,6 +75,7 @@ class Cost:
     device: Device
     devices: int
     seconds_expected: float
+    division: Division | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -86,15 +88,20 @@ class Cost:
 
     def row(self) -> dict[str, Any]:
         """Flat JSON values."""
-        own = {k: v for k, v in asdict(self).items() if k not in ("memory", "device")}
+        own = {k: v for k, v in asdict(self).items() if k not in ("memory", "device", "division")}
         parts = {f"memory_{name}": value for name, value in asdict(self.memory).items() if name != "accumulates"}
         device = {"device": self.device.name, "device_flops": self.device.flops}
         device["assumed_utilisation"] = self.device.utilisation
-        return own | {"memory_bytes": self.memory_bytes, **parts, **device, "fits": self.fits}
+        shares: dict[str, Any] = {}
+        if self.division:
+            shares = {f"rank_{name}": value for name, value in asdict(self.division).items() if name != "ranks"}
+            shares = {"parallel": shares.pop("rank_parallel"), **shares, "rank_imbalance": self.division.imbalance}
+        return own | shares | {"memory_bytes": self.memory_bytes, **parts, **device, "fits": self.fits}
 
 
-def cost(spec: RunSpec, device: Device, devices: int = 1) -> Cost:
-    """The cost of a run whose batch ``devices`` share as plain data parallel processes (each holds the whole model).
+def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "ddp-sharded") -> Cost:
+    """The cost of a run whose batch ``devices`` share: each holds the whole model, and with ddp-sharded its part of
+    the optimizer's state and work.
 
     Raises ValueError when they cannot share the batch evenly.
     """
@@ -106,7 +113,8 @@ def cost(spec: RunSpec, device: Device, devices: int = 1) -> Cost:
     tokens = spec.steps * spec.batch_tokens
     flops = float(flops_per_token(config)) * tokens
     updates = update_flops(spec, table)
-    seconds = flops / devices + (updates or 0.0) * spec.steps
+    shares = division(spec, table, devices, parallel)
+    seconds = flops / devices + (shares.flops_largest if shares else 0.0) * spec.steps
     return Cost(
         parameters_total=count.total,
         parameters_matrix=count.matrix,
@@ -117,15 +125,23 @@ def cost(spec: RunSpec, device: Device, devices: int = 1) -> Cost:
         chinchilla=tokens / (20 * count.matrix),
         flops=flops,
         optimizer_flops=None if updates is None else updates * spec.steps,
-        memory=memory(spec, config, table, device, devices),
+        memory=memory(spec, config, table, device, devices, shares),
         device=device,
         devices=devices,
         seconds_expected=seconds / (device.flops * device.utilisation),
+        division=shares if devices > 1 else None,
     )
 
 
-def memory(spec: RunSpec, config: ModelConfig, table: list[Parameter], device: Device, devices: int = 1) -> Memory:
-    """Bytes of one process at its peak; ``table`` is the config's parameter table."""
+def memory(
+    spec: RunSpec,
+    config: ModelConfig,
+    table: list[Parameter],
+    device: Device,
+    devices: int = 1,
+    shares: Division | None = None,
+) -> Memory:
+    """Bytes of one process at its peak, the one with most state; ``table`` is the config's parameter table."""
     elements = sum(parameter.elements for parameter in table)
     share = spec.batch_sequences // devices
     micro = min(spec.execution.micro_batch_sequences or share, share)
@@ -142,7 +158,7 @@ def memory(spec: RunSpec, config: ModelConfig, table: list[Parameter], device: D
     return Memory(
         weights=FLOAT * elements,
         gradients=FLOAT * elements,
-        state=FLOAT * (state_floats(spec, table) or 0),
+        state=FLOAT * (shares.state_floats_largest if shares else state_floats(spec, table) or 0),
         activations=round(tokens * kept * width * FRAGMENTATION[place]),
         logits=logits,
         low_precision=2 * elements if spec.precision == "bf16" else 0,
