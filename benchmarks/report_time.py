@@ -7,6 +7,7 @@ Every command is a fresh process, as a user starts it. The store is written thro
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,18 @@ from tests.conftest import FakeContest
 RUNS = 5000
 
 
-def seconds(*command: str) -> float:
-    began = time.perf_counter()
+def seconds(*command: str) -> tuple[float, float]:
+    """Wall-clock and processor seconds."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "fairstep", *command], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, spent
+
+
+def words(*taken: tuple[float, float]) -> str:
+    wall, spent = (sum(parts) for parts in zip(*taken, strict=True))
+    return f"{wall:.1f} s ({spent:.1f} s of processor time)"
 
 
 def large_store(folder: Path, runs: int) -> Path:
@@ -51,11 +60,11 @@ def main() -> None:
         store = large_store(Path(folder) / "store", runs)
         count = len(list((store / "runs").iterdir()))
         page = Path(folder) / "report.html"
-        print(f"store of {count} runs: {seconds('report', str(store), '--out', str(page)):.1f} s,", end=" ")
-        print(f"{page.stat().st_size / 1e6:.1f} MB")
+        taken = seconds("report", str(store), "--out", str(page))
+        print(f"store of {count} runs: {words(taken)}, {page.stat().st_size / 1e6:.1f} MB")
         claims, published = seconds("claims"), seconds("report", "--published", "--out", folder)
         size = (Path(folder) / "index.html").stat().st_size / 1e6
-        print(f"claims {claims:.1f} s + published {published:.1f} s = {claims + published:.1f} s, {size:.1f} MB")
+        print(f"claims {words(claims)} + published {words(published)} = {words(claims, published)}, {size:.1f} MB")
 
 
 if __name__ == "__main__":
