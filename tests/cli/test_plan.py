@@ -31,7 +31,8 @@ def test_a_published_run(capsys: pytest.CaptureFixture[str]) -> None:
     whole = 4 * (2 * row["parameters_total"] - row["parameters_matrix"])
     assert row["memory_state"] == pytest.approx(whole / 64, rel=0.01)  # the devices share it
     assert row["seconds_expected"] == pytest.approx(
-        (row["flops"] / 64 + row["optimizer_flops"]) / (row["device_flops"] * row["assumed_utilisation"])
+        (row["flops"] / 64 + row["steps"] * row["rank_flops_largest"])
+        / (row["device_flops"] * row["assumed_utilisation"])
     )
 
 

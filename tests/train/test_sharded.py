@@ -20,6 +20,7 @@ from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
 from fairstep.optim import pieces
 from fairstep.optim.ownership import Piece, Work, divide, totals
+from fairstep.train.parallel import World
 
 CASES = """
 import json, sys, torch
@@ -172,3 +173,23 @@ def test_saved_parts_load_at_any_number_of_ranks(name: str) -> None:
     saved["parts"].pop()
     with pytest.raises(ValueError, match="is incomplete: rows"):
         build().load_state_dict(saved)
+
+
+class _Together(World):
+    """A world whose other ranks have said something already."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, OTHER]
+
+
+OTHER: Any = ({"version of torch": "2.0"}, "")
+
+
+def test_ranks_that_do_not_fit_together_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _Together(0, 2)
+    with pytest.raises(ValueError, match=r"same version of torch, but process 1 has 2.0 and process 0 has 2.13"):
+        world.check_same({"version of torch": "2.13"})
+    world.check_same({"version of torch": "2.0"})
+    monkeypatch.setitem(globals(), "OTHER", ({}, "no corpus here"))
+    with pytest.raises(ValueError, match="process 1 of 2 cannot begin: no corpus here"):
+        world.check_same({"version of torch": "2.0"})

@@ -105,6 +105,20 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def check_same(self, facts: dict[str, str], problem: str = "") -> None:
+        """Raise one ValueError on every rank if the ranks' facts differ, or one of them has a problem."""
+        values = self.gather((facts, problem))
+        for rank, (_, said) in enumerate(values):
+            if said:
+                raise ValueError(f"process {rank} of {self.size} cannot begin: {said}")
+        for rank, (others, _) in enumerate(values):
+            for name, value in others.items():
+                if value != values[0][0][name]:
+                    raise ValueError(
+                        f"the processes of a run must have the same {name}, but process {rank} has {value} and "
+                        f"process 0 has {values[0][0][name]}"
+                    )
+
     def highest(self, value: int, device: torch.device) -> int:
         """The largest of the ranks' values."""
         if self.size == 1:

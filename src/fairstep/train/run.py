@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
+import fairstep
+from fairstep.data import open_corpus
 from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
 from fairstep.train.loop import Progress, Training
 from fairstep.train.parallel import World, joined
@@ -22,10 +26,12 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
     run train it once: the second waits for the first. An unfinished run (killed) goes on from its newest checkpoint
     and gives the same curve. Under torchrun all processes train the one run together.
 
-    Raises DataError when the corpus is missing, ValueError for hyperparameters outside their domain, OSError when
-    the store cannot be written, Stopped (an exit) after a signal, RankError when another process of the run died.
+    Raises DataError when the corpus is missing, ValueError for hyperparameters outside their domain and for processes
+    that do not fit together, OSError when the store cannot be written, Stopped (an exit) after a signal, RankError when
+    another process of the run died.
     """
     with joined() as world:
+        _check_ranks(spec, world)
         run = store.writable().run(spec) if world.first else store.run(spec)
         run.directory.mkdir(parents=True, exist_ok=True)
         waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, "another process trains this run; waiting for it")
@@ -34,6 +40,26 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
                 _carry_out(spec, run, progress, world)
         world.agree(None)  # no process leaves before the summary is written
     return run
+
+
+def _check_ranks(spec: RunSpec, world: World) -> None:
+    """Raise ValueError, on every rank alike, if they would not train the same run."""
+    if world.size == 1:
+        return
+    problem = ""
+    try:
+        open_corpus(spec.data.fingerprint, spec.data.vocabulary)
+        world.check(spec.batch_sequences, spec.execution.micro_batch_sequences)
+    except (ValueError, OSError) as error:
+        problem = str(error)
+    facts = {
+        "data": f"{spec.data.name} ({spec.data.fingerprint})",
+        "run": spec.identity,
+        "parallel mode": spec.execution.parallel,
+        "version of fairstep": fairstep.__version__,
+        "version of torch": torch.__version__,
+    }
+    world.check_same(facts, problem)
 
 
 def _carry_out(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
