@@ -63,6 +63,7 @@ def contestants_of(
             )
         except (ValueError, ImportError, AttributeError) as error:
             sentence = explain(error) if isinstance(error, ValidationError) else str(error)
+            sentence = sentence if name in sentence else f"{name}: {sentence}"
             raise lines.error(_blamed(at, described, sentence), sentence) from None
 
 

@@ -1,0 +1,199 @@
+"""Study files: what they become, and every mistake with its line, value and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fairstep.cli import main
+from fairstep.study.file import read
+from fairstep.study.lines import Lines, StudyError
+from fairstep.study.protocols import Descent, Semenov, Star, Wen
+
+GOOD = """\
+title = "good"
+seeds = 2
+budgets = [0.5]
+
+[protocol]
+name = "star"
+tolerance = 0.0
+
+[data.text]
+vocabulary = 300
+
+[[cells]]
+model = "27k"
+chinchilla = [1, 2]
+batch_sequences = 8
+warmup_steps = 10
+
+[[contestants]]
+optimizer = ["adamw", "lion"]
+grid.weight_decay = [0.0, 0.1]
+
+[[contestants]]
+optimizer = "signum"
+name = "signum-plain"
+set = { nesterov = false }
+
+[contestants.grid]
+lr = [0.001, 0.002]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_becomes_a_contest(tmp_path: Path) -> None:
+    study = read(write(tmp_path, GOOD))
+    contest = study.contest()
+    assert (study.name, contest.baseline, contest.seeds, contest.budgets) == ("mine", "adamw", 2, (0.5,))
+    assert contest.protocol == Star(tolerance=0.0)
+    assert list(contest.cells) == ["27k-1x", "27k-2x"]
+    one, two = contest.cells.values()
+    assert two.tokens // one.tokens == 2
+    assert one.tokens % one.batch_tokens == 0
+    assert (one.batch_sequences, one.warmup(100), one.model.vocabulary) == (8, 10, 300)
+    adamw, lion, plain = contest.contestants
+    assert set(adamw.space.axes) == {"lr", "weight_decay"}
+    assert lion.space.axes["weight_decay"].values == (0.0, 0.1)
+    assert (plain.name, plain.optimizer, plain.hyperparameters["nesterov"]) == ("signum-plain", "signum", False)
+    assert plain.space.axes["lr"].values == (0.001, 0.002)
+
+
+def test_who_runs_it_is_not_part_of_what_it_is(tmp_path: Path) -> None:
+    digest = read(write(tmp_path, GOOD)).digest
+    assert read(write(tmp_path, GOOD + '[launcher]\nname = "ray"\n')).digest == digest
+    assert read(write(tmp_path, GOOD.replace('"good"', '"other"'))).digest == digest
+    assert read(write(tmp_path, GOOD.replace("seeds = 2", "seeds = 3"))).digest != digest
+
+
+def test_a_published_run_is_where_a_contestant_starts(tmp_path: Path) -> None:
+    """Of S's scripts for 124M: Muon decays its AdamW part only; SF-AdamW has no schedule; 2000 steps of warm-up."""
+    text = """
+[[cells]]
+model = "semenov/124m"
+steps = 16000
+[[contestants]]
+optimizer = ["muon", "schedule-free-adamw", "adamw"]
+start = "semenov"
+grid.weight_decay = [0.0, 0.5]
+[launcher]
+device = "h100"
+"""
+    contest = read(write(tmp_path, text)).contest()
+    workload = contest.cells["semenov/124m-16000-steps"]
+    specs = {}
+    for contestant in contest.contestants:
+        problem = contestant.problem("semenov/124m-16000-steps", workload, 0, 0)
+        assert list(problem.space.axes) == ["weight_decay"]
+        specs[contestant.name] = contestant.spec(workload, problem.start, 0)
+    assert specs["muon"].optimizer.undecayed == ("matrix", "expert", "router")
+    assert specs["schedule-free-adamw"].schedule.kind == "constant"
+    adamw = specs["adamw"]
+    assert (adamw.schedule.warmup_steps, adamw.schedule.warmup_shape, adamw.clip_norm) == (2000, "half-cosine", 0.5)
+    assert adamw.optimizer.hyperparameters["beta1"] == 0.8
+    assert (adamw.precision, adamw.execution.device, adamw.batch_tokens) == ("bf16", "cuda", 131_072)
+
+
+def test_protocols_name_cells_by_pattern(tmp_path: Path) -> None:
+    wen = GOOD.replace(
+        'name = "star"\ntolerance = 0.0',
+        'name = "wen"\nphase2 = ["*-2x"]\nfirst = { name = "descent", threshold = 0.01 }',
+    )
+    protocol = read(write(tmp_path, wen)).contest().protocol
+    assert isinstance(protocol, Wen)
+    assert (protocol.phase2, protocol.first) == (("27k-2x",), Descent(0.01))
+    semenov = GOOD.replace('name = "star"\ntolerance = 0.0', 'name = "semenov"\nretuned = { "27k-2*" = ["lr"] }')
+    protocol = read(write(tmp_path, semenov)).contest().protocol
+    assert isinstance(protocol, Semenov)
+    assert protocol.retuned == {"27k-2x": ("lr",)}
+
+
+MISTAKES = [
+    ("seeds = 2", "seed = 2", 2, "unknown key 'seed'; did you mean seeds?"),
+    ("seeds = 2", "seeds = -1", 2, "greater than or equal to 0, not -1"),
+    ("title =", "title = = 1", 1, "this is no TOML"),
+    ("batch_sequences = 8", "batch_sequnces = 8", 15, "unknown key 'batch_sequnces'; did you mean batch_sequences?"),
+    ("batch_sequences = 8", 'batch_sequences = "x"', 15, "batch_sequences: "),
+    ("batch_sequences = 8", "batch_sequences = 8\nbatch_tokens = 1024", 16, "contradictory ties: its batch size"),
+    ("chinchilla = [1, 2]", 'chinchilla = 1\ntokens = "2M"', 14, "contradictory ties: the length of its runs"),
+    ("chinchilla = [1, 2]", "", 13, "the length of its runs is missing"),
+    ("chinchilla = [1, 2]", 'tokens = "2X"', 14, "tokens must be a positive number such as 2M"),
+    ("chinchilla = [1, 2]", "chinchilla = [1, 1]", 12, "two cells are called '27k-1x'"),
+    ("warmup_steps = 10", "warmup_steps = 10\nwarmup_fraction = 0.1", 17, "contradictory ties: its warm-up"),
+    ("warmup_steps = 10", "warmup_steps = 100000", 12, "warmup_steps must be less than the run's"),
+    ('"27k"', '"28k"', 13, "unknown preset '28k' (did you mean 27k"),
+    ('["adamw", "lion"]', '["adamw", "loin"]', 19, "did you mean lion"),
+    ('["adamw", "lion"]', '["adamw", "no.such.module:Class"]', 19, "no.such.module"),
+    ('["adamw", "lion"]', '["adamw", "os:NoClass"]', 19, "NoClass"),
+    ('["adamw", "lion"]', '["adamw", "adamw"]', 19, "two contestants are called 'adamw'"),
+    ("weight_decay = [0.0, 0.1]", "weight_decay = []", 20, "the grid of weight_decay is empty"),
+    ("weight_decay = [0.0, 0.1]", "weigth_decay = [0.0]", 20, "has no hyperparameter 'weigth_decay'"),
+    ("weight_decay = [0.0, 0.1]", "weight_decay = [-1.0]", 20, "weight_decay must be a number in [0, inf)"),
+    ("nesterov = false", "nesterof = false", 25, "has no hyperparameter 'nesterof' (did you mean nesterov"),
+    ("lr = [0.001, 0.002]", "lr = []", 28, "the grid of lr is empty"),
+    ('name = "star"', 'name = "stra"', 6, "unknown protocol 'stra' (did you mean star?)"),
+    ("tolerance = 0.0", "tolerence = 0.0", 7, "unknown key 'tolerence' of the protocol star (did you mean tolerance?)"),
+    ("tolerance = 0.0", "saving = 0.5", 7, "saving must be a whole number"),
+    ("seeds = 2", 'seeds = 2\nbaseline = "soap"', 3, "the baseline 'soap' is no contestant"),
+    ('name = "signum-plain"', 'space = "wen/999m"', 24, "there is no search space '999m'"),
+    ('name = "signum-plain"', 'space = "went"', 24, "space must be own, none, semenov or wen"),
+    ("grid.weight_decay = [0.0, 0.1]", "grid.warmup_steps = [1]\ngrid.warmup_fraction = [0.1]", 21, "tied to"),
+    ('name = "star"\ntolerance = 0.0', 'name = "semenov"\ntuned = "28k"', 7, "tuned names the cell '28k'"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "line", "expected"), MISTAKES, ids=[m[1][:30] for m in MISTAKES])
+def test_a_mistake_is_found_at_its_line(tmp_path: Path, right: str, wrong: str, line: int, expected: str) -> None:
+    assert right in GOOD
+    with pytest.raises(StudyError) as refused:
+        read(write(tmp_path, GOOD.replace(right, wrong, 1)))
+    said = str(refused.value)
+    assert said.startswith(f"{tmp_path / 'mine.toml'}, line {line}: "), said
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("cells", "contestants", "line", "expected"),
+    [
+        ("steps = 100", "grid.batch_sequences = [8, 16]", 3, "the length of 27k-100-steps is given in steps"),
+        ('chinchilla = 1\nschedule = "own"', "grid.warmup_fraction = [0.1]", 7, 'schedule = "own"'),
+    ],
+)
+def test_what_is_tied_cannot_be_searched(
+    tmp_path: Path, cells: str, contestants: str, line: int, expected: str
+) -> None:
+    text = f'[[cells]]\nmodel = "27k"\n{cells}\n[[contestants]]\noptimizer = "adamw"\n{contestants}\n'
+    with pytest.raises(StudyError, match=f"line {line}: contradictory ties") as refused:
+        read(write(tmp_path, text))
+    assert expected in str(refused.value)
+
+
+def test_a_cell_that_does_not_fit_is_refused_with_a_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = '[[cells]]\nmodel = "wen/1.2b"\nchinchilla = 1\n[[contestants]]\noptimizer = "adamw"\n'
+    text += '[launcher]\ndevice = "a100-40gb"\n'
+    path = write(tmp_path, text)
+    for action in ("plan", "run"):
+        assert main(["study", action, str(path)]) == 2
+        said = capsys.readouterr().err
+        assert f"{path}, line 2: adamw in wen/1.2b-1x needs" in said
+        assert "and a100-40gb has 40.0 GB; set micro_batch_sequences below 256" in said
+
+
+def test_lines_of_tables_in_tables() -> None:
+    lines = Lines(Path("x"), '[a]\nb = 1\n[[c]]\nd = 1\n[c.e]\nf = 1\n[[c]]\ng.h = 2\n[c.e]\nf = 3\n["x y".z]\nq = 1\n')
+    assert [lines.of(path) for path in (("a", "b"), ("c", 0, "e", "f"), ("c", 1, "e", "f"), ("c", 1, "g", "h"))] == [
+        2,
+        6,
+        10,
+        8,
+    ]
+    assert lines.of(("c", 1, "missing")) == 7
+    assert lines.of(("nothing",)) == 1
+    assert lines.of(("x y", "z", "q")) == 12

@@ -1,0 +1,60 @@
+"""Every shipped study can be read, fits its device, and is planned; S's ablations are all accounted for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fairstep.study.file import read
+from fairstep.study.forecast import forecast
+
+FOLDER = Path(__file__).parents[2] / "studies"
+FILES = sorted(FOLDER.rglob("*.toml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_study_is_read_and_fits_its_device(path: Path) -> None:
+    study = read(path)
+    contest = study.contest()
+    costs = study.costs(contest)
+    assert len(costs) == len(contest.cells) * len(contest.contestants)
+    assert study.table.title
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_study_is_planned(path: Path) -> None:
+    study = read(path)
+    contest = study.contest()
+    costs = study.costs(contest)
+    least, mean, most = forecast(contest, costs).spread()
+    assert len(costs) * max(1, contest.seeds) <= least.trials <= most.trials
+    assert mean.tokens > 0
+    assert mean.flops > 0
+
+
+def test_all_that_is_promised_is_there() -> None:
+    names = {path.stem for path in FILES}
+    assert {"demo", "pocket-wen", "pocket-semenov", "wen-16x"} <= names
+    assert {f"wen-phase{number}" for number in (1, 2, 3)} <= names
+    assert {f"semenov-{size}" for size in ("124m-small-batch", "124m-large-batch", "210m", "720m", "moe")} <= names
+    listed = (FOLDER / "README.md").read_text()
+    assert {int(number) for number in re.findall(r"\| A(\d+) ", listed)} == set(range(1, 28))
+    for name in re.findall(r"`semenov/(a[\w-]+)`", listed):
+        assert name in names
+    for name in names:
+        assert name in listed.replace("-large-batch", "semenov-124m-large-batch"), name
+
+
+def test_wens_first_phase_costs_what_wens_did() -> None:
+    """The stars alone, with nothing to be found outside them: W published 1,841 losses of phase I."""
+    study = read(FOLDER / "wen-phase1.toml")
+    contest = study.contest()
+    trials = 0
+    for name, workload in contest.cells.items():
+        for contestant in contest.contestants:
+            problem = contestant.problem(name, workload, 0, 0)
+            trials += 1 + len(problem.space.star(problem.start))
+    assert 0.8 < trials / 1841 < 1.25
