@@ -7,7 +7,7 @@ STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test unit lint format test-oracles test-browser bench clean
+.PHONY: demo test unit lint format test-oracles test-browser test-ray bench clean
 
 demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdict and a page
 	$(BIN)/fairstep demo --store $(STORE)
@@ -23,6 +23,9 @@ test-oracles: $(VENV)/.oracles  ## every rule against implementations that we di
 
 test-browser: $(VENV)/.browser  ## the report in a real Chromium
 	$(PYTEST) -m browser -rs
+
+test-ray: $(VENV)/.ray  ## studies on a real Ray and on submitit's local executor, workers killed in the middle
+	$(PYTEST) -rs tests/study/test_launchers.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -53,6 +56,10 @@ $(VENV)/.dev: $(VENV)/.ready
 $(VENV)/.oracles: $(VENV)/.dev
 	$(PIP) --editable '.[oracles,eval]'
 	$(PIP) --no-deps kron-torch timm  # they ask for triton and torchvision, which what is compared does not need
+	touch $@
+
+$(VENV)/.ray: $(VENV)/.dev
+	$(PIP) --editable '.[ray,slurm]'
 	touch $@
 
 $(VENV)/.browser: $(VENV)/.dev
