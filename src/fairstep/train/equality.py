@@ -38,7 +38,7 @@ MICRO = 2
 
 MODELS: dict[str, dict[str, Any]] = {
     "dense": {},
-    "moe": {"moe": {"experts": 4, "experts_per_token": 2}},
+    "moe": {"layers": 1, "moe": {"experts": 4, "experts_per_token": 2}},
 }
 VARIANTS = (
     "mars-adamw form=exact",

@@ -49,7 +49,6 @@ def _check_ranks(spec: RunSpec, world: World) -> None:
     problem = ""
     try:
         open_corpus(spec.data.fingerprint, spec.data.vocabulary)
-        world.check(spec.batch_sequences, spec.execution.micro_batch_sequences)
     except (ValueError, OSError) as error:
         problem = str(error)
     facts = {
