@@ -1,0 +1,150 @@
+"""Optimizer seconds and memory per rank against the number of ranks, measured here, and a model of it to 1,024 ranks.
+
+    python benchmarks/optimizer_scaling.py                      1, 2 and 4 gloo processes of one thread, and the model
+    python benchmarks/optimizer_scaling.py --model-only --modelled wen/1.2b
+
+Measured: one optimizer step of ddp-sharded on random gradients (no model is run), the median of ``--steps`` steps of
+the slowest rank; seconds waited for the exchange; state bytes of the fullest rank; bytes that a rank sends. More
+processes than free cores measure how the machine shares cores and not the division: such rows are marked.
+
+The model: seconds of the step = FLOPs of the busiest rank / (rate x utilisation); of the exchange = bytes sent /
+bandwidth + 2 log2(W) latencies for each bucket of 25 MB, of which there is at least one a rank. It assumes H100s with
+989 TFLOP/s in bf16, 40 % of that, 50 GB/s from each rank and 10 us a hop. It leaves out that the reduce hides behind
+the backward pass (so it overstates), and that elementwise work is bound by memory, QR far slower than products, and
+small matrices fill no kernel (so it understates: AdamW's and SOAP's steps are not as short as it says).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fairstep.model import preset
+from fairstep.model.config import config_of
+from fairstep.model.shapes import parameter_table
+from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
+from fairstep.study.division import division
+
+RATE, UTILISATION, BANDWIDTH, LATENCY, BUCKET = 989e12, 0.4, 50e9, 1e-5, 25 * 2**20
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def specification(name: str, optimizer: str) -> RunSpec:
+    size = preset(name)
+    vocabulary = size.model.vocabulary - size.extra_tokens
+    return RunSpec(
+        model=ModelSpec(**size.fields(vocabulary)),
+        data=DataSpec(name="any", fingerprint="", vocabulary=vocabulary),
+        optimizer=OptimizerChoice(name=optimizer),
+        batch_sequences=size.batch_sequences,
+        tokens=10**9,
+    )
+
+
+def worker(name: str, optimizer: str, steps: int, place: Path) -> None:
+    """One rank: its times to a file."""
+    import torch
+
+    from fairstep import optim
+    from fairstep.model import build
+    from fairstep.optim.state import state_bytes
+    from fairstep.train.exchange import exchange
+    from fairstep.train.measure import peak_memory, reset_peak_memory
+    from fairstep.train.parallel import joined
+
+    torch.set_num_threads(1)
+    with joined() as world:
+        torch.manual_seed(0)
+        spec = specification(name, optimizer)
+        model = build(spec.model.model_dump())
+        stepper = optim.build(optimizer, model)
+        run = exchange("ddp-sharded", world, model, model, stepper)
+        reset_peak_memory(torch.device("cpu"))
+        taken = []
+        for step in range(steps + 2):
+            with run.backward_pass(last=True):
+                sum((p * torch.randn_like(p)).sum() for p in model.parameters()).backward()
+            run.clip(1.0)
+            began = time.perf_counter()
+            stepper.step()
+            taken.append(time.perf_counter() - began)
+            run.collect()
+            stepper.zero_grad(set_to_none=True)
+            if step == 1:
+                run.take_seconds()
+        exchanged = run.take_seconds().get("communication", 0.0) / steps
+        mine = (statistics.median(taken[2:]), exchanged, state_bytes(stepper), peak_memory(torch.device("cpu")))
+        everyone = world.gather(mine)
+    if world.first:
+        place.write_text(json.dumps([max(column) for column in zip(*everyone, strict=True)]))
+
+
+def measured(name: str, optimizer: str, ranks: int, steps: int) -> list[float]:
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place, port = Path(folder) / "times.json", free.getsockname()[1]
+        free.close()
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+        command += ["--master-port", str(port), __file__, "--worker", str(place)]
+        command += ["--preset", name, "--optimizers", optimizer, "--steps", str(steps)]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        found: list[float] = json.loads(place.read_text())
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--preset", default="6.8M")
+    parser.add_argument("--modelled", default="semenov/720m", help="preset of the model to 1,024 ranks")
+    parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon", "soap"])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--model-only", action="store_true")
+    parser.add_argument("--worker", type=Path)
+    options = parser.parse_args()
+    if options.worker:
+        worker(options.preset, options.optimizers[0], options.steps, options.worker)
+        return
+    for optimizer in options.optimizers if not options.model_only else ():
+        spec = specification(options.preset, optimizer)
+        table = parameter_table(config_of(spec.model.model_dump()))
+        for ranks in (1, 2, 4):
+            seconds, exchanged, state, peak = measured(options.preset, optimizer, ranks, options.steps)
+            shares = division(spec, table, ranks, "ddp-sharded")
+            assert shares
+            crowded = "" if ranks <= machine().cores else "  (more ranks than cores)"
+            print(
+                f"{options.preset} {optimizer:6} W={ranks}: "
+                f"step {1e3 * seconds:8.1f} ms, exchange {1e3 * exchanged:8.1f} ms, "
+                f"state {state / 1e6:7.1f} MB, peak {peak / 1e6:7.0f} MB, sends {shares.sent_bytes / 1e6:7.1f} MB, "
+                f"FLOPs {shares.flops_largest:.3g} ({shares.imbalance:+.1%}){crowded}",
+                flush=True,
+            )
+    for optimizer in options.optimizers:
+        spec = specification(options.modelled, optimizer)
+        table = parameter_table(config_of(spec.model.model_dump()))
+        for ranks in RANKS:
+            shares = division(spec, table, ranks, "ddp-sharded")
+            assert shares
+            work = shares.flops_largest / (RATE * UTILISATION)
+            buckets = max(ranks, math.ceil(4 * sum(p.elements for p in table) / BUCKET))
+            exchange_seconds = shares.sent_bytes / BANDWIDTH + (
+                2 * LATENCY * math.log2(ranks) * buckets if ranks > 1 else 0
+            )
+            print(
+                f"{options.modelled} {optimizer:6} W={ranks:4}: step {1e3 * work:8.2f} ms, exchange "
+                f"{1e3 * exchange_seconds:8.1f} ms, state {4 * shares.state_floats_largest / 1e6:9.1f} MB, "
+                f"imbalance {shares.imbalance:+.1%}, idle {shares.idle}"
+            )
+
+
+if __name__ == "__main__":
+    main()
