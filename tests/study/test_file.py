@@ -197,3 +197,22 @@ def test_lines_of_tables_in_tables() -> None:
     assert lines.of(("c", 1, "missing")) == 7
     assert lines.of(("nothing",)) == 1
     assert lines.of(("x y", "z", "q")) == 12
+
+
+def test_a_store_written_by_a_newer_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, store = write(tmp_path, GOOD), tmp_path / "store"
+    for name in ("ledgers/some.json", "runs/abc/spec.json"):
+        study, workload = read(path), read(path).contest().cells["27k-1x"]
+        spec = study.contest().contestants[0].spec(workload, {"lr": 0.001}, 0)
+        if name.startswith("ledgers"):
+            contest = study.contest()
+            text = next(iter(study.ledgers(contest, study.cells(study.assumed_texts()), "").values())).model_dump_json()
+        else:
+            text = spec.to_json()
+        (store / name).parent.mkdir(parents=True)
+        (store / name).write_text(text.replace('"format":1', '"format":2').replace('"format": 1', '"format": 2'))
+        assert main(["study", "run", str(path), "--store", str(store)]) == 2
+        said = capsys.readouterr().err
+        assert str(store / name) in said
+        assert "written by a newer fairstep (format 2; this one reads up to 1); upgrade fairstep" in said
+        (store / name).unlink()

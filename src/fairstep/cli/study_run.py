@@ -80,13 +80,16 @@ def main(arguments: list[str]) -> int:
 def checked(path: Path) -> Store:
     """The store, writable, and readable by this version. Raises StoreError."""
     store = Store(path).writable()
-    store.ledgers()
+    remedy = "upgrade fairstep, or name another folder with --store"
+    try:
+        store.ledgers()
+    except StoreError as error:
+        raise StoreError(f"{error}; {remedy}") from None
     for run in store.runs():
         try:
             run.spec  # noqa: B018  (reading is the check)
         except ValueError as error:
             if "newer fairstep" in str(error):
-                remedy = "upgrade fairstep, or name another folder with --store"
                 raise StoreError(f"{run.directory / 'spec.json'}, line 1: {error}; {remedy}") from None
     return store
 

@@ -83,12 +83,16 @@ class RayLauncher:
         return f"{where}, {self.workers or 'as many trials as fit'} at a time with {share} each"
 
     def __enter__(self) -> Self:
-        """Raises ConnectionError when there is no cluster at the address."""
+        """Raises ConnectionError when there is no cluster at the address, or none can be started here."""
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-        if self.address:
-            self._ray.init(address=self.address, **quiet)
-        else:
-            self._ray.init(address="local", include_dashboard=False, object_store_memory=100_000_000, **quiet)
+        try:
+            if self.address:
+                self._ray.init(address=self.address, **quiet)
+            else:
+                self._ray.init(address="local", include_dashboard=False, object_store_memory=100_000_000, **quiet)
+        except Exception as error:  # Ray raises plain ones
+            what = f"no Ray cluster answers at {self.address}" if self.address else "Ray could not be started here"
+            raise ConnectionError(f"{what}: {str(error).splitlines()[0]}") from None
         self._actor = self._ray.remote(_Worker)
         return self
 
@@ -163,6 +167,7 @@ class RayLauncher:
 def imported() -> Any:
     """Raises ValueError with the command that installs it."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than the default of 30
     try:
         import ray
     except ImportError:

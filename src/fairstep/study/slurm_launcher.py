@@ -23,8 +23,8 @@ PROGRESS_EVERY = 5.0
 
 
 class SlurmLauncher:
-    """``workers``: most jobs queued or running. ``cpus`` and ``gpus`` (whole ones) of one job. ``cluster``: "local" runs
-    them as processes here, which tests do; default: what submitit finds."""
+    """``workers``: most jobs queued or running. ``cpus``, ``gpus`` (whole ones) of one job. ``cluster``: "local" runs
+    them as processes here; default: what submitit finds."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class SlurmLauncher:
         self._jobs: dict[str, tuple[Any, Run]] = {}
         self._looked: dict[str, float] = {}
         self._steps: dict[str, int] = {}
+        self._length: dict[str, int] = {}
         self._executor: Any = None
 
     def __str__(self) -> str:
@@ -74,7 +75,7 @@ class SlurmLauncher:
             self._jobs[run.id] = (executor.submit(self._submitit.helpers.CommandFunction(command)), run)
         except (RuntimeError, self._submitit.core.utils.FailedJobError) as error:
             raise ValueError(f"the job could not be queued: {error}") from None
-        self._looked[run.id], self._steps[run.id] = time.monotonic(), 0
+        self._looked[run.id], self._steps[run.id], self._length[run.id] = time.monotonic(), 0, run.spec.steps
 
     def _executor_in(self, folder: Path) -> Any:
         if self._executor is None:
@@ -115,7 +116,7 @@ class SlurmLauncher:
         if rows and rows[-1]["step"] > self._steps[run.id]:
             self._steps[run.id] = rows[-1]["step"]
             rate = next((row["tokens_per_second"] for row in run.timings()[-1:]), 0.0)
-            found = {"step": rows[-1]["step"], "steps": run.spec.steps, "loss": rows[-1]["loss"]}
+            found = {"step": rows[-1]["step"], "steps": self._length[run.id], "loss": rows[-1]["loss"]}
             yield {"event": "progress", "run": run.id, "tokens_per_second": rate, **found}
 
     @staticmethod
