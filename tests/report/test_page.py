@@ -110,6 +110,14 @@ def test_names_from_files_stay_text(fake_contest: FakeContest, tmp_path: Path) -
     assert HOSTILE in names
 
 
+def test_commands_to_copy_are_quoted(fake_contest: FakeContest, tmp_path: Path) -> None:
+    fake_contest.contestant("adamw", [2.80, 2.81], grid=3)
+    ledger = fake_contest.ledger.model_copy(update={"name": "x; touch y"})
+    write_report(fake_contest.store, ledger, tmp_path / "report.html")
+    codes = Page((tmp_path / "report.html").read_text(encoding="utf-8")).texts("code")
+    assert f"fairstep report {fake_contest.store.path} --contest 'x; touch y' --json" in codes
+
+
 def test_a_contest_that_has_only_begun(fake_contest: FakeContest, tmp_path: Path) -> None:
     fake_contest.add("adamw", "tune", 2.8)
     fake_contest.add("adamw", "tune", None, lr=0.1, status="unfinished")

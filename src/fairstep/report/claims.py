@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,5 +57,5 @@ def claims_section(ledger: Ledger, runs: Iterable[Run], key: Callable[[str], str
         "Claims of both papers that this contest has numbers for. The papers' conditions (sizes, batches, lengths) are "
         "not applied: a small contest can agree with a claim about large models, and does not prove it."
     )
-    body += table.html() + how(f"fairstep claims --store {store}")
+    body += table.html() + how(shlex.join(["fairstep", "claims", "--store", store]))
     return Section(key("claims"), "The papers' claims", body, tables=(table,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,7 @@ def _verdict(loaded: Loaded) -> Section:
             "Speedup in tokens with 95 % intervals. An open arrow marks an end that lies beyond the budgets that "
             f"{loaded.ledger.baseline} was trained for.",
         )
-        + how(f"fairstep report {loaded.contest.store} --contest {loaded.ledger.name} --json")
+        + how(shlex.join(["fairstep", "report", loaded.contest.store, "--contest", loaded.ledger.name, "--json"]))
     )
     drawn = {key("forest"): figures.forest(result, loaded.look)}
     return Section(key("verdict"), "Verdict", body, drawn, (verdict_table(result, key("verdicts")),))
@@ -204,7 +205,7 @@ def _reproduce(loaded: Loaded) -> Section:
         "The command plans the same runs, finds those that are in its store, and trains the others. One run alone: "
         "copy its spec.json (every setting is in it) into a folder DIR/runs/RUN of your own and train that."
     )
-    store = loaded.contest.store
+    store = shlex.quote(loaded.contest.store)
     body = command(loaded.ledger.command) + paragraph(words)
     body += command(
         f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m fairstep.train DIR/runs/RUN"

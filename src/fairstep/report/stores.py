@@ -7,6 +7,7 @@ say about the same run or the same cell is compared in a section of its own.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -208,10 +209,9 @@ def _overview(loaded: Sequence[Loaded], entries: Sequence[Entry], problems: Sequ
         found = Table("trends", "Does the advantage shrink?", TREND_COLUMNS, trends)
         body += paragraph("Trend: the factor of a speedup when the size or the data ratio doubles.") + found.html()
         tables.append(found)
-    paths = " ".join(dict.fromkeys(path for entry in entries for path in entry.stores))
-    return Section(
-        "overview-section", "All verdicts", body + how(f"fairstep report {paths} --json"), drawn, tuple(tables)
-    )
+    paths = dict.fromkeys(path for entry in entries for path in entry.stores)
+    repeat = shlex.join(["fairstep", "report", *paths, "--json"])
+    return Section("overview-section", "All verdicts", body + how(repeat), drawn, tuple(tables))
 
 
 def _contests(loaded: Sequence[Loaded], entries: Sequence[Entry]) -> Section:
