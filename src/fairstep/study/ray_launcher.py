@@ -111,6 +111,10 @@ class RayLauncher:
         asked, room = self._room
         if time.monotonic() - asked >= RESOURCES_EVERY:
             has = self._ray.cluster_resources()
+            if not self.address and not has.get("CPU"):
+                raise ConnectionError(
+                    "the Ray that was started here has died; no finished run is lost, the same command does the rest"
+                )
             room = int(has.get("CPU", 0) / self.cpus)
             if self.gpus:
                 room = min(room, int(has.get("GPU", 0) / self.gpus))
