@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from fairstep.model import PRESETS
 from fairstep.published import semenov, wen
-from fairstep.runs import DataSpec, RunSpec
-from fairstep.study import presets
+from fairstep.runs import DataSpec, ModelSpec, RunSpec
+from fairstep.study import Workload, presets
 
 SEMENOV = semenov.configuration_list()
 WEN = wen.results().to_dicts()
@@ -115,6 +116,14 @@ def test_paper_and_code_differ_where_the_papers_text_does() -> None:
     assert code.evaluation.tokens == 2 * paper.evaluation.tokens
     longer = spec("semenov/124m/ademamix", 50_257, variant="paper")
     assert longer.optimizer.hyperparameters["beta3"] == 0.9999
+
+
+@pytest.mark.parametrize("name", ["semenov/124m", "semenov/moe", "gpt2/124m"])
+def test_a_workload_counts_matrices_as_its_model_does(name: str) -> None:
+    size = PRESETS[name]
+    data = DataSpec(name="text", fingerprint="0" * 64, vocabulary=size.model.vocabulary)
+    workload = Workload(model=ModelSpec(**size.fields()), data=data, batch_sequences=1, tokens=size.context)
+    assert workload.parameters_matrix == size.parameters_matrix
 
 
 def test_another_length_keeps_what_is_tied_to_it() -> None:

@@ -15,12 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairstep.model.config import ModelConfig
+from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, ModelConfig
 from fairstep.model.loss import head_loss
 from fairstep.model.precision import wide
-
-EXPLICIT_ATTENTION_CONTEXT = 256
-"""Longest context for which a CPU uses written-out attention: its score matrix grows with the square."""
 
 TRUNCATION = 3.0
 """Standard deviations at which W cuts its normal initialisation."""

@@ -12,6 +12,9 @@ from typing import Any, Literal
 LOGITS_AT_ONCE = 2**26
 """Most logits that the loss holds at a time (256 MiB of float32)."""
 
+EXPLICIT_ATTENTION_CONTEXT = 256
+"""Longest context for which a CPU uses written-out attention: its score matrix grows with the square."""
+
 Architecture = Literal["llama", "gpt2", "bert"]
 Initialisation = Literal["depth_scaled", "flat", "fan_in"]
 

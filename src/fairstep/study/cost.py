@@ -8,7 +8,7 @@ from typing import Any
 
 from fairstep import optim
 from fairstep.model.activations import kept_per_token
-from fairstep.model.config import LOGITS_AT_ONCE, ModelConfig, config_of
+from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, LOGITS_AT_ONCE, ModelConfig, config_of
 from fairstep.model.shapes import Parameter, counts, flops_per_token, parameter_table
 from fairstep.runs import RunSpec
 from fairstep.study.devices import Device
@@ -19,9 +19,6 @@ FLOAT = 4
 
 LOGIT_COPIES = 3
 """Tensors of the size of the logits that live at once: the logits, their softmax, its gradient."""
-
-EXPLICIT_ATTENTION_CONTEXT = 256
-"""Longest context for which the model writes attention out on a CPU."""
 
 PROCESS = {"cpu": 380_000_000, "cpu compiled": 480_000_000, "accelerator": 1_000_000_000}
 """Bytes of a process beside its tensors, measured with torch 2.13 (CPU); context and workspaces of an accelerator."""

@@ -19,8 +19,9 @@ class Device:
     source: str
 
 
-CPU_UTILISATION = 0.35
-"""Share of its matrix-product rate that a step reaches on a processor, from width 128 on."""
+CPU_UTILISATION = 0.6
+"""Share of its matrix-product rate that a step is expected to reach on a processor: 0.64 was measured at 852k with all
+cores (benchmarks/train_throughput.py, docs/log.md); smaller models reach less."""
 
 _DATA_SHEET = "data sheet, dense bf16"
 

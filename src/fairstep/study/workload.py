@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fairstep import optim
+from fairstep.model import config_of
+from fairstep.model.shapes import counts
 from fairstep.runs import (
     Cell,
     DataSpec,
@@ -103,9 +105,8 @@ class Workload:
 
     @property
     def parameters_matrix(self) -> int:
-        """Matrix parameters (attention and MLP), the size that W's names and Chinchilla multiples count."""
-        model = self.model
-        return model.layers * (4 * model.width**2 + 3 * model.width * model.mlp_width)
+        """Matrix parameters (attention, MLP, experts), the size that W's names and Chinchilla multiples count."""
+        return counts(config_of(self.model.model_dump())).matrix
 
     def warmup(self, steps: int) -> int:
         """Warm-up of a run of so many steps."""
