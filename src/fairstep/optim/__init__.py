@@ -60,7 +60,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
     if "+" in name:  # a class with wrappers, whose pickles ask for it by name
         return optimizer_class(get(name))
-    for spec in specs().values() if not name.startswith("_") else ():
+    for spec in specs().values() if name[:1].isupper() else ():  # a submodule is not a class
         if spec.class_name == name:
             return optimizer_class(spec)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from fairstep.optim import across
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Apart, Hyper, Rule
 from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
@@ -69,12 +70,19 @@ class BlockRule(Rule):
     def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         raise NotImplementedError
 
+    def decomposition_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
+        return 0.0
+
+    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        return None
+
     def regions(self, o: int, i: int, hyper: Hyper) -> list[Region]:
         """The blocks of an o x i matrix, up to four kinds; none if it is not cut."""
         size = hyper["block_size"]
         if not size:
             return []
-        sides = [_along(n, size if cut else n) for n, cut in zip((o, i), self.cut_sides(o, i, hyper), strict=True)]
+        cut_sides = self.cut_sides(across.rows(o, hyper), i, hyper)
+        sides = [_along(n, size if cut else n) for n, cut in zip((o, i), cut_sides, strict=True)]
         return [
             Region((top, left), (down, across), (rows, columns))
             for top, down, rows in sides[0]
@@ -88,7 +96,7 @@ class BlockRule(Rule):
         return {
             f"{name}.{k}": value.unflatten(0, (-1, region.blocks))
             for k, region in enumerate(regions)
-            for name, value in self.init_matrix(region.split(param), hyper).items()
+            for name, value in self.init_matrix(region.split(param), _of_block(hyper)).items()
         }
 
     def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
@@ -99,7 +107,7 @@ class BlockRule(Rule):
         for k, region in enumerate(regions):
             own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
             positions = [p * region.blocks + b for p in hyper.get("positions", ()) for b in range(region.blocks)]
-            settings = {**hyper, "positions": positions} if positions else hyper
+            settings = {**_of_block(hyper), **({"positions": positions} if positions else {})}
             blocks = self.update_matrix(region.split(grad), own, region.split(param), settings, step)
             if blocks is None:
                 return None
@@ -113,6 +121,22 @@ class BlockRule(Rule):
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
         return sum(region.blocks * self.flops_matrix(*region.shape, hyper) for region in regions)
+
+    def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
+        return sum(region.blocks * self.decomposition_flops_matrix(*region.shape, hyper) for region in regions)
+
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        """Between blocks, if no shorter ones are left over below and all are refreshed at the same time."""
+        if not self.regions(o, i, hyper):
+            return self.rows_apart_matrix(o, i, hyper)
+        size, cut = hyper["block_size"], self.cut_sides(o, i, hyper)[0]
+        return Apart(size) if cut and o % size == 0 and hyper["refresh"] == "together" else None
+
+
+def _of_block(hyper: Hyper) -> dict[str, Any]:
+    """No rank has a part of a block."""
+    return {name: value for name, value in hyper.items() if name != "across_ranks"}
 
 
 def _along(n: int, size: int) -> list[tuple[int, int, int]]:

@@ -8,6 +8,7 @@ else. This file does not import torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -19,10 +20,24 @@ Hyper = Mapping[str, Any]
 """Hyperparameters as a rule reads them: the live param group, so schedules of any of them take effect."""
 
 
-def total(part: Tensor, hyper: Hyper) -> Tensor:
-    """A sum over the rows that this rank has, as the sum over all rows of the matrix (see ``Rule.rows_apart``)."""
-    across: Callable[[Tensor], Tensor] | None = hyper.get("across_ranks")
-    return across(part) if across else part
+DECOMPOSITION = 10.0
+"""Time of a FLOP of a QR decomposition over that of a matrix product."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How the rows of one matrix may be divided over ranks, and what each rank has beside its share of rows.
+
+    ``unit``: rows that must stay together. ``repeated``: names of the state that every rank keeps in whole, of
+    ``state`` floats. ``cost``: what every rank repeats, in the unit of ``ownership.cost``. ``sums``: floats that are
+    added up over all ranks in a step.
+    """
+
+    unit: int = 1
+    repeated: tuple[str, ...] = ()
+    state: int = 0
+    cost: float = 0.0
+    sums: float = 0.0
 
 
 class Rule:
@@ -129,13 +144,12 @@ class Rule:
         """The shared numbers with which this step's updates are made, from the sums over all parameters."""
         raise NotImplementedError
 
-    def rows_apart(self, hyper: Hyper) -> int:
-        """Rows of a matrix that must stay together when its rows are divided over ranks; 0: all of them.
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        """How the rows of an o x i matrix may be divided over ranks; None: not at all.
 
-        A rule that says so sees a part of the rows (s = 1), and may look across rows by sums alone, which it adds up
-        over all ranks with ``rule.total``.
+        A rule that says so sees a part of the rows (s = 1), and looks across rows with the functions of ``across``.
         """
-        return 0
+        return None
 
     def lr_factor(self, hyper: Hyper) -> float:
         """What the rule itself multiplies the learning rate by in this step."""
@@ -148,3 +162,7 @@ class Rule:
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         """Floating-point operations of one step on one o x i matrix, averaged over steps."""
         raise NotImplementedError
+
+    def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        """Those among them that are of QR decompositions, which run far below the rate of matrix products."""
+        return 0.0

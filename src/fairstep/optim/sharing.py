@@ -6,17 +6,15 @@ all parameters before any parameter is updated, so that the result does not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from fairstep.optim import descent, signals
+from fairstep.optim.across import Total
 from fairstep.optim.rule import Rule
 from fairstep.optim.stacks import Stack, compute_dtype
-
-Total = Callable[[Tensor], Tensor]
-"""Adds a tensor up over the processes that share the optimizer's work."""
 
 
 def agree(

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairstep.optim.across import Across
 from fairstep.optim.rule import Rule
 
 CPU_ELEMENTS = 2**16
@@ -73,6 +74,13 @@ class Member:
     layout: Layout
     entry: dict[str, Any]
     position: int = 0
+    across: Across | None = None
+    """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """What its rule is told beside the hyperparameters of its param group."""
+        return {"across_ranks": self.across} if self.across else {}
 
     @property
     def numbers(self) -> tuple[tuple[str, Any], ...]:
@@ -120,13 +128,13 @@ class Stack:
     def __init__(self, rule: Rule, group: dict[str, Any], members: Sequence[Member], scratch: Scratch) -> None:
         self.rule, self.group, self.members = rule, group, members
         self.params = [member.tensor for member in members]
-        self.further: dict[str, Any] = {}
+        self.further = members[0].further
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
         self.step = int(members[0].entry.get("step", 0))
         if len(members) > 1:
             self._make_buffers(scratch)
-        self.state: dict[str, Any] = self._collect() if self.step else rule.init(self._start(), group)
+        self.state: dict[str, Any] = self._collect() if self.step else rule.init(self._start(), self.hyper)
         self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
         self._expose()
 
@@ -135,7 +143,8 @@ class Stack:
         """The live param group with ``further``, and the rows' positions if refreshes are spread over steps by them."""
         if self.group.get("refresh") != "spread":
             return {**self.group, **self.further} if self.further else self.group
-        return {**self.group, "positions": [m.position + row for m in self.members for row in range(m.layout.rows)]}
+        positions = [m.position + row for m in self.members for row in range(m.layout.rows)]
+        return {**self.group, **self.further, "positions": positions}
 
     def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairstep.optim.modes import KEPT
-from fairstep.optim.ownership import Piece
+from fairstep.optim.ownership import Piece, apart
 from fairstep.optim.pieces import assemble
 from fairstep.optim.spec import _nearest
 from fairstep.optim.stacks import Member, compute_dtype
@@ -87,7 +87,8 @@ def _entries(optimizer: Engine, saved: Mapping[str, Any]) -> dict[str, dict[str,
         elementwise = optimizer.rules[group["rule"]].elementwise
         rows = p.numel() if elementwise else len(p) if p.ndim else 1
         wanted = owned.get(name, Piece(0, rows, rows))
-        found[name] = assemble(name, p.shape, elementwise, wanted, parts)
+        divided = apart(optimizer.rules[group["rule"]], optimizer.roles[name], p.shape, group)
+        found[name] = assemble(name, p.shape, elementwise, wanted, parts, divided.repeated if divided else ())
         _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
     return found
 
@@ -125,7 +126,7 @@ def _check_shapes(optimizer: Engine, member: Member, entry: Mapping[str, Any], g
         return
     rule, name, layout, p = optimizer.rules[group["rule"]], member.name, member.layout, member.tensor
     items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
-    fresh = rule.init(items, group)
+    fresh = rule.init(items, {**group, **member.further})
     expected = {
         key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else () for key, value in fresh.items()
     }

@@ -83,10 +83,10 @@ class World:
         """The mean of a tensor over the ranks."""
         return self.total(value) / self.size if self.size > 1 else value
 
-    def total(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over the ranks."""
+    def total(self, value: Tensor, largest: bool = False, /) -> Tensor:
+        """The sum of a tensor over the ranks, or the largest of each element."""
         if self.size > 1:
-            dist.all_reduce(value)
+            dist.all_reduce(value, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
         return value
 
     def agree(self, value: Any) -> Any:

@@ -32,7 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Apart, Hyper, Rule
 from fairstep.optim.rules.adamw import ADAMW
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -80,8 +80,9 @@ class AdamMiniRule(Rule):
         root = (v / (1 - beta2**step)).sqrt_().add_(hyper["eps"]).mul_(1 - beta1**step)
         return (m.reshape(*v.shape, -1) / root[..., None]).reshape(m.shape)
 
-    def rows_apart(self, hyper: Hyper) -> int:
-        return int(hyper.get("block_rows", self.rows_by_default))
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        rows = int(hyper.get("block_rows", self.rows_by_default))
+        return Apart(rows) if rows else None
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i + self._blocks(o, hyper)

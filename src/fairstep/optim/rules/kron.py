@@ -38,9 +38,10 @@ from functools import cache, partial
 from math import exp
 from typing import TYPE_CHECKING, Any
 
+from fairstep.optim import across
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, on_rows
-from fairstep.optim.rule import Hyper
+from fairstep.optim.rule import Apart, Hyper
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 CLIP = 1.1
 BALANCE_EVERY = 100
+NOISE = 100.0
+"""Time of a random number over that of a FLOP of a matrix product."""
 
 
 class KronRule(BlockRule):
@@ -88,7 +91,7 @@ class KronRule(BlockRule):
     def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param)}
         o, i = param.shape[-2:]
-        for side, diagonal in self._diagonal(o, i, hyper).items():
+        for side, diagonal in self._diagonal(across.rows(o, hyper), i, hyper).items():
             ones = param.new_ones(len(param), o if side == "L" else i)
             state["Q_" + side] = ones if diagonal else torch.diag_embed(ones)
         return state
@@ -98,12 +101,12 @@ class KronRule(BlockRule):
         return not diagonal["L"], not diagonal.get("R", True)
 
     def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        """Norm and clip are of whole matrices, whatever the blocks."""
+        """Norm and clip are of whole matrices, whatever the blocks and whoever has which rows."""
         if hyper["normalize_gradients"]:
-            grad = grad / (torch.linalg.matrix_norm(grad, keepdim=True) + 1e-16)
+            grad = grad / (across.norm(grad, hyper) + 1e-16)
         u = super().update(grad, state, param, hyper, step)
         assert u is not None
-        rms = u.square().mean((-2, -1), keepdim=True).sqrt_()
+        rms = across.mean(u.square(), hyper).sqrt_()
         return u * (CLIP / (rms + 1e-12)).clamp_(max=1)
 
     def update_matrix(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor:
@@ -121,12 +124,12 @@ class KronRule(BlockRule):
     @staticmethod
     def _fit(state: dict[str, Tensor], done: int, hyper: Hyper, step: int) -> None:
         """One update of the factors, before which there were ``done``; m keeps the noise."""
-        m, noise = state["m"], _noise(step, state["m"])
+        m, noise = state["m"], _noise(step, state["m"], hyper)
         factors = {name[-1]: q for name, q in state.items() if name != "m"}
-        m.add_(m.abs().mean((-2, -1), keepdim=True) * noise, alpha=hyper["damping"])
-        _fit(factors, m, noise, hyper["precond_lr"])
+        m.add_(across.mean(m.abs(), hyper) * noise, alpha=hyper["damping"])
+        _fit(factors, m, noise, hyper)
         if (done + 1) % BALANCE_EVERY == 0:
-            _balance(factors)
+            _balance(factors, hyper)
 
     def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
         sides = self._diagonal(o, i, hyper).items()
@@ -136,6 +139,20 @@ class KronRule(BlockRule):
         sides = [o if side == "L" else i for side, diagonal in self._diagonal(o, i, hyper).items() if not diagonal]
         probability = hyper["update_probability"]
         return 20.0 * o * i + sum(4.0 * o * i * n + probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
+
+    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        """With a diagonal factor for the rows, they have that for the columns in common, and the noise."""
+        diagonal, probability = self._diagonal(o, i, hyper), hyper["update_probability"]
+        if not diagonal["L"]:
+            return None
+        floats = i if diagonal["R"] else i * i
+        product = 0.0 if diagonal["R"] else 2.0 * i**3
+        return Apart(
+            repeated=("Q_R",),
+            state=floats,
+            cost=probability * (product + NOISE * o * i),
+            sums=2 * probability * floats,
+        )
 
 
 def _turn(x: Tensor, side: str) -> Tensor:
@@ -155,18 +172,24 @@ def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:
     return _turn(x / q[:, :, None] if q.ndim == 2 else torch.linalg.solve_triangular(q.mT, x, upper=False), side)
 
 
-def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, rate: float) -> None:
+def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> None:
     """One step of every factor, all from the old ones."""
-    a, b = m, noise
+    a, b, rate = m, noise, hyper["precond_lr"]
     for side, q in factors.items():
         a, b = _multiply(q, a, side), _solve(q, b, side)
     for side, q in factors.items():
         whitened, dual = _turn(a, side), _turn(b, side)
         if q.ndim == 2:
             first, second = whitened.square().sum(-1), dual.square().sum(-1)
-            q.sub_((first - second) * q / (first + second).abs().amax(-1, keepdim=True), alpha=rate)
         else:
             first, second = whitened @ whitened.mT, dual @ dual.mT
+        if side == "R":  # sums over rows, where those of the other side have a number for each row
+            first, second = across.total(first, hyper), across.total(second, hyper)
+        if q.ndim == 2:
+            bound = (first + second).abs().amax(-1, keepdim=True)
+            bound = across.largest(bound, hyper) if side == "L" else bound
+            q.sub_((first - second) * q / bound, alpha=rate)
+        else:
             q.sub_(torch.triu(first - second) @ q / _norm_bound(first + second), alpha=rate)
 
 
@@ -180,18 +203,24 @@ def _norm_bound(symmetric: Tensor) -> Tensor:
     return largest * torch.linalg.matrix_norm(x, keepdim=True)
 
 
-def _balance(factors: dict[str, Tensor]) -> None:
+def _balance(factors: dict[str, Tensor], hyper: Hyper) -> None:
     """Scale the two factors of each matrix to one largest element."""
     if len(factors) == 2:
         left, right = (q.abs().flatten(1).amax(1) for q in factors.values())
+        left = across.largest(left, hyper)
         for q, ratio in zip(factors.values(), (right / left, left / right), strict=True):
             q.mul_(ratio.sqrt().view(-1, *[1] * (q.ndim - 1)))
 
 
-def _noise(step: int, like: Tensor) -> Tensor:
-    """V of one matrix (o, i), which all matrices of a stack share: whoever is stacked with whom changes nothing."""
+def _noise(step: int, like: Tensor, hyper: Hyper) -> Tensor:
+    """V of one matrix (o, i), which all matrices of a stack share: whoever is stacked with whom changes nothing.
+
+    A rank with some of the rows draws those of the others too, so that V is that of one process."""
     generator = torch.Generator(like.device).manual_seed(step)
-    return torch.randn(like.shape[-2:], generator=generator, device=like.device, dtype=like.dtype)
+    own, part = like.shape[-2], across.of(hyper)
+    shape = across.rows(own, hyper), like.shape[-1]
+    drawn = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    return drawn[part.start : part.start + own] if part else drawn
 
 
 def _updates(flat_start: int, probability: float, step: int) -> int:

@@ -34,9 +34,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fairstep.optim import across, newton_schulz
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
-from fairstep.optim.rule import Hyper, Rule, total
+from fairstep.optim.newton_schulz import SETTINGS
+from fairstep.optim.rule import Apart, Hyper, Rule
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -75,7 +76,7 @@ class _CorrectedRule(Rule):
         if hyper["clip"] == "global":
             c.mul_(hyper["shared"]["scale"])
         else:
-            c.div_(_norm(c, hyper).clamp_(min=1))
+            c.div_(across.norm(c, hyper).clamp_(min=1))
         state["m"].lerp_(c, 1 - hyper["beta1"])
         return c
 
@@ -88,18 +89,11 @@ class _CorrectedRule(Rule):
     def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
         return {"scale": min(1.0, 1 / (sums[0] ** 0.5 + 1e-6))}
 
-    def rows_apart(self, hyper: Hyper) -> int:
-        return 1
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        return Apart()
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return 2 * o * i
-
-
-def _norm(c: Tensor, hyper: Hyper) -> Tensor:
-    """(s, 1, 1), of whole matrices, of which this rank may have a part of the rows."""
-    if "across_ranks" not in hyper:
-        return torch.linalg.matrix_norm(c, keepdim=True)
-    return total(c.square().sum((-2, -1), keepdim=True), hyper).sqrt_()
 
 
 class VectorRule(AdamWRule):
@@ -165,17 +159,17 @@ class MARSShampooRule(_CorrectedRule):
     state_formula = "2 N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
-    def rows_apart(self, hyper: Hyper) -> int:
-        return 0
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        return newton_schulz.rows_apart(o, i, hyper)
 
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         self.corrected(grad, state, param, hyper)
-        o, i = grad.shape[-2:]
+        o, i = across.rows(grad.shape[-2], hyper), grad.shape[-1]
         summed = state["m"] / (1 - hyper["beta1"])
-        return orthogonalise(summed, hyper) * max(1.0, o / i) ** 0.5
+        return newton_schulz.orthogonalise(summed, hyper) * max(1.0, o / i) ** 0.5
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper) + 12.0 * o * i
+        return newton_schulz.flops(o, i, hyper) + 12.0 * o * i
 
 
 def _parts(rule: Rule) -> tuple[Part, ...]:

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Apart, Hyper, Rule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class OuterRule(Rule):
     def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         return _largest_step(state["m"].lerp_(grad, 1 - hyper["momentum"]), hyper)
 
-    def rows_apart(self, hyper: Hyper) -> int:
-        return int(hyper["norm"] != "rms")
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        return Apart() if hyper["norm"] != "rms" else None
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return o * i

@@ -33,9 +33,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fairstep.optim import across
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, on_rows
-from fairstep.optim.rule import Hyper
+from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -88,7 +89,8 @@ class SOAPRule(BlockRule):
 
     def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
-        for side, n in self._sides(param.shape[-2], param.shape[-1], hyper).items():
+        o, i = across.rows(param.shape[-2], hyper), param.shape[-1]
+        for side, n in self._sides(o, i, hyper).items():
             state[side] = param.new_zeros(len(param), n, n)
             state["Q_" + side] = param.new_zeros(len(param), n, n)
         return state
@@ -97,7 +99,7 @@ class SOAPRule(BlockRule):
         self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int
     ) -> Tensor | None:
         if step == 1:
-            self._accumulate(grad, state, hyper["shampoo_beta"])
+            self._accumulate(grad, state, hyper)
             for side in self._rotated(state):
                 # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not
                 # finite must show as a diverged run, not as an error of the eigensolver: L and R keep it.
@@ -110,7 +112,7 @@ class SOAPRule(BlockRule):
         m.lerp_(rotated, 1 - hyper["beta1"])
         v.mul_(hyper["beta2"]).addcmul_(rotated, rotated, value=1 - hyper["beta2"])
         direction = self._rotate_back(_adam(m, v, hyper, tau), state)
-        self._accumulate(grad, state, hyper["shampoo_beta"])
+        self._accumulate(grad, state, hyper)
         positions = hyper.get("positions", [0] * len(grad))
         due = [row for row, position in enumerate(positions) if (tau + position) % hyper["precondition_frequency"] == 0]
         on_rows(self._refresh, {name: x for name, x in state.items() if name in _STATE}, due)
@@ -121,10 +123,13 @@ class SOAPRule(BlockRule):
         return [side for side in ("L", "R") if side in state]
 
     @staticmethod
-    def _accumulate(grad: Tensor, state: dict[str, Tensor], beta: float) -> None:
+    def _accumulate(grad: Tensor, state: dict[str, Tensor], hyper: Hyper) -> None:
         """L <- beta L + (1 - beta) g g^T and R <- beta R + (1 - beta) g^T g."""
+        beta = hyper["shampoo_beta"]
         for side, a in (("L", grad), ("R", grad.mT)):
-            if side in state:
+            if side in state and across.of(hyper):
+                state[side].lerp_(across.total(a @ a.mT, hyper), 1 - beta)
+            elif side in state:
                 state[side].baddbmm_(a, a.mT, beta=beta, alpha=1 - beta)
 
     @staticmethod
@@ -159,6 +164,18 @@ class SOAPRule(BlockRule):
         frequency = hyper["precondition_frequency"]
         sides = self._sides(o, i, hyper).values()
         return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / frequency for n in sides)
+
+    def decomposition_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
+        return sum(3.0 * n**3 / hyper["precondition_frequency"] for n in self._sides(o, i, hyper).values())
+
+    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        """Without L, rows have R and its basis in common and nothing else."""
+        sides = self._sides(o, i, hyper)
+        if "L" in sides:
+            return None
+        n = sides.get("R", 0)
+        refresh = (5.0 + 3.0 * (DECOMPOSITION - 1)) * n**3 / hyper["precondition_frequency"]
+        return Apart(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh, sums=float(n * n))
 
 
 class UnrotatedRule(AdamWRule):

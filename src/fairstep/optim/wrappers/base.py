@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.rule import Apart, Hyper, Rule
 from fairstep.optim.spec import ROLES, Hyperparameter, OptimizerSpec, Part
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ class WrappedRule(Rule):
     def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
         return self.inner.agree(sums, hyper)
 
-    def rows_apart(self, hyper: Hyper) -> int:
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
         """For wrappers that are elementwise; others say it themselves."""
         if not type(self).elementwise:
-            return 0
-        return 1 if self.inner.elementwise else self.inner.rows_apart(hyper)
+            return None
+        return Apart() if self.inner.elementwise else self.inner.rows_apart(o, i, hyper)
 
     def lr_factor(self, hyper: Hyper) -> float:
         return self.inner.lr_factor(hyper)
@@ -86,6 +86,9 @@ class WrappedRule(Rule):
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return self.inner.flops(o, i, hyper)
+
+    def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return self.inner.decomposition_flops(o, i, hyper)
 
 
 @dataclass(frozen=True, eq=False)

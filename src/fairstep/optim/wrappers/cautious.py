@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, total
+from fairstep.optim.across import total
+from fairstep.optim.rule import Apart, Hyper
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -44,8 +45,8 @@ class CautiousRule(WrappedRule):
         factor = elements / (count + 1) if by_count else 1 / (count / elements).clamp_(min=1e-3)
         return agrees.mul_(direction).mul_(factor)
 
-    def rows_apart(self, hyper: Hyper) -> int:
-        return 1 if self.inner.elementwise else self.inner.rows_apart(hyper)
+    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+        return Apart() if self.inner.elementwise else self.inner.rows_apart(o, i, hyper)
 
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return self.inner.flops(o, i, hyper) + 4.0 * o * i
