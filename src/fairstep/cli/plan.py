@@ -65,8 +65,8 @@ class PlanOptions:
     """A named device (h100, a100-80gb, ...), or this machine, whose matrix-product rate is measured."""
     devices: Annotated[int, tyro.conf.arg(aliases=["--world"])] = 1
     """How many of them share the batch."""
-    parallel: Literal["ddp-sharded", "ddp"] = "ddp-sharded"
-    """Whether they share the optimizer's work and state, or repeat it."""
+    parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
+    """Whether they share the optimizer's work and state, repeat it, or divide the weights too."""
     json: bool = False
     """Print as JSON."""
 

@@ -58,8 +58,8 @@ class TrainOptions:
     """Keep the final weights as weights.safetensors."""
     dynamics: bool = False
     """Also measure the angles by which weights turn."""
-    parallel: Literal["ddp-sharded", "ddp"] = "ddp-sharded"
-    """Whether several processes share the optimizer's work and state, or repeat it."""
+    parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
+    """Whether several processes share the optimizer's work and state, repeat it, or divide the weights too."""
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
     """Where the numbers are sent beside the run's files: wandb, trackio, tensorboard (extra: track)."""
     json: bool = False

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from fairstep.optim import descent, modes, pieces, routing, sharing, signals, state
-from fairstep.optim.across import Total
 from fairstep.optim.ownership import Piece
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
@@ -159,14 +158,20 @@ class Engine(torch.optim.Optimizer):
         self._supplied = {}
         return loss
 
-    def share(self, owned: Mapping[str, Piece], total: Total) -> None:
+    def share(
+        self,
+        owned: Mapping[str, Piece],
+        total: Callable[[Tensor], Tensor],
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """From now on step these pieces of the parameters alone, and keep their state alone; other processes have the
         others (``ownership.divide`` of ``pieces.works``). The parameters may not be moved or replaced afterwards.
 
         ``total`` adds a tensor up over all processes; all of them call it equally often. The caller sees to it that
         gradients of what is owned are the whole batch's before ``step``, and collects the parameters behind it.
+        ``tensors``: the pieces themselves, where they are not views of the parameters (FSDP); their ``grad`` counts.
         """
-        self.ownership = pieces.Owned(self, owned, total)
+        self.ownership = pieces.Owned(self, owned, total, tensors)
         self._forget_stacks()
 
     def members(self) -> Iterator[tuple[dict[str, Any], Member]]:
@@ -185,8 +190,7 @@ class Engine(torch.optim.Optimizer):
                     position += self.ownership.owned[name].start if own is not None and whole.rows > 1 else 0
                 if own is not None:
                     layout = whole if own is p else Layout.of(rule, self.roles[name], own)
-                    across = self.ownership.across(name) if self.ownership else None
-                    yield group, Member(name, own, layout, self.state[p], position, across)
+                    yield group, Member(name, own, layout, self.state[p], position)
 
     def eval(self) -> None:
         """Put the weights to evaluate and export into the parameters, if they are others than those trained."""
@@ -276,6 +280,7 @@ class Engine(torch.optim.Optimizer):
 
     def _form_stacks(self) -> list[Stack]:
         rules, gradients = self.rules, {name: p.grad for name, p in self.named_parameters()}
+        divided = self.ownership.divided_rows() if self.ownership else ()
         buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Member]]] = {}
         for group, member in self.members():
             grad = gradients[member.name]
@@ -285,7 +290,7 @@ class Engine(torch.optim.Optimizer):
                 raise ValueError(
                     f"parameter {member.name} has a sparse gradient; build its embedding with sparse=False"
                 )
-            alone = member.name if not self.stacked or member.across else None
+            alone = member.name if not self.stacked or member.name in divided else None
             p = member.tensor
             key = (id(group), member.layout.tail, p.dtype, p.device, member.numbers, alone)
             buckets.setdefault(key, (group, []))[1].append(member)
@@ -296,7 +301,11 @@ class Engine(torch.optim.Optimizer):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
-        return [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]
+        stacks = [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]
+        for stack in stacks:
+            if self.ownership and stack.members[0].name in divided:
+                stack.further["across_ranks"] = self.ownership.total
+        return stacks
 
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:

@@ -6,13 +6,12 @@ A state dict of an optimizer that shares its work (``Engine.share``) has the sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from fairstep.optim.across import Across, Total
 from fairstep.optim.ownership import Piece, Work
 
 if TYPE_CHECKING:
@@ -30,12 +29,25 @@ def works(optimizer: Engine) -> list[Work]:
 
 
 class Owned:
-    """What one process steps: ``tensors`` are its parameters and, of divided ones, views of its pieces, by name."""
+    """What one process steps: ``tensors`` are its parameters and, of divided ones, views of its pieces, by name.
 
-    def __init__(self, optimizer: Engine, owned: Mapping[str, Piece], total: Total) -> None:
+    ``tensors`` that are given are memory of the caller's, who also gives them their gradients.
+    """
+
+    def __init__(
+        self,
+        optimizer: Engine,
+        owned: Mapping[str, Piece],
+        total: Callable[[Tensor], Tensor],
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.owned, self.total = owned, total
         self.parameters = parameters = dict(optimizer.named_parameters())
         self.kinds = {work.name: work.kind for work in works(optimizer)}
+        self.given = tensors is not None
+        if tensors is not None:
+            self.tensors = dict(tensors)
+            return
         self.tensors = {
             name: parameters[name] if piece.whole else self.cut(name, parameters[name].detach(), piece)
             for name, piece in owned.items()
@@ -49,16 +61,13 @@ class Owned:
         piece = piece or self.owned[name]
         return (tensor.reshape(-1) if self.kinds[name] == "elements" else tensor)[piece.start : piece.stop]
 
-    def across(self, name: str) -> Across | None:
-        """Which rows of a matrix are ours, where all processes share its rows, and so must step it together."""
-        piece = self.owned.get(name)
-        if piece is None or piece.whole or self.kinds[name] != "rows":
-            return None
-        return Across(piece.start, piece.rows, self.total)
+    def divided_rows(self) -> Collection[str]:
+        """Names of matrices whose rows all processes share, and so must step one by one and together."""
+        return [name for name, piece in self.owned.items() if self.kinds[name] == "rows" and not piece.whole]
 
     def cut_gradients(self) -> None:
         """Bring the pieces' gradients up to date with their parameters'."""
-        for name, tensor in self.tensors.items():
+        for name, tensor in () if self.given else self.tensors.items():
             parameter = self.parameters[name]
             if tensor is not parameter:
                 tensor.grad = None if parameter.grad is None else self.cut(name, parameter.grad)
@@ -76,16 +85,9 @@ def _memory(tensor: Tensor) -> int:
 
 
 def assemble(
-    name: str,
-    shape: torch.Size,
-    elementwise: bool,
-    wanted: Piece,
-    parts: Sequence[Mapping[str, Any]],
-    repeated: Collection[str] = (),
+    name: str, shape: torch.Size, elementwise: bool, wanted: Piece, parts: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The state of one piece of a parameter of this shape, from saved parts; nothing if no part has any.
-
-    ``repeated``: names of state that belongs to the whole parameter, and that every part with a piece has.
 
     Raises ValueError if some of it is missing.
     """
@@ -114,7 +116,7 @@ def assemble(
         key: torch.cat([_cut(entry[key], have, wanted, elementwise, shape) for have, entry in found]).reshape(
             *lead, *_rest(value, found[0][0], elementwise, shape)
         )
-        if isinstance(value, Tensor) and key not in repeated
+        if isinstance(value, Tensor)
         else value
         for key, value in found[0][1].items()
     }

@@ -52,7 +52,7 @@ class Execution(Frozen):
     the run is told to stop; the newest ``keep_checkpoints`` are kept until the run has its result. ``asynchronous``
     copies the state and writes it while training goes on, for the price of that copy's memory. ``save_weights`` keeps
     the final weights; ``dynamics`` also measures the angles of updates. ``parallel``: whether several processes share
-    the optimizer's work or repeat it.
+    the optimizer's work, repeat it, or divide the weights too (FSDP2).
     """
 
     device: str = "cpu"
@@ -65,7 +65,7 @@ class Execution(Frozen):
     asynchronous: bool = False
     save_weights: bool = False
     dynamics: bool = False
-    parallel: Literal["ddp-sharded", "ddp"] = "ddp-sharded"
+    parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
 
 

@@ -97,8 +97,8 @@ class Cost:
 
 
 def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "ddp-sharded") -> Cost:
-    """The cost of a run whose batch ``devices`` share: each holds the whole model, and with ddp-sharded its part of
-    the optimizer's state and work.
+    """The cost of a run whose batch ``devices`` share: each holds the whole model (with fsdp its part of it), and but
+    for ddp its part of the optimizer's state and work.
 
     Raises ValueError when they cannot share the batch evenly.
     """
@@ -153,13 +153,13 @@ def memory(
     if chunked:  # gradients of the head and of its input are computed on the way
         logits += FLOAT * config.width * (config.vocabulary + tokens)
     return Memory(
-        weights=FLOAT * elements,
-        gradients=FLOAT * elements,
+        weights=FLOAT * (shares.weight_floats if shares else elements),
+        gradients=FLOAT * (shares.gradient_floats if shares else elements),
         state=FLOAT * (shares.state_floats_largest if shares else state_floats(spec, table) or 0),
         activations=round(tokens * kept * width * FRAGMENTATION[place]),
         logits=logits,
         low_precision=2 * elements if spec.precision == "bf16" else 0,
-        update=FLOAT * elements,  # sizes of updates are measured against a copy of the weights
+        update=FLOAT * (elements // devices if shares and shares.parallel == "fsdp" else elements),  # see train.measure
         process=PROCESS["cpu compiled" if place == "cpu" and spec.execution.compile else place],
         accumulates=micro < share,
     )

@@ -7,19 +7,24 @@ from typing import Literal
 
 from fairstep import optim
 from fairstep.model.shapes import Parameter
-from fairstep.optim.ownership import Work, divide, totals
+from fairstep.optim.ownership import Ownership, Work, divide, divide_shards, totals
 from fairstep.runs import RunSpec
 
 FLOAT = 4
 """Bytes of a gradient and of a weight as they are sent."""
 
-Parallel = Literal["ddp-sharded", "ddp"]
+Parallel = Literal["ddp-sharded", "ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
 class Division:
-    """Of one optimizer step on ``ranks`` ranks. ``flops_*`` and ``state_floats_*``: of one rank; ``sent_bytes``: by one
-    rank, if every reduce and broadcast goes around a ring: (ranks - 1)/ranks of all gradients and of all weights."""
+    """Of one optimizer step on ``ranks`` ranks. ``flops_*`` and ``state_floats_*``: of one rank.
+
+    ``weight_floats`` and ``gradient_floats``: the most that a rank holds at once. ``sent_bytes``: by one rank and step,
+    if every collective goes around a ring: (ranks - 1)/ranks of all gradients and of all weights; with fsdp of the
+    weights twice (before the forward and the backward pass of each block) and, of matrices that travel to their owners,
+    the gradients and the new weights once more, divided by the ranks.
+    """
 
     parallel: Parallel
     ranks: int
@@ -27,6 +32,8 @@ class Division:
     flops_largest: float
     state_floats_largest: int
     state_floats_whole: int
+    weight_floats: int
+    gradient_floats: int
     idle: int
     sent_bytes: int
 
@@ -42,10 +49,33 @@ def division(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parall
     if tasks is None:
         return None
     whole = totals(tasks, divide(tasks, 1))[0]
-    sent = round(2 * (ranks - 1) / ranks * FLOAT * sum(parameter.elements for parameter in table))
+    elements = {parameter.name: parameter.elements for parameter in table}
+    everything = sum(elements.values())
+    floats = everything, everything
+    sent = 2 * everything
     if parallel == "ddp":
-        return Division(parallel, ranks, whole[0], whole[0], round(whole[1]), round(whole[1]), 0, sent)
-    loads = totals(tasks, divide(tasks, ranks))
+        ownership: Ownership = (divide(tasks, 1)[0],) * ranks
+    elif parallel == "ddp-sharded" or ranks == 1:
+        ownership = divide(tasks, ranks)
+    else:
+        ownership, gathered = divide_shards(tasks, {parameter.name: parameter.shape for parameter in table}, ranks)
+        blocks: dict[str, int] = {}
+        for name, count in elements.items():
+            block = ".".join(name.split(".")[:2]) if name.startswith("blocks.") else ""
+            blocks[block] = blocks.get(block, 0) + count
+        outside = blocks.pop("", 0)
+        copies = max(
+            sum(
+                elements[name] * (piece.stop - piece.start) // piece.rows
+                for name, piece in own.items()
+                if name in gathered
+            )
+            for own in ownership
+        )
+        shards, at_once = -(-everything // ranks), outside + 2 * max(blocks.values(), default=0)
+        floats = shards + copies + at_once, shards + max(copies, at_once)
+        sent = 2 * outside + 3 * (everything - outside) + 2 * sum(elements[name] for name in gathered) // ranks
+    loads = totals(tasks, ownership)
     flops = [load[0] for load in loads]
     return Division(
         parallel=parallel,
@@ -54,8 +84,10 @@ def division(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parall
         flops_largest=max(flops),
         state_floats_largest=round(max(load[1] for load in loads)),
         state_floats_whole=round(whole[1]),
+        weight_floats=floats[0],
+        gradient_floats=floats[1],
         idle=sum(not load[0] for load in loads),
-        sent_bytes=sent,
+        sent_bytes=round(FLOAT * sent * (ranks - 1) / ranks),
     )
 
 

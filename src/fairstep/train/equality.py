@@ -7,32 +7,37 @@ Each optimizer trains a small model on random tokens; the same steps are taken b
 are all weights, and the weights to evaluate, at the end: the largest difference over the largest weight of the tensor.
 
 Ranks that share a batch add its gradient up in another order than one process, and what rounding does to an optimizer
-is in the first two modes. In same-gradient (ddp-sharded) every rank has the whole batch: the mean of 2^n equal numbers
-is exact, so that what is left is the sharing of the work alone.
+is in the first two modes. In same-gradient (ddp-sharded) every rank has the gradients that one process had, step by
+step: the mean of 2^n equal numbers is exact, so that what is left is the sharing of the work alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from fairstep import optim
 from fairstep.model import build
+from fairstep.optim.ownership import shard
 from fairstep.train.evaluate import evaluation_weights
 from fairstep.train.exchange import exchange
+from fairstep.train.fsdp import shard_model
 from fairstep.train.parallel import ALONE, World, joined
 from fairstep.train.signals import Signals
 
-MODES = ("ddp", "ddp-sharded", "same-gradient")
-STEPS, SEQUENCES, CONTEXT, VOCABULARY = 20, 8, 16, 96
+MODES = ("ddp", "ddp-sharded", "same-gradient", "fsdp", "fsdp, same gradient")
+STEPS, SEQUENCES, CONTEXT, VOCABULARY = 20, 8, 16, 128
 MICRO = 2
 """Sequences of a micro-batch, the same on any number of ranks: a mixture's balance loss is a function of it."""
 
@@ -54,9 +59,13 @@ VARIANTS = (
 """Beside every optimizer of the library with its defaults: forms with global quantities, and wrappers."""
 
 
+Gradients = list[list[Tensor]]
+"""Of each step, those of the parameters."""
+
+
 def possible(name: str, kind: str, mode: str) -> bool:
     """Second derivatives of grouped experts do not exist, and Sophia-G's estimate depends on the whole batch's size."""
-    return not ((kind == "moe" and name == "sophia-h") or (mode == "same-gradient" and name == "sophia-g"))
+    return not ((kind == "moe" and name == "sophia-h") or (mode.endswith("gradient") and name == "sophia-g"))
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,12 @@ def differences(
         for turn, name in enumerate(names):
             chosen = [mode for mode in modes if possible(name, kind, mode)]
             mine = turn % world.size == world.rank  # the ranks take turns to train alone and compare
-            alone = trained(name, kind, dtype, ALONE, "ddp") if mine and chosen else None
+            gradients: Gradients = []
+            alone = trained(name, kind, dtype, ALONE, "ddp", gradients) if mine and chosen else None
+            if any(mode.endswith("gradient") for mode in chosen):
+                gradients = world.gather(gradients)[turn % world.size]
             for mode in chosen:
-                found = trained(name, kind, dtype, world, mode)
+                found = trained(name, kind, dtype, world, mode, gradients)
                 if len(set(world.gather(_digest(found)))) > 1:
                     raise AssertionError(f"{name}, {mode}: the ranks do not have the same weights")
                 worst = [_largest(a, b) for a, b in zip(alone, found, strict=True)] if alone else None
@@ -98,29 +110,45 @@ def differences(
 
 
 def trained(
-    name: str, kind: str, dtype: torch.dtype, world: World, mode: str, nudge: float = 0.0
+    name: str, kind: str, dtype: torch.dtype, world: World, mode: str, gradients: Gradients, nudge: float = 0.0
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """(weights, weights to evaluate) after the steps. ``nudge``: relative change of the weights at the start."""
+    """(weights, weights to evaluate) after the steps. ``nudge``: relative change of the weights at the start.
+
+    One process adds its ``gradients``, and same-gradient modes take them instead of their own.
+    """
     torch.manual_seed(0)
     shape = {"architecture": "llama", "layers": 2, "width": 24, "heads": 2, "mlp_width": 32}
     model = build({**shape, "vocabulary": VOCABULARY, "context": CONTEXT, **MODELS[kind]}).to(dtype)
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(1 + nudge * torch.randn_like(p))
+    if mode.startswith("fsdp"):
+        shard_model(world, model, torch.device("cpu"))
     chosen, hyper = _parse(name)
     optimizer = optim.build(chosen, model, **hyper)
-    same = mode == "same-gradient"
-    run = exchange("ddp-sharded" if same else mode, world, model, model, optimizer)
+    same = mode.endswith("gradient")
+    run = exchange("ddp-sharded" if mode == "same-gradient" else mode.split(",")[0], world, model, model, optimizer)
     share = (lambda batch: batch) if same else world.share
-    signals = Signals(optimizer, model, model.logits, MICRO, (0,), run)
+
+    def loss(tokens: Tensor, targets: Tensor, other: Any = None) -> Tensor:
+        return (other or model)(tokens, targets)
+
+    def logits(tokens: Tensor, other: Any = None) -> Tensor:
+        return (other or model).logits(tokens)
+
+    signals = Signals(optimizer, loss, logits, MICRO, (0,), run)
     draw = torch.Generator().manual_seed(1)
     for step in range(STEPS):
         tokens = torch.randint(VOCABULARY, (SEQUENCES, CONTEXT + 1), generator=draw)
         inputs, targets = share(tokens[:, :-1]), share(tokens[:, 1:])
         parts = list(zip(inputs.split(MICRO), targets.split(MICRO), strict=True))
-        for part, (x, y) in enumerate(parts, 1):
-            with run.backward_pass(last=part == len(parts)):
-                (run.forward(x, y) / len(parts)).backward()
+        given = gradients[step] if same else None
+        with _replaced(model, given, len(parts)):
+            for part, (x, y) in enumerate(parts, 1):
+                with run.backward_pass(last=part == len(parts)):
+                    (run.forward(x, y) / len(parts)).backward()
+        if world.size == 1:
+            gradients.append([p.grad.clone() for p in model.parameters()])  # type: ignore[union-attr]
         norm = run.clip(1.0)
         signals.supply(step, inputs, targets, (1.0 / (norm + 1e-6)).clamp(max=1.0))
         optimizer.step()
@@ -131,6 +159,20 @@ def trained(
         chosen_weights = _copies(model)
     assert all(torch.equal(a, b) for a, b in zip(weights, _copies(model), strict=True))  # given back to the bit
     return weights, chosen_weights
+
+
+@contextlib.contextmanager
+def _replaced(model: nn.Module, given: Sequence[Tensor] | None, parts: int) -> Iterator[None]:
+    """Backward passes, 2^n parts of a batch, that end with the given gradients, if any."""
+    pairs = list(zip(model.parameters(), given or (), strict=False))
+    hooks = [p.register_hook(lambda _, g=g: g / parts) for p, g in pairs if not isinstance(p, DTensor)]
+    yield
+    for hook in hooks:
+        hook.remove()
+    for p, g in pairs:
+        if isinstance(p, DTensor) and p.grad is not None:
+            start, stop = shard(len(p), dist.get_rank(), dist.get_world_size())
+            p.grad.to_local().copy_(g[start:stop])  # type: ignore[attr-defined]
 
 
 def _parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -144,7 +186,7 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _copies(model: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in model.parameters()]
+    return [p.full_tensor() if isinstance(p, DTensor) else p.clone() for p in (p.detach() for p in model.parameters())]
 
 
 def _digest(weights: tuple[list[Tensor], list[Tensor]]) -> str:

@@ -13,7 +13,8 @@ from torch import Tensor
 from fairstep.train.objective import split_windows
 from fairstep.train.parallel import ALONE, World
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[..., Tensor]
+"""(B, T) tokens and targets, and the model if it is not the trained one, to the mean loss."""
 
 
 @contextmanager
@@ -59,20 +60,28 @@ def evaluate(
     """Mean cross-entropy (nats per token) over all windows, ``sequences`` of them at a time, the ranks taking turns.
 
     The last batch is filled up with windows whose targets do not count, so that every batch has the one shape that
-    is compiled; for the same reason gradients stay enabled (a second graph would cost more than it saves).
+    is compiled; for the same reason gradients stay enabled (a second graph would cost more than it saves). Ranks take
+    equally many turns, the last ones perhaps over nothing, because they share weights when these are divided.
     ``objective`` makes inputs and targets of windows and the place of the first (default: the next token).
     """
     total, count = 0.0, 0
-    for start in range(world.rank * sequences, len(windows), world.size * sequences):
+    for first in range(0, len(windows), world.size * sequences):
+        start = first + world.rank * sequences
         part = windows[start : start + sequences]
-        inputs, targets = objective(part, start) if objective else split_windows(part, device)
-        missing = sequences - len(part)
+        inputs, targets = (objective or _next_token(device))(part if len(part) else windows[:1], start)
+        missing = sequences - len(inputs)
         if missing:
             inputs = torch.cat((inputs, inputs[:1].expand(missing, -1)))
             targets = torch.cat((targets, torch.full_like(targets[:1], IGNORED).expand(missing, -1)))
-        tokens = len(part) * (windows.shape[1] - 1)
-        total += loss_function(inputs, targets).item() * tokens
-        count += tokens
+        loss = loss_function(inputs, targets)
+        if len(part):
+            tokens = len(part) * (windows.shape[1] - 1)
+            total += loss.item() * tokens
+            count += tokens
     if world.size > 1:
         total, count = world.total(torch.tensor([total, count], device=device, dtype=torch.float64)).tolist()
     return total / count
+
+
+def _next_token(device: torch.device) -> Callable[[np.ndarray, int], tuple[Tensor, Tensor]]:
+    return lambda windows, first: split_windows(windows, device)

@@ -2,6 +2,7 @@
 
     ddp           every rank has the whole gradient and takes the whole optimizer step
     ddp-sharded   every rank gets the gradient of what it owns, steps that, and hands the new weights to the others
+    fsdp          as ddp-sharded, and no rank has all weights: ``train.fsdp``
 
 Owned are pieces of parameters (``optim.ownership``). Pieces of one owner travel together in buckets: gradients by a
 reduce to the owner, each as soon as the backward pass has its bucket, weights by a broadcast from it. Both send as many
@@ -14,7 +15,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,19 @@ class Exchange:
         """Bytes of optimizer state, those of all ranks together where they share it."""
         return state_bytes(self.optimizer)
 
+    def weights(self) -> dict[str, Tensor]:
+        """The model's whole weights by name, for the first rank. To be called by all ranks."""
+        return self.model.state_dict()
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Give the model these whole weights. Raises ValueError or RuntimeError for those of another model."""
+        self.model.load_state_dict(weights)
+
+    @contextlib.contextmanager
+    def plain_model(self) -> Iterator[Any]:
+        """A model with the present weights of which any derivative can be taken; None: the one that is trained."""
+        yield None
+
     def take_seconds(self) -> dict[str, float]:
         """Seconds of communication that nothing else hid, since this was last asked."""
         return {}
@@ -88,11 +102,36 @@ class Bucket:
     sent: bool = False
 
 
-class Sharded(Exchange):
+class Divided(Exchange):
+    """Each rank has a part of the work and of the state of an optimizer of ours."""
+
+    divides = True
+
+    def _wrapped(self, forward: Any) -> Any:
+        return forward
+
+    def due(self) -> dict[str, list[str]]:
+        if not self.optimizer.spec.signals:  # type: ignore[attr-defined]
+            return {}
+        found: dict[str, set[str]] = {}
+        for due in self.world.gather(super().due()):
+            for signal, names in due.items():
+                found.setdefault(signal, set()).update(names)
+        order = [name for name, _ in self.optimizer.named_parameters()]  # type: ignore[attr-defined]
+        return {signal: [name for name in order if name in found[signal]] for signal in sorted(found)}
+
+    def state_bytes(self) -> int:
+        return sum(self.world.gather(super().state_bytes()))
+
+    def take_seconds(self) -> dict[str, float]:
+        seconds, self.seconds = self.seconds, 0.0
+        return {"communication": seconds}
+
+
+class Sharded(Divided):
     """ddp-sharded, for an optimizer of ours. Divides its work and takes hold of the parameters' gradients."""
 
     mode = "ddp-sharded"
-    divides = True
 
     def __init__(self, world: World, model: nn.Module, forward: Any, optimizer: Engine) -> None:
         super().__init__(world, model, forward, optimizer)
@@ -114,9 +153,6 @@ class Sharded(Exchange):
         for name, p in self.parameters.items():
             p.register_post_accumulate_grad_hook(lambda p, name=name: self._ready(name))
         self.collect()  # every rank begins with the owners' weights
-
-    def _wrapped(self, forward: Any) -> Any:
-        return forward
 
     def _fill(self, ownership: Any) -> list[Bucket]:
         """Buckets in about the order in which a backward pass has their gradients: the last parameters first."""
@@ -235,22 +271,6 @@ class Sharded(Exchange):
             if values.data_ptr() != own.data_ptr():
                 own.copy_(values.view(own.shape))
 
-    def due(self) -> dict[str, list[str]]:
-        if not self.optimizer.spec.signals:  # type: ignore[attr-defined]
-            return {}
-        found: dict[str, set[str]] = {}
-        for due in self.world.gather(super().due()):
-            for signal, names in due.items():
-                found.setdefault(signal, set()).update(names)
-        return {signal: [name for name in self.parameters if name in found[signal]] for signal in sorted(found)}
-
-    def state_bytes(self) -> int:
-        return sum(self.world.gather(super().state_bytes()))
-
-    def take_seconds(self) -> dict[str, float]:
-        seconds, self.seconds = self.seconds, 0.0
-        return {"communication": seconds}
-
 
 def _flat(parts: list[Tensor]) -> Tensor:
     """One vector of all; a single contiguous tensor's own memory."""
@@ -258,7 +278,18 @@ def _flat(parts: list[Tensor]) -> Tensor:
 
 
 def exchange(mode: str, world: World, model: nn.Module, forward: Any, optimizer: torch.optim.Optimizer) -> Exchange:
-    """The exchange of that mode. Optimizers that are not ours cannot be divided; one process has nothing to divide."""
+    """The exchange of that mode. Optimizers that are not ours cannot be divided; one process has nothing to divide.
+
+    For fsdp the model is one that ``fsdp.shard_model`` divided. Raises ValueError if the optimizer is not ours.
+    """
+    if mode == "fsdp" and world.size > 1:
+        if not isinstance(optimizer, Engine):
+            raise ValueError(
+                f"--parallel fsdp needs an optimizer of fairstep's, not {type(optimizer).__name__}; use --parallel ddp"
+            )
+        from fairstep.train.fsdp import FullySharded
+
+        return FullySharded(world, model, forward, optimizer)
     if mode == "ddp-sharded" and world.size > 1 and isinstance(optimizer, Engine):
         return Sharded(world, model, forward, optimizer)
     return Exchange(world, model, forward, optimizer)

@@ -103,8 +103,8 @@ class Training:
             self.validation_losses[name] = self._evaluate(windows, f"evaluation of {name}")
         if spec.execution.save_weights:
             with self.trainer.evaluation_weights():
+                weights = self.trainer.exchange.weights()
                 if self.world.first:
-                    weights: dict[str, Any] = dict(self.trainer.model.named_parameters())
                     save_weights(self.run.directory / "weights.safetensors", weights)
         return self._summary("done", final_loss=final_loss)
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from fairstep import optim
 
@@ -61,19 +63,27 @@ class Sizes:
         named = dict(model.named_parameters())
         self.roles = {role: [named[n] for n, r in roles.items() if r == role] for role in dict.fromkeys(roles.values())}
         self.parameters: list[Tensor] = [p for group in self.roles.values() for p in group]
+        self.divided = isinstance(self.parameters[0], DTensor)  # over ranks, each of which measures its shards
         self._old: list[Tensor] = []
+
+    def _own(self) -> list[Tensor]:
+        return [p.to_local() if isinstance(p, DTensor) else p for p in self.parameters]
 
     @torch.no_grad()
     def before(self) -> None:
-        self._old = [p.clone() for p in self.parameters]
+        self._old = [p.clone() for p in self._own()]
 
     @torch.no_grad()
     def after(self) -> dict[str, dict[str, float]]:
         """weight_rms, update_rms and, in radians, the mean angle between the old and the new tensor, and the mean over
         the rows of matrices (S's dynamics: layers and neurons)."""
         old, self._old = self._old, []
-        updates = [new - previous for new, previous in zip(self.parameters, old, strict=True)]
-        norms = torch.stack([*torch._foreach_norm(self.parameters), *torch._foreach_norm(updates)]).square().tolist()
+        own = self._own()
+        updates = [new - previous for new, previous in zip(own, old, strict=True)]
+        squares = torch.stack([*torch._foreach_norm(own), *torch._foreach_norm(updates)]).square()
+        if self.divided:
+            dist.all_reduce(squares)
+        norms = squares.tolist()
         row: dict[str, dict[str, float]] = {"weight_rms": {}, "update_rms": {}}
         first = 0
         for role, group in self.roles.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -23,15 +23,16 @@ from fairstep.train.evaluate import LossFunction
 from fairstep.train.exchange import Exchange
 from fairstep.train.parallel import ALONE
 
-LogitsFunction = Callable[[Tensor], Tensor]
-"""(B, T) tokens to (B, T, V) scores."""
+LogitsFunction = Callable[..., Tensor]
+"""(B, T) tokens, and the model if it is not the trained one, to (B, T, V) scores."""
 
 
 class Signals:
     """Supplies an optimizer of ours with what is due; asks nothing of one that has no ``due``.
 
     ``loss_function``: the one that is trained. ``logits_function``: scores of the model, uncompiled, because curvature
-    needs other losses and second derivatives of them. ``micro``: sequences at a time. ``seeds``: those of the run.
+    needs other losses and second derivatives of them. Both take another
+    model as their last argument, for fsdp. ``micro``: sequences at a time. ``seeds``: those of the run.
     ``exchange``: with the processes that share each batch.
     """
 
@@ -62,67 +63,79 @@ class Signals:
             return 0.0
         own = self.optimizer.due()
         began = time.perf_counter()
-        parameters = {name: p for name, p in self.optimizer.named_parameters() if p.requires_grad}
         for signal, names in due.items():
-            wanted = {name: parameters[name] for name in names if name in parameters}
             match signal:
                 case "gauss_newton_diagonal":
-                    values = self._gauss_newton(wanted, step, inputs, targets)
+                    values = self._gauss_newton(names, step, inputs, targets)
                 case "hessian_diagonal":
-                    values = self._hutchinson(wanted, step, inputs, targets)
+                    values = self._hutchinson(names, step, inputs, targets)
                 case "previous_gradient":
-                    values = [gradient_scale * g for g in self._previous_gradient(wanted, inputs, targets)]
+                    values = self._previous_gradient(names, inputs, targets)
+                    values = {name: gradient_scale * g for name, g in values.items()}
                 case _:
                     raise ValueError(f"the trainer cannot compute the signal {signal!r}")
             if signal in own:
-                self.optimizer.supply(signal, dict(zip(wanted, values, strict=True)))
+                self.optimizer.supply(signal, values)
         if inputs.device.type == "cuda":
             torch.cuda.synchronize(inputs.device)
         return time.perf_counter() - began
 
-    def _gauss_newton(self, parameters: dict[str, Tensor], step: int, inputs: Tensor, targets: Tensor) -> list[Tensor]:
+    def _gauss_newton(self, names: list[str], step: int, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """B g^^2, with g^ the gradient of the mean loss over B tokens, with labels drawn from the model's softmax.
 
         Its mean over draws is the diagonal of the Gauss-Newton matrix of the mean loss (arXiv 2305.14342, Alg. 2).
         """
         size = self.world.size
         uniform = torch.rand((size * len(inputs), inputs.shape[1]), generator=self._generator(step, "labels", "cpu"))
-        total = _zeros(parameters)
-        for x, u in self._parts(inputs, self.world.share(uniform).to(inputs.device)):
-            logits = wide(self.logits_function(x))
-            labels = sample_labels(logits.detach(), u)
-            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten()) * (len(x) / len(inputs))
-            _add(total, _gradients(loss, parameters.values()))
-        return [self.world.mean(g).square_().mul_(size * inputs.numel()) for g in total]
+        with self._model(names) as (parameters, more):
+            total = _zeros(parameters)
+            for x, u in self._parts(inputs, self.world.share(uniform).to(inputs.device)):
+                logits = wide(self.logits_function(x, *more))
+                labels = sample_labels(logits.detach(), u)
+                loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten()) * (len(x) / len(inputs))
+                _add(total, _gradients(loss, parameters.values()))
+        means = [self.world.mean(g).square_().mul_(size * inputs.numel()) for g in total]
+        return dict(zip(parameters, means, strict=True))
 
-    def _hutchinson(self, parameters: dict[str, Tensor], step: int, inputs: Tensor, targets: Tensor) -> list[Tensor]:
+    def _hutchinson(self, names: list[str], step: int, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """z (H z) for the mean loss of the batch, with z Gaussian or of random signs (arXiv 2305.14342, Alg. 1)."""
         gaussian = self.optimizer.hyper["probe"] == "gaussian"
         probes = []
-        for name, p in parameters.items():
-            z = torch.empty_like(p, dtype=_wide(p), requires_grad=False)
-            z.normal_(generator=self._generator(step, name, p.device))
-            probes.append(z if gaussian else z.sign_())
-        total = _zeros(parameters)
-        for x, y in self._parts(inputs, targets):
-            with _twice_differentiable():
-                logits = wide(self.logits_function(x))
-                loss = F.cross_entropy(logits.flatten(0, 1), y.flatten()) * (len(x) / len(inputs))
-                gradients = _gradients(loss, parameters.values(), create_graph=True)
-                product = torch.stack([(g * z).sum() for g, z in zip(gradients, probes, strict=True)]).sum()
-                _add(total, _gradients(product, parameters.values()))
-        return [z.mul_(self.world.mean(hz)) for z, hz in zip(probes, total, strict=True)]
+        with self._model(names) as (parameters, more):
+            for name, p in parameters.items():
+                z = torch.empty_like(p, dtype=_wide(p), requires_grad=False)
+                z.normal_(generator=self._generator(step, name, p.device))
+                probes.append(z if gaussian else z.sign_())
+            total = _zeros(parameters)
+            for x, y in self._parts(inputs, targets):
+                with _twice_differentiable():
+                    logits = wide(self.logits_function(x, *more))
+                    loss = F.cross_entropy(logits.flatten(0, 1), y.flatten()) * (len(x) / len(inputs))
+                    gradients = _gradients(loss, parameters.values(), create_graph=True)
+                    product = torch.stack([(g * z).sum() for g, z in zip(gradients, probes, strict=True)]).sum()
+                    _add(total, _gradients(product, parameters.values()))
+        return {n: z.mul_(self.world.mean(hz)) for n, z, hz in zip(parameters, probes, total, strict=True)}
 
-    def _previous_gradient(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> list[Tensor]:
+    def _previous_gradient(self, names: list[str], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The gradient of this batch's loss at the weights before the last step (exact MARS, arXiv 2411.10438)."""
-        total = _zeros(parameters)
         with self.optimizer.previous_weights():
             self.exchange.collect()
-            for x, y in self._parts(inputs, targets):
-                loss = self.loss_function(x, y) * (len(x) / len(inputs))
-                _add(total, _gradients(loss, parameters.values()))
+            with self._model(names) as (parameters, more):
+                total = _zeros(parameters)
+                for x, y in self._parts(inputs, targets):
+                    loss = self.loss_function(x, y, *more) * (len(x) / len(inputs))
+                    _add(total, _gradients(loss, parameters.values()))
         self.exchange.collect()
-        return [self.world.mean(g) for g in total]
+        return {name: self.world.mean(g) for name, g in zip(parameters, total, strict=True)}
+
+    @contextmanager
+    def _model(self, names: list[str]) -> Iterator[tuple[dict[str, Tensor], tuple[Any, ...]]]:
+        """(the parameters of these names that are trained, further arguments of the functions): of the model itself, or
+        of a whole one in its place."""
+        with self.exchange.plain_model() as plain:
+            found = dict((plain or self.optimizer).named_parameters())
+            wanted = {name: found[name] for name in names if name in found and found[name].requires_grad}
+            yield wanted, (plain,) if plain is not None else ()
 
     def _parts(self, *batch: Tensor) -> Iterator[tuple[Tensor, ...]]:
         return zip(*(tensor.split(self.micro) for tensor in batch), strict=True)

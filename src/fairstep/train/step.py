@@ -18,6 +18,7 @@ from fairstep.train.annealing import Annealer
 from fairstep.train.checkpoint import random_state, set_random_state
 from fairstep.train.evaluate import evaluate, evaluation_weights, evenly
 from fairstep.train.exchange import exchange
+from fairstep.train.fsdp import shard_model
 from fairstep.train.measure import Sizes, Stopwatch
 from fairstep.train.objective import Objective
 from fairstep.train.parallel import ALONE, World
@@ -56,11 +57,15 @@ class Trainer:
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
         if spec.optimizer.undecayed is not None:
             hyperparameters["undecayed"] = spec.optimizer.undecayed
+        fully_sharded = spec.execution.parallel == "fsdp" and world.size > 1
+        self.compiled = spec.execution.compile and can_compile(self.device.type)
+        if fully_sharded:
+            shard_model(world, self.model, self.device, self.compiled)
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
-        self.compiled = spec.execution.compile and can_compile(self.device.type)
-        self.forward: Any = torch.compile(self.model, dynamic=False) if self.compiled else self.model
+        whole = self.compiled and not fully_sharded
+        self.forward: Any = torch.compile(self.model, dynamic=False) if whole else self.model
         self.exchange = exchange(spec.execution.parallel, world, self.model, self.forward, self.optimizer)
 
         seeds = spec.init_seed, spec.data_seed
@@ -68,15 +73,15 @@ class Trainer:
         self.watch = Stopwatch(self.device)
         self.sizes = Sizes(self.model, spec.execution.dynamics)
 
-    def loss(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of (B, T) tokens and targets, in nats per token."""
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, model: Any = None) -> torch.Tensor:
+        """Mean cross-entropy of (B, T) tokens and targets, in nats per token. ``model``: another than the trained."""
         with autocast(self.spec, self.device):
-            return self.forward(tokens, targets)
+            return (model or self.forward)(tokens, targets)
 
-    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+    def logits(self, tokens: torch.Tensor, model: Any = None) -> torch.Tensor:
         """Scores (B, T, V) of (B, T) tokens, uncompiled: curvature is estimated from other losses and derivatives."""
         with autocast(self.spec, self.device):
-            return self.model.logits(tokens)
+            return (model or self.model).logits(tokens)
 
     def step(self, step: int, measure: bool = False) -> tuple[float, float, dict[str, Any]]:
         """One optimizer step: the batch's mean loss, the gradient's norm before clipping, and with ``measure`` sizes.
@@ -139,10 +144,11 @@ class Trainer:
 
         Ranks that share the optimizer's work each have a part of its state; all but the first have that alone.
         """
+        weights = self.exchange.weights()
         if not self.world.first:
             return {"optimizer": self.optimizer.state_dict()} if self.exchange.divides else {}
         return {
-            "model": self.model.state_dict(),
+            "model": weights,
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(self.device),
             "parts": self.world.size if self.exchange.divides else 1,
@@ -151,5 +157,5 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError, with nothing changed, for the state of another optimizer or model."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.model.load_state_dict(state["model"])
+        self.exchange.load_weights(state["model"])
         set_random_state(state["random"], self.device)
