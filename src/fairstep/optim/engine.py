@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fairstep.optim import descent, modes, pieces, routing, sharing, signals, state
+from fairstep.optim.across import Total
 from fairstep.optim.ownership import Piece
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
@@ -161,7 +162,7 @@ class Engine(torch.optim.Optimizer):
     def share(
         self,
         owned: Mapping[str, Piece],
-        total: Callable[[Tensor], Tensor],
+        total: Total,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
         """From now on step these pieces of the parameters alone, and keep their state alone; other processes have the
@@ -190,7 +191,8 @@ class Engine(torch.optim.Optimizer):
                     position += self.ownership.owned[name].start if own is not None and whole.rows > 1 else 0
                 if own is not None:
                     layout = whole if own is p else Layout.of(rule, self.roles[name], own)
-                    yield group, Member(name, own, layout, self.state[p], position)
+                    across = self.ownership.across(name) if self.ownership else None
+                    yield group, Member(name, own, layout, self.state[p], position, across)
 
     def eval(self) -> None:
         """Put the weights to evaluate and export into the parameters, if they are others than those trained."""
@@ -280,7 +282,6 @@ class Engine(torch.optim.Optimizer):
 
     def _form_stacks(self) -> list[Stack]:
         rules, gradients = self.rules, {name: p.grad for name, p in self.named_parameters()}
-        divided = self.ownership.divided_rows() if self.ownership else ()
         buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Member]]] = {}
         for group, member in self.members():
             grad = gradients[member.name]
@@ -290,7 +291,7 @@ class Engine(torch.optim.Optimizer):
                 raise ValueError(
                     f"parameter {member.name} has a sparse gradient; build its embedding with sparse=False"
                 )
-            alone = member.name if not self.stacked or member.name in divided else None
+            alone = member.name if not self.stacked or member.across else None
             p = member.tensor
             key = (id(group), member.layout.tail, p.dtype, p.device, member.numbers, alone)
             buckets.setdefault(key, (group, []))[1].append(member)
@@ -301,11 +302,7 @@ class Engine(torch.optim.Optimizer):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
-        stacks = [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]
-        for stack in stacks:
-            if self.ownership and stack.members[0].name in divided:
-                stack.further["across_ranks"] = self.ownership.total
-        return stacks
+        return [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]
 
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:

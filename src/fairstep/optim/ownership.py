@@ -4,11 +4,11 @@ What can be divided is decided by the rule:
 
     elements    of an elementwise rule              anywhere
     experts     of a stack (e, o, i)                between experts
-    rows        of a rule with ``rows_apart``       between blocks of rows; done to tensors that are large for a rank
+    rows        where a rule has ``rows_apart``     between blocks of rows; done to tensors that are large for a rank
     whole       any other: Newton-Schulz, QR and Kronecker factors need the whole matrix
 
-Matrices and experts go to the rank with the least cost so far, the dearest first (cost: the rule's FLOPs for that
-shape). Elements and rows then level the state. The result depends on shapes and on the number of ranks. No torch here.
+Matrices and experts are packed by cost (``packing``). Rows that cost something then level the cost of the ranks,
+other rows and elements their state. The result depends on shapes and on the number of ranks. No torch here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from itertools import pairwise
 from math import ceil, prod
 from typing import Literal
 
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.packing import Item, least, pack
+from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper, Rule
 
-LARGE = 1 / 2
-"""Share of a rank's mean state from which on a tensor with rows apart is divided: its pieces exchange sums."""
+LARGE = 1 / 3
+"""Share of a rank's mean state or cost from which on a tensor with rows apart is divided: its pieces exchange sums."""
+
+LEVEL = 1 / 20
+"""Share of a rank's mean cost from which on a tensor's rows level the ranks' cost, below it their state."""
 
 CHUNK = 1 / 8
 """Share of a rank's mean cost that a chunk of experts may have."""
@@ -43,8 +47,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Work:
-    """The step of one parameter: ``cost`` in FLOPs and ``state`` in floats of all its ``rows``, which may be divided at
-    multiples of ``unit``."""
+    """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be
+    divided at multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
+    ``repeated_state``, and adds up ``sums`` floats with the others."""
 
     name: str
     kind: Literal["elements", "experts", "rows", "whole"]
@@ -52,21 +57,46 @@ class Work:
     cost: float
     state: float
     unit: int = 1
+    repeated_cost: float = 0.0
+    repeated_state: float = 0.0
+    sums: float = 0.0
 
     @classmethod
     def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Work:
         """``hyper``: of the parameter's group, as the rule reads it."""
         if rule.elementwise:
             o, i = prod(shape), 1
-            return cls(name, "elements", o, rule.flops(o, i, hyper), rule.state_floats(o, i, hyper))
+            return cls(name, "elements", o, cost(rule, o, i, hyper), rule.state_floats(o, i, hyper))
         if role == "expert":
             count, o, i = shape
-            return cls(name, "experts", count, count * rule.flops(o, i, hyper), count * rule.state_floats(o, i, hyper))
+            state = count * rule.state_floats(o, i, hyper)
+            return cls(name, "experts", count, count * cost(rule, o, i, hyper), state)
         o, i = (shape[0], prod(shape[1:])) if shape else (1, 1)
-        unit = rule.rows_apart(hyper) if len(shape) > 1 else 0
-        divisible = unit > 0 and o % unit == 0
-        cost, state = rule.flops(o, i, hyper), rule.state_floats(o, i, hyper)
-        return cls(name, "rows" if divisible else "whole", o, cost, state, unit if divisible else o)
+        step, state = cost(rule, o, i, hyper), rule.state_floats(o, i, hyper)
+        rows = apart(rule, role, shape, hyper)
+        if rows is None:
+            return cls(name, "whole", o, step, state, o)
+        return cls(name, "rows", o, step, state, rows.unit, rows.cost, rows.state, rows.sums)
+
+    def load(self, piece: Piece) -> tuple[float, float]:
+        """(cost, floats of state) of a rank that has this piece."""
+        share = (piece.stop - piece.start) / piece.rows
+        cost = self.repeated_cost + (self.cost - self.repeated_cost) * share
+        return cost, self.repeated_state + (self.state - self.repeated_state) * share
+
+
+def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
+    """What ranks are balanced by: the time of a step on an o x i matrix, in FLOPs of matrix products."""
+    return rule.flops(o, i, hyper) + (DECOMPOSITION - 1) * rule.decomposition_flops(o, i, hyper)
+
+
+def apart(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Apart | None:
+    """How the rows of a parameter may be divided; None: not at all."""
+    if rule.elementwise or role == "expert" or len(shape) < 2:
+        return None
+    o, i = shape[0], prod(shape[1:])
+    rows = rule.rows_apart(o, i, hyper)
+    return rows if rows and o % rows.unit == 0 and rows.sums <= o * i else None  # larger sums than that do not pay
 
 
 Ownership = tuple[Mapping[str, Piece], ...]
@@ -78,37 +108,58 @@ def divide(works: Sequence[Work], ranks: int) -> Ownership:
 
     Where there are more ranks than pieces, some ranks have no work.
     """
+    pieces, rows, elements = _sorted(works, ranks)
+    owned: list[dict[str, Piece]] = [{} for _ in range(ranks)]
+    items = [Item(work.name, *work.load(piece)) for work, piece in pieces]
+    for (work, piece), rank in zip(pieces, pack(items, ranks), strict=True):
+        owned[rank][work.name] = piece
+    level = LEVEL * sum(work.cost for work in works) / ranks
+    dear, cheap = [w for w in rows if w.cost > level], [w for w in rows if w.cost <= level]
+    costs = [cost for cost, _ in totals(works, owned)]
+    divisible = [work.cost - work.repeated_cost for work in dear]
+    _divide_rows(dear, divisible, _fill(costs, sum(divisible)), owned)
+    states = [state for _, state in totals(works, owned)]
+    divisible = [work.state - work.repeated_state for work in cheap]
+    quotas = _fill(states, sum(divisible) + sum(work.state for work in elements))
+    _divide_rows(cheap, divisible, quotas, owned)
+    _divide_elements(elements, quotas, owned)
+    return tuple(owned)
+
+
+def least_cost(works: Sequence[Work], ranks: int) -> float:
+    """What the busiest rank must have at least, because some pieces are indivisible."""
+    pieces, rows, elements = _sorted(works, ranks)
+    rest = sum(work.cost + (ranks - 1) * work.repeated_cost for work in (*rows, *elements))
+    costs = [work.load(piece)[0] for work, piece in pieces]
+    return max((sum(costs) + rest) / ranks, least(costs, ranks) + sum(work.repeated_cost for work in rows))
+
+
+def summed_floats(works: Sequence[Work], ownership: Ownership) -> float:
+    """Floats that are added up over all ranks inside the updates of a step, for matrices whose rows they share."""
+    by_name = {work.name: work for work in works}
+    return sum(by_name[name].sums for name, piece in ownership[0].items() if not piece.whole)
+
+
+def _sorted(works: Sequence[Work], ranks: int) -> tuple[list[tuple[Work, Piece]], list[Work], list[Work]]:
+    """(pieces that stay whole, works divided by rows, works divided by elements)."""
     mean_cost = sum(work.cost for work in works) / ranks
     mean_state = sum(work.state for work in works) / ranks
-    owned: list[dict[str, Piece]] = [{} for _ in range(ranks)]
-    costs, states = [0.0] * ranks, [0.0] * ranks
-    whole: list[tuple[float, float, Work, Piece]] = []
+    pieces: list[tuple[Work, Piece]] = []
     rows: list[Work] = []
     elements: list[Work] = []
     for work in works:
+        large = work.state > LARGE * mean_state or work.cost > LARGE * mean_cost
         if work.kind == "elements":
             elements.append(work)
-        elif work.kind == "rows" and work.state > LARGE * mean_state and work.rows // work.unit >= ranks > 1:
+        elif work.kind == "rows" and large and work.rows // work.unit >= ranks > 1:
             rows.append(work)
         else:
             chunks = 1
             if work.kind == "experts" and work.cost:
                 chunks = min(work.rows, ranks, ceil(work.cost / (CHUNK * mean_cost)))
             edges = [work.rows * n // chunks for n in range(chunks + 1)]
-            for start, stop in pairwise(edges):
-                share = (stop - start) / work.rows
-                whole.append((work.cost * share, work.state * share, work, Piece(start, stop, work.rows)))
-    for cost, state, work, piece in sorted(whole, key=lambda item: (-item[0], -item[1])):
-        free = (rank for rank in range(ranks) if work.name not in owned[rank])
-        rank = min(free, key=lambda rank: (costs[rank], states[rank]))
-        owned[rank][work.name] = piece
-        costs[rank] += cost
-        states[rank] += state
-    quotas = _fill(states, sum(work.state for work in (*rows, *elements)))
-    for work in rows:
-        _divide_rows(work, quotas, owned)
-    _divide_elements(elements, quotas, owned)
-    return tuple(owned)
+            pieces += [(work, Piece(start, stop, work.rows)) for start, stop in pairwise(edges)]
+    return pieces, rows, elements
 
 
 def shard(rows: int, rank: int, ranks: int) -> tuple[int, int]:
@@ -157,17 +208,21 @@ def _fill(levels: Sequence[float], amount: float) -> list[float]:
     return [max(0.0, surface - level) for level in levels]
 
 
-def _divide_rows(work: Work, quotas: list[float], owned: list[dict[str, Piece]]) -> None:
-    """In proportion to the quotas, and at least one block each: all ranks take part in the sums."""
-    units, total = work.rows // work.unit, sum(quotas) or 1.0
-    spare = units - len(quotas)
-    passed, start = 0.0, 0
-    for rank, quota in enumerate(quotas):
-        passed += quota
-        stop = work.rows if rank == len(quotas) - 1 else (rank + 1 + round(spare * passed / total)) * work.unit
-        owned[rank][work.name] = Piece(start, stop, work.rows)
-        quotas[rank] = max(0.0, quota - work.state * (stop - start) / work.rows)
-        start = stop
+def _divide_rows(
+    works: Sequence[Work], amounts: Sequence[float], quotas: list[float], owned: list[dict[str, Piece]]
+) -> None:
+    """In proportion to the quotas, of which all rows together take ``amounts``, and at least one block each: all ranks
+    take part in the sums."""
+    for work, amount in zip(works, amounts, strict=True):
+        units, total = work.rows // work.unit, sum(quotas)
+        spare = units - len(quotas)
+        passed, start = 0.0, 0
+        for rank, quota in enumerate(quotas):
+            passed += quota / total if total else 1 / len(quotas)
+            stop = work.rows if rank == len(quotas) - 1 else (rank + 1 + round(spare * passed)) * work.unit
+            owned[rank][work.name] = Piece(start, stop, work.rows)
+            quotas[rank] = max(0.0, quota - amount * (stop - start) / work.rows)
+            start = stop
 
 
 def _divide_elements(works: Sequence[Work], quotas: list[float], owned: list[dict[str, Piece]]) -> None:
@@ -190,11 +245,11 @@ def _divide_elements(works: Sequence[Work], quotas: list[float], owned: list[dic
                 room = quotas[takers[place]]
 
 
-def totals(works: Sequence[Work], ownership: Ownership) -> list[tuple[float, float]]:
-    """(FLOPs, floats of state) of every rank."""
+def totals(works: Sequence[Work], ownership: Sequence[Mapping[str, Piece]]) -> list[tuple[float, float]]:
+    """(cost, floats of state) of every rank."""
     by_name = {work.name: work for work in works}
     loads = []
     for pieces in ownership:
-        shares = [((p.stop - p.start) / p.rows, by_name[name]) for name, p in pieces.items()]
-        loads.append((sum(s * work.cost for s, work in shares), sum(s * work.state for s, work in shares)))
+        shares = [by_name[name].load(piece) for name, piece in pieces.items()]
+        loads.append((sum(cost for cost, _ in shares), sum(state for _, state in shares)))
     return loads

@@ -6,12 +6,13 @@ A state dict of an optimizer that shares its work (``Engine.share``) has the sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from fairstep.optim.across import Across, Total
 from fairstep.optim.ownership import Piece, Work
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Owned:
         self,
         optimizer: Engine,
         owned: Mapping[str, Piece],
-        total: Callable[[Tensor], Tensor],
+        total: Total,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.owned, self.total = owned, total
@@ -61,9 +62,12 @@ class Owned:
         piece = piece or self.owned[name]
         return (tensor.reshape(-1) if self.kinds[name] == "elements" else tensor)[piece.start : piece.stop]
 
-    def divided_rows(self) -> Collection[str]:
-        """Names of matrices whose rows all processes share, and so must step one by one and together."""
-        return [name for name, piece in self.owned.items() if self.kinds[name] == "rows" and not piece.whole]
+    def across(self, name: str) -> Across | None:
+        """Which rows of a matrix are ours, where all processes share its rows, and so must step it together."""
+        piece = self.owned.get(name)
+        if piece is None or piece.whole or self.kinds[name] != "rows":
+            return None
+        return Across(piece.start, piece.rows, self.total)
 
     def cut_gradients(self) -> None:
         """Bring the pieces' gradients up to date with their parameters'."""
@@ -85,9 +89,16 @@ def _memory(tensor: Tensor) -> int:
 
 
 def assemble(
-    name: str, shape: torch.Size, elementwise: bool, wanted: Piece, parts: Sequence[Mapping[str, Any]]
+    name: str,
+    shape: torch.Size,
+    elementwise: bool,
+    wanted: Piece,
+    parts: Sequence[Mapping[str, Any]],
+    repeated: Collection[str] = (),
 ) -> dict[str, Any]:
     """The state of one piece of a parameter of this shape, from saved parts; nothing if no part has any.
+
+    ``repeated``: names of state that belongs to the whole parameter, and that every part with a piece has.
 
     Raises ValueError if some of it is missing.
     """
@@ -116,7 +127,7 @@ def assemble(
         key: torch.cat([_cut(entry[key], have, wanted, elementwise, shape) for have, entry in found]).reshape(
             *lead, *_rest(value, found[0][0], elementwise, shape)
         )
-        if isinstance(value, Tensor)
+        if isinstance(value, Tensor) and key not in repeated
         else value
         for key, value in found[0][1].items()
     }
