@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from fairstep import optim
 
@@ -63,11 +62,11 @@ class Sizes:
         named = dict(model.named_parameters())
         self.roles = {role: [named[n] for n, r in roles.items() if r == role] for role in dict.fromkeys(roles.values())}
         self.parameters: list[Tensor] = [p for group in self.roles.values() for p in group]
-        self.divided = isinstance(self.parameters[0], DTensor)  # over ranks, each of which measures its shards
+        self.divided = hasattr(self.parameters[0], "to_local")  # a DTensor: each rank measures its shards
         self._old: list[Tensor] = []
 
     def _own(self) -> list[Tensor]:
-        return [p.to_local() if isinstance(p, DTensor) else p for p in self.parameters]
+        return [p.to_local() for p in self.parameters] if self.divided else self.parameters  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def before(self) -> None:

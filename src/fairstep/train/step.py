@@ -18,7 +18,6 @@ from fairstep.train.annealing import Annealer
 from fairstep.train.checkpoint import random_state, set_random_state
 from fairstep.train.evaluate import evaluate, evaluation_weights, evenly
 from fairstep.train.exchange import exchange
-from fairstep.train.fsdp import shard_model
 from fairstep.train.measure import Sizes, Stopwatch
 from fairstep.train.objective import Objective
 from fairstep.train.parallel import ALONE, World
@@ -60,6 +59,10 @@ class Trainer:
         fully_sharded = spec.execution.parallel == "fsdp" and world.size > 1
         self.compiled = spec.execution.compile and can_compile(self.device.type)
         if fully_sharded:
+            from fairstep.train.fsdp import shard_model  # loads what takes most of a second, and few runs need
+
+            if spec.execution.dynamics:
+                raise ValueError("angles of updates need whole weights; leave dynamics out, or --parallel fsdp")
             shard_model(world, self.model, self.device, self.compiled)
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
