@@ -76,9 +76,9 @@ def parameters(shapes: Shapes, device: str) -> Parameters:
     return Parameters(hidden, {n: p for n, p in made.items() if n not in hidden})
 
 
-def ours(name: str, p: Parameters, hyper: dict[str, Any]) -> Optimizers:
+def ours(name: str, p: Parameters, hyper: dict[str, Any], compiled: bool = False) -> Optimizers:
     roles = {n: n.removesuffix(".weight") for n in p.rest if n.startswith(("embedding", "head"))}
-    return [optim.build(name, p.named.items(), roles=roles, undecayed=(), **hyper)]  # type: ignore[arg-type]
+    return [optim.build(name, p.named.items(), roles=roles, undecayed=(), compiled=compiled, **hyper)]  # type: ignore[arg-type]
 
 
 class Runner:
@@ -160,6 +160,12 @@ def measure(name: str, contest: Contest, shapes: Shapes, chosen: argparse.Namesp
         except Exception as error:  # a package that fails on this set is shown as such
             peers[peer.label] = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:120]}
         print(f"{name}, {peer.label}: {peers[peer.label]}", file=sys.stderr, flush=True)
+    compiled = None
+    if chosen.compile_ours and name in ELEMENTWISE:
+        itself = Peer("ours, compiled", lambda p: ours(name, p, contest.hyper, compiled=True))
+        compiled, times = against(first, itself, grads, shapes, contest, chosen)
+        mine += times
+        print(f"{name}, compiled: {compiled}", file=sys.stderr, flush=True)
     if not mine:
         first.block()
         mine = [first.block() for _ in range(3)]
@@ -176,6 +182,7 @@ def measure(name: str, contest: Contest, shapes: Shapes, chosen: argparse.Namesp
         "ratio": worked[best]["ratio"] if best else None,
         "gigabytes_per_second": moved / seconds / 1e9 if name in ELEMENTWISE else None,
         "extra_mib": first.extra_memory() / MIB,
+        "compiled": compiled and compiled | {"gigabytes_per_second": moved / compiled["ms"] / 1e6},
         "peers": peers,
     }
 
@@ -185,10 +192,14 @@ def against(
 ) -> tuple[dict[str, float], list[float]]:
     p = parameters(shapes, chosen.device)
     second = Runner(peer.make(p), p, grads, contest.steps)
+    began = time.monotonic()
+    second.block()
+    second.block()
+    warm_up = time.monotonic() - began
     mine, theirs = pair(first, second, chosen.seconds, chosen.rounds)
     ratios = {"ratio": min(mine) / min(theirs)}
     ratios["median_ratio"] = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
-    return {"ms": 1000 * min(theirs), **ratios, "extra_mib": second.extra_memory() / MIB}, mine
+    return {"ms": 1000 * min(theirs), **ratios, "warm_up_s": warm_up, "extra_mib": second.extra_memory() / MIB}, mine
 
 
 def fastest(function: Callable[[], Any], like: Tensor, repeats: int) -> float:
@@ -227,6 +238,9 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         lines = [f"**{name}**: {len(SETS[name])} tensors, {count / 1e6:.1f}M parameters. {results['conditions']}", ""]
         lines += ["| optimizer | ours, ms | fastest peer | its ms | ratio | of copy | extra MiB, ours | the peer's |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
+        if any(row["compiled"] for row in rows):
+            lines[-2] += " compiled, ms | ratio | of copy |"
+            lines[-1] += "---|---|---|"
         for row in rows:
             best = row["best_peer"]
             theirs = row["peers"].get(best, {})
@@ -234,9 +248,12 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
             share = f"{100 * rate / results['copy_gigabytes_per_second']:.0f} %" if rate else ""
             peer = (f"{theirs['ms']:.1f}", f"{row['ratio']:.2f}") if best else ("", "")
             memory = f"{row['extra_mib']:.1f}", f"{theirs['extra_mib']:.1f}" if best else ""
-            lines.append(
-                "| " + " | ".join((row["optimizer"], f"{row['ms']:.1f}", best or "none", *peer, share, *memory)) + " |"
-            )
+            cells = [row["optimizer"], f"{row['ms']:.1f}", best or "none", *peer, share, *memory]
+            if compiled := row["compiled"]:
+                ratio = f"{row['ratio'] / compiled['ratio']:.2f}" if best else ""
+                reached = compiled["gigabytes_per_second"] / results["copy_gigabytes_per_second"]
+                cells += [f"{compiled['ms']:.1f}", ratio, f"{100 * reached:.0f} %"]
+            lines.append("| " + " | ".join(cells) + " |")
         texts[name] = "\n".join(lines) + "\n"
     lines = [results["conditions"], "", "| Newton-Schulz of | Gflop/s | of matmul |", "|---|---|---|"]
     lines += [f"| {r['matrix']} | {r['gigaflops']:.0f} | {100 * r['share']:.0f} % |" for r in results["newton_schulz"]]
@@ -271,6 +288,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40, help="at most, per pair")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="set tiny, half a second per pair")
+    parser.add_argument("--compile-ours", action="store_true", help="time ours compiled too; up to 10 s per optimizer")
     parser.add_argument("--compile-heavyball", action="store_true", help="as it comes; minutes per optimizer on a CPU")
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument("--write", type=Path, help="a document whose tables of these sets are to be replaced")

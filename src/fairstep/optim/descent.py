@@ -21,41 +21,54 @@ from typing import Any
 from torch import Tensor
 
 from fairstep.optim import signals
+from fairstep.optim.compiled import Action, Passes
+from fairstep.optim.rule import Rule
 from fairstep.optim.stacks import Stack
 
 
-def advance(stack: Stack, supplied: signals.Supplied) -> None:
+def advance(stack: Stack, supplied: signals.Supplied, passes: Passes | None = None) -> None:
     """One step of one stack: gradients in, rule, decay, new weights out."""
     group, rule = stack.group, stack.rule
     lr = float(group["lr"]) * rule.lr_factor(group)
     if _fused(stack, lr):
         return
     step = stack.step + 1
-    for grad, weights, state in blocks(stack, supplied):
+
+    def move(grad: Tensor, weights: Tensor, state: dict[str, Any]) -> None:
         direction = rule.update(grad, state, weights, stack.hyper, step)
-        if direction is None:
-            continue
-        descend = partial(_descend, direction=direction, lr=lr, group=group, decay_last=rule.decays_after_step)
-        rule.move(weights, descend, state, group, step)
+        if direction is not None:
+            descend = partial(_descend, direction=direction, lr=lr, group=group, decay_last=rule.decays_after_step)
+            rule.move(weights, descend, state, group, step)
+
+    *_, (_, state) = carry_out(move, stack, supplied, passes)
     stack.advance(state)
 
 
-def blocks(
-    stack: Stack, supplied: signals.Supplied, write: bool = True
-) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
-    """For the coming step: gradients with coupled weight decay in them, weights, and the state with the signals due."""
+def carry_out(
+    action: Action, stack: Stack, supplied: signals.Supplied, passes: Passes | None = None, write: bool = True
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Call ``action`` for the coming step, block by block: (what it returns, the state with the signals due).
+
+    It gets gradients with coupled weight decay in them, weights, and that state. With ``passes`` it may be compiled.
+    """
     weight_decay = stack.group["weight_decay"] if stack.group["decay"] == "coupled" else 0.0
     given = {signal: stack.gather(supplied[signal]) for signal in stack.rule.due(stack.group, stack.step + 1)}
-    for grad, weights, rows in stack.blocks(write):
-        if weight_decay:
-            grad = grad.add(weights, alpha=weight_decay)
-        whole = {**stack.state, **given}
-        yield grad, weights, {name: x[rows] if isinstance(x, Tensor) else x for name, x in whole.items()}
+
+    def act(grad: Tensor, weights: Tensor, state: dict[str, Any]) -> Any:
+        return action(grad.add(weights, alpha=weight_decay) if weight_decay else grad, weights, state)
+
+    whole = {**stack.state, **given}
+    compiled = passes.find(act, stack, whole, write) if passes else None
+    for grad, weights, rows in stack.blocks(write, whole=compiled is not None):
+        state = {name: x[rows] if isinstance(x, Tensor) else x for name, x in whole.items()}
+        yield (compiled or act)(grad, weights, state), state
 
 
 def _fused(stack: Stack, lr: float) -> bool:
     """Whether the step was taken by a kernel of torch's own, which knows decay proportional to the learning rate."""
     group, weight_decay = stack.group, stack.group["weight_decay"]
+    if type(stack.rule).fused is Rule.fused:
+        return False
     if weight_decay and group["decay"] not in ("decoupled", "independent"):
         return False
     if group["decay"] == "independent":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fairstep.optim import descent, modes, pieces, routing, sharing, signals, state
 from fairstep.optim.across import Total
+from fairstep.optim.compiled import Passes
 from fairstep.optim.ownership import Piece
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
@@ -36,6 +37,7 @@ class Engine(torch.optim.Optimizer):
 
     * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
+    * ``compiled=True`` makes one kernel of an elementwise rule's step (``compiled``): faster, the same up to rounding.
     * the optimizer's hyperparameters (``help`` of the class lists them).
 
     A param group of ours has one rule and one weight decay, so the groups given are split. Learning-rate schedulers
@@ -48,6 +50,7 @@ class Engine(torch.optim.Optimizer):
 
     spec: ClassVar[OptimizerSpec]
     _supplied: signals.Supplied
+    compiled: bool = False  # of pickles without it
     ownership: pieces.Owned | None = None
     """What this process steps, where several share the work; None: everything."""
 
@@ -59,6 +62,7 @@ class Engine(torch.optim.Optimizer):
         decay: Decay | None = None,
         undecayed: Collection[str] = UNDECAYED,
         stacked: bool = True,
+        compiled: bool = False,
         **hyper: Any,
     ) -> None:
         self.decay = decay or self.spec.decay
@@ -70,7 +74,7 @@ class Engine(torch.optim.Optimizer):
                     f"undecayed: unknown role {role!r}{_nearest(role, ROLES)}; roles are {', '.join(ROLES)}"
                 )
         self.undecayed = frozenset(undecayed)
-        self.stacked = stacked
+        self.stacked, self.compiled = stacked, compiled
         self.hyper = self.spec.validate(hyper)
         self.roles: dict[str, Role] = {}
         self._user_roles = roles
@@ -153,9 +157,10 @@ class Engine(torch.optim.Optimizer):
             self.ownership.cut_gradients()
             supplied, total = self.ownership.cut_signals(supplied), self.ownership.total
         signals.check(self, stacks, supplied)
-        sharing.agree(stacks, self.param_groups, supplied, self.rules, total)
+        passes = Passes() if self.compiled else None
+        sharing.agree(stacks, self.param_groups, supplied, self.rules, total, passes)
         for stack in stacks:
-            descent.advance(stack, supplied)
+            descent.advance(stack, supplied, passes)
         self._supplied = {}
         return loss
 
@@ -223,14 +228,7 @@ class Engine(torch.optim.Optimizer):
 
     def routing_table(self) -> str:
         """One line per parameter: name, shape, role, rule, learning rate, weight decay."""
-        rows = [("parameter", "shape", "role", "rule", "lr", "weight decay")]
-        for group in self.param_groups:
-            for name, p in zip(group["param_names"], group["params"], strict=True):
-                shape = " x ".join(map(str, p.shape)) or "scalar"
-                numbers = f"{float(group['lr']):.3g}", f"{group['weight_decay']:.3g}"
-                rows.append((name, shape, self.roles[name], group["rule"], *numbers))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return routing.table(self.param_groups, self.roles)
 
     def state_dict(self) -> dict[str, Any]:
         """State and settings by parameter name (see ``state``)."""
@@ -253,7 +251,7 @@ class Engine(torch.optim.Optimizer):
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
+        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "compiled", "hyper", "roles")}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
         own = {p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()} for p, s in self.state.items()}
@@ -298,7 +296,7 @@ class Engine(torch.optim.Optimizer):
         runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
         scratch = Scratch()
         for (_, _, dtype, device, *_), (group, members) in buckets.items():
-            for run in cut(members, most_elements(device)):
+            for run in cut(members, most_elements(device, self.compiled and rules[group["rule"]].elementwise)):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fairstep.optim import descent, signals
 from fairstep.optim.across import Total
+from fairstep.optim.compiled import Action, Passes
 from fairstep.optim.rule import Rule
 from fairstep.optim.stacks import Stack, compute_dtype
 
@@ -23,6 +24,7 @@ def agree(
     supplied: signals.Supplied,
     rules: Mapping[str, Rule],
     total: Total | None = None,
+    passes: Passes | None = None,
 ) -> None:
     """Bring the shared numbers of every rule that has some up to date.
 
@@ -39,8 +41,7 @@ def agree(
     for name, (group, members) in sharing.items():
         sums: Tensor | None = None
         for stack in members:
-            for grad, weights, state in descent.blocks(stack, supplied, write=False):
-                part = stack.rule.measure(grad, state, weights, stack.group)
+            for part, _ in descent.carry_out(_measure(stack), stack, supplied, passes, write=False):
                 sums = part if sums is None else sums + part.to(sums.device)
         if total:
             sums = total(sums if sums is not None else _nothing(rules[name], group))
@@ -50,6 +51,10 @@ def agree(
         for other in groups:
             if other["rule"] == name:
                 other["shared"] = numbers
+
+
+def _measure(stack: Stack) -> Action:
+    return lambda grad, weights, state: stack.rule.measure(grad, state, weights, stack.group)
 
 
 def _nothing(rule: Rule, group: dict[str, Any]) -> Tensor:

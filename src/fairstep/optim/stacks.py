@@ -30,9 +30,15 @@ DEVICE_ELEMENTS = 2**23
 """The same on an accelerator, where a launch costs more than a pass. Both bound the scratch memory of a step."""
 
 
-def most_elements(device: torch.device) -> int:
+COMPILED_ELEMENTS = 2**18
+"""As ``CPU_ELEMENTS`` for compiled rules, which make one pass, so that only the copies into stacks want a cache."""
+
+
+def most_elements(device: torch.device, compiled: bool = False) -> int:
     """Of a stack of several parameters, and of a piece of a large one."""
-    return CPU_ELEMENTS * torch.get_num_threads() if device.type == "cpu" else DEVICE_ELEMENTS
+    if device.type != "cpu":
+        return DEVICE_ELEMENTS
+    return (COMPILED_ELEMENTS if compiled else CPU_ELEMENTS) * torch.get_num_threads()
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -131,6 +137,8 @@ class Stack:
         self.further = members[0].further
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
+        self.own_dtype = self.params[0].dtype if len(members) == 1 else self.dtype
+        self.elements = sum(p.numel() for p in self.params)
         self.step = int(members[0].entry.get("step", 0))
         if len(members) > 1:
             self._make_buffers(scratch)
@@ -146,11 +154,12 @@ class Stack:
         positions = [m.position + row for m in self.members for row in range(m.layout.rows)]
         return {**self.group, **self.further, "positions": positions}
 
-    def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
+    def blocks(self, write: bool = True, whole: bool = False) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.
 
         Those of a single parameter are its own memory where that is possible, and of an elementwise rule come in
         pieces that stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
+        ``whole``: in one piece, those of a single parameter in its own dtype.
         """
         grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
         if len(grads) > 1:
@@ -163,12 +172,12 @@ class Stack:
         p, gradient = self.params[0], grads[0].reshape(-1, *self.tail)
         parameter = p.detach().reshape(-1, *self.tail)
         length = max(len(parameter), 1)
-        if self.rule.elementwise:
+        if self.rule.elementwise and not whole:
             length = most_elements(p.device)
         for start in range(0, max(len(parameter), 1), length):
-            rows = slice(start, start + length)
-            weights = parameter[rows].to(self.dtype)
-            yield gradient[rows].to(self.dtype), weights, rows
+            rows, dtype = slice(start, start + length), self.own_dtype if whole else self.dtype
+            weights = parameter[rows].to(dtype)
+            yield gradient[rows].to(dtype), weights, rows
             if write and weights.dtype != p.dtype:
                 parameter[rows] = weights
         if write and parameter.data_ptr() != p.data_ptr():
