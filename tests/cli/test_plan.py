@@ -86,7 +86,10 @@ def test_a_plan_of_several_ranks_says_what_each_has(capsys: pytest.CaptureFixtur
     repeated = json.loads(capsys.readouterr().out)
     assert shared["rank_imbalance"] < 0.1
     assert shared["memory_state"] < (1 / 8 + 0.05) * repeated["memory_state"]
-    assert shared["rank_flops_mean"] * 8 == pytest.approx(repeated["rank_flops_mean"])
-    assert shared["rank_sent_bytes"] == round(2 * 7 / 8 * shared["memory_weights"])
+    # with what every rank repeats of an embedding that they share by rows
+    assert 1 <= shared["rank_flops_mean"] * 8 / repeated["rank_flops_mean"] < 1.01
+    assert shared["rank_flops_least"] <= shared["rank_flops_largest"]
+    grams = 2 * 4 * 2048**2  # of embedding and head, whose rows all ranks share
+    assert shared["rank_sent_bytes"] == round(2 * 7 / 8 * (shared["memory_weights"] + grams))
     assert main([*command[:-1]]) == 0
     assert "one step of each of 8 ranks, ddp-sharded" in capsys.readouterr().out

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
 from fairstep.optim import pieces
-from fairstep.optim.ownership import Piece, Work, divide, totals
+from fairstep.optim.ownership import Piece, Work, divide, least_cost, totals
+from fairstep.optim.packing import Item, least, pack
 from fairstep.train.parallel import World
 
 CASES = """
@@ -102,8 +104,14 @@ def works(name: str, model: str) -> list[Work]:
     return [Work.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)) for p, part in parts]
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon", "soap", "kron", "adam-mini", "cautious-adamw", "mars-adamw"])
-@pytest.mark.parametrize(("model", "ranks"), [("semenov/124m", 8), ("semenov/720m", 8), ("wen/1.2b", 8), ("moe", 16)])
+BALANCED = ["adamw", "muon", "soap", "kron", "adam-mini", "cautious-adamw", "mars-adamw", "mars-shampoo", "adamh"]
+
+
+@pytest.mark.parametrize("name", BALANCED)
+@pytest.mark.parametrize(
+    ("model", "ranks"),
+    [("semenov/124m", 8), ("semenov/720m", 8), ("semenov/720m", 64), ("wen/1.2b", 8), ("wen/1.2b", 64), ("moe", 16)],
+)
 def test_shares_are_a_partition_and_balanced(name: str, model: str, ranks: int) -> None:
     model = "semenov/moe" if model == "moe" else model
     tasks = works(name, model)
@@ -115,8 +123,11 @@ def test_shares_are_a_partition_and_balanced(name: str, model: str, ranks: int) 
         assert all(piece.start < piece.stop and piece.start % task.unit == 0 for piece in shares)
     loads = totals(tasks, ownership)
     costs, states = [cost for cost, _ in loads], [state for _, state in loads]
-    assert max(costs) <= 1.1 * sum(costs) / ranks
-    assert max(states) <= (1 / ranks + 0.05) * sum(states)
+    # 10 %, or what the matrices that are whole make inevitable: an MLP matrix of SOAP and Kron at 64 ranks
+    assert max(costs) <= max(1.1 * sum(costs) / ranks, 1.001 * least_cost(tasks, ranks))
+    assert max(states) <= (1 / ranks + 0.05) * sum(task.state for task in tasks)
+    repeated = sum(costs) / sum(task.cost for task in tasks) - 1
+    assert repeated <= (0.15 if name == "mars-shampoo" else 0.05)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 1024])
@@ -135,7 +146,32 @@ def test_any_number_of_ranks_divides_anything(ranks: int) -> None:
     assert divide(tasks, 1)[0]["table"] == Piece(0, 12, 12)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon", "soap", "adam-mini", "prodigy", "adamw+schedule-free"])
+@pytest.mark.parametrize("seed", range(20))
+def test_packing_is_as_good_as_can_be_said(seed: int) -> None:
+    draw = random.Random(seed)
+    ranks = draw.randint(2, 3)
+    costs = [draw.choice((1.0, 3.0, 3.0, 4.5, 7.0)) for _ in range(draw.randint(1, 7))]
+    best = min(
+        max(sum(cost for cost, rank in zip(costs, ranks_of, strict=True) if rank == r) for r in range(ranks))
+        for ranks_of in product(range(ranks), repeat=len(costs))
+    )
+    assert least(costs, ranks) <= best
+    chosen = pack([Item(str(n), cost, cost) for n, cost in enumerate(costs)], ranks)
+    found = max(sum(cost for cost, rank in zip(costs, chosen, strict=True) if rank == r) for r in range(ranks))
+    assert best <= found <= 4 / 3 * best  # Graham's bound for the dearest first
+    twins = pack([Item("one" if n < ranks else str(n), cost, cost) for n, cost in enumerate(costs)], ranks)
+    assert len(set(twins[:ranks])) == min(ranks, len(costs))
+
+
+def test_exchanges_find_what_the_dearest_first_misses() -> None:
+    costs = [5.0, 5.0, 4.0, 4.0, 3.0, 3.0, 3.0, 3.0]  # dearest first: 16 and 14
+    chosen = pack([Item(str(n), cost, 0.0) for n, cost in enumerate(costs)], 2)
+    assert {sum(cost for cost, rank in zip(costs, chosen, strict=True) if rank == r) for r in (0, 1)} == {15.0}
+    assert least(costs, 2) == 15.0
+    assert least([6.0, 6.0, 6.0, 1.0], 2) == 12.0  # two of the three are on one rank
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "soap", "kron", "mars-shampoo", "adam-mini", "prodigy", "soap+ema"])
 def test_saved_parts_load_at_any_number_of_ranks(name: str) -> None:
     def build(rank: int = 0, ranks: int = 1) -> Any:
         torch.manual_seed(0)

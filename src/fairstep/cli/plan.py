@@ -199,6 +199,8 @@ def show_division(shares: Division) -> None:
         ["optimizer state, most", f"{size_text(4 * shares.state_floats_largest)} ({share:.1%} of the whole)"],
         ["sent", size_text(shares.sent_bytes)],
     ]
+    if shares.imbalance > 0.05:
+        rows.insert(2, ["  least, as matrices stay whole", f"{shares.flops_least:.3g} ({shares.imbalance_least:+.1%})"])
     if shares.idle:
         rows.append(["ranks without optimizer work", f"{shares.idle}"])
     screen.print_table(f"one step of each of {shares.ranks} ranks, {shares.parallel}", ["", "rank"], rows)

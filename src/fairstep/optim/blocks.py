@@ -70,6 +70,9 @@ class BlockRule(Rule):
     def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         raise NotImplementedError
 
+    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
+        return 0.0
+
     def decomposition_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         return 0.0
 
@@ -121,6 +124,10 @@ class BlockRule(Rule):
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
         return sum(region.blocks * self.flops_matrix(*region.shape, hyper) for region in regions)
+
+    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
+        return sum(region.blocks * self.product_flops_matrix(*region.shape, hyper) for region in regions)
 
     def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
         regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]

@@ -14,13 +14,13 @@ other rows and elements their state. The result depends on shapes and on the num
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, prod
 from typing import Literal
 
 from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper, Rule
+from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Apart, Hyper, Rule
 
 LARGE = 1 / 3
 """Share of a rank's mean state or cost from which on a tensor with rows apart is divided: its pieces exchange sums."""
@@ -47,9 +47,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Work:
-    """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be
-    divided at multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
-    ``repeated_state``, and adds up ``sums`` floats with the others."""
+    """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be divided at
+    multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
+    ``repeated_state``, and adds up ``sums`` floats with the others. ``flops``: as the rule counts them."""
 
     name: str
     kind: Literal["elements", "experts", "rows", "whole"]
@@ -60,23 +60,34 @@ class Work:
     repeated_cost: float = 0.0
     repeated_state: float = 0.0
     sums: float = 0.0
+    flops: float = 0.0
 
     @classmethod
     def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Work:
         """``hyper``: of the parameter's group, as the rule reads it."""
+        kind: Literal["elements", "experts", "rows", "whole"]
         if rule.elementwise:
             o, i = prod(shape), 1
-            return cls(name, "elements", o, cost(rule, o, i, hyper), rule.state_floats(o, i, hyper))
-        if role == "expert":
-            count, o, i = shape
-            state = count * rule.state_floats(o, i, hyper)
-            return cls(name, "experts", count, count * cost(rule, o, i, hyper), state)
-        o, i = (shape[0], prod(shape[1:])) if shape else (1, 1)
-        step, state = cost(rule, o, i, hyper), rule.state_floats(o, i, hyper)
-        rows = apart(rule, role, shape, hyper)
-        if rows is None:
-            return cls(name, "whole", o, step, state, o)
-        return cls(name, "rows", o, step, state, rows.unit, rows.cost, rows.state, rows.sums)
+            kind, rows, count = "elements", o, 1
+        elif role == "expert":
+            rows, o, i = shape
+            kind, count = "experts", rows
+        else:
+            o, i = (shape[0], prod(shape[1:])) if shape else (1, 1)
+            kind, rows, count = "whole", o, 1
+        step, state = count * cost(rule, o, i, hyper), count * rule.state_floats(o, i, hyper)
+        whole = cls(name, kind, rows, step, state, flops=count * rule.flops(o, i, hyper))
+        divided = apart(rule, role, shape, hyper)
+        if divided is None:
+            return replace(whole, unit=o) if kind == "whole" else whole
+        return replace(
+            whole,
+            kind="rows",
+            unit=divided.unit,
+            repeated_cost=divided.cost,
+            repeated_state=divided.state,
+            sums=divided.sums,
+        )
 
     def load(self, piece: Piece) -> tuple[float, float]:
         """(cost, floats of state) of a rank that has this piece."""
@@ -87,7 +98,9 @@ class Work:
 
 def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
     """What ranks are balanced by: the time of a step on an o x i matrix, in FLOPs of matrix products."""
-    return rule.flops(o, i, hyper) + (DECOMPOSITION - 1) * rule.decomposition_flops(o, i, hyper)
+    products, decompositions = rule.product_flops(o, i, hyper), rule.decomposition_flops(o, i, hyper)
+    elementwise = rule.flops(o, i, hyper) - products - decompositions
+    return products + DECOMPOSITION * decompositions + ELEMENTWISE * elementwise
 
 
 def apart(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Apart | None:

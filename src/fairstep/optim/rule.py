@@ -20,8 +20,9 @@ Hyper = Mapping[str, Any]
 """Hyperparameters as a rule reads them: the live param group, so schedules of any of them take effect."""
 
 
-DECOMPOSITION = 10.0
-"""Time of a FLOP of a QR decomposition over that of a matrix product."""
+DECOMPOSITION, ELEMENTWISE, RANDOM = 2.5, 100.0, 800.0
+"""Time of a FLOP of a QR decomposition, of a FLOP between elements and of a random number, each over that of a FLOP of
+a matrix product: on a CPU, for sides from 512 on, by ``benchmarks/rates.py``."""
 
 
 @dataclass(frozen=True)
@@ -164,5 +165,9 @@ class Rule:
         raise NotImplementedError
 
     def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        """Those among them that are of QR decompositions, which run far below the rate of matrix products."""
+        """Those among them that are of QR decompositions."""
+        return 0.0
+
+    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        """Those among them that are of matrix products. All others but these two are elementwise."""
         return 0.0

@@ -93,6 +93,7 @@ class Cost:
         if self.division:
             shares = {f"rank_{name}": value for name, value in asdict(self.division).items() if name != "ranks"}
             shares = {"parallel": shares.pop("rank_parallel"), **shares, "rank_imbalance": self.division.imbalance}
+            shares["rank_imbalance_least"] = self.division.imbalance_least
         return own | shares | {"memory_bytes": self.memory_bytes, **parts, **device, "fits": self.fits}
 
 

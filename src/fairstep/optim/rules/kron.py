@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 from fairstep.optim import across
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, on_rows
-from fairstep.optim.rule import Apart, Hyper
+from fairstep.optim.rule import RANDOM, Apart, Hyper
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 CLIP = 1.1
 BALANCE_EVERY = 100
-NOISE = 100.0
-"""Time of a random number over that of a FLOP of a matrix product."""
 
 
 class KronRule(BlockRule):
@@ -140,6 +138,9 @@ class KronRule(BlockRule):
         probability = hyper["update_probability"]
         return 20.0 * o * i + sum(4.0 * o * i * n + probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
 
+    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
+        return self.flops_matrix(o, i, hyper) - 20.0 * o * i
+
     def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
         """With a diagonal factor for the rows, they have that for the columns in common, and the noise."""
         diagonal, probability = self._diagonal(o, i, hyper), hyper["update_probability"]
@@ -150,7 +151,7 @@ class KronRule(BlockRule):
         return Apart(
             repeated=("Q_R",),
             state=floats,
-            cost=probability * (product + NOISE * o * i),
+            cost=probability * (product + RANDOM * o * i),
             sums=2 * probability * floats,
         )
 

@@ -171,6 +171,9 @@ class MARSShampooRule(_CorrectedRule):
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return newton_schulz.flops(o, i, hyper) + 12.0 * o * i
 
+    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return newton_schulz.flops(o, i, hyper)
+
 
 def _parts(rule: Rule) -> tuple[Part, ...]:
     own = {name: f"vector_{name}" for name in AdamWRule.uses}

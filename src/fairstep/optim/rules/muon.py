@@ -56,6 +56,9 @@ class MuonRule(Rule):
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return flops(o, i, hyper) + 6.0 * o * i
 
+    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return flops(o, i, hyper)
+
 
 def nesterov_momentum(grad: Tensor, m: Tensor, hyper: Hyper) -> Tensor:
     """u of the equations, which is m itself without nesterov; m takes in the gradient."""

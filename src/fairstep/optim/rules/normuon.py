@@ -61,6 +61,9 @@ class NorMuonRule(Rule):
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return flops(o, i, hyper) + 12.0 * o * i
 
+    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return flops(o, i, hyper)
+
 
 _PAPER = "arXiv 2510.05491"
 

@@ -69,6 +69,9 @@ class ScionRule(Rule):
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return flops(o, i, hyper) + 6.0 * o * i
 
+    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return flops(o, i, hyper)
+
 
 class OuterRule(Rule):
     """Embedding, head or vectors: a norm that needs no iteration."""

@@ -165,6 +165,10 @@ class SOAPRule(BlockRule):
         sides = self._sides(o, i, hyper).values()
         return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / frequency for n in sides)
 
+    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
+        sides = self._sides(o, i, hyper).values()
+        return sum(6.0 * o * i * n + 2.0 * n**3 / hyper["precondition_frequency"] for n in sides)
+
     def decomposition_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         return sum(3.0 * n**3 / hyper["precondition_frequency"] for n in self._sides(o, i, hyper).values())
 
@@ -174,7 +178,7 @@ class SOAPRule(BlockRule):
         if "L" in sides:
             return None
         n = sides.get("R", 0)
-        refresh = (5.0 + 3.0 * (DECOMPOSITION - 1)) * n**3 / hyper["precondition_frequency"]
+        refresh = (2.0 + 3.0 * DECOMPOSITION) * n**3 / hyper["precondition_frequency"]
         return Apart(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh, sums=float(n * n))
 
 

@@ -87,6 +87,9 @@ class WrappedRule(Rule):
     def flops(self, o: int, i: int, hyper: Hyper) -> float:
         return self.inner.flops(o, i, hyper)
 
+    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
+        return self.inner.product_flops(o, i, hyper)
+
     def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
         return self.inner.decomposition_flops(o, i, hyper)
 
