@@ -89,7 +89,7 @@ def test_a_plan_of_several_ranks_says_what_each_has(capsys: pytest.CaptureFixtur
     # with what every rank repeats of an embedding that they share by rows
     assert 1 <= shared["rank_flops_mean"] * 8 / repeated["rank_flops_mean"] < 1.01
     assert shared["rank_flops_least"] <= shared["rank_flops_largest"]
-    grams = 2 * 4 * 2048**2  # of embedding and head, whose rows all ranks share
-    assert shared["rank_sent_bytes"] == round(2 * 7 / 8 * (shared["memory_weights"] + grams))
+    gram = 4 * 2048**2  # of the embedding, which is the head too, and whose rows all ranks share
+    assert shared["rank_sent_bytes"] == round(2 * 7 / 8 * (shared["memory_weights"] + gram))
     assert main([*command[:-1]]) == 0
     assert "one step of each of 8 ranks, ddp-sharded" in capsys.readouterr().out
