@@ -224,15 +224,11 @@ class Pass:
     """Numbers of the state as the action left them."""
 
     def __call__(self, grad: Tensor, weights: Tensor, state: dict[str, Any]) -> Tensor | None:
-        tensors = [grad, weights, *(x for x in state.values() if isinstance(x, Tensor))]
-        result = self.kernel(*map(_plain, tensors), self.numbers)
+        # .data: no views, whose bases would become part of what is compiled for. It hides the change from autograd.
+        result = self.kernel(*(x.data for x in (grad, weights, *state.values()) if isinstance(x, Tensor)), self.numbers)
+        torch.autograd.graph.increment_version(weights)
         state.update(self.changed)
         return result
-
-
-def _plain(x: Tensor) -> Tensor:
-    """The same memory as a tensor that is a view of none: a view's base would become part of what is compiled for."""
-    return x.new_empty(0).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
 
 
 class Passes:

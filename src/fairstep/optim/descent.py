@@ -60,7 +60,9 @@ def carry_out(
     whole = {**stack.state, **given}
     compiled = passes.find(act, stack, whole, write) if passes else None
     for grad, weights, rows in stack.blocks(write, whole=compiled is not None):
-        state = {name: x[rows] if isinstance(x, Tensor) else x for name, x in whole.items()}
+        state = (
+            {**whole} if rows == slice(None) else {n: x[rows] if isinstance(x, Tensor) else x for n, x in whole.items()}
+        )
         yield (compiled or act)(grad, weights, state), state
 
 

@@ -175,7 +175,8 @@ class Stack:
         if self.rule.elementwise and not whole:
             length = most_elements(p.device)
         for start in range(0, max(len(parameter), 1), length):
-            rows, dtype = slice(start, start + length), self.own_dtype if whole else self.dtype
+            rows = slice(None) if whole else slice(start, start + length)
+            dtype = self.own_dtype if whole else self.dtype
             weights = parameter[rows].to(dtype)
             yield gradient[rows].to(dtype), weights, rows
             if write and weights.dtype != p.dtype:
@@ -197,8 +198,9 @@ class Stack:
         self._record_numbers()
 
     def _record_numbers(self) -> None:
+        numbers = {"step": self.step, **{name: self.state[name] for name in self._numbers}}
         for member in self.members:
-            member.entry.update(step=self.step, **{name: self.state[name] for name in self._numbers})
+            member.entry.update(numbers)
 
     def _start(self) -> Tensor:
         """The weights (rows, *tail) before the first step."""
