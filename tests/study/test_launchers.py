@@ -50,24 +50,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, *arguments: str, launcher: str = "") -> subprocess.Popen[str]:
-    """``fairstep study run`` on the small study, its words in a file."""
+def started(folder: Path, *arguments: str, launcher: str = "", one: bool = False) -> subprocess.Popen[str]:
+    """``fairstep study run`` on the small study (``one``: of one contestant and point), its words in a file."""
     path = folder / "small.toml"
-    path.write_text(STUDY.format(folder=folder, launcher=launcher))
+    text = STUDY.format(folder=folder, launcher=launcher)
+    path.write_text(text.replace(', "lion"', "").replace(", 0.004", "") if one else text)
     words = (folder / "said.txt").open("a")
     command = [sys.executable, "-m", "fairstep", "study", "run", str(path), "--store", str(folder / "s"), *arguments]
     with words:
         return subprocess.Popen(command, stdout=words, stderr=words, text=True)
 
 
-def ended(folder: Path, process: subprocess.Popen[str]) -> None:
+def ended(folder: Path, process: subprocess.Popen[str], trials: int = TRIALS) -> None:
     """It ends well, and so does its study: every trial has a result, and its last one."""
     assert process.wait(timeout=LIMIT) == 0, (folder / "said.txt").read_text()
     store = Store(folder / "s")
     [ledger] = store.ledgers()
     assert all(trial.status == "done" for trial in ledger.trials)
-    assert len(ledger.trials) == len(store.runs()) == TRIALS
-    assert set(ledger.choices) == {"adamw", "lion"}
+    assert len(ledger.trials) == len(store.runs()) == trials
+    assert set(ledger.choices) == {"adamw", "lion"} or trials < TRIALS
 
 
 def until(folder: Path, true: Callable[[], bool]) -> None:
@@ -103,7 +104,7 @@ def kill_one(folder: Path, process: subprocess.Popen[str], name: str) -> None:
     until(folder, lambda: bool(finished(folder)) and in_the_middle())
     victims = [pid for pid, command in below(process.pid) if name in command]
     assert victims
-    os.kill(victims[0], signal.SIGKILL)
+    os.kill(victims[-1], signal.SIGKILL)  # the innermost
 
 
 @pytest.mark.parametrize("victim", ["fairstep.train", "ray::_Worker"])
@@ -145,3 +146,26 @@ def test_a_killed_study_goes_on_and_two_over_one_store_share_its_trials(folder: 
         assert run.id not in done or (run.directory / "summary.json").stat().st_mtime_ns == done[run.id]
         assert starts(run) <= 1 + (run.id not in done)  # the run that the kill interrupted began again, no other
     assert sum(starts(run) for run in finished(folder)) <= TRIALS + 1
+
+
+@pytest.mark.parametrize("launcher", ["local", "ray", "slurm"])
+def test_a_trial_may_have_several_processes(folder: Path, launcher: str) -> None:
+    """Two ranks a trial; with the local launcher one of them is killed in the middle, and its trial goes on."""
+    settings = "processes = 2\nthreads = 1\ncpus = 2" + ('\ncluster = "local"' if launcher == "slurm" else "")
+    pytest.importorskip({"local": "torch", "ray": "ray", "slurm": "submitit"}[launcher])
+    process = started(folder, "--launcher", launcher, launcher=settings, one=True)
+    if launcher == "local":
+        kill_one(folder, process, "fairstep.train --attached")
+    ended(folder, process, trials=2)
+    runs = finished(folder)
+    assert all(run.environment["processes"] == 2 for run in runs)
+    assert all(run.environment["parallel"] == "ddp-sharded" for run in runs)
+    if launcher == "local":
+        assert sorted(starts(run) for run in runs) == [1, 2]
+
+
+def test_a_batch_that_a_trials_processes_cannot_share_is_refused(folder: Path) -> None:
+    process = started(folder, launcher="processes = 3")
+    assert process.wait(timeout=LIMIT) == 2
+    said = (folder / "said.txt").read_text()
+    assert "the devices must divide the batch of 4 sequences, not 3" in said and "line " in said

@@ -104,9 +104,11 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
             rows.append([phase or "all", *trials, *numbers(mean)[1:], *more])
     screen.print_table("Phases", header, rows)
     print(f"\n* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    count = study.table.launcher.each
     print(
         f"* Hours: {device.flops / 1e12:.4g} TFLOP/s ({device.source}) at an assumed utilisation of "
-        f"{device.utilisation:.0%}, one device a trial, without evaluations, loading and compiling."
+        f"{device.utilisation:.0%}, {count} device{'s' if count > 1 else ''} a trial, without "
+        "evaluations, loading and compiling."
     )
     if any(one.optimizer_flops is None for one in costs.values()):
         print("* The cost of optimizers of other packages is not known before they run; the model's alone is counted.")

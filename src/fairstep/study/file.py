@@ -69,7 +69,12 @@ class Study:
         """On the named device, else this machine; 0 threads are all cores."""
         here, launcher = machine(), self.table.launcher
         named = bool(launcher.device)
-        run = Execution(device="cuda" if named else here.device, threads=threads, compile=launcher.compile)
+        run = Execution(
+            device="cuda" if named else here.device,
+            threads=threads,
+            compile=launcher.compile,
+            parallel=launcher.parallel,
+        )
         return Place(run, "bf16" if named else here.precision)
 
     @property
@@ -162,7 +167,12 @@ class Study:
         for cell in self.cells_of(contest):
             for contestant in contest.contestants:
                 problem = contestant.problem(cell.name, cell.workload, 0, 0)
-                run = cost(contestant.spec(cell.workload, problem.start, 0), device or self.device)
+                spec, launcher = contestant.spec(cell.workload, problem.start, 0), self.table.launcher
+                try:
+                    run = cost(spec, device or self.device, launcher.each, launcher.parallel)
+                except ValueError as error:
+                    key = "processes" if launcher.processes else "gpus"
+                    raise self.lines.error(["launcher", key], f"{cell.name}: {error}") from None
                 if run.fits is False:
                     raise self.lines.error(["cells", cell.table, "model"], self._too_large(cell, contestant.name, run))
                 found[cell.name, contestant.name] = run

@@ -1,12 +1,13 @@
 """What a launcher is: the one thing that differs between a laptop, a Ray cluster and a batch system.
 
 A launcher starts the same idempotent command, ``python -m fairstep.train DIRECTORY``, on a run's directory, and says
-how it goes. It decides nothing: what to start, when to give up waiting and what to start again is the runner's
-(``runner.py``), so every launcher has the same timeouts and retries.
+how it goes; where a trial has several processes, torchrun starts them. It decides nothing: what to start, when to give
+up waiting and what to start again is the runner's (``runner.py``), so every launcher has the same timeouts and retries.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any, Protocol, Self
 
@@ -16,6 +17,12 @@ Event = dict[str, Any]
 """{"event": "progress", "run": identity, "step": n, "steps": n, "loss": x, "tokens_per_second": x}, as often as the
 launcher knows, or {"event": "end", "run": identity, "status": "done" | "diverged" | "failed", "message": sentence},
 once for every start. Other events are ignored. An end event comes after the run's summary.json can be read."""
+
+
+def command(processes: int = 1) -> list[str]:
+    """What is started, without its arguments; several processes on one machine train one run together."""
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, *(several if processes > 1 else ()), "-m", "fairstep.train"]
 
 
 class Launcher(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fairstep.runs import machine
 from fairstep.study.file import Study
 from fairstep.study.launcher import Launcher
-from fairstep.study.local import Layout, LocalLauncher, layout
+from fairstep.study.local import LocalLauncher, layout
 
 NAMES = ("local", "ray", "slurm")
 
@@ -14,23 +14,24 @@ def launcher_of(study: Study, name: str | None = None, workers: int = 0) -> Laun
     """The study's launcher, or another one by name. Raises ValueError that names a missing extra."""
     settings = study.table.launcher
     name, workers = name or settings.name, workers or settings.workers
+    processes, cpus = settings.each, max(settings.cpus, settings.each)
     if name == "ray":
         from fairstep.study.ray_launcher import RayLauncher
 
-        return RayLauncher(workers, settings.cpus, settings.gpus, settings.threads, settings.address)
+        return RayLauncher(workers, cpus, settings.gpus, settings.threads, settings.address, processes)
     if name == "slurm":
         from fairstep.study.slurm_launcher import SlurmLauncher
 
         return SlurmLauncher(
             workers=workers or 100,
-            cpus=settings.cpus,
+            cpus=cpus,
             gpus=settings.gpus,
             minutes=settings.minutes,
             partition=settings.partition,
             options=settings.options,
             cluster=settings.cluster or None,
+            processes=processes,
         )
     here = machine()
     largest = max(cell.size.parameters(cell.workload.data.vocabulary) for cell in study.cells(study.assumed_texts()))
-    division = layout(here, largest, workers, settings.threads)
-    return LocalLauncher(here, Layout(division.workers, division.threads))
+    return LocalLauncher(here, layout(here, largest, workers, settings.threads, processes))

@@ -1,8 +1,9 @@
 """The local launcher: worker processes on this machine, each with its own cores, one run at a time.
 
 A worker is ``python -m fairstep.train -``: it takes run directories on standard input and says on standard output how
-they go. It serves many runs, so that torch is loaded and the model compiled once per worker. The launcher knows
-run directories and events only; it never imports the training room.
+they go. It serves many runs, so that torch is loaded and the model compiled once per worker. Where a run has several
+processes, a worker is a torchrun of them for that run alone. The launcher knows run directories and events only; it
+never imports the training room.
 """
 
 from __future__ import annotations
@@ -12,33 +13,41 @@ import json
 import os
 import selectors
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 from fairstep.runs import Machine, Run
+from fairstep.study.launcher import command
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How this machine is divided: ``workers`` processes with ``threads`` cores each."""
+    """How this machine is divided: ``workers`` runs at a time, of ``processes`` with ``threads`` cores each."""
 
     workers: int
     threads: int
+    processes: int = 1
 
 
-def layout(machine: Machine, parameters: int, workers: int = 0, threads: int = 0) -> Layout:
+def layout(machine: Machine, parameters: int, workers: int = 0, threads: int = 0, processes: int = 1) -> Layout:
     """One thread for models so small that a second one only waits; all cores for one run from a few million on.
 
-    As many workers as cores and memory allow: a process takes about 0.7 GB beside its model.
+    As many workers as cores and memory allow: a process takes about 0.7 GB beside its model. On a machine with GPUs
+    each process has one. Raises ValueError for more processes than it has GPUs.
     """
     if machine.gpus:
-        return Layout(workers or machine.gpus, threads or max(1, machine.cores // machine.gpus))
-    threads = threads or (1 if parameters < 2_000_000 else machine.cores)
-    room = int(machine.memory_bytes * 0.8 / (0.7e9 + 64 * parameters)) if machine.memory_bytes else machine.cores
-    return Layout(workers or max(1, min(machine.cores // threads, room)), threads)
+        if processes > machine.gpus:
+            raise ValueError(
+                f"a trial of {processes} processes needs as many GPUs, and this machine has {machine.gpus}"
+            )
+        threads = threads or max(1, machine.cores // machine.gpus)
+        return Layout(workers or machine.gpus // processes, threads, processes)
+    threads = threads or (1 if parameters < 2_000_000 else max(1, machine.cores // processes))
+    need = processes * (0.7e9 + 64 * parameters)
+    room = int(machine.memory_bytes * 0.8 / need) if machine.memory_bytes else machine.cores
+    return Layout(workers or max(1, min(machine.cores // (threads * processes), room)), threads, processes)
 
 
 @dataclass
@@ -59,11 +68,12 @@ class LocalLauncher:
         self._workers: list[_Worker] = []
 
     def __str__(self) -> str:
-        return f"local, {self.layout.workers} trial(s) at a time with {self.layout.threads} thread(s)"
+        several = f" in {self.layout.processes} processes" if self.layout.processes > 1 else ""
+        return f"local, {self.layout.workers} trial(s) at a time{several} with {self.layout.threads} thread(s)"
 
     @property
     def threads(self) -> int:
-        return self.layout.threads
+        return self.layout.threads * self.layout.processes
 
     def __enter__(self) -> LocalLauncher:
         return self
@@ -85,7 +95,10 @@ class LocalLauncher:
 
     def start(self, run: Run) -> None:
         """Hand a run to a free worker; its directory must hold spec.json."""
-        worker = next((w for w in self._workers if w.run is None), None) or self._spawn()
+        if self.layout.processes > 1:
+            self._spawn("--attached", str(run.directory.absolute())).run = run
+            return
+        worker = next((w for w in self._workers if w.run is None), None) or self._spawn("-")
         worker.run = run
         assert worker.process.stdin is not None
         # A worker that died in the meantime is noticed in events().
@@ -97,7 +110,7 @@ class LocalLauncher:
         """Kill the worker of a run; its end event follows from the end of its output."""
         for worker in self._workers:
             if worker.run is not None and worker.run.id == identity:
-                worker.process.kill()
+                self._stop(worker)
 
     def events(self, timeout: float) -> Iterator[dict[str, Any]]:
         """What the workers said within ``timeout`` seconds; a worker that died is an end event with status failed."""
@@ -113,9 +126,12 @@ class LocalLauncher:
                 event = json.loads(line)
                 if event["event"] == "end":
                     worker.run = None
+                    if self.layout.processes > 1:
+                        self._end(worker)
+                        self._workers.remove(worker)
                 yield event
 
-    def _spawn(self) -> _Worker:
+    def _spawn(self, *arguments: str) -> _Worker:
         slot = next(i for i in range(self.layout.workers) if i not in {w.slot for w in self._workers})
         threads = str(self.layout.threads)
         environment = os.environ | {
@@ -124,10 +140,12 @@ class LocalLauncher:
             "TORCHINDUCTOR_COMPILE_THREADS": threads,
         }
         if self.machine.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.machine.gpus)
+            count = self.layout.processes
+            own = (str((slot * count + n) % self.machine.gpus) for n in range(count))
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
         process = subprocess.Popen(
-            [sys.executable, "-m", "fairstep.train", "-"],
+            [*command(self.layout.processes), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -145,8 +163,8 @@ class LocalLauncher:
         if not hasattr(os, "sched_setaffinity"):
             return
         cores = sorted(os.sched_getaffinity(0))
-        mine = cores[slot * self.layout.threads : (slot + 1) * self.layout.threads]
-        if len(mine) == self.layout.threads:
+        mine = cores[slot * self.threads : (slot + 1) * self.threads]
+        if len(mine) == self.threads:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(pid, mine)
 
@@ -164,13 +182,20 @@ class LocalLauncher:
             message = f"its process {how}" + (f": {said[-1]}" if said else "")
             yield {"event": "end", "run": worker.run.id, "status": "failed", "message": message}
 
-    def _end(self, worker: _Worker) -> None:
+    def _stop(self, worker: _Worker) -> None:
+        """Kill what works, at once. Processes of a torchrun, which a kill would orphan, end with their input."""
         assert worker.process.stdin is not None
-        assert worker.process.stdout is not None
-        self._selector.unregister(worker.process.stdout)
-        worker.process.kill()
-        worker.process.wait()
         with contextlib.suppress(BrokenPipeError):
             worker.process.stdin.close()
+        if self.layout.processes > 1:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(timeout=10)
+        worker.process.kill()
+
+    def _end(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        self._selector.unregister(worker.process.stdout)
+        self._stop(worker)
+        worker.process.wait()
         worker.process.stdout.close()
         worker.errors.close()

@@ -1,7 +1,8 @@
 """The Ray launcher: trials on a Ray cluster, one that is running or one that is started on this machine.
 
 Each slot is an actor with a worker of its own, ``python -m fairstep.train -``, as on one machine (``local.py``): torch
-is loaded and the model compiled once for many runs. The actor asks Ray for its share (fractions of a GPU put several on
+is loaded and the model compiled once for many runs; or, where a run has several processes, a torchrun of them for each
+run, on the actor's machine. The actor asks Ray for its share (fractions of a GPU put several on
 one) and Ray says which GPU. An actor that is lost, with its machine or alone, ends its run as failed, and the runner
 starts it again elsewhere. All machines must see the store under the same path, and have fairstep installed.
 """
@@ -12,24 +13,23 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any, Self
 
 from fairstep.runs import Run
-from fairstep.study.launcher import Event
+from fairstep.study.launcher import Event, command
 
 RESOURCES_EVERY = 5.0
 """Seconds between questions about the size of the cluster, which may grow."""
 
 
 class _Worker:
-    """The actor: one worker process, one run at a time."""
+    """The actor: one worker process, or the several of one run, one run at a time."""
 
-    def __init__(self, threads: int) -> None:
-        count = str(threads)
+    def __init__(self, threads: int, processes: int = 1) -> None:
+        self.processes, count = processes, str(threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
         self.environment = os.environ | dict.fromkeys(names, count)
         self.process: subprocess.Popen[str] | None = None
@@ -37,9 +37,9 @@ class _Worker:
 
     def train(self, directory: str) -> Iterator[Event]:
         """The run's events, the last of which is its end."""
-        if self.process is None or self.process.poll() is not None:
+        if self.processes > 1 or self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fairstep.train", "-"],
+                [*command(self.processes), *(("--attached", directory) if self.processes > 1 else ("-",))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
@@ -49,8 +49,9 @@ class _Worker:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # noticed below, as the end of its output
-            self.process.stdin.write(f"{directory}\n")
-            self.process.stdin.flush()
+            if self.processes == 1:
+                self.process.stdin.write(f"{directory}\n")
+                self.process.stdin.flush()
         for line in self.process.stdout:
             event = json.loads(line)
             yield event
@@ -64,14 +65,22 @@ class _Worker:
 
 
 class RayLauncher:
-    """``workers`` 0: as many as the cluster has room for. ``cpus`` and ``gpus`` of one trial; ``address`` of a running
-    cluster ("auto", "ray://HOST:10001"), or nothing to start one here."""
+    """``workers`` 0: as many as the cluster has room for. ``cpus`` and ``gpus`` of one trial, of all its ``processes``
+    together, each with ``threads``; ``address`` of a running cluster ("auto", "ray://HOST:10001"), or nothing to start
+    one here."""
 
     def __init__(
-        self, workers: int = 0, cpus: float = 1.0, gpus: float = 0.0, threads: int = 0, address: str = ""
+        self,
+        workers: int = 0,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        threads: int = 0,
+        address: str = "",
+        processes: int = 1,
     ) -> None:
         self.workers, self.cpus, self.gpus, self.address = workers, cpus, gpus, address
-        self.threads = threads or max(1, int(cpus))
+        self.processes = processes
+        self.threads = (threads or max(1, int(cpus) // processes)) * processes
         self._running: dict[str, tuple[Any, Any]] = {}
         self._idle: list[Any] = []
         self._room = (-RESOURCES_EVERY, 0)
@@ -126,7 +135,9 @@ class RayLauncher:
         self._running[run.id] = (actor, self._events_of(actor, run))
 
     def _new(self) -> Any:
-        return self._actor.options(num_cpus=self.cpus, num_gpus=self.gpus).remote(self.threads)
+        return self._actor.options(num_cpus=self.cpus, num_gpus=self.gpus).remote(
+            self.threads // self.processes, self.processes
+        )
 
     @staticmethod
     def _events_of(actor: Any, run: Run) -> Any:

@@ -106,6 +106,10 @@ class LauncherTable(_Table):
     cpus: Annotated[float, Field(gt=0)] = 1.0
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """Of one trial; a fraction puts several on one GPU (ray)."""
+    processes: Count = 0
+    """Of one trial, which share its batch on one machine; default: as many as it has GPUs, at least one."""
+    parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
+    """How several processes share a trial's work (docs/distributed.md)."""
     address: str = ""
     """Of a running Ray cluster (auto, or ray://HOST:10001); default: one that is started on this machine."""
     cluster: str = ""
@@ -119,6 +123,11 @@ class LauncherTable(_Table):
     silence: Annotated[float, Field(ge=0)] = 0.0
     """Seconds without a word after which a trial is cancelled; 0: never."""
     compile: bool = True
+
+    @property
+    def each(self) -> int:
+        """Processes of one trial."""
+        return self.processes or max(1, int(self.gpus))
 
 
 class StudyTable(_Table):

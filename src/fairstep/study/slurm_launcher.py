@@ -9,22 +9,21 @@ goes is read from its directory, which all machines must see under the same path
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run, Value
-from fairstep.study.launcher import Event
+from fairstep.study.launcher import Event, command
 
 PROGRESS_EVERY = 5.0
 """Seconds between looks at the directory of a run."""
 
 
 class SlurmLauncher:
-    """``workers``: most jobs queued or running. ``cpus``, ``gpus`` (whole ones) of one job. ``cluster``: "local" runs
-    them as processes here; default: what submitit finds."""
+    """``workers``: most jobs queued or running. ``cpus``, ``gpus`` (whole ones) of one job and all its ``processes``.
+    ``cluster``: "local" runs them as processes here; default: what submitit finds."""
 
     def __init__(
         self,
@@ -35,12 +34,13 @@ class SlurmLauncher:
         partition: str = "",
         options: Mapping[str, Value] | None = None,
         cluster: str | None = None,
+        processes: int = 1,
     ) -> None:
         if gpus != int(gpus):
             raise ValueError(f"Slurm gives whole GPUs, not {gpus:g}; set gpus of [launcher] to {math.ceil(gpus)}")
         self._submitit = imported()
         self.workers, self.threads, self.gpus = workers, max(1, math.ceil(cpus)), int(gpus)
-        self.minutes, self.partition, self.cluster = minutes, partition, cluster
+        self.minutes, self.partition, self.cluster, self.processes = minutes, partition, cluster, processes
         self.options = dict(options or {})
         self._jobs: dict[str, tuple[Any, Run]] = {}
         self._looked: dict[str, float] = {}
@@ -71,8 +71,8 @@ class SlurmLauncher:
         try:
             executor = self._executor_in(run.directory.parent.parent / "jobs")
             executor.update_parameters(name=name)
-            command = [sys.executable, "-m", "fairstep.train", str(run.directory.absolute())]
-            self._jobs[run.id] = (executor.submit(self._submitit.helpers.CommandFunction(command)), run)
+            job = self._submitit.helpers.CommandFunction([*command(self.processes), str(run.directory.absolute())])
+            self._jobs[run.id] = (executor.submit(job), run)
         except (RuntimeError, self._submitit.core.utils.FailedJobError) as error:
             raise ValueError(f"the job could not be queued: {error}") from None
         self._looked[run.id], self._steps[run.id], self._length[run.id] = time.monotonic(), 0, run.spec.steps

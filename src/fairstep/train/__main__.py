@@ -2,7 +2,8 @@
 
 The one command that launchers start. It is idempotent: a finished run is not repeated. With ``-`` it reads
 directories from standard input, a line each, so that one process (one import, one compilation) serves many runs; it
-ends when standard input does, at once, in the middle of a run too. It writes one JSON object a line:
+ends when standard input does, at once, in the middle of a run too; with ``--attached DIRECTORY...`` it does that as
+well. Under torchrun all processes train each run together, and the first speaks. It writes one JSON object a line:
 
     {"event": "ready"}
     {"event": "progress", "run": ..., "step": ..., "steps": ..., "loss": ..., "tokens_per_second": ..., ...}
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from fairstep.train import Progress
 
 
+FIRST = os.environ.get("RANK", "0") == "0"
+"""Whether this process speaks for all of its run."""
+
+
 def main(arguments: list[str]) -> int:
     if not arguments:
         print("fairstep.train: name run directories, or - to read them from standard input", file=sys.stderr)
@@ -38,6 +43,9 @@ def main(arguments: list[str]) -> int:
     from fairstep.train.run import train  # noqa: F401  (load torch before saying that we are ready)
 
     emit(event="ready")
+    if arguments[0] == "--attached":
+        threading.Thread(target=end_with_input, daemon=True).start()
+        arguments = arguments[1:]
     failed = False
     for directory in standard_input() if arguments == ["-"] else map(Path, arguments):
         failed |= carry_out(directory) == "failed"
@@ -57,7 +65,8 @@ def carry_out(directory: Path) -> str:
     except Exception as error:
         status, message = "failed", explain(error)
         try:
-            run.write_summary(Summary(status="failed", message=message))
+            if FIRST:
+                run.write_summary(Summary(status="failed", message=message))
         except OSError as unwritten:
             message += f" (and the summary could not be written: {unwritten.strerror})"
     emit(event="end", run=run.id, status=status, message=message)
@@ -73,6 +82,12 @@ def explain(error: Exception) -> str:
     """One line; torch's messages may be long and begin with file names."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"
+
+
+def end_with_input() -> None:
+    """End this process at once when its launcher dies or closes our input."""
+    sys.stdin.read()
+    os._exit(1)
 
 
 def standard_input() -> Iterator[Path]:
@@ -99,7 +114,8 @@ def standard_input() -> Iterator[Path]:
 
 
 def emit(**event: Any) -> None:
-    print(json.dumps(event), flush=True)
+    if FIRST:
+        print(json.dumps(event), flush=True)
 
 
 if __name__ == "__main__":
