@@ -47,11 +47,13 @@ except RankError as error:
 """
 
 
-def processes(spec: RunSpec, store: Path, size: int, kill_rank: int = -1, kill_step: int = 0) -> tuple[int, str, float]:
+def processes(
+    spec: RunSpec, store: Path, size: int, kill_rank: int = -1, kill_step: int = 0, program: str = PROGRAM
+) -> tuple[int, str, float]:
     """Start torchrun, wait; (exit code, output, seconds)."""
     store.mkdir(parents=True, exist_ok=True)
     (store / "spec.json").write_text(spec.to_json())
-    (store / "program.py").write_text(PROGRAM)
+    (store / "program.py").write_text(program)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -88,7 +88,8 @@ def _sentence(error: ValueError | OSError) -> str:
         assert isinstance(error, ValidationError)
         return explain(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; nothing that was finished is lost, make room and run the same command again"
+        which = f" ({error.strerror})" if error.strerror != os.strerror(errno.ENOSPC) else ""
+        return f"the disk is full{which}; nothing that was finished is lost, make room and run the same command again"
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}"

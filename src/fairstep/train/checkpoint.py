@@ -63,11 +63,11 @@ class Checkpoints:
             self._writer = None
 
     def wait(self) -> None:
-        """Until the last checkpoint is on the disk. Raises what went wrong with it."""
+        """Until the last checkpoint is on the disk, on all ranks, which all call it. Raises what went wrong with it."""
         self.join()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        error, self._error = self._error, None
+        if self.asynchronous:
+            self._tell(error)
 
     def clear(self) -> None:
         """A run with a result needs them no more."""
@@ -90,7 +90,11 @@ class Checkpoints:
             write()
         except OSError as caught:
             error = caught
-        said = self.world.gather(error and (error.errno, error.strerror or str(error)))
+        self._tell(error)
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Raise this rank's error here, and on every other rank an OSError that says which rank had one."""
+        said = self.world.gather(error and (getattr(error, "errno", 0), getattr(error, "strerror", "") or str(error)))
         if error:
             raise error
         for rank, reason in enumerate(said):
