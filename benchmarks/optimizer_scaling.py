@@ -2,10 +2,15 @@
 
     python benchmarks/optimizer_scaling.py                      1, 2 and 4 gloo processes of one thread, and the model
     python benchmarks/optimizer_scaling.py --model-only --modelled wen/1.2b
+    python benchmarks/optimizer_scaling.py --shares --vocabulary 16384    planned and measured shares of ranks
 
 Measured: one optimizer step of ddp-sharded on random gradients (no model is run), the median of ``--steps`` steps of
 the slowest rank; seconds waited for the exchange; state bytes of the fullest rank; bytes that a rank sends. More
 processes than free cores measure how the machine shares cores and not the division: such rows are marked.
+
+Shares: of the optimizer's time, each rank's part as planned from shapes and as measured in processor time of the thread
+that steps, which other processes and waiting for other ranks do not count in. The settings make every step alike, so
+that few are enough: SOAP refreshes in each, Kron updates its factors in each; the plan has the same settings.
 
 The model: seconds of the step = FLOPs of the busiest rank / (rate x utilisation); of the exchange = bytes sent /
 bandwidth + 2 log2(W) latencies for each bucket of 25 MB, of which there is at least one a rank. It assumes H100s with
@@ -31,27 +36,32 @@ from pathlib import Path
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
+from fairstep.optim.ownership import divide, totals
 from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
-from fairstep.study.division import division
+from fairstep.study.division import division, works
 
 RATE, UTILISATION, BANDWIDTH, LATENCY, BUCKET = 989e12, 0.4, 50e9, 1e-5, 25 * 2**20
+EVERY_STEP: dict[str, dict[str, bool | int | float | str]] = {
+    "soap": {"precondition_frequency": 1},
+    "kron": {"update_probability": 1.0},
+}
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def specification(name: str, optimizer: str) -> RunSpec:
+def specification(name: str, optimizer: str, every_step: bool = False, vocabulary: int = 0) -> RunSpec:
     size = preset(name)
-    vocabulary = size.model.vocabulary - size.extra_tokens
+    vocabulary = vocabulary or size.model.vocabulary - size.extra_tokens
     return RunSpec(
         model=ModelSpec(**size.fields(vocabulary)),
         data=DataSpec(name="any", fingerprint="", vocabulary=vocabulary),
-        optimizer=OptimizerChoice(name=optimizer),
+        optimizer=OptimizerChoice(name=optimizer, hyperparameters=EVERY_STEP.get(optimizer, {}) if every_step else {}),
         batch_sequences=size.batch_sequences,
         tokens=10**9,
     )
 
 
-def worker(name: str, optimizer: str, steps: int, place: Path) -> None:
-    """One rank: its times to a file."""
+def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool, vocabulary: int) -> None:
+    """One rank: its times to a file; with ``every_step`` all ranks' processor times of a step alone."""
     import torch
 
     from fairstep import optim
@@ -64,31 +74,36 @@ def worker(name: str, optimizer: str, steps: int, place: Path) -> None:
     torch.set_num_threads(1)
     with joined() as world:
         torch.manual_seed(0)
-        spec = specification(name, optimizer)
+        spec = specification(name, optimizer, every_step, vocabulary)
         model = build(spec.model.model_dump())
-        stepper = optim.build(optimizer, model)
+        stepper = optim.build(optimizer, model, **spec.optimizer.hyperparameters)
         run = exchange("ddp-sharded", world, model, model, stepper)
         reset_peak_memory(torch.device("cpu"))
-        taken = []
+        taken, worked = [], []
         for step in range(steps + 2):
             with run.backward_pass(last=True):
                 sum((p * torch.randn_like(p)).sum() for p in model.parameters()).backward()
             run.clip(1.0)
-            began = time.perf_counter()
+            began, thread = time.perf_counter(), time.thread_time()
             stepper.step()
             taken.append(time.perf_counter() - began)
+            worked.append(time.thread_time() - thread)
             run.collect()
             stepper.zero_grad(set_to_none=True)
             if step == 1:
                 run.take_seconds()
         exchanged = run.take_seconds().get("communication", 0.0) / steps
         mine = (statistics.median(taken[2:]), exchanged, state_bytes(stepper), peak_memory(torch.device("cpu")))
-        everyone = world.gather(mine)
-    if world.first:
+        everyone = world.gather(statistics.median(worked[2:]) if every_step else mine)
+    if world.first and every_step:
+        place.write_text(json.dumps(everyone))
+    elif world.first:
         place.write_text(json.dumps([max(column) for column in zip(*everyone, strict=True)]))
 
 
-def measured(name: str, optimizer: str, ranks: int, steps: int) -> list[float]:
+def measured(
+    name: str, optimizer: str, ranks: int, steps: int, every_step: bool = False, vocabulary: int = 0
+) -> list[float]:
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place, port = Path(folder) / "times.json", free.getsockname()[1]
@@ -96,9 +111,30 @@ def measured(name: str, optimizer: str, ranks: int, steps: int) -> list[float]:
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
         command += ["--master-port", str(port), __file__, "--worker", str(place)]
         command += ["--preset", name, "--optimizers", optimizer, "--steps", str(steps)]
+        command += ["--vocabulary", str(vocabulary), *(["--shares"] if every_step else [])]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
         found: list[float] = json.loads(place.read_text())
         return found
+
+
+def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: int) -> None:
+    """Of every rank, planned and measured, and the busiest over the mean."""
+    spec = specification(name, optimizer, True, vocabulary)
+    tasks = works(spec, parameter_table(config_of(spec.model.model_dump())))
+    assert tasks
+    planned = [cost for cost, _ in totals(tasks, divide(tasks, ranks))]
+    seconds = measured(name, optimizer, ranks, steps, True, vocabulary)
+    load = os.getloadavg()[0]
+
+    def text(values: list[float]) -> str:
+        shares = " ".join(f"{value / sum(values):6.1%}" for value in values)
+        return f"{shares} ({max(values) * len(values) / sum(values) - 1:+.1%})"
+
+    print(
+        f"{name} {optimizer:6} W={ranks}: planned {text(planned)}, measured {text(seconds)}; "
+        f"{sum(seconds):.2f} s in all, load {load:.1f}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -108,16 +144,25 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon", "soap"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--model-only", action="store_true")
+    parser.add_argument("--shares", action="store_true", help="compare planned with measured shares, and nothing else")
+    parser.add_argument("--vocabulary", type=int, default=0, help="of measured models; 0: the preset's")
     parser.add_argument("--worker", type=Path)
     options = parser.parse_args()
     if options.worker:
-        worker(options.preset, options.optimizers[0], options.steps, options.worker)
+        worker(options.preset, options.optimizers[0], options.steps, options.worker, options.shares, options.vocabulary)
+        return
+    if options.shares:
+        for optimizer in options.optimizers:
+            for ranks in (2, 4):
+                show_shares(options.preset, optimizer, ranks, options.steps, options.vocabulary)
         return
     for optimizer in options.optimizers if not options.model_only else ():
-        spec = specification(options.preset, optimizer)
+        spec = specification(options.preset, optimizer, False, options.vocabulary)
         table = parameter_table(config_of(spec.model.model_dump()))
         for ranks in (1, 2, 4):
-            seconds, exchanged, state, peak = measured(options.preset, optimizer, ranks, options.steps)
+            seconds, exchanged, state, peak = measured(
+                options.preset, optimizer, ranks, options.steps, False, options.vocabulary
+            )
             shares = division(spec, table, ranks, "ddp-sharded")
             assert shares
             crowded = "" if ranks <= machine().cores else "  (more ranks than cores)"
