@@ -2,6 +2,7 @@
 
     python benchmarks/optimizer_scaling.py                      1, 2 and 4 gloo processes of one thread, and the model
     python benchmarks/optimizer_scaling.py --model-only --modelled wen/1.2b
+    python benchmarks/optimizer_scaling.py --table                         the table of docs/distributed.md
     python benchmarks/optimizer_scaling.py --shares --vocabulary 16384    planned and measured shares of ranks
 
 Measured: one optimizer step of ddp-sharded on random gradients (no model is run), the median of ``--steps`` steps of
@@ -33,6 +34,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
@@ -45,6 +47,12 @@ EVERY_STEP: dict[str, dict[str, bool | int | float | str]] = {
     "soap": {"precondition_frequency": 1},
     "kron": {"update_probability": 1.0},
 }
+CELLS = (
+    ("semenov/124m", 8),
+    *((f"{model}", ranks) for model in ("semenov/720m", "wen/1.2b") for ranks in (8, 16, 32, 64)),
+)
+AIM = 0.1
+"""Of the busiest rank over the mean; what is more is printed in bold, with the least that whole matrices allow."""
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -64,7 +72,6 @@ def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool,
     """One rank: its times to a file; with ``every_step`` all ranks' processor times of a step alone."""
     import torch
 
-    from fairstep import optim
     from fairstep.model import build
     from fairstep.optim.state import state_bytes
     from fairstep.train.exchange import exchange
@@ -117,6 +124,29 @@ def measured(
         return found
 
 
+def show_table() -> None:
+    """Imbalance of every optimizer of the library in every cell; optimizers with equal rows have one."""
+    print(f"| optimizer | {' | '.join(f'{model}, {ranks}' for model, ranks in CELLS)} | largest state |")
+    print("|---" * (len(CELLS) + 2) + "|")
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for optimizer in (name for name in optim.names() if optim.get(name).parts):
+        cells, states = [], []
+        for model, ranks in CELLS:
+            spec = specification(model, optimizer)
+            table = parameter_table(config_of(spec.model.model_dump()))
+            alone, shares = (division(spec, table, count, "ddp-sharded") for count in (1, ranks))
+            assert alone and shares
+            text = f"{shares.imbalance:+.1%}"
+            if shares.imbalance > AIM:
+                text = f"**{text}** (least {shares.imbalance_least:+.1%})"
+            repeated = shares.flops_mean * ranks / alone.flops_mean - 1
+            cells.append(text + (f", repeats {repeated:.1%}" if repeated > 0.01 else ""))
+            states.append(shares.state_floats_largest / shares.state_floats_whole - 1 / ranks)
+        rows.setdefault((*cells, f"1/W {max(states):+.1%}"), []).append(optimizer)
+    for row, names in rows.items():
+        print(f"| {', '.join(names)} | {' | '.join(row)} |")
+
+
 def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: int) -> None:
     """Of every rank, planned and measured, and the busiest over the mean."""
     spec = specification(name, optimizer, True, vocabulary)
@@ -144,12 +174,16 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon", "soap"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--model-only", action="store_true")
+    parser.add_argument("--table", action="store_true", help="print the planned balance of every optimizer alone")
     parser.add_argument("--shares", action="store_true", help="compare planned with measured shares, and nothing else")
     parser.add_argument("--vocabulary", type=int, default=0, help="of measured models; 0: the preset's")
     parser.add_argument("--worker", type=Path)
     options = parser.parse_args()
     if options.worker:
         worker(options.preset, options.optimizers[0], options.steps, options.worker, options.shares, options.vocabulary)
+        return
+    if options.table:
+        show_table()
         return
     if options.shares:
         for optimizer in options.optimizers:
