@@ -60,6 +60,8 @@ class TrainOptions:
     """Also measure the angles by which weights turn."""
     parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
     """Whether several processes share the optimizer's work and state, repeat it, or divide the weights too."""
+    compile_optimizer: Literal["auto", "yes", "no"] = "auto"
+    """Step elementwise rules as one kernel. Default: on an accelerator, if the model is compiled."""
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
     """Where the numbers are sent beside the run's files: wandb, trackio, tensorboard (extra: track)."""
     json: bool = False
@@ -135,6 +137,7 @@ def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> Ru
         "save_weights": options.save_weights,
         "dynamics": options.dynamics,
         "parallel": options.parallel,
+        "compile_optimizer": options.compile_optimizer,
         "trackers": options.trackers,
     }
     execution = Execution.model_validate(spec.execution.model_dump() | changes)

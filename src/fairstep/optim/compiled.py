@@ -19,6 +19,7 @@ import sysconfig
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,9 @@ class Unsupported(Exception):
 
 @functools.cache
 def can_compile(device_type: str) -> bool:
-    """Whether torch.compile works here: on a CPU it needs a C++ compiler and Python's headers."""
+    """Whether torch.compile works here: on a CPU it needs a C++ compiler and Python's headers, on CUDA triton."""
+    if device_type == "cuda":
+        return find_spec("triton") is not None
     if device_type != "cpu":
         return True
     compiler = os.environ.get("CXX") or "g++"
@@ -198,10 +201,11 @@ def replay(program: Program, inputs: Sequence[Tensor], numbers: Tensor) -> Tenso
 
 
 @functools.cache
-def kernel(program: Program, device_type: str) -> Callable[..., Tensor | None]:
+def kernel(program: Program, kind: tuple[Any, ...]) -> Callable[..., Tensor | None]:
     """The compiled recording: gradient, weights, state and numbers in, weights and state changed in place.
 
-    Sizes are left open. It is compiled at its first call, which takes seconds.
+    Sizes are left open. It is compiled at its first call, which takes seconds. ``kind``: device, dtype and threads,
+    for which torch would compile anew, and only so often.
     """
     graph = torch.fx.Graph()
     tracer = torch.fx.proxy.GraphAppendingTracer(graph)
@@ -243,7 +247,7 @@ class Passes:
         if not stack.rule.elementwise or not stack.step or stack.elements < LEAST_ELEMENTS:
             return None
         described = tuple((name, x.dtype if isinstance(x, Tensor) else x) for name, x in state.items())
-        key = moves, id(stack.group), stack.step, stack.own_dtype, described
+        key = moves, id(stack.group), stack.step, stack.params[0].device, stack.own_dtype, described
         if key not in self.known:
             self.known[key] = _record(action, stack, state)
         return self.known[key]
@@ -252,7 +256,7 @@ class Passes:
 def _record(action: Action, stack: Stack, state: Mapping[str, Any]) -> Pass | None:
     p = stack.params[0]
     if not can_compile(p.device.type):
-        _say_once("there is no C++ compiler here (g++, or what CXX names, and Python's headers)")
+        _say_once("torch cannot compile here (it needs g++, or what CXX names, and Python's headers; on CUDA triton)")
         return None
     grad, weights = (torch.ones(2, dtype=stack.own_dtype) for _ in range(2))
     shadow = {name: torch.ones(2, dtype=x.dtype) if isinstance(x, Tensor) else x for name, x in state.items()}
@@ -271,4 +275,4 @@ def _record(action: Action, stack: Stack, state: Mapping[str, Any]) -> Pass | No
     program = Program(len(inputs), tuple(recorder.operations), output)
     numbers = torch.tensor(recorder.numbers or [0.0], dtype=stack.dtype, device=p.device)
     changed = {name: value for name, value in shadow.items() if not isinstance(value, Tensor)}
-    return Pass(kernel(program, p.device.type), numbers, changed)
+    return Pass(kernel(program, (p.device, stack.own_dtype, torch.get_num_threads())), numbers, changed)

@@ -52,13 +52,15 @@ class Execution(Frozen):
     the run is told to stop; the newest ``keep_checkpoints`` are kept until the run has its result. ``asynchronous``
     copies the state and writes it while training goes on, for the price of that copy's memory. ``save_weights`` keeps
     the final weights; ``dynamics`` also measures the angles of updates. ``parallel``: whether several processes share
-    the optimizer's work, repeat it, or divide the weights too (FSDP2).
+    the optimizer's work, repeat it, or divide the weights too (FSDP2). ``compile_optimizer``: elementwise rules as one
+    kernel; auto: on an accelerator, if the model is compiled.
     """
 
     device: str = "cpu"
     threads: Annotated[int, Field(ge=0)] = 0
     micro_batch_sequences: Annotated[int, Field(ge=0)] = 0
     compile: bool = True
+    compile_optimizer: Literal["auto", "yes", "no"] = "auto"
     checkpoint_every_seconds: Annotated[float, Field(ge=0)] = 300.0
     checkpoint_every_steps: Annotated[int, Field(ge=0)] = 0
     keep_checkpoints: Positive = 2

@@ -8,8 +8,6 @@ import functools
 import os
 import platform
 import re
-import shutil
-import sysconfig
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import torch
 
 import fairstep
+from fairstep.optim.compiled import can_compile as can_compile
 from fairstep.runs import RunSpec, machine
 from fairstep.train.parallel import ALONE, World
 
@@ -56,14 +55,12 @@ def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16")
 
 
-@functools.cache
-def can_compile(device_type: str) -> bool:
-    """Whether torch.compile works here: on a CPU it needs a C++ compiler and Python's headers."""
-    if device_type != "cpu":
-        return True
-    compiler = os.environ.get("CXX") or "g++"
-    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    return shutil.which(compiler) is not None and headers.exists()
+def compiles_optimizer(spec: RunSpec, device: torch.device) -> bool:
+    """Whether elementwise rules step as one kernel: if asked, and by default on an accelerator. On a CPU that never
+    pays within a run, where a step of the model takes hundreds of times as long (docs/speed.md)."""
+    wanted = spec.execution.compile_optimizer
+    default = spec.execution.compile and device.type != "cpu"
+    return can_compile(device.type) and (wanted == "yes" or (wanted == "auto" and default))
 
 
 def remove_damaged_kernel(error: Exception) -> bool:
@@ -81,7 +78,7 @@ def remove_damaged_kernel(error: Exception) -> bool:
     return True
 
 
-def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str, Any]:
+def environment(spec: RunSpec, device: torch.device, compiled: bool, optimizer: Any = None) -> dict[str, Any]:
     """What a reader needs to explain a difference between two machines: versions, processor, threads, compilation."""
     here = machine()
     return {
@@ -94,6 +91,7 @@ def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str
         "threads": torch.get_num_threads(),
         "precision": spec.precision,
         "compiled": compiled,
+        "compiled_optimizer": getattr(optimizer, "compiled", False),
         "data_source": list(spec.data.source),
     }
 
