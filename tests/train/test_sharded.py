@@ -108,9 +108,9 @@ def test_four_processes_divide_rows_and_add_up_what_looks_across_them(tmp_path: 
     assert found["soap"] and found["kron"] and found["mars-shampoo"]  # rows were divided: sums are in another order
 
 
-def works(name: str, model: str) -> list[Work]:
+def works(name: str, model: str, **given: Any) -> list[Work]:
     spec, size = optim.get(name), preset(model)
-    hyper = spec.validate({})
+    hyper = spec.validate(given)
     table = parameter_table(config_of(size.fields(size.model.vocabulary - size.extra_tokens)))
     parts = [(p, spec.part(p.role, hyper)) for p in table]  # type: ignore[arg-type]
     return [Work.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)) for p, part in parts]
@@ -140,6 +140,14 @@ def test_shares_are_a_partition_and_balanced(name: str, model: str, ranks: int) 
     assert max(states) <= (1 / ranks + 0.05) * sum(task.state for task in tasks)
     repeated = sum(costs) / sum(task.cost for task in tasks) - 1
     assert repeated <= (0.15 if name == "mars-shampoo" else 0.05)
+
+
+@pytest.mark.parametrize("name", ["soap", "kron"])
+def test_blocks_of_an_embeddings_columns_are_divided_by_rows(name: str) -> None:
+    tasks = works(name, "semenov/720m", block_size=256)
+    costs = [cost for cost, _ in totals(tasks, divide(tasks, 64))]
+    assert max(costs) <= max(1.1 * sum(costs) / 64, 1.001 * least_cost(tasks, 64))
+    assert max(task.cost for task in tasks) > 3 * sum(costs) / 64  # the embedding, which one rank would have
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 1024])

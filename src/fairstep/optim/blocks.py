@@ -52,7 +52,10 @@ class BlockRule(Rule):
     """A rule that may handle each matrix in blocks: subclasses have ``cut_sides`` and the methods ``..._matrix``.
 
     Block k's state is the matrix's, under the names with ".k" behind them and with blocks as its first dimension.
+    ``divided``: names of the state that has the rows of the matrix.
     """
+
+    divided: tuple[str, ...] = ()
 
     def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
         """Which sides of an o x i matrix may be cut: those with a factor that is not diagonal."""
@@ -99,7 +102,7 @@ class BlockRule(Rule):
         return {
             f"{name}.{k}": value.unflatten(0, (-1, region.blocks))
             for k, region in enumerate(regions)
-            for name, value in self.init_matrix(region.split(param), _of_block(hyper)).items()
+            for name, value in self.init_matrix(region.split(param), self._of_block(param, hyper)).items()
         }
 
     def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
@@ -110,7 +113,7 @@ class BlockRule(Rule):
         for k, region in enumerate(regions):
             own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
             positions = [p * region.blocks + b for p in hyper.get("positions", ()) for b in range(region.blocks)]
-            settings = {**_of_block(hyper), **({"positions": positions} if positions else {})}
+            settings = {**self._of_block(grad, hyper), **({"positions": positions} if positions else {})}
             blocks = self.update_matrix(region.split(grad), own, region.split(param), settings, step)
             if blocks is None:
                 return None
@@ -134,16 +137,30 @@ class BlockRule(Rule):
         return sum(region.blocks * self.decomposition_flops_matrix(*region.shape, hyper) for region in regions)
 
     def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """Between blocks, if no shorter ones are left over below and all are refreshed at the same time."""
-        if not self.regions(o, i, hyper):
+        """Blocks of columns as matrices are; others between blocks, if no shorter ones are left over below and all are
+        refreshed at the same time."""
+        regions = self.regions(o, i, hyper)
+        if not regions:
             return self.rows_apart_matrix(o, i, hyper)
-        size, cut = hyper["block_size"], self.cut_sides(o, i, hyper)[0]
-        return Apart(size) if cut and o % size == 0 and hyper["refresh"] == "together" else None
+        if self.cut_sides(o, i, hyper)[0]:
+            size = hyper["block_size"]
+            return Apart(size) if o % size == 0 and hyper["refresh"] == "together" else None
+        own = [(region.blocks, self.rows_apart_matrix(*region.shape, hyper)) for region in regions]
+        found = [(blocks, apart) for blocks, apart in own if apart]
+        if len(found) < len(own):
+            return None
+        return Apart(
+            repeated=tuple(f"{name}.{k}" for k, (_, apart) in enumerate(found) for name in apart.repeated),
+            second=tuple(f"{name}.{k}" for k, (_, apart) in enumerate(found) for name in self.divided),
+            state=sum(blocks * apart.state for blocks, apart in found),
+            cost=sum(blocks * apart.cost for blocks, apart in found),
+            sums=sum(blocks * apart.sums for blocks, apart in found),
+        )
 
-
-def _of_block(hyper: Hyper) -> dict[str, Any]:
-    """No rank has a part of a block."""
-    return {name: value for name, value in hyper.items() if name != "across_ranks"}
+    def _of_block(self, x: Tensor, hyper: Hyper) -> dict[str, Any]:
+        """No rank has a part of a block whose rows were cut."""
+        cut = self.cut_sides(across.rows(x.shape[-2], hyper), x.shape[-1], hyper)[0]
+        return {name: value for name, value in hyper.items() if name != "across_ranks" or not cut}
 
 
 def _along(n: int, size: int) -> list[tuple[int, int, int]]:

@@ -6,7 +6,7 @@ A state dict of an optimizer that shares its work (``Engine.share``) has the sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairstep.optim.across import Across, Total
 from fairstep.optim.ownership import Piece, Work
+from fairstep.optim.rule import Apart
 
 if TYPE_CHECKING:
     from fairstep.optim.engine import Engine
@@ -94,11 +95,11 @@ def assemble(
     elementwise: bool,
     wanted: Piece,
     parts: Sequence[Mapping[str, Any]],
-    repeated: Collection[str] = (),
+    apart: Apart,
 ) -> dict[str, Any]:
     """The state of one piece of a parameter of this shape, from saved parts; nothing if no part has any.
 
-    ``repeated``: names of state that belongs to the whole parameter, and that every part with a piece has.
+    ``apart`` says which state belongs to the whole parameter, so that every part with a piece has it.
 
     Raises ValueError if some of it is missing.
     """
@@ -123,14 +124,16 @@ def assemble(
     if place < wanted.stop:
         raise ValueError(f"the saved state of {name} is incomplete: rows from {place} to {wanted.stop} are missing")
     lead = shape if elementwise and wanted.whole else (-1,)
-    return {
-        key: torch.cat([_cut(entry[key], have, wanted, elementwise, shape) for have, entry in found]).reshape(
-            *lead, *_rest(value, found[0][0], elementwise, shape)
-        )
-        if isinstance(value, Tensor) and key not in repeated
-        else value
-        for key, value in found[0][1].items()
-    }
+    whole = {}
+    for key, value in found[0][1].items():
+        whole[key] = value
+        if isinstance(value, Tensor) and key not in apart.repeated:
+            second = key in apart.second
+            own = [(have, entry[key].transpose(0, 1) if second else entry[key]) for have, entry in found]
+            rows = torch.cat([_cut(part, have, wanted, elementwise, shape) for have, part in own])
+            tail = _rest(own[0][1], found[0][0], elementwise, shape)
+            whole[key] = rows.transpose(0, 1).contiguous() if second else rows.reshape(*lead, *tail)
+    return whole
 
 
 def _rest(value: Tensor, have: Piece, elementwise: bool, shape: torch.Size) -> torch.Size:

@@ -30,12 +30,14 @@ class Apart:
     """How the rows of one matrix may be divided over ranks, and what each rank has beside its share of rows.
 
     ``unit``: rows that must stay together. ``repeated``: names of the state that every rank keeps in whole, of
-    ``state`` floats. ``cost``: what every rank repeats, in the unit of ``ownership.cost``. ``sums``: floats that are
-    added up over all ranks in a step.
+    ``state`` floats. ``second``: names of state that has rows as its second dimension, behind blocks of columns.
+    ``cost``: what every rank repeats, in the unit of ``ownership.cost``. ``sums``: floats that are added up over all
+    ranks in a step.
     """
 
     unit: int = 1
     repeated: tuple[str, ...] = ()
+    second: tuple[str, ...] = ()
     state: int = 0
     cost: float = 0.0
     sums: float = 0.0

@@ -11,6 +11,7 @@ from torch import Tensor
 from fairstep.optim.modes import KEPT
 from fairstep.optim.ownership import Piece, apart
 from fairstep.optim.pieces import assemble
+from fairstep.optim.rule import Apart
 from fairstep.optim.spec import _nearest
 from fairstep.optim.stacks import Member, compute_dtype
 
@@ -88,7 +89,7 @@ def _entries(optimizer: Engine, saved: Mapping[str, Any]) -> dict[str, dict[str,
         rows = p.numel() if elementwise else len(p) if p.ndim else 1
         wanted = owned.get(name, Piece(0, rows, rows))
         divided = apart(optimizer.rules[group["rule"]], optimizer.roles[name], p.shape, group)
-        found[name] = assemble(name, p.shape, elementwise, wanted, parts, divided.repeated if divided else ())
+        found[name] = assemble(name, p.shape, elementwise, wanted, parts, divided or Apart())
         _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
     return found
 

@@ -67,6 +67,8 @@ class KronRule(BlockRule):
         "block_size",
     )
 
+    divided = ("m", "Q_L")
+
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.name = "kron" if kind == "matrix" else f"kron-{kind}"

@@ -67,6 +67,7 @@ class SOAPRule(BlockRule):
         "block_size",
     )
     decays_after_step = True
+    divided = ("m", "v")
 
     def __init__(self, shorter_side_only: bool = False) -> None:
         self.shorter_side_only = shorter_side_only
