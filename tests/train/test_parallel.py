@@ -121,7 +121,7 @@ def test_a_run_of_two_processes_goes_on_with_one(tiny: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["muon"])
+@pytest.mark.parametrize("optimizer", ["muon", "kron"])  # of kron, four share the rows of embedding and head
 def test_a_run_moves_from_one_to_two_to_four_processes_and_back(optimizer: str, tiny: Any, tmp_path: Path) -> None:
     spec = tiny(optimizer, execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
     train(spec, Store(tmp_path / "one"))
