@@ -2,7 +2,7 @@
 
 python benchmarks/optimizer_step.py --quick                                 (a minute)
 python benchmarks/optimizer_step.py --optimizers adamw,muon --sets 20m
-python benchmarks/optimizer_step.py --write docs/speed.md --threads 1       (its tables)
+python benchmarks/optimizer_step.py --write docs/speed.md --threads 1 --compile-ours          (its tables)
 
 Every peer (``optimizer_peers``) is paired with ours: blocks A B A B ..., so that both see the same load. ms is the
 fastest of many, the ratio that of the fastest (below 1: ours is faster; --json has the median of pairs too).
@@ -10,7 +10,7 @@ On one thread the clock is the processor's time for this process, which others o
 is the bytes that the rule must move (weights and state read and written, gradients read) over the step's time, as a
 share of what ``copy_`` of large tensors moves; "of matmul" the same for the operations of Newton-Schulz and a product
 of 2048 x 2048 matrices. Extra MiB is the most memory that torch's allocator holds during a step beyond what it held
-before.
+before. With --compile-ours the last three columns are ours with compiled=True, for elementwise rules that it changes.
 """
 
 from __future__ import annotations
@@ -221,6 +221,8 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
                 ratio = f"{row['ratio'] / compiled['ratio']:.2f}" if best else ""
                 reached = compiled["gigabytes_per_second"] / results["copy_gigabytes_per_second"]
                 cells += [f"{compiled['ms']:.1f}", ratio, f"{100 * reached:.0f} %"]
+            elif any(row["compiled"] for row in rows):
+                cells += [""] * 3
             lines.append("| " + " | ".join(cells) + " |")
         texts[name] = "\n".join(lines) + "\n"
     lines = [results["conditions"], "", "| Newton-Schulz of | Gflop/s | of matmul |", "|---|---|---|"]
