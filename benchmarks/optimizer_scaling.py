@@ -13,11 +13,12 @@ Shares: of the optimizer's time, each rank's part as planned from shapes and as 
 that steps, which other processes and waiting for other ranks do not count in. The settings make every step alike, so
 that few are enough: SOAP refreshes in each, Kron updates its factors in each; the plan has the same settings.
 
-The model: seconds of the step = FLOPs of the busiest rank / (rate x utilisation); of the exchange = bytes sent /
-bandwidth + 2 log2(W) latencies for each bucket of 25 MB, of which there is at least one a rank. It assumes H100s with
-989 TFLOP/s in bf16, 40 % of that, 50 GB/s from each rank and 10 us a hop. It leaves out that the reduce hides behind
-the backward pass (so it overstates), and that elementwise work is bound by memory, QR far slower than products, and
-small matrices fill no kernel (so it understates: AdamW's and SOAP's steps are not as short as it says).
+The model: seconds of the step = FLOPs of the busiest rank / (rate x utilisation) + bytes that it must move (gradients,
+weights and state once each way) / memory bandwidth; of the exchange = bytes sent / bandwidth + 2 log2(W) latencies for
+each bucket of 25 MB, of which there is at least one a rank. It assumes H100s with 989 TFLOP/s in bf16, 40 % of that,
+3.35 TB/s of memory, 50 GB/s from each rank, 10 us a hop. It leaves out that the reduce hides behind the backward pass
+(so it overstates), and that QR is far slower than products and small matrices fill no kernel (so it understates: SOAP's
+steps are not as short as it says).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from fairstep.optim.ownership import divide, totals
 from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
 from fairstep.study.division import division, works
 
-RATE, UTILISATION, BANDWIDTH, LATENCY, BUCKET = 989e12, 0.4, 50e9, 1e-5, 25 * 2**20
+RATE, UTILISATION, MEMORY, BANDWIDTH, LATENCY, BUCKET = 989e12, 0.4, 3.35e12, 50e9, 1e-5, 25 * 2**20
 EVERY_STEP: dict[str, dict[str, bool | int | float | str]] = {
     "soap": {"precondition_frequency": 1},
     "kron": {"update_probability": 1.0},
@@ -213,8 +214,10 @@ def main() -> None:
         for ranks in RANKS:
             shares = division(spec, table, ranks, "ddp-sharded")
             assert shares
-            work = shares.flops_largest / (RATE * UTILISATION)
-            buckets = max(ranks, math.ceil(4 * sum(p.elements for p in table) / BUCKET))
+            elements = sum(p.elements for p in table)
+            moved = 4 * (3 * elements / ranks + 2 * shares.state_floats_largest)
+            work = shares.flops_largest / (RATE * UTILISATION) + moved / MEMORY
+            buckets = max(ranks, math.ceil(4 * elements / BUCKET))
             exchange_seconds = shares.sent_bytes / BANDWIDTH + (
                 2 * LATENCY * math.log2(ranks) * buckets if ranks > 1 else 0
             )
