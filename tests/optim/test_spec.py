@@ -49,7 +49,8 @@ def test_specs_are_read_without_torch_and_fast(tmp_path: Path) -> None:
     assert not any(probe["torch"] for probe in probes)
     assert probes[0]["listed"] >= 5
     assert {"AdamW", "Lion", "Muon", "SOAP", "Engine", "state_bytes"} <= set(probes[0]["dir"])
-    assert min(probe["seconds"] for probe in probes) < 0.05
+    # A guard against importing something heavy (torch takes seconds): 0.03 to 0.05 s, more on a shared core.
+    assert min(probe["seconds"] for probe in probes) < 0.15
 
 
 def test_classes_are_exported_when_asked_for() -> None:

@@ -144,11 +144,15 @@ def test_without_a_usable_checkpoint_the_run_begins_again(tiny: Any, tmp_path: P
 def test_a_signal_ends_the_run_with_a_checkpoint(number: signal.Signals, tiny: Any, tmp_path: Path) -> None:
     spec = tiny(tokens=TOKENS, execution=execution(checkpoint_every_steps=0))
     whole = train(spec, Store(tmp_path / "a"))
-    store, before = Store(tmp_path / "b"), signal.getsignal(number)
-    with pytest.raises(Stopped) as stopped:
-        train(spec, store, at_step(20, lambda: os.kill(os.getpid(), number)))
+    store = Store(tmp_path / "b")
+    inherited = signal.signal(number, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
+    try:
+        with pytest.raises(Stopped) as stopped:
+            train(spec, store, at_step(20, lambda: os.kill(os.getpid(), number)))
+        assert signal.getsignal(number) == signal.default_int_handler
+    finally:
+        signal.signal(number, inherited)
     assert stopped.value.code == 128 + number
-    assert signal.getsignal(number) == before
     same_files(whole, train(spec, store))
     assert store.run(spec).environment["starts"][-1]["step"] == 20
 
