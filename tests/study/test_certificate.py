@@ -176,3 +176,18 @@ def test_edges_lead_to_optima_outside_the_first_grid() -> None:
         assert long.configuration["lr"] == 0.064
         assert "lr" not in long.edges
         assert plan.choices["", "adamw"].at_edge is bool(long.edges)
+
+
+def test_a_cell_in_which_nothing_was_searched_is_not_certified() -> None:
+    """As at W's largest scale, where laws predict every hyperparameter."""
+    single = Space({name: Axis((value,)) for name, value in HYPER.items()})
+    workload = contest(Star(tolerance=0.0), seeds=3)
+    alone = Contest(workload.cells, (Contestant("adamw", HYPER, single),), "adamw", Star(tolerance=0.0), budgets=())
+    objective = Synthetic(single, {}, {}, sigma=1e-4)
+    plan = play(alone, lambda cell, trial, spec: objective.run(trial.hyperparameters, spec.init_seed))
+    certificate = certificates(plan)["", "adamw"]
+    assert not certificate.coordinates
+    assert not certificate.certified
+    assert certificate.missing == (
+        "No hyperparameter was searched in this cell, so that no single-coordinate move was tried.",
+    )

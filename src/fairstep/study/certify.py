@@ -200,8 +200,10 @@ def _largest(moves: list[Move]) -> Move | None:
     return best.model_copy(update={"low": max(lows), "high": max(highs)}) if lows and highs else best
 
 
-def _lacks(coordinates: Iterable[Coordinate], estimates: _Estimates) -> list[str]:
+def _lacks(coordinates: tuple[Coordinate, ...], estimates: _Estimates) -> list[str]:
     found = []
+    if not coordinates:  # a value that a law predicts may be right, and nothing here shows it
+        found.append("No hyperparameter was searched in this cell, so that no single-coordinate move was tried.")
     untried = [f"{c.name} {', '.join(map(str, c.untried))}" for c in coordinates if c.untried]
     if untried:
         found.append(f"Single-coordinate moves that were never tried: {'; '.join(untried)}.")
