@@ -161,10 +161,16 @@ def joined() -> Iterator[World]:
             f"the same command continues from the last checkpoint ({reason[:200]})",
             spokesman=_is_first_to_speak(),
         ) from None
-    finally:
-        with contextlib.suppress(Exception):
-            dist.destroy_process_group()
+    else:
+        _leave()
         gc.collect()  # what still holds the group in a circle: its threads must end before the interpreter does
+    finally:
+        _leave()
+
+
+def _leave() -> None:
+    with contextlib.suppress(Exception):
+        dist.destroy_process_group()
 
 
 def _is_first_to_speak() -> bool:
