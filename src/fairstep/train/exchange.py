@@ -120,6 +120,16 @@ class Divided(Exchange):
         order = [name for name, _ in self.optimizer.named_parameters()]  # type: ignore[attr-defined]
         return {signal: [name for name in order if name in found[signal]] for signal in sorted(found)}
 
+    def _clipped(self, gradients: list[Tensor], limit: float) -> Tensor:
+        """Norm of all ranks' parts of the gradient, of which these are this rank's; clips them."""
+        squares = torch.zeros((), dtype=torch.float64, device=next(self.model.parameters()).device)
+        for gradient in gradients:
+            squares += torch.linalg.vector_norm(gradient).double().square()
+        norm = self.world.total(squares).sqrt()
+        if limit:
+            torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0).item())
+        return norm
+
     def state_bytes(self) -> int:
         return sum(self.world.gather(super().state_bytes()))
 
@@ -234,14 +244,8 @@ class Sharded(Divided):
             self._send_gradients(self.buckets[self.launched])
         while self.flying:
             self._receive_gradients()
-        own = self._gradients(self.owned.items())
-        squares = torch.zeros((), dtype=torch.float64, device=self.device)
-        for gradient in own:
-            squares += torch.linalg.vector_norm(gradient).double().square()
-        norm = self.world.total(squares).sqrt()
+        norm = self._clipped(self._gradients(self.owned.items()), limit)
         self.seconds += time.perf_counter() - began
-        if limit:
-            torch._foreach_mul_(own, (limit / (norm + 1e-6)).clamp(max=1.0).item())
         return norm
 
     @torch.no_grad()

@@ -73,12 +73,7 @@ class FullySharded(Divided):
     def clip(self, limit: float) -> Tensor:
         began = time.perf_counter()
         gradients = {n: p.grad.to_local() for n, p in self.parameters.items() if p.grad is not None}
-        squares = torch.zeros((), dtype=torch.float64, device=self.device)
-        for gradient in gradients.values():
-            squares += torch.linalg.vector_norm(gradient).double().square()
-        norm = self.world.total(squares).sqrt()
-        if limit:
-            torch._foreach_mul_(list(gradients.values()), (limit / (norm + 1e-6)).clamp(max=1.0).item())
+        norm = self._clipped(list(gradients.values()), limit)
         arrived = {name: torch.empty_like(self.tensors[name]) for name in self.whole if name in gradients}
         self._to_owners(gradients, arrived)
         for name, tensor in self.tensors.items():
