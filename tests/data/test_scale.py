@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -103,6 +104,19 @@ def test_a_worker_that_dies_is_told(large: None, texts: Texts, cache: Path) -> N
     with pytest.raises(DataError, match=r"a worker process ended with code -9 .*it goes on where it stopped"):
         prepare(source, vocabulary=300, workers=1, progress=murder)
     prepare(source, vocabulary=300, workers=1).verify()
+
+
+def test_a_worker_that_dies_before_it_takes_its_task_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def start_and_let_die(command: list[str], **options: Any) -> subprocess.Popen[str]:
+        process = start([sys.executable, "-c", "raise SystemExit(3)"], **options)
+        process.wait()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_let_die)
+    with pytest.raises(DataError, match="a worker process ended with code 3 before its work was done"):
+        workers.run("encode", [{}], 1, lambda index, said: None)
 
 
 def test_an_error_in_a_worker_is_the_same_sentence(large: None, texts: Texts, tmp_path: Path, cache: Path) -> None:

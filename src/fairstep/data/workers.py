@@ -6,6 +6,7 @@ main module; it ends when its input closes, so a killed parent leaves none behin
 files under names of their own by renaming, so that one which is done twice does no harm.
 """
 
+import contextlib
 import importlib
 import itertools
 import json
@@ -77,7 +78,8 @@ class _Pool:
                 process.wait()
                 for pipe in (process.stdin, process.stdout):
                     if pipe:
-                        pipe.close()
+                        with contextlib.suppress(BrokenPipeError):  # closing writes what a dead worker did not take
+                            pipe.close()
         if self._errors:
             raise self._errors[0]
         return self._results
