@@ -8,9 +8,6 @@ from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Summary
 from fairstep.study import Axis, Contest, Contestant, Plan, Space, Workload, certificates
-from fairstep.study.cost import cost
-from fairstep.study.devices import DEVICES
-from fairstep.study.forecast import forecast
 from fairstep.study.protocols import Protocol, Semenov, Star, Wen
 from fairstep.study.synthetic import Answer, Synthetic, play, summary_of
 
@@ -86,19 +83,3 @@ def test_a_result_told_twice_or_of_a_stranger_changes_nothing() -> None:
     plan.tell("stranger", Summary(status="done", final_loss=9.0))
     assert len(plan.missing()) == before
     assert plan.summaries[first.identity].final_loss == 3.0
-
-
-def test_how_many_trials_a_study_will_take_can_be_foreseen() -> None:
-    held = contest(Star())
-    costs = {
-        (cell, contestant.name): cost(contestant.spec(workload, {"lr": 0.001, "beta2": 0.9}, 0), DEVICES["h100"])
-        for cell, workload in held.cells.items()
-        for contestant in held.contestants
-    }
-    least, mean, most = forecast(held, costs).spread()
-    real = play(held, answer())
-    assert len(held.plan().specs) < least.trials <= mean.trials <= most.trials
-    assert 0.5 < len(real.specs) / mean.trials < 2
-    assert 0.5 < sum(spec.tokens for spec in real.specs.values()) / mean.tokens < 2
-    tune = forecast(held, costs).spread(cell="8x", phase="tune")[0]
-    assert tune.tokens == tune.trials * held.cells["8x"].tokens

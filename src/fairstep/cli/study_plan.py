@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ from fairstep.study.cost import Cost
 from fairstep.study.devices import Device
 from fairstep.study.devices import device as device_named
 from fairstep.study.file import Study, read
-from fairstep.study.forecast import PHASES, Forecast, Spent, forecast
+from fairstep.study.forecast import PHASES, Forecast, Spent, Spread, forecast
 
 
 @dataclass(frozen=True)
 class StudyPlanOptions:
     """Trials, tokens, FLOPs and device hours of a study, by cell and by phase, without its texts and without training.
 
-    What a protocol asks for depends on results. "least" is where every search begins at its optimum; "expected" is the
-    mean, and "most" the largest, of games with optima anywhere on the grids. Grids that grow cost more.
+    What a protocol asks for depends on results, so it is played on random objectives: with noise, and with optima off
+    the starting point and beyond the grids, from hardly to far. "expected" is the mean of these games and "10 to 90 %"
+    their range; "least" is mostly the game in which every search begins at its optimum.
 
     Example: fairstep study plan studies/wen-phase1.toml --device h100
     """
@@ -76,34 +77,29 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
     names = [contestant.name for contestant in contest.contestants]
     print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
     unit = f"{device.name} hours"
-    header = ["cell", "tokens a run", "one run", "memory", "least trials", "expected", "expected tokens", "FLOPs", unit]
+    header = ["cell", "tokens a run", "one run", "memory", "trials expected", "10 to 90 %", "tokens", "FLOPs", unit]
     rows = []
     for cell, workload in contest.cells.items():
         mine = [costs[cell, name] for name in names]
         longest, largest = max(c.seconds_expected for c in mine), max(c.memory_bytes for c in mine)
-        least, mean, _ = found.spread(cell=cell)
-        rows.append(
-            [
-                cell,
-                count_text(workload.tokens),
-                duration(longest),
-                f"{largest / 1e9:.1f} GB",
-                f"{least.trials:,}",
-                *numbers(mean),
-            ]
-        )
+        spread = found.spread(cell=cell)
+        run = [cell, count_text(workload.tokens), duration(longest), f"{largest / 1e9:.1f} GB"]
+        rows.append([*run, trials(spread.expected), between(spread, trials), *numbers(spread.expected)])
     screen.print_table("Cells", header, rows)
     print()
-    header = ["phase", "least trials", "expected", "most", "expected tokens", "FLOPs", unit, "least", "most"]
+    header = ["phase", "trials expected", "10 to 90 %", "least", "most", "tokens", "FLOPs", unit, "10 to 90 %"]
     rows = []
     for phase in (*PHASES, None):
-        least, mean, most = found.spread(phase=phase)
-        if phase is None or most.trials:
-            trials = [f"{least.trials:,}", f"{mean.trials:,}", f"{most.trials:,}"]
-            more = [hours(least), hours(most)]
-            rows.append([phase or "all", *trials, *numbers(mean)[1:], *more])
+        spread = found.spread(phase=phase)
+        if phase is None or spread.most.trials:
+            many = [trials(spread.expected), between(spread, trials), trials(spread.least), trials(spread.most)]
+            rows.append([phase or "all", *many, *numbers(spread.expected), between(spread, hours)])
     screen.print_table("Phases", header, rows)
-    print(f"\n* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    print(
+        f"\n* Trials: {len(found.games)} games on random objectives, with noise and with starting points that fit from "
+        "well to badly. Tokens, FLOPs and hours are expected ones."
+    )
+    print(f"* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
     count = study.table.launcher.each
     print(
         f"* Hours: {device.flops / 1e12:.4g} TFLOP/s ({device.source}) at an assumed utilisation of "
@@ -115,7 +111,16 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
 
 
 def numbers(spent: Spent) -> list[str]:
-    return [f"{spent.trials:,}", count_text(spent.tokens), f"{spent.flops:.2g}", hours(spent)]
+    return [count_text(spent.tokens), f"{spent.flops:.2g}", hours(spent)]
+
+
+def between(spread: Spread, written: Callable[[Spent], str]) -> str:
+    low, high = written(spread.low), written(spread.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def trials(spent: Spent) -> str:
+    return f"{spent.trials:,}"
 
 
 def hours(spent: Spent) -> str:
@@ -124,10 +129,11 @@ def hours(spent: Spent) -> str:
 
 
 def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Any]:
-    """``cells``, ``phases`` and ``all`` with least, expected and most; ``runs``: one of every cell and contestant."""
+    """``cells``, ``phases`` and ``all``: least, low (10 %), expected, high (90 %) and most of the games; ``runs``: one
+    of every cell and contestant."""
 
     def spread(cell: str | None = None, phase: str | None = None) -> dict[str, Any]:
-        return dict(zip(("least", "expected", "most"), map(asdict, found.spread(cell, phase)), strict=True))
+        return asdict(found.spread(cell, phase))
 
     device: Device = next(iter(costs.values())).device
     return {
@@ -136,6 +142,7 @@ def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost
         "contestants": [contestant.name for contestant in contest.contestants],
         "protocol": study.table.protocol.name,
         "device": asdict(device),
+        "games": len(found.games),
         "all": spread(),
         "cells": {cell: spread(cell=cell) for cell in contest.cells},
         "phases": {phase: spread(phase=phase) for phase in PHASES},

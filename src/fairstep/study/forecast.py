@@ -1,25 +1,31 @@
-"""What a study will cost, before it runs: its trials by cell and phase, from the same plan that will start them.
+"""What a study will cost, before it runs: its trials by cell and phase, from the very searches that will ask for them.
 
-What a protocol asks for depends on results, so the contest is played on objectives with known optima: once with every
-optimum at the starting point, which is the least that the protocol can do, and then with optima anywhere on the grids.
-Between these lies what to expect; optima beyond the grids cost more (``extensions`` trials an edge, at most).
+What a protocol asks for depends on results, so the contest is played on objectives that are drawn at random
+(``landscape.py``): once with every optimum at the starting point and no noise, and then several times as it may really
+be. A game runs the protocol, the edges, the finalists and the final runs as ``plan.py`` does, without making runs of
+them.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fairstep.runs import RunSpec, Trial
-from fairstep.study.contest import FINALIST_SEED, Contest
+from fairstep.runs import RunSpec
+from fairstep.study.conclusion import Standing, choose, confirm
+from fairstep.study.contest import FINALIST_SEED, Contest, Contestant
 from fairstep.study.cost import Cost
-from fairstep.study.plan import Plan
-from fairstep.study.synthetic import Answer, Synthetic, play
+from fairstep.study.landscape import Objectives, Problems, at_start, objectives
+from fairstep.study.search import Settled, Wanted, solve
+from fairstep.study.space import Key, key
 
 PHASES = ("tune", "finalists", "final", "budget")
-DRAWS, LARGE = 5, 400
-"""Games with optima anywhere; one, where the first game took more trials than this."""
+
+MOST_GAMES, FEWEST_GAMES, TRIALS = 40, 4, 8_000
+"""As many games as come to about so many trials, if all were as short as the first."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +51,35 @@ Game = Mapping[tuple[str, str], Spent]
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """``least`` and, of each further game, what was spent."""
+class Spread:
+    """Of all games: the least and the most; of the drawn ones: the mean and the 10th and 90th percentile (with fewer
+    than nine games, their least and most). Each number of a ``Spent`` is taken by itself."""
 
-    least: Game
+    least: Spent
+    low: Spent
+    expected: Spent
+    high: Spent
+    most: Spent
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What was spent where every search began at its optimum (``ideal``), and in the games that were drawn."""
+
+    ideal: Game
     games: tuple[Game, ...]
 
-    def spread(self, cell: str | None = None, phase: str | None = None) -> tuple[Spent, Spent, Spent]:
-        """(least, mean, most) of a cell, a phase, or all; by device seconds."""
-        sums = [self._sum(game, cell, phase) for game in (self.least, *self.games)]
-        drawn = sums[1:] or sums
-        count = len(drawn)
-        total = sum(drawn, Spent())
-        mean = Spent(
-            round(total.trials / count), round(total.tokens / count), total.flops / count, total.seconds / count
+    def spread(self, cell: str | None = None, phase: str | None = None) -> Spread:
+        """Of a cell, a phase, or all."""
+        drawn = [self._sum(game, cell, phase) for game in self.games]
+        every = [self._sum(self.ideal, cell, phase), *drawn]
+        return Spread(
+            _each(min, every),
+            _each(_low, drawn),
+            _each(statistics.fmean, drawn),
+            _each(_high, drawn),
+            _each(max, every),
         )
-        return sums[0], mean, max(sums, key=lambda spent: spent.seconds)
 
     @staticmethod
     def _sum(game: Game, cell: str | None, phase: str | None) -> Spent:
@@ -70,50 +89,101 @@ class Forecast:
 
 def forecast(contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Forecast:
     """``costs`` are those of one run in every (cell, contestant)."""
-    least = _spent(play(contest, _optima_at_start(contest)), costs)
-    draws = 1 if sum(spent.trials for spent in least.values()) > LARGE else DRAWS
-    return Forecast(
-        least, tuple(_spent(play(contest, _optima_anywhere(contest, seed)), costs) for seed in range(draws))
+    table = _Table(contest, costs)
+    problems = {
+        (cell, contestant.name): contestant.problem(cell, workload, contest.extensions, contest.trials)
+        for contestant in contest.contestants
+        for cell, workload in contest.cells.items()
+    }
+    ideal = _played(contest, table, problems, at_start(problems))
+    trials = sum(spent.trials for spent in ideal.values()) * getattr(contest.protocol, "effort", 1)
+    games = min(MOST_GAMES, max(FEWEST_GAMES, TRIALS // max(1, trials)))
+    drawn = (objectives(problems, game, games) for game in range(games))
+    return Forecast(ideal, tuple(_played(contest, table, problems, losses) for losses in drawn))
+
+
+def _each(statistic: Callable[[Sequence[float]], float], spent: Sequence[Spent]) -> Spent:
+    return Spent(
+        round(statistic([one.trials for one in spent])),
+        round(statistic([one.tokens for one in spent])),
+        statistic([one.flops for one in spent]),
+        statistic([one.seconds for one in spent]),
     )
 
 
-def _spent(plan: Plan, costs: Mapping[tuple[str, str], Cost]) -> Game:
+def _low(values: Sequence[float]) -> float:
+    return max(min(values), statistics.quantiles(values, n=10)[0])
+
+
+def _high(values: Sequence[float]) -> float:
+    return min(max(values), statistics.quantiles(values, n=10)[-1])
+
+
+@dataclass(frozen=True)
+class _Run:
+    """``identity`` is that of the run with the contestant's own hyperparameters as they start."""
+
+    identity: str
+    spent: Spent
+
+
+class _Table:
+    """What a run costs, by the cell, the contestant and the settings of the run: a configuration's other values change
+    nothing of it. None for a run that cannot be (a warm-up longer than the run)."""
+
+    def __init__(self, contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> None:
+        self._contest, self._costs = contest, costs
+        self._known: dict[tuple[str, str, Key, int | None], _Run | None] = {}
+
+    def run(self, cell: str, contestant: Contestant, settings: Key, tokens: int | None) -> _Run | None:
+        place = (cell, contestant.name, settings, tokens)
+        if place not in self._known:
+            try:
+                spec = contestant.spec(self._contest.cells[cell], dict(settings), 0, tokens)
+            except ValueError:
+                self._known[place] = None
+            else:
+                self._known[place] = _Run(spec.identity, spent(spec, self._costs[cell, contestant.name]))
+        return self._known[place]
+
+
+def spent(spec: RunSpec, one: Cost) -> Spent:
+    """What a run costs, of which ``one`` is another length or batch."""
+    tokens = spec.steps * spec.batch_tokens
+    flops = one.flops * tokens / one.tokens + (one.optimizer_flops or 0.0) * spec.steps / one.steps
+    return Spent(1, tokens, flops, flops / (one.device.flops * one.device.utilisation))
+
+
+def _played(contest: Contest, table: _Table, problems: Problems, losses: Objectives) -> Game:
+    """One game: every contestant's searches to their end. A run that several cells ask for is counted once."""
     found: dict[tuple[str, str], Spent] = defaultdict(Spent)
-    counted: set[str] = set()
-    for entry in plan.trials.values():
-        trial = entry.trial
-        if trial.run in counted:
-            continue
-        counted.add(trial.run)
-        spec, one = plan.specs[trial.run], costs[entry.cell, trial.contestant]
-        tokens = spec.steps * spec.batch_tokens
-        share, steps = tokens / one.tokens, spec.steps / one.steps
-        rule = one.optimizer_flops or 0.0
-        rate = one.device.flops * one.device.utilisation
-        flops = one.flops * share + rule * steps
-        found[entry.cell, _phase(trial, spec)] += Spent(1, tokens, flops, flops / rate)
+    counted: set[tuple[str, Key, int]] = set()
+    for contestant in contest.contestants:
+
+        def answer(cell: str, wanted: Wanted, contestant: Contestant = contestant) -> float:
+            items = key(wanted.configuration)
+            settings = tuple([item for item in items if item[0] not in contestant.hyperparameters])
+            own = tuple([item for item in items if item not in settings]) if settings else items
+            run = table.run(cell, contestant, settings, wanted.tokens)
+            if run is None:
+                return math.nan
+            if (place := (run.identity, own, wanted.seed)) not in counted:
+                counted.add(place)
+                found[cell, _phase(wanted)] += run.spent
+            return losses[cell, contestant.name].run(wanted.configuration, wanted.seed)
+
+        def settled(cell: str, request: Settled, contestant: Contestant = contestant, answer: Answer = answer) -> None:
+            standing = Standing(cell, contestant.name, request.tuning)
+            solve(choose(contest, standing), answer, cell=cell)
+            solve(confirm(contest, standing), answer, cell=cell)
+
+        mine = {cell: problems[cell, contestant.name] for cell in contest.cells}
+        solve(contest.protocol.search(mine), answer, settled)
     return dict(found)
 
 
-def _phase(trial: Trial, spec: RunSpec) -> str:
-    return "finalists" if trial.phase == "tune" and spec.init_seed >= FINALIST_SEED else trial.phase
+Answer = Callable[[str, Wanted], float]
 
 
-def _optima_at_start(contest: Contest) -> Answer:
-    made = {}
-    for contestant in contest.contestants:
-        for cell, workload in contest.cells.items():
-            problem = contestant.problem(cell, workload, 0, 0)
-            axes = problem.space.axes
-            optimum = {name: axes[name].position(problem.start[name]) for name in problem.space.searched}
-            made[cell, contestant.name] = Synthetic(problem.space, optimum, dict.fromkeys(optimum, 0.01))
-    return lambda cell, trial, spec: made[cell, trial.contestant].run(trial.hyperparameters, spec.init_seed)
-
-
-def _optima_anywhere(contest: Contest, seed: int) -> Answer:
-    made = {
-        (cell, contestant.name): Synthetic.drawn(contestant.spaces.get(cell, contestant.space), seed, sigma=0.0)
-        for cell in contest.cells
-        for contestant in contest.contestants
-    }
-    return lambda cell, trial, spec: made[cell, trial.contestant].run(trial.hyperparameters, spec.init_seed)
+def _phase(wanted: Wanted) -> str:
+    return "finalists" if wanted.phase == "tune" and wanted.seed >= FINALIST_SEED else wanted.phase

@@ -12,31 +12,16 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fairstep.runs import Choice, Phase, RunSpec, Summary, Trial
-from fairstep.study.contest import FINALIST_SEED, Contest, Contestant, Results
-from fairstep.study.search import Across, Ask, Hyperparameters, Search, Settled, Tuning, Wanted
-from fairstep.study.space import Key, key
+from fairstep.study.conclusion import Standing, choose, confirm
+from fairstep.study.contest import Contest, Contestant, Results
+from fairstep.study.search import Across, Ask, Search, Settled, Tuning, Wanted
 
 ORDER: dict[Phase, int] = {"tune": 0, "budget": 1, "final": 2}
 """Within a phase the longest run starts first, so that the last workers end together."""
-
-
-@dataclass
-class Standing:
-    """One contestant in one cell. On seeds that tuning has not used: ``finalists`` holds their losses by configuration
-    and seed, ``finals`` those of the chosen one by seed."""
-
-    cell: str
-    contestant: str
-    tuning: Tuning
-    chosen: Hyperparameters | None = None
-    finalists: dict[Key, dict[int, float]] = field(default_factory=dict)
-    finals: dict[int, float] = field(default_factory=dict)
-    complete: bool = False
-    """Whether its final runs have results."""
 
 
 @dataclass
@@ -234,35 +219,10 @@ class Plan:
         cost = {"tokens": summary.tokens, "seconds": summary.train_seconds, "status": summary.status}
         entry.trial = entry.trial.model_copy(update=cost)
 
-    # What follows tuning, the same under every protocol.
-
     def _conclude(self, standing: Standing) -> Search[None]:
-        contest, tuning = self.contest, standing.tuning
-        best = tuning.best
-        near = tuning.near(contest.tolerance)[: contest.finalists]
-        if len(near) > 1:
-            seeds = range(FINALIST_SEED, FINALIST_SEED + contest.finalist_seeds)
-            losses = yield Ask([Wanted(finalist, "tune", seed) for finalist in near for seed in seeds])
-            for place, finalist in enumerate(near):
-                mine = losses[place * len(seeds) : (place + 1) * len(seeds)]
-                standing.finalists[key(finalist)] = dict(zip(seeds, mine, strict=True))
-            best = min(near, key=lambda finalist: sum(standing.finalists[key(finalist)].values()))
-        standing.chosen = None if best is None or tuning.loss(best) == math.inf else best
+        yield from choose(self.contest, standing)
         self.standings[standing.cell, standing.contestant] = standing
-        if standing.chosen is None:
-            standing.complete = True
-            return
-        chosen, workload = standing.chosen, contest.cells[standing.cell]
-        seeds = range(1, contest.seeds + 1)
-        finals = [Wanted(chosen, "final", seed) for seed in seeds]
-        budgets = [
-            Wanted(chosen, "budget", seed, workload.tokens_of(budget))
-            for budget in (contest.budgets if standing.contestant == contest.baseline else ())
-            for seed in range(1, contest.budget_seeds + 1)
-        ]
-        losses = yield Ask([*finals, *budgets])
-        standing.finals = dict(zip(seeds, losses, strict=False))
-        standing.complete = True
+        yield from confirm(self.contest, standing)
 
 
 def loss_of(summary: Summary) -> float:

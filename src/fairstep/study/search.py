@@ -136,13 +136,12 @@ class Tuning:
     @property
     def best(self) -> Hyperparameters | None:
         """The lowest loss, the first of equals. Where all diverged: the smallest learning rate; the way out is down."""
-
-        def order(tried: Key) -> tuple[float, float]:
-            loss, lr = self.losses[tried], self.configurations[tried].get("lr", 0.0)
-            return loss, float(lr) if loss == math.inf else 0.0
-
-        known = [tried for tried, loss in self.losses.items() if not math.isnan(loss)]
-        return self.configurations[min(known, key=order)] if known else None
+        known = [loss for loss in self.losses.values() if not math.isnan(loss)]
+        if not known:
+            return None
+        lowest = min(known)
+        best = [self.configurations[tried] for tried, loss in self.losses.items() if loss == lowest]
+        return best[0] if lowest < math.inf else min(best, key=lambda tried: float(tried.get("lr", 0.0)))
 
     def near(self, tolerance: float) -> list[Hyperparameters]:
         """Configurations whose loss is within the tolerance of the best one's, best first (W's set C_r)."""

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fairstep.runs import Value
 
@@ -51,7 +52,7 @@ class Axis:
         else:
             object.__setattr__(self, "values", tuple(dict.fromkeys(self.values)))
 
-    @property
+    @cached_property
     def numeric(self) -> bool:
         return not any(isinstance(value, bool | str) for value in self.values)
 

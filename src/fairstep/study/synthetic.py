@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from fairstep.runs import RunSpec, Summary, Trial, Value
 from fairstep.study.contest import Contest
@@ -37,7 +39,7 @@ class Synthetic:
     cliff: float = math.inf
     floor: float = 3.0
     salt: str = ""
-    _positions: dict[tuple[str, Value], float] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[tuple[str, Value], float] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def drawn(
@@ -61,24 +63,32 @@ class Synthetic:
 
     def loss(self, configuration: Configuration) -> float:
         """Without noise; inf where it diverges."""
-        away = {name: self._position(name, configuration[name]) - at for name, at in self.optimum.items()}
-        if away.get("lr", 0.0) > self.cliff:
+        away = [self._away((name, configuration[name])) for name in self.optimum]
+        if math.isfinite(self.cliff) and "lr" in self.optimum and away[list(self.optimum).index("lr")] > self.cliff:
             return math.inf
-        squares = sum(self.curvature[name] * d * d for name, d in away.items())
-        return self.floor + squares + sum(b * away[i] * away[j] for (i, j), b in self.interactions.items())
+        rows = zip(away, self._rows, strict=True)
+        return self.floor + sum(d * sum(map(operator.mul, row, away)) for d, row in rows)
 
-    def _position(self, name: str, value: Value) -> float:
-        place = (name, value)
-        if place not in self._positions:
-            self._positions[place] = self.space.axes[name].position(value)
-        return self._positions[place]
+    @cached_property
+    def _rows(self) -> list[list[float]]:
+        """The quadratic form as a matrix: curvatures on the diagonal, interactions above it."""
+        names = list(self.optimum)
+        pairs = {(name, name): value for name, value in self.curvature.items()} | dict(self.interactions)
+        return [[pairs.get((a, b), 0.0) for b in names] for a in names]
+
+    def _away(self, place: tuple[str, Value]) -> float:
+        """Steps from the optimum along one hyperparameter."""
+        if place not in self._known:
+            name, value = place
+            self._known[place] = self.space.axes[name].position(value) - self.optimum[name]
+        return self._known[place]
 
     def run(self, configuration: Configuration, seed: int) -> float:
         """With the noise of one run: the same for the same configuration and seed."""
         loss = self.loss(configuration)
         if not self.sigma:
             return loss
-        common = random.Random(f"{self.salt} {seed}").gauss(0, 1)
+        common = random.Random(f"{self.salt} {seed}").gauss(0, 1) if self.shared else 0.0
         own = random.Random(f"{self.salt} {seed} {key(configuration)}").gauss(0, 1)
         return loss + self.sigma * (math.sqrt(self.shared) * common + math.sqrt(1 - self.shared) * own)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairstep.runs import Value
 from fairstep.study.protocols.across import OneCell
@@ -28,6 +28,8 @@ class TPE(OneCell):
     trials: int = 20
     at_once: int = 4
     seed: int = 0
+    effort: ClassVar[int] = 60
+    """What a proposal takes, in those of other protocols: a forecast plays fewer games."""
 
     def tune(self, tuning: Tuning) -> Search[None]:
         optuna = imported()
