@@ -132,6 +132,14 @@ def test_the_hyperparameter_law_is_regression_in_logs() -> None:
     assert law.at(n[0], d[0]) == pytest.approx(float(np.exp(slopes[0]) * n[0] ** -slopes[1] * d[0] ** -slopes[2]))
 
 
+def test_a_law_with_one_degree_of_freedom_has_an_interval_and_no_warning() -> None:
+    """Errors are then Cauchy's, whose draws are beyond what numbers hold; pytest makes an error of a warning."""
+    n, d = [1e8, 1e8, 3e8, 5e8], [2e9, 4e9, 6e9, 1e10]
+    low, high = hyperparameter_law(n, d, [1e-3, 8e-3, 1e-3, 8e-3]).interval_at(1e9, 2e11)
+    assert 0 <= low < 1e-3
+    assert high > 1
+
+
 def test_ws_hyperparameter_law_is_a_plane_in_logs_and_not_the_best_fit() -> None:
     """W leaves the first and last of its 12 points out. On a grid of factors of 2 its form has no use for exponents:
     what it published is the limit of exponents near 0, a plane in logs; a lower sum of squares lies elsewhere."""

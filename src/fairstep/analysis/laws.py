@@ -34,6 +34,9 @@ from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
 
 DRAWS = 1000
 SEED = 20_250_902
+FAR = 300.0
+"""Logarithm of the factor at which draws end. With one degree of freedom they may be anywhere, and beyond what numbers
+hold products are undefined."""
 
 LOSS = Form(("alpha", "beta"), ("B",), ((0,), ()), (0,), ((0.02, 2.0),))
 JOINT = Form(("a", "b", "c"), ("A", "B"), ((0,), (1,), ()), (0, 1), ((0.02, 1.5), (0.02, 1.5)))
@@ -108,7 +111,8 @@ class Law:
         return found | {"sigma": _finite(self.noise.sigma), "warnings": " ".join(self.warnings)}
 
     def _values(self, parameters: Array, x: Array) -> Array:
-        return self.form.value(parameters, np.log(x))
+        with np.errstate(over="ignore"):  # a draw far out is infinite
+            return self.form.value(parameters, np.log(x))
 
     def _interval(self, drawn: Array) -> tuple[float, float]:
         if not len(drawn):
@@ -191,7 +195,7 @@ def _law(
             scaled = residuals * np.sqrt(counts / max(float((counts * residuals**2).mean()), 1e-300))
             spread = student(rng, noise.degrees, DRAWS, 1, constant=True)
             errors = noise.sigma * spread * rng.choice(scaled, (DRAWS, len(y))) / np.sqrt(counts)
-        drawn = fitted * np.exp(errors) if logarithmic else fitted + errors
+        drawn = fitted * np.exp(np.clip(errors, -FAR, FAR)) if logarithmic else fitted + errors
         draws = again(form, x, drawn, np.broadcast_to(counts, drawn.shape))
     else:
         draws = np.empty((0, len(form.parameters)))
@@ -279,10 +283,11 @@ def _solve_in_logs(form: Form, x: Array, y: Array, weights: Array) -> Array:
     design = np.column_stack([np.ones(len(x)), -np.log(x[:, list(form.variables)])])
     middle = design.mean(0) * [0, *[1] * (design.shape[1] - 1)]
     centred = design - middle
-    normal = np.einsum("np,sn,nq->spq", centred, weights, centred)
+    alike = weights[:1] if (weights == weights[0]).all() else weights  # draws of one data set share their weights
+    normal = np.einsum("np,sn,nq->spq", centred, alike, centred)
     right = np.einsum("np,sn->sp", centred, weights * np.log(y))
-    found = np.einsum("spq,sq->sp", np.linalg.pinv(normal), right)
-    found[:, 0] = np.exp(found[:, 0] - (found[:, 1:] * middle[1:]).sum(1))
+    found = (np.linalg.pinv(normal) @ right[..., None])[..., 0]
+    found[:, 0] = np.exp(np.clip(found[:, 0] - (found[:, 1:] * middle[1:]).sum(1), -FAR, FAR))
     return found
 
 
