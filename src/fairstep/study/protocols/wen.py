@@ -36,6 +36,11 @@ class Wen:
     second: OneCell = field(default_factory=Star)
     law: Literal["power", "offset"] = "power"
 
+    @property
+    def effort(self) -> int:
+        """See ``TPE.effort``."""
+        return max(getattr(inner, "effort", 1) for inner in (self.first, self.second))
+
     def search(self, cells: Mapping[str, Problem]) -> Search[None]:
         later = {*self.phase2, *self.phase3}
         first = self.phase1 or tuple(name for name in cells if name not in later)
