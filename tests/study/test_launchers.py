@@ -117,6 +117,9 @@ def test_ray_carries_a_study_out_although_a_worker_is_lost(folder: Path, victim:
     [ledger] = Store(folder / "s").ledgers()
     assert sum(trial.failures for trial in ledger.trials) == 1
     assert sorted(starts(run) for run in finished(folder)) == [1] * (TRIALS - 1) + [2]
+    said = (folder / "said.txt").read_text()
+    assert "(raylet)" not in said, "Ray's own words on it"
+    assert said.count("; it is tried again") == 1
 
 
 def test_slurm_through_submitits_local_executor(folder: Path) -> None:

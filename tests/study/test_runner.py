@@ -10,6 +10,7 @@ from typing import Any, Self
 import pytest
 from tests.study.test_contest import bowl, contest
 
+from fairstep.cli.watch import News
 from fairstep.runs import Cell, Ledger, Run, Store, Summary
 from fairstep.study import ContestError, Patience, State, carry_out, differences
 
@@ -104,6 +105,16 @@ def test_a_crashed_trial_is_tried_again(tmp_path: Path) -> None:
     launcher = Pretender(failing={victim: 1})
     carried(Store(tmp_path).writable(), launcher)
     assert launcher.started[victim] == 2
+
+
+def test_failed_attempts_are_said_once_each_with_their_trial(tmp_path: Path) -> None:
+    plan = contest().plan(lambda spec: None)
+    victim = next(iter(plan.trials.values())).trial.run
+    news, said = News(), list[str]()
+    with pytest.raises(ContestError):
+        carried(Store(tmp_path).writable(), Pretender({victim: 9}), lambda state: said.extend(news.failures(state)))
+    words = "adamw tune: its process was killed by signal 9"
+    assert said == [f"{words}; it is tried again", f"{words}; it is given up"]
 
 
 def test_a_trial_that_keeps_failing_ends_in_words_and_loses_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fairstep.study import State
 @contextmanager
 def watching(every_trial: bool = False) -> Iterator[Callable[[State], None]]:
     """Yield the function that a contest's runner calls. Where there is no terminal it says a line a minute instead;
-    ``every_trial``: and one for every trial that ends while we watch."""
+    ``every_trial``: and one for every trial that ends while we watch. Failed attempts are said everywhere."""
     began, last_said = time.monotonic(), 0.0
     with screen.progress(TaskProgressColumn(), TextColumn("{task.fields[note]}")) as bar:
         total = bar.add_task("contest", total=1, note="starting")
@@ -44,6 +44,8 @@ def watching(every_trial: bool = False) -> Iterator[Callable[[State], None]]:
                 if "loss" in event:
                     rate = f"{event['tokens_per_second'] / 1e3:.1f}k tokens/s"
                     bar.update(rows[identity], completed=event["step"], note=f"loss {event['loss']:.3f}, {rate}{best}")
+            for sentence in news.failures(state):
+                screen.say(f"{elapsed:.0f} s: {sentence}")
             if screen.errors.is_terminal:
                 return
             if every_trial and last_said:
@@ -64,7 +66,7 @@ class News:
         self.best: dict[tuple[str, str], float] = {}
         self.work: dict[str, float] = {}
         self.work_known = self.work_ended = self.work_before = 0.0
-        self._heard = 0
+        self._heard = self._failed = 0
 
     def hear(self, state: State) -> list[str]:
         """A sentence for each trial that ended."""
@@ -82,6 +84,16 @@ class News:
         self._heard = len(state.plan.summaries)
         if first:
             self.work_before = self.work_ended
+        return said
+
+    def failures(self, state: State) -> list[str]:
+        """A sentence for each attempt that failed."""
+        said = []
+        for identity, message, again in state.failed[self._failed :]:
+            cell, trial = state.plan.roles(identity)[0]
+            then = "it is tried again" if again else "it is given up"
+            said.append(f"{cell} {trial.contestant} {trial.phase}: {message}; {then}".strip())
+        self._failed = len(state.failed)
         return said
 
     def work_done(self, state: State) -> float:

@@ -182,6 +182,8 @@ class RayLauncher:
 def imported() -> Any:
     """Raises ValueError with the command that installs it."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's line on a lost worker goes to standard output, whatever ``init`` is told; the runner says it with the trial.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^A worker died or was killed while executing a task")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than the default of 30
     try:
         import ray

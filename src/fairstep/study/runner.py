@@ -32,11 +32,13 @@ class Patience:
 @dataclass
 class State:
     """What a watcher may show: the plan, the latest event of every running trial, and the optimizer steps that this
-    call has trained, from which the time left follows. Steps and trials are those known to be wanted so far."""
+    call has trained, from which the time left follows. Steps and trials are those known to be wanted so far.
+    ``failed``: attempts that came to nothing, as a run, what was said of its end, and whether it is tried again."""
 
     plan: Plan
     running: dict[str, Event] = field(default_factory=dict)
     steps_spent: int = 0
+    failed: list[tuple[str, str, bool]] = field(default_factory=list)
 
     @property
     def steps_done(self) -> int:
@@ -192,7 +194,9 @@ class _Runner:
                 self.plan.tell(identity, summary)
                 return
             self.plan.count_failure(identity)
-            if self.attempts[identity] < self.patience.attempts:
+            again = self.attempts[identity] < self.patience.attempts
+            self.state.failed.append((identity, event["message"], again))
+            if again:
                 self.plan.put_back(identity)
             else:
                 self.failures[identity] = event["message"]
