@@ -49,6 +49,9 @@ class Spent:
 Game = Mapping[tuple[str, str], Spent]
 """By (cell, phase)."""
 
+Answer = Callable[[str, Wanted], float]
+"""The loss of a trial, by cell; nan for one that cannot be run."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -180,9 +183,6 @@ def _played(contest: Contest, table: _Table, problems: Problems, losses: Objecti
         mine = {cell: problems[cell, contestant.name] for cell in contest.cells}
         solve(contest.protocol.search(mine), answer, settled)
     return dict(found)
-
-
-Answer = Callable[[str, Wanted], float]
 
 
 def _phase(wanted: Wanted) -> str:
