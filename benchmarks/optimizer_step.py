@@ -296,7 +296,7 @@ def main() -> None:
     texts = tables(results)
     print(json.dumps(results, indent=1) if chosen.json else "\n".join(texts.values()))
     for name, text in texts.items() if chosen.write else ():
-        write(chosen.write, name, text)
+        write(chosen.write, name if chosen.threads == 1 else f"{name}, {chosen.threads} threads", text)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from functools import cache, partial
 from math import exp
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import across
+from fairstep.optim import across, triangular
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, on_rows
 from fairstep.optim.rule import RANDOM, Apart, Hyper
@@ -74,7 +74,10 @@ class KronRule(BlockRule):
         self.name = "kron" if kind == "matrix" else f"kron-{kind}"
         sides = {"matrix": "o^2 + i^2", "vocabulary": "k^2 + K", "vector": "o"}[kind]
         self.state_formula = f"N + {sides}, n instead of n^2 for a diagonal factor"
-        self.flops_formula = "20 N + sum over triangular sides n of 4 N n + update_probability (7 N n + 2 n^3)"
+        self.flops_formula = (
+            "20 N + sum over triangular sides n of 4 N n + update_probability (7 N n + 2 n^3); with n >= 512 "
+            "products with halves of zeros take 0.47 to 0.75 of that"
+        )
 
     def _diagonal(self, o: int, i: int, hyper: Hyper) -> dict[str, bool]:
         """Side -> whether its factor is diagonal: L for the rows, R for the columns."""
@@ -137,8 +140,12 @@ class KronRule(BlockRule):
 
     def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         sides = [o if side == "L" else i for side, diagonal in self._diagonal(o, i, hyper).items() if not diagonal]
-        probability = hyper["update_probability"]
-        return 20.0 * o * i + sum(4.0 * o * i * n + probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
+        operations = 20.0 * o * i
+        for n in sides:
+            one, two = triangular.shares(n)
+            fit = (1 + 6 * one) * o * i * n + 2 * two * n**3
+            operations += 4 * one * o * i * n + hyper["update_probability"] * fit
+        return operations
 
     def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
         return self.flops_matrix(o, i, hyper) - 20.0 * o * i
@@ -149,7 +156,7 @@ class KronRule(BlockRule):
         if not diagonal["L"]:
             return None
         floats = i if diagonal["R"] else i * i
-        product = 0.0 if diagonal["R"] else 2.0 * i**3
+        product = 0.0 if diagonal["R"] else 2.0 * triangular.shares(i)[1] * i**3
         return Apart(
             repeated=("Q_R",),
             state=floats,
@@ -166,7 +173,7 @@ def _turn(x: Tensor, side: str) -> Tensor:
 def _multiply(q: Tensor, x: Tensor, side: str, transpose: bool = False) -> Tensor:
     """Q x or Q^T x for the rows, x Q^T or x Q for the columns."""
     x = _turn(x, side)
-    return _turn(q[:, :, None] * x if q.ndim == 2 else (q.mT if transpose else q) @ x, side)
+    return _turn(q[:, :, None] * x if q.ndim == 2 else triangular.multiply(q, x, transpose), side)
 
 
 def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:
@@ -185,7 +192,7 @@ def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> 
         if q.ndim == 2:
             first, second = whitened.square().sum(-1), dual.square().sum(-1)
         else:
-            first, second = whitened @ whitened.mT, dual @ dual.mT
+            first, second = triangular.gram(whitened), triangular.gram(dual)
         if side == "R":  # sums over rows, where those of the other side have a number for each row
             first, second = across.total(first, hyper), across.total(second, hyper)
         if q.ndim == 2:
@@ -193,14 +200,18 @@ def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> 
             bound = across.largest(bound, hyper) if side == "L" else bound
             q.sub_((first - second) * q / bound, alpha=rate)
         else:
-            q.sub_(torch.triu(first - second) @ q / _norm_bound(first + second), alpha=rate)
+            bound = _norm_bound(first + second)
+            q.sub_(triangular.upper_product(first.sub_(second).triu_(), q).div_(bound), alpha=rate)
 
 
 def _norm_bound(symmetric: Tensor) -> Tensor:
-    """A lower bound of the spectral norm of each matrix (s, n, n), as (s, 1, 1)."""
-    largest = symmetric.abs().amax((-2, -1), keepdim=True)
-    scaled = symmetric / largest
-    column = scaled.square().sum(-2).argmax(-1)
+    """A lower bound of the spectral norm of each matrix (s, n, n), as (s, 1, 1).
+
+    They are positive semidefinite, so that the diagonal has their largest elements, and are scaled in place.
+    """
+    largest = symmetric.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
+    scaled = symmetric.div_(largest)
+    column = torch.linalg.vector_norm(scaled, dim=-1).argmax(-1)
     x = scaled @ scaled.take_along_dim(column[:, None, None], dim=-1)
     x = scaled @ (x / torch.linalg.matrix_norm(x, keepdim=True))
     return largest * torch.linalg.matrix_norm(x, keepdim=True)
