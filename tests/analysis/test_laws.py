@@ -135,9 +135,13 @@ def test_the_hyperparameter_law_is_regression_in_logs() -> None:
 def test_a_law_with_one_degree_of_freedom_has_an_interval_and_no_warning() -> None:
     """Errors are then Cauchy's, whose draws are beyond what numbers hold; pytest makes an error of a warning."""
     n, d = [1e8, 1e8, 3e8, 5e8], [2e9, 4e9, 6e9, 1e10]
-    low, high = hyperparameter_law(n, d, [1e-3, 8e-3, 1e-3, 8e-3]).interval_at(1e9, 2e11)
+    law = hyperparameter_law(n, d, [1e-3, 8e-3, 1e-3, 8e-3])
+    low, high = law.interval_at(1e9, 2e11)
     assert 0 <= low < 1e-3
-    assert high > 1
+    assert 1 < high < np.inf
+    low, high = law.interval_at(1e15, 2e22)
+    assert 0 <= low < 1e-3
+    assert high == np.inf
 
 
 def test_ws_hyperparameter_law_is_a_plane_in_logs_and_not_the_best_fit() -> None:

@@ -37,6 +37,7 @@ SEED = 20_250_902
 FAR = 300.0
 """Logarithm of the factor at which draws end. With one degree of freedom they may be anywhere, and beyond what numbers
 hold products are undefined."""
+HUGE = 1e300
 
 LOSS = Form(("alpha", "beta"), ("B",), ((0,), ()), (0,), ((0.02, 2.0),))
 JOINT = Form(("a", "b", "c"), ("A", "B"), ((0,), (1,), ()), (0, 1), ((0.02, 1.5), (0.02, 1.5)))
@@ -117,8 +118,13 @@ class Law:
     def _interval(self, drawn: Array) -> tuple[float, float]:
         if not len(drawn):
             return -math.inf, math.inf
-        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
-        return float(low), float(high)
+        finite = np.clip(drawn, -HUGE, HUGE)  # between two infinite draws nothing is defined
+        low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
+        return _ended(low), _ended(high)
+
+
+def _ended(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= HUGE else float(value)
 
 
 def inverse(parameters: Array, loss: Array) -> Array:

@@ -5,6 +5,7 @@ A test holds the table against the built modules; plans, memory estimates and ex
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ def parameter_table(config: ModelConfig) -> list[Parameter]:
     return list(_llama(config) if config.architecture == "llama" else _classic(config))
 
 
+@functools.cache
 def counts(config: ModelConfig) -> Counts:
     """Counts of a config. A tied head is counted once in ``total``, and in ``multiplied``."""
     table = parameter_table(config)

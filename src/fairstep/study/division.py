@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fairstep import optim
@@ -113,8 +113,12 @@ def works(spec: RunSpec, table: list[Parameter]) -> list[Work] | None:
     if not chosen.parts:
         return None
     hyper = chosen.validate(spec.optimizer.hyperparameters)
+    made: dict[tuple[str, tuple[int, ...]], Work] = {}  # blocks are alike
     found = []
     for parameter in table:
-        part = chosen.part(parameter.role, hyper)  # type: ignore[arg-type]
-        found.append(Work.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper)))
+        alike = parameter.role, parameter.shape
+        if alike not in made:
+            part = chosen.part(parameter.role, hyper)  # type: ignore[arg-type]
+            made[alike] = Work.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper))
+        found.append(replace(made[alike], name=parameter.name))
     return found

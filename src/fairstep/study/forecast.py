@@ -24,7 +24,7 @@ from fairstep.study.space import Key, key
 
 PHASES = ("tune", "finalists", "final", "budget")
 
-MOST_GAMES, FEWEST_GAMES, TRIALS = 40, 4, 8_000
+MOST_GAMES, FEWEST_GAMES, TRIALS = 40, 3, 8_000
 """As many games as come to about so many trials, if all were as short as the first."""
 
 

@@ -40,6 +40,7 @@ class Synthetic:
     floor: float = 3.0
     salt: str = ""
     _known: dict[tuple[str, Value], float] = field(default_factory=dict, repr=False, compare=False)
+    _draw: random.Random = field(default_factory=random.Random, repr=False, compare=False)
 
     @classmethod
     def drawn(
@@ -88,9 +89,13 @@ class Synthetic:
         loss = self.loss(configuration)
         if not self.sigma:
             return loss
-        common = random.Random(f"{self.salt} {seed}").gauss(0, 1) if self.shared else 0.0
-        own = random.Random(f"{self.salt} {seed} {key(configuration)}").gauss(0, 1)
+        common = self._normal(f"{self.salt} {seed}") if self.shared else 0.0
+        own = self._normal(f"{self.salt} {seed} {key(configuration)}")
         return loss + self.sigma * (math.sqrt(self.shared) * common + math.sqrt(1 - self.shared) * own)
+
+    def _normal(self, seed: str) -> float:
+        self._draw.seed(seed)
+        return self._draw.gauss(0, 1)
 
 
 Answer = Callable[[str, Trial, RunSpec], float]
