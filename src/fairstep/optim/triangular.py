@@ -1,8 +1,8 @@
-"""Products with large triangular and symmetric matrices, without what is zero or known from the other half.
+"""Products with large triangular and symmetric matrices on a CPU, without what is zero or known from the other half.
 
-A side is cut into block rows, at most four: an n x n product of two triangular matrices then takes 0.47 of the
-operations, one with a triangular factor and a symmetric one 0.63 of them. Below ``LARGE`` the plain product is faster.
-This file does not import torch.
+A side is cut into at most four block rows. With four, a product of two triangular matrices takes 0.47 of the
+operations, and one with a triangular factor or a symmetric result 0.63 of them. Below ``LARGE``, and on accelerators,
+which products of few rows do not fill, it is the plain product. This file does not import torch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,9 @@ SHORTEST = 256
 """Rows of a block, at least: products of fewer are slow."""
 
 
-def shares(n: int) -> tuple[float, float]:
-    """Operations of what is made here over those of the plain product: (one triangular factor or symmetric, two)."""
-    if n < LARGE:
-        return 1.0, 1.0
-    rows = [(stop - start, n - start) for start, stop in _blocks(n)]
-    return sum(o * k for o, k in rows) / n**2, sum(o * k * k for o, k in rows) / n**3
-
-
 def multiply(q: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
     """Q x, or Q^T x, of upper triangular Q (s, n, n) and x (s, n, k)."""
-    if q.shape[-1] < LARGE:
+    if not _pays(q):
         return (q.mT if transpose else q) @ x
     product = torch.empty_like(x, memory_format=torch.contiguous_format)
     for start, stop in _blocks(q.shape[-1]):
@@ -45,7 +37,7 @@ def multiply(q: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
 
 def upper_product(p: Tensor, q: Tensor) -> Tensor:
     """P Q of upper triangular matrices (s, n, n)."""
-    if q.shape[-1] < LARGE:
+    if not _pays(q):
         return p @ q
     product = torch.zeros_like(q)
     for start, stop in _blocks(q.shape[-1]):
@@ -53,15 +45,23 @@ def upper_product(p: Tensor, q: Tensor) -> Tensor:
     return product
 
 
-def gram(x: Tensor) -> Tensor:
-    """x x^T (s, n, n) of x (s, n, k)."""
-    if x.shape[-2] < LARGE:
-        return x @ x.mT
+def gram(x: Tensor, plus: Tensor | None = None, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+    """x x^T of x (s, n, k), or beta plus + alpha x x^T with a symmetric ``plus`` (s, n, n)."""
+    if not _pays(x):
+        return x @ x.mT if plus is None else torch.baddbmm(plus, x, x.mT, beta=beta, alpha=alpha)
     product = x.new_empty(len(x), x.shape[-2], x.shape[-2])
     for start, stop in _blocks(x.shape[-2]):
-        torch.bmm(x[:, start:stop], x[:, start:].mT, out=product[:, start:stop, start:])
+        rows, part = (x[:, start:stop], x[:, start:].mT), product[:, start:stop, start:]
+        if plus is None:
+            torch.bmm(*rows, out=part)
+        else:
+            torch.baddbmm(plus[:, start:stop, start:], *rows, beta=beta, alpha=alpha, out=part)
         product[:, stop:, start:stop] = product[:, start:stop, stop:].mT
     return product
+
+
+def _pays(x: Tensor) -> bool:
+    return x.shape[-2] >= LARGE and x.device.type == "cpu"
 
 
 def _blocks(n: int) -> Iterator[tuple[int, int]]:
