@@ -17,6 +17,7 @@ from fairstep.runs import Execution, Store, machine
 from fairstep.train import train
 from fairstep.train.measure import Sizes, peak_memory, reset_peak_memory
 from fairstep.train.rate import matmul_rate
+from fairstep.train.tracking import Recorder
 
 CPU = torch.device("cpu")
 
@@ -129,3 +130,19 @@ def test_a_missing_tracker_is_one_line(tiny: Any, tmp_path: Path, monkeypatch: p
     spec = tiny(execution=Execution(threads=1, compile=False, trackers=("trackio",)))
     with pytest.raises(ValueError, match=r"trackio needs the package trackio; .*fairstep\[track\]"):
         train(spec, Store(tmp_path))
+
+
+def test_a_file_that_was_cut_back_is_as_long_as_it_is(tiny: Any, tmp_path: Path) -> None:
+    """A checkpoint between a cut and the next row once had the size before the cut, and a later resume kept too much."""
+    run = Store(tmp_path).run(tiny())
+    run.directory.mkdir(parents=True)
+    recorder = Recorder(run, tiny())
+    recorder.rewind({})
+    recorder.write("metrics", {"kind": "train", "step": 10})
+    before = recorder.sync()
+    recorder.write("metrics", {"kind": "train", "step": 20})
+    recorder.close()
+    again = Recorder(run, tiny())
+    again.rewind(before)
+    assert again.sync() == before
+    again.close()

@@ -55,6 +55,7 @@ class Recorder:
             file = self.files[name] = (self.run.directory / f"{name}.jsonl").open("a", encoding="utf-8")
             if file.tell() > sizes.get(name, 0):
                 file.truncate(sizes.get(name, 0))
+                file.seek(0, os.SEEK_END)  # else ``sync`` tells the old size until the next row
 
     def write(self, name: str, row: dict[str, Any]) -> None:
         """A row into metrics or timings."""
