@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests import checkpoints
 from torch import Tensor, nn
 
 from fairstep import optim
@@ -139,7 +141,7 @@ def assert_close(found: Any, expected: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_divided_rows_give_the_weights_of_whole_matrices(case: str) -> None:
+def test_divided_rows_give_the_weights_of_whole_matrices(case: str, tmp_path: Path) -> None:
     alone = build(case)
     steps(alone, 20)
     parts, weights, sums = on_ranks(case, 20)
@@ -149,7 +151,8 @@ def test_divided_rows_give_the_weights_of_whole_matrices(case: str) -> None:
     for name, p in alone.named_parameters():
         assert_close(weights[name], p.detach(), name)
     whole = build(case)
-    whole.load_state_dict({k: v for k, v in parts[0].items() if k not in ("state", "pieces")} | {"parts": parts})
+    checkpoints.write(tmp_path, parts)
+    checkpoints.read(tmp_path, whole)
     expected = alone.state_dict()["state"]
     for name, entry in whole.state_dict()["state"].items():
         assert entry.keys() == expected[name].keys()
@@ -158,13 +161,14 @@ def test_divided_rows_give_the_weights_of_whole_matrices(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["soap", "kron", "mars-shampoo", "soap+ema"])
-def test_state_moves_between_one_process_and_divided_rows(case: str) -> None:
+def test_state_moves_between_one_process_and_divided_rows(case: str, tmp_path: Path) -> None:
     alone = build(case)
     steps(alone, 5)
     saved = {"state": alone.state_dict(), "weights": {n: p.detach().clone() for n, p in alone.named_parameters()}}
     parts, weights, _ = on_ranks(case, 5, 5, saved)
     again = build(case)
-    again.load_state_dict({k: v for k, v in parts[0].items() if k not in ("state", "pieces")} | {"parts": parts})
+    checkpoints.write(tmp_path, parts)
+    checkpoints.read(tmp_path, again)
     with torch.no_grad():
         for name, p in again.named_parameters():
             p.copy_(weights[name])

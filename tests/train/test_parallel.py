@@ -150,7 +150,10 @@ def test_sigterm_to_torchrun_leaves_a_checkpoint(tiny: Any, tmp_path: Path) -> N
         process.communicate(timeout=60)
     run = Store(store).run(spec)
     assert run.status == "unfinished"
-    parts = sorted(path.name for path in run.directory.glob("checkpoints/*.pt"))
+    files = sorted(
+        str(path.relative_to(run.directory / "checkpoints")) for path in run.directory.glob("checkpoints/*/*")
+    )
     steps = [json.loads(line)["step"] for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     step = f"step-{max(steps):08d}"
-    assert parts == [f"{step}.1of2.pt", f"{step}.pt"]  # both processes wrote theirs
+    names = (".metadata", "__0_0.distcp", "__1_0.distcp", "checkpoint.json")  # both processes wrote theirs
+    assert files == [f"{step}/{name}" for name in names]

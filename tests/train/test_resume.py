@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ def test_every_optimizer_resumes_to_the_byte(name: str, tiny: Any, tmp_path: Pat
     store = Store(tmp_path / "b")
     run = interrupted(spec, store)
     assert [path.name for path in sorted(run.directory.glob("checkpoints/*"))] == [
-        "step-00000007.pt",
-        "step-00000014.pt",
+        "step-00000007",
+        "step-00000014",
     ]
     same_files(whole, train(spec, store))
     assert [start["step"] for start in run.environment["starts"]] == [0, 14]
@@ -97,37 +97,54 @@ def test_how_a_run_is_saved_does_not_change_it(tiny: Any, tmp_path: Path) -> Non
     same_files(plain, saved)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other run", "no zip"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("cut", "flipped", "empty", "missing", "flipped metadata", "no metadata"),
+        *("other run", "newer", "no facts", "cut facts", "other facts"),
+    ],
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tiny: Any, tmp_path: Path) -> None:
     spec = tiny(tokens=TOKENS, execution=execution())
     whole = train(spec, Store(tmp_path / "a"))
     store = Store(tmp_path / "b")
     run = interrupted(spec, store)
-    newest = run.directory / "checkpoints" / "step-00000014.pt"
-    content = bytearray(newest.read_bytes())
-    match damage:
-        case "cut":
-            content = content[: len(content) // 2]
-        case "flipped":  # one bit of one weight
-            with zipfile.ZipFile(newest) as archive:
-                largest = max(archive.infolist(), key=lambda entry: entry.file_size)
-            content[largest.header_offset + largest.file_size // 2] ^= 1
-        case "empty":
-            content = bytearray()
-        case "other run":
-            state = torch.load(newest, weights_only=True)
-            torch.save(state | {"run": "0" * 16}, newest)
-            content = bytearray(newest.read_bytes())
-        case "no zip":
-            content = bytearray(b"not a checkpoint")
-    newest.write_bytes(content)
+    spoil(run.directory / "checkpoints" / "step-00000014", damage)
     notes: list[str] = []
     same_files(whole, train(spec, store, lambda event: notes.append(event.note)))
     said = [note for note in notes if note]
     assert len(said) == 1
-    assert "step-00000014.pt" in said[0]
+    assert "step-00000014 " in said[0]
     assert "step 7" in said[0]
     assert run.environment["starts"][-1]["notes"]
+
+
+def spoil(folder: Path, damage: str) -> None:
+    data, metadata, facts = (folder / name for name in ("__0_0.distcp", ".metadata", "checkpoint.json"))
+    match damage:
+        case "cut":
+            os.truncate(data, data.stat().st_size // 2)
+        case "flipped" | "flipped metadata":  # one bit
+            path = data if damage == "flipped" else metadata
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        case "empty":
+            data.write_bytes(b"")
+        case "missing":
+            data.unlink()
+        case "no metadata":
+            metadata.unlink()
+        case "other run":
+            facts.write_text(json.dumps(json.loads(facts.read_text()) | {"run": "0" * 16}))
+        case "newer":
+            facts.write_text(json.dumps(json.loads(facts.read_text()) | {"format": 1000}))
+        case "no facts":
+            facts.unlink()
+        case "cut facts":
+            os.truncate(facts, facts.stat().st_size // 2)
+        case "other facts":
+            facts.write_text("[]")
 
 
 def test_without_a_usable_checkpoint_the_run_begins_again(tiny: Any, tmp_path: Path) -> None:
@@ -163,17 +180,17 @@ def test_a_full_disk_keeps_the_checkpoint_before(asynchronous: bool, tiny: Any, 
     whole = train(spec, Store(tmp_path / "a"))
     store, save = Store(tmp_path / "b"), torch.save
 
-    def full(state: dict[str, Any], file: Any) -> None:
-        if state["step"] == 14:
+    def full(value: Any, file: Any) -> None:
+        if "step-00000014" in str(getattr(getattr(file, "raw", None), "name", "")):
             file.write(b"the first half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(state, file)
+        save(value, file)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(torch, "save", full)
         train(spec, store)
     run = store.run(spec)
-    assert [path.name for path in run.directory.glob("checkpoints/*")] == ["step-00000007.pt"]
+    assert [path.name for path in run.directory.glob("checkpoints/*")] == ["step-00000007"]
     same_files(whole, train(spec, store))
 
 

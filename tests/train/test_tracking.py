@@ -133,7 +133,7 @@ def test_a_missing_tracker_is_one_line(tiny: Any, tmp_path: Path, monkeypatch: p
 
 
 def test_a_file_that_was_cut_back_is_as_long_as_it_is(tiny: Any, tmp_path: Path) -> None:
-    """A checkpoint between a cut and the next row once had the size before the cut, and a later resume kept too much."""
+    """A checkpoint between a cut and the next row once had the size before it, and a later resume kept too much."""
     run = Store(tmp_path).run(tiny())
     run.directory.mkdir(parents=True)
     recorder = Recorder(run, tiny())

@@ -176,6 +176,7 @@ class Engine(torch.optim.Optimizer):
         ``total`` adds a tensor up over all processes; all of them call it equally often. The caller sees to it that
         gradients of what is owned are the whole batch's before ``step``, and collects the parameters behind it.
         ``tensors``: the pieces themselves, where they are not views of the parameters (FSDP); their ``grad`` counts.
+        ``state_dict`` then has what this process steps, as portions (``portion``) of the tensors of one process alone.
         """
         self.ownership = pieces.Owned(self, owned, total, tensors)
         self._forget_stacks()
@@ -296,7 +297,7 @@ class Engine(torch.optim.Optimizer):
         runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
         scratch = Scratch()
         for (_, _, dtype, device, *_), (group, members) in buckets.items():
-            for run in cut(members, most_elements(device, self.compiled and rules[group["rule"]].elementwise)):
+            for run in cut(members, most_elements(device, rules[group["rule"]], self.compiled)):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))

@@ -1,20 +1,15 @@
-"""Pieces of parameters and of their state: cutting them out, and putting saved ones together for other owners.
-
-A state dict of an optimizer that shares its work (``Engine.share``) has the state of its own pieces and says under
-"pieces" which they are. Those of all processes, as the list "parts", are the whole: it loads at any division.
-"""
+"""Pieces of parameters: what one process steps of those that several share (``Engine.share``). Where their state lies
+in that of the whole parameters is in ``portion``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from fairstep.optim.across import Across, Total
 from fairstep.optim.ownership import Piece, Work
-from fairstep.optim.rule import Apart
 
 if TYPE_CHECKING:
     from fairstep.optim.engine import Engine
@@ -87,65 +82,3 @@ class Owned:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def assemble(
-    name: str,
-    shape: torch.Size,
-    elementwise: bool,
-    wanted: Piece,
-    parts: Sequence[Mapping[str, Any]],
-    apart: Apart,
-) -> dict[str, Any]:
-    """The state of one piece of a parameter of this shape, from saved parts; nothing if no part has any.
-
-    ``apart`` says which state belongs to the whole parameter, so that every part with a piece has it.
-
-    Raises ValueError if some of it is missing.
-    """
-    found: list[tuple[Piece, Mapping[str, Any]]] = []
-    for part in parts:
-        if part["state"].get(name):
-            have = Piece(*part.get("pieces", {}).get(name, (0, wanted.rows, wanted.rows)))
-            if have == wanted:
-                return dict(part["state"][name])
-            if have.start < wanted.stop and wanted.start < have.stop:
-                found.append((have, part["state"][name]))
-    if not found:
-        if all("pieces" in part and name not in part["pieces"] for part in parts):
-            raise ValueError(f"the saved state of {name} is incomplete: rows from 0 to {wanted.rows} are missing")
-        return {}
-    found.sort(key=lambda item: item[0].start)
-    place = wanted.start
-    for have, _ in found:
-        if have.rows != wanted.rows or have.start > place:
-            raise ValueError(f"the saved state of {name} is incomplete: rows from {place} to {have.start} are missing")
-        place = have.stop
-    if place < wanted.stop:
-        raise ValueError(f"the saved state of {name} is incomplete: rows from {place} to {wanted.stop} are missing")
-    lead = shape if elementwise and wanted.whole else (-1,)
-    whole = {}
-    for key, value in found[0][1].items():
-        whole[key] = value
-        if isinstance(value, Tensor) and key not in apart.repeated:
-            second = key in apart.second
-            own = [(have, entry[key].transpose(0, 1) if second else entry[key]) for have, entry in found]
-            rows = torch.cat([_cut(part, have, wanted, elementwise, shape) for have, part in own])
-            tail = _rest(own[0][1], found[0][0], elementwise, shape)
-            whole[key] = rows.transpose(0, 1).contiguous() if second else rows.reshape(*lead, *tail)
-    return whole
-
-
-def _rest(value: Tensor, have: Piece, elementwise: bool, shape: torch.Size) -> torch.Size:
-    """Dimensions of a state tensor behind those of its rows."""
-    return value.shape[len(shape) if elementwise and have.whole else 1 :]
-
-
-def _cut(value: Tensor, have: Piece, wanted: Piece, elementwise: bool, shape: torch.Size) -> Tensor:
-    """The wanted rows of a state tensor, as far as this piece has them. It may have fewer rows than the parameter,
-    such as one for each block of rows."""
-    rows = value.reshape(-1, *_rest(value, have, elementwise, shape))
-    start, stop = max(have.start, wanted.start), min(have.stop, wanted.stop)
-    length = have.stop - have.start
-    first, last = ((edge - have.start) * len(rows) // length for edge in (start, stop))
-    return rows[first:last]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairstep.optim.modes import KEPT
 from fairstep.optim.ownership import Piece, apart
-from fairstep.optim.pieces import assemble
+from fairstep.optim.portion import Place, Portion
 from fairstep.optim.rule import Apart
 from fairstep.optim.spec import _nearest
 from fairstep.optim.stacks import Member, compute_dtype
@@ -48,23 +48,27 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
 
 
 def dump(optimizer: Engine) -> dict[str, Any]:
-    """State and settings by parameter name. The tensors are the optimizer's own, as with any torch optimizer."""
+    """State and settings by parameter name. The tensors are the optimizer's own, as with any torch optimizer.
+
+    Where it shares its work, it has the state of what it steps, with ``Portion``s of what is divided.
+    """
     groups = [
         {"params": list(group["param_names"])} | {k: v for k, v in group.items() if k not in _NOT_SETTINGS}
         for group in optimizer.param_groups
     ]
     state = {name: dict(optimizer.state[p]) for name, p in optimizer.named_parameters() if optimizer.state.get(p)}
-    saved = {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
     if optimizer.ownership:
-        saved["pieces"] = {name: (p.start, p.stop, p.rows) for name, p in optimizer.ownership.owned.items()}
-    return saved
+        for name, place in _places(optimizer):
+            if name in state:
+                state[name] = {k: place.portion(k, v) if isinstance(v, Tensor) else v for k, v in state[name].items()}
+    return {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
 
 
 def load(optimizer: Engine, saved: Mapping[str, Any]) -> None:
     """Replace state and settings by saved ones, keeping their dtypes and moving them to the parameters' devices.
 
-    Of a state in "parts" (see ``pieces``) this optimizer takes what it steps. Everything is checked before anything is
-    changed. Raises ValueError for the state of another optimizer or model.
+    Of whole tensors this optimizer takes what it steps; of ``Portion``s there must be those that it has itself.
+    Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
     """
     _check_origin(optimizer, saved)
     entries = _entries(optimizer, saved)
@@ -77,26 +81,66 @@ def load(optimizer: Engine, saved: Mapping[str, Any]) -> None:
         }
 
 
+def room(optimizer: Engine, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Memory for what this optimizer takes of a state dict, to be filled and loaded; what is no tensor is None.
+
+    ``described``: that of all processes together, with tensors on the meta device. Raises ValueError for that of
+    another model or optimizer.
+    """
+    state = {}
+    for name, place in _places(optimizer):
+        entry = described.get("state", {}).get(name, {})
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and not place.fits(key, value.shape):
+                raise ValueError(
+                    f"the state dict is of another model or optimizer: the {key} of {name} has the shape "
+                    f"{tuple(value.shape)}, where the parameter has {tuple(place.shape)}"
+                )
+        state[name] = {k: place.room(k, v) if isinstance(v, Tensor) else None for k, v in entry.items()}
+    return {**{key: None for key in described if key != "state"}, "state": state}
+
+
+def _places(optimizer: Engine) -> Iterator[tuple[str, Place]]:
+    """Where the state of what the optimizer steps lies in that of its parameters, by name."""
+    owned = optimizer.ownership.owned if optimizer.ownership else {}
+    known = dict(optimizer.named_parameters())
+    for group, member in optimizer.members():
+        p, rule, role = known[member.name], optimizer.rules[group["rule"]], optimizer.roles[member.name]
+        rows = p.numel() if rule.elementwise else len(p) if p.ndim else 1
+        piece = owned.get(member.name, Piece(0, rows, rows))
+        yield member.name, Place(piece, p.shape, rule.elementwise, apart(rule, role, p.shape, group) or Apart())
+
+
 def _entries(optimizer: Engine, saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The state of what the optimizer steps, by name, checked."""
-    parts, found = saved.get("parts", [saved]), {}
-    known = dict(optimizer.named_parameters())
+    found = {}
     settings = {other["params"][0]: other for other in saved["param_groups"]}
-    owned = optimizer.ownership.owned if optimizer.ownership else {}
+    places = dict(_places(optimizer))
     for group, member in optimizer.members():
-        name, p = member.name, known[member.name]
-        elementwise = optimizer.rules[group["rule"]].elementwise
-        rows = p.numel() if elementwise else len(p) if p.ndim else 1
-        wanted = owned.get(name, Piece(0, rows, rows))
-        divided = apart(optimizer.rules[group["rule"]], optimizer.roles[name], p.shape, group)
-        found[name] = assemble(name, p.shape, elementwise, wanted, parts, divided or Apart())
+        name, entry = member.name, saved["state"].get(member.name, {})
+        found[name] = {key: _own(name, places[name], key, value) for key, value in entry.items()}
         _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
     return found
 
 
+def _own(name: str, place: Place, key: str, value: Any) -> Any:
+    """What a piece has of saved state."""
+    if isinstance(value, Portion):
+        if value.piece != place.piece:
+            have, wanted = value.piece, place.piece
+            raise ValueError(
+                f"the saved state of {name} is incomplete: it has rows {have.start} to {have.stop} of {have.rows}, and "
+                f"{wanted.start} to {wanted.stop} are wanted"
+            )
+        return value.local
+    if not isinstance(value, Tensor) or place.piece.whole:
+        return value
+    return place.cut(key, value).clone() if place.fits(key, value.shape) else value
+
+
 def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
     ours = optimizer.spec.name
-    if not {"format", "optimizer", "param_groups"} <= set(saved) or not {"state", "parts"} & set(saved):
+    if not {"format", "optimizer", "param_groups", "state"} <= set(saved):
         raise ValueError(f"this is not a state dict of fairstep's {ours}: it has the keys {', '.join(map(str, saved))}")
     if saved["format"] > FORMAT:
         raise ValueError(f"this state dict has format {saved['format']}; this version reads up to {FORMAT}")

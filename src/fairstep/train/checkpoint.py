@@ -1,31 +1,24 @@
 """Checkpoints: everything that a run needs to go on to the bit, whole or not there at all, and only the newest few.
 
-``checkpoints/step-00000120.pt`` is a torch file of tensors and plain values, read with ``weights_only``. It is written
-beside its place and renamed, so a kill leaves the old files; every byte has a checksum (the file is a zip archive), so
-damage is noticed, and then the checkpoint before it is used.
-
-Where ranks share the optimizer's work, each writes its part of the state beside it, ``step-00000120.2of4.pt``: no rank
-sends its state to another or holds more than its own. The parts are pieces of parameters by name, so that any number of
-ranks, or one process, puts together what it needs (``optim.pieces``). A checkpoint that lacks a part is damaged.
+``checkpoints/step-00000120/`` is a folder that torch.distributed.checkpoint writes (``storage``), the same for one
+process and for many: tensors by name, of which each rank writes what it has, so that any number of ranks takes them up.
+A kill leaves the older ones; damage is noticed by checksum, and then the checkpoint before is used.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
+import shutil
 import threading
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from fairstep.train.parallel import ALONE, World
-
-FORMAT = 1
-"""Version of a checkpoint; a reader refuses a higher one instead of guessing."""
+from fairstep.optim.portion import Portion
+from fairstep.train.parallel import ALONE, TIMEOUT, World
 
 
 class Checkpoints:
@@ -33,27 +26,27 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int, asynchronous: bool = False, world: World = ALONE) -> None:
         self.folder, self.keep, self.asynchronous, self.world = folder, keep, asynchronous, world
+        # Its own, because a thread may write while the model is trained, and on the CPU, whatever the model is on.
+        self.group = dist.new_group(backend="gloo", timeout=TIMEOUT) if world.size > 1 else None
         self._writer: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def paths(self) -> list[Path]:
         """Newest first."""
-        return sorted(self.folder.glob("step-????????.pt"), reverse=True)
+        return sorted(self.folder.glob("step-????????"), reverse=True)
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: dict[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the state after ``step`` steps. Asynchronous: copy it now, write it later, and raise then.
 
-        Of several ranks all call it: the first has the whole state or its part of it, the others their part or nothing.
+        Of several ranks all call it, each with the tensors that it has: whole ones, of which those of several ranks are
+        written once, DTensors, or ``Portion``s. ``facts``: what JSON can hold; the first rank's count.
         """
         self.wait()
+        facts = {"step": step, "processes": self.world.size, **facts}
         if not self.asynchronous:
-            if self.world.first:
-                self._after_all(lambda: None)
-                self._write(step, state)
-            else:
-                self._after_all(lambda: self._write(step, state))
+            self._write(step, state, facts)
             return
-        self._writer = threading.Thread(target=self._write_later, args=(step, _copied(state)))
+        self._writer = threading.Thread(target=self._write_later, args=(step, _copied(state), facts))
         self._writer.start()
 
     def join(self) -> None:
@@ -63,126 +56,74 @@ class Checkpoints:
             self._writer = None
 
     def wait(self) -> None:
-        """Until the last checkpoint is on the disk, on all ranks, which all call it. Raises what went wrong with it."""
+        """Until the last checkpoint is on the disk. Raises what went wrong with it, on every rank."""
         self.join()
         error, self._error = self._error, None
-        if self.asynchronous:
-            self._tell(error)
+        if error:
+            raise error
+
+    def newest(self, accept: Callable[[dict[str, Any]], None], notes: list[str]) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that is whole, with its facts, which all ranks look for together.
+
+        ``accept`` is asked by the first rank and raises ValueError for one that is not to be used; what is wrong with
+        newer ones is added to ``notes``.
+        """
+        if self.world.first:
+            for path in self.folder.glob("*.unfinished"):
+                shutil.rmtree(path)
+        for path in self.world.agree(self.paths()):
+            from fairstep.train import storage
+
+            problem, facts = "", {}
+            try:
+                facts = storage.facts_of(path)
+                storage.check(path, facts, self.world.rank, self.world.size)
+                if self.world.first:
+                    self._ask(accept, path, facts)
+            except ValueError as error:
+                problem = str(error)
+            problems = [said for said in self.world.gather(problem) if said]
+            if not problems:
+                return path, facts
+            notes.append(problems[0])
+        return None
+
+    def load(self, path: Path, room: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """The saved state, as far as this rank makes room for it, given what there is (``storage.described``)."""
+        from fairstep.train import storage
+
+        state = room(storage.described(path))
+        storage.fill(path, state, self.group)
+        return state
 
     def clear(self) -> None:
         """A run with a result needs them no more."""
         self.join()
-        for path in (*self.folder.glob("*.unfinished"), *self.folder.glob("step-*.pt")):
-            path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write_later(self, step: int, state: dict[str, Any]) -> None:
+    @staticmethod
+    def _ask(accept: Callable[[dict[str, Any]], None], path: Path, facts: dict[str, Any]) -> None:
         try:
-            self._write(step, state)
+            accept(facts)
+        except ValueError as error:
+            raise ValueError(f"{path.name} cannot be used: {error}") from None
+
+    def _write_later(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
+        try:
+            self._write(step, state, facts)
         except BaseException as error:
             self._error = error
 
-    def _after_all(self, write: Callable[[], None]) -> None:
-        """Have all ranks write their parts; raises OSError on every rank if one could not."""
-        error: OSError | None = None
-        try:
-            write()
-        except OSError as caught:
-            error = caught
-        self._tell(error)
+    def _write(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
+        from fairstep.train import storage
 
-    def _tell(self, error: BaseException | None) -> None:
-        """Raise this rank's error here, and on every other rank an OSError that says which rank had one."""
-        said = self.world.gather(error and (getattr(error, "errno", 0), getattr(error, "strerror", "") or str(error)))
-        if error:
-            raise error
-        for rank, reason in enumerate(said):
-            if reason:
-                raise OSError(reason[0], f"process {rank} could not write its part of the checkpoint: {reason[1]}")
-
-    def _write(self, step: int, state: dict[str, Any]) -> None:
-        if "optimizer" not in state:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self._leftovers():
-            path.unlink(missing_ok=True)
-        place = self.folder / f"step-{step:08d}{self._suffix()}"
-        temporary = place.with_suffix(".unfinished")
-        try:
-            with temporary.open("wb") as file:
-                torch.save({"format": FORMAT, "step": step, **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(place)
-        except RuntimeError as error:  # torch's own writer hides the system's error behind one of its own
-            temporary.unlink(missing_ok=True)
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        place = self.folder / f"step-{step:08d}"
+        storage.write(place, state, facts, self.group)
         if self.world.first:
-            # What is written in a thread may be whole on this rank and not yet on others; the one before it is.
-            unsure = self.asynchronous and self.world.size > 1
-            for path in self.paths()[self.keep + unsure :]:
-                for part in (path, *self.folder.glob(f"{path.stem}.*of*.pt")):
-                    part.unlink(missing_ok=True)
-
-    def _suffix(self) -> str:
-        return ".pt" if self.world.first else f".{self.world.rank}of{self.world.size}.pt"
-
-    def _leftovers(self) -> list[Path]:
-        """Of this rank; others may be writing."""
-        return [*self.folder.glob(f"step-????????{self._suffix()}".removesuffix(".pt") + ".unfinished")]
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU, with the parts of other ranks as the optimizer's "parts".
-
-    Raises ValueError with one sentence if a file is damaged, foreign or missing. Parts are read when they are used.
-    """
-    state = _read_file(path)
-    count = state.get("parts", 1)
-    if count > 1:
-        others = [_read_file(path.with_name(f"{path.stem}.{rank}of{count}.pt")) for rank in range(1, count)]
-        own = state["optimizer"]
-        state["optimizer"] = {k: v for k, v in own.items() if k not in ("state", "pieces")}
-        state["optimizer"]["parts"] = [own, *(other["optimizer"] for other in others)]
-    return state
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"{path.name} is damaged (checksum of {damaged})")
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path.name} is missing") from None
-    except (zipfile.BadZipFile, EOFError, pickle.UnpicklingError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{path.name} cannot be read ({str(error).splitlines()[0][:200]})") from None
-    if not isinstance(state, dict) or "format" not in state:
-        raise ValueError(f"{path.name} is not a checkpoint of fairstep")
-    if state["format"] > FORMAT:
-        raise ValueError(f"{path.name} has format {state['format']}; this version reads up to {FORMAT}")
-    return state
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """torch's global generators."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+            kept = [path for path in self.paths() if path <= place][: self.keep]  # newer ones could not be used
+            for path in self.paths():
+                if path not in kept:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -203,6 +144,8 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 def _copied(value: Any) -> Any:
     """The value with every tensor copied to the CPU's memory."""
+    if isinstance(value, Portion):
+        return value.copied()
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

@@ -15,7 +15,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +40,6 @@ class Exchange:
     """One process, or ddp. ``forward`` is the model to call; its backward pass averages gradients over the ranks."""
 
     mode = "ddp"
-    divides = False
-    """Whether each rank has a part of the optimizer's state."""
 
     def __init__(self, world: World, model: nn.Module, forward: Any, optimizer: torch.optim.Optimizer) -> None:
         self.world, self.model, self.optimizer = world, model, optimizer
@@ -76,9 +74,8 @@ class Exchange:
         """The model's whole weights by name, for the first rank. To be called by all ranks."""
         return self.model.state_dict()
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Give the model these whole weights. Raises ValueError or RuntimeError for those of another model."""
-        self.model.load_state_dict(weights)
+    def weights_were_read(self) -> None:
+        """Every rank has read what it has of the model's weights from a checkpoint. To be called by all ranks."""
 
     @contextlib.contextmanager
     def plain_model(self) -> Iterator[Any]:
@@ -104,8 +101,6 @@ class Bucket:
 
 class Divided(Exchange):
     """Each rank has a part of the work and of the state of an optimizer of ours."""
-
-    divides = True
 
     def _wrapped(self, forward: Any) -> Any:
         return forward

@@ -102,16 +102,8 @@ class FullySharded(Divided):
                 whole |= dict.fromkeys(own, tensor.cpu())
         return whole
 
-    @torch.no_grad()
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        for name, p in self.parameters.items():
-            if name not in weights or weights[name].shape != p.shape:
-                raise ValueError(f"the checkpoint is of another model: it has no {name} of shape {tuple(p.shape)}")
-        for name, p in self.parameters.items():
-            start, stop = shard(len(p), self.world.rank, self.world.size)
-            self.shards[name].copy_(weights[name][start:stop])
-        for name, piece in self.whole.items():
-            self.tensors[name].copy_(weights[name][piece.start : piece.stop])
+    def weights_were_read(self) -> None:
+        self._to_owners(self.shards, self.tensors)
 
     @contextlib.contextmanager
     def plain_model(self) -> Iterator[Any]:

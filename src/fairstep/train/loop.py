@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
-from fairstep.train.checkpoint import Checkpoints, read, save_weights
+from fairstep.train.checkpoint import Checkpoints, save_weights
 from fairstep.train.measure import median, peak_memory, reset_peak_memory
 from fairstep.train.parallel import ALONE, World
 from fairstep.train.rate import matmul_rate
@@ -172,45 +171,38 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of the present state."""
-        state = self.trainer.state_dict()
+        facts = {
+            "run": self.run.id,
+            "window": list(self.window),  # a thread may write it while it grows
+            "clipped": self.clipped,
+            "seconds": self._elapsed(),
+            "evaluation_seconds": self.evaluation_seconds,
+        }
         if self.world.first:
-            state |= {
-                "window": [list(pair) for pair in self.window],
-                "clipped": self.clipped,
-                "seconds": self._elapsed(),
-                "evaluation_seconds": self.evaluation_seconds,
-                "files": self.recorder.sync(),
-            }
-        self.checkpoints.save(self.done, {"run": self.run.id, **state})
+            facts["files"] = self.recorder.sync()
+        self.checkpoints.save(self.done, self.trainer.state_dict(), facts)
         self.saved = time.perf_counter()
 
     def resume(self) -> None:
         """Take up the newest checkpoint that can be used, or begin; in either case the files are ready afterwards."""
         notes: list[str] = []
-        chosen: tuple[Path, dict[str, Any]] | None = None
-        for path in self.checkpoints.paths() if self.world.first else ():
-            try:
-                state = read(path)
-                if state["run"] != self.run.id:
-                    raise ValueError(f"{path.name} is of another run, {state['run']}")
-                self.recorder.rewind(state["files"])
-                chosen = path, state
-                break
-            except ValueError as error:
-                notes.append(str(error))
-        place = self.world.agree(chosen and chosen[0])
-        if place is not None:
-            self._load(chosen[1] if chosen else read(place))
+        chosen = self.checkpoints.newest(self._accept, notes)
+        if chosen:
+            path, facts = chosen
+            self.trainer.load_state_dict(self.checkpoints.load(path, self.trainer.room))
+            self.done, self.clipped = facts["step"], facts["clipped"]
+            self.window = [(loss, norm) for loss, norm in facts["window"]]
+            self.seconds_before, self.evaluation_seconds = facts["seconds"], facts["evaluation_seconds"]
         elif self.world.first:
             self.recorder.rewind({})
         if self.world.first:
             self._record_start(notes)
 
-    def _load(self, state: dict[str, Any]) -> None:
-        self.trainer.load_state_dict(state)
-        self.done, self.clipped = state["step"], state["clipped"]
-        self.window = [(loss, norm) for loss, norm in state["window"]]
-        self.seconds_before, self.evaluation_seconds = state["seconds"], state["evaluation_seconds"]
+    def _accept(self, facts: dict[str, Any]) -> None:
+        """Cut the files back to where a checkpoint was made. Raises ValueError if it is not of this run or of them."""
+        if facts["run"] != self.run.id:
+            raise ValueError(f"it is of another run, {facts['run']}")
+        self.recorder.rewind(facts["files"])
 
     def _record_start(self, notes: list[str]) -> None:
         """env.json: this machine, and every start of the run with what was wrong with its checkpoints."""

@@ -14,8 +14,8 @@ from fairstep import optim
 from fairstep.data import Batches, open_corpus, validation_windows
 from fairstep.model import build
 from fairstep.runs import RunSpec
+from fairstep.train import state
 from fairstep.train.annealing import Annealer
-from fairstep.train.checkpoint import random_state, set_random_state
 from fairstep.train.evaluate import evaluate, evaluation_weights, evenly
 from fairstep.train.exchange import exchange
 from fairstep.train.measure import Sizes, Stopwatch
@@ -145,22 +145,13 @@ class Trainer:
         return evaluation_weights(self.optimizer, self.exchange.collect)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on. The tensors are the live ones.
+        """Everything that the next step depends on, as this rank has it. The tensors are the live ones."""
+        return state.dump(self)
 
-        Ranks that share the optimizer's work each have a part of its state; all but the first have that alone.
-        """
-        weights = self.exchange.weights()
-        if not self.world.first:
-            return {"optimizer": self.optimizer.state_dict()} if self.exchange.divides else {}
-        return {
-            "model": weights,
-            "optimizer": self.optimizer.state_dict(),
-            "random": random_state(self.device),
-            "parts": self.world.size if self.exchange.divides else 1,
-        }
+    def room(self, described: dict[str, Any]) -> dict[str, Any]:
+        """Where a saved state is to be read to. Raises ValueError for that of another model."""
+        return state.room(self, described)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError, with nothing changed, for the state of another optimizer or model."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.exchange.load_weights(state["model"])
-        set_random_state(state["random"], self.device)
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from a state that was read into ``room``. Raises ValueError for that of another optimizer."""
+        state.load(self, saved)
