@@ -29,16 +29,18 @@ CPU_ELEMENTS = 2**16
 DEVICE_ELEMENTS = 2**23
 """The same on an accelerator, where a launch costs more than a pass. Both bound the scratch memory of a step."""
 
-
 COMPILED_ELEMENTS = 2**18
 """As ``CPU_ELEMENTS`` for compiled rules, which make one pass, so that only the copies into stacks want a cache."""
+MATRIX_ELEMENTS = 2**17
+"""As ``CPU_ELEMENTS`` for rules of matrices, where batched products make fewer passes and more calls."""
 
 
-def most_elements(device: torch.device, compiled: bool = False) -> int:
+def most_elements(device: torch.device, rule: Rule, compiled: bool = False) -> int:
     """Of a stack of several parameters, and of a piece of a large one."""
     if device.type != "cpu":
         return DEVICE_ELEMENTS
-    return (COMPILED_ELEMENTS if compiled else CPU_ELEMENTS) * torch.get_num_threads()
+    most = (COMPILED_ELEMENTS if compiled else CPU_ELEMENTS) if rule.elementwise else MATRIX_ELEMENTS
+    return most * torch.get_num_threads()
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -173,7 +175,7 @@ class Stack:
         parameter = p.detach().reshape(-1, *self.tail)
         length = max(len(parameter), 1)
         if self.rule.elementwise and not whole:
-            length = most_elements(p.device)
+            length = most_elements(p.device, self.rule)
         for start in range(0, max(len(parameter), 1), length):
             rows = slice(None) if whole else slice(start, start + length)
             dtype = self.own_dtype if whole else self.dtype

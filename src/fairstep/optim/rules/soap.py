@@ -153,9 +153,10 @@ class SOAPRule(BlockRule):
             product = factor @ basis
             order = (basis * product).sum(-2).argsort(dim=-1, descending=True)  # (s, n), by diag(Q^T L Q)
             # Sorting Q's columns sorts those of L Q: one product serves the estimate and the iteration.
-            basis.copy_(torch.linalg.qr(product.take_along_dim(order[:, None, :], dim=-1)).Q)
+            sorted_product = product.gather(-1, order[:, None, :].expand_as(product))
+            basis.copy_(torch.linalg.qr(sorted_product).Q)
             index = order[:, :, None] if side == "L" else order[:, None, :]
-            v.copy_(v.take_along_dim(index, dim=-2 if side == "L" else -1))
+            v.copy_(v.gather(-2 if side == "L" else -1, index.expand_as(v)))
         state["m"].copy_(self._rotate(m, state))
 
     def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
