@@ -297,7 +297,7 @@ class Engine(torch.optim.Optimizer):
         runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
         scratch = Scratch()
         for (_, _, dtype, device, *_), (group, members) in buckets.items():
-            for run in cut(members, most_elements(device, self.compiled and rules[group["rule"]].elementwise)):
+            for run in cut(members, most_elements(device, rules[group["rule"]], self.compiled)):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
