@@ -55,9 +55,17 @@ def test_a_run_changes_its_mode_and_its_number_of_processes(tiny: Any, tmp_path:
 @pytest.mark.dist
 def test_a_killed_run_goes_on_to_the_bit_and_leaves_whole_weights(tiny: Any, tmp_path: Path) -> None:
     from safetensors.torch import load_file
+    from torch.distributed.checkpoint import FileSystemReader
 
     spec = with_mode(tiny("soap"), "fsdp")
     processes(spec, tmp_path / "killed", 2, kill_rank=1, kill_step=35)
+    place = Store(tmp_path / "killed").run(spec).directory / "checkpoints" / "step-00000030"
+    saved = FileSystemReader(place).read_metadata()
+    for key, entry in saved.state_dict_metadata.items():
+        if key.startswith("model."):  # each rank wrote its shard, and nobody gathered any
+            files = [info.relative_path for index, info in saved.storage_data.items() if index.fqn == key]
+            assert sorted(files) == ["__0_0.distcp", "__1_0.distcp"], key
+            assert len(entry.chunks) == 2
     code, output, _ = processes(spec, tmp_path / "killed", 2)
     assert code == 0, output
     code, output, _ = processes(spec, tmp_path / "whole", 2)

@@ -10,23 +10,27 @@ import pytest
 from tests.train.test_parallel import curve, processes
 
 from fairstep.runs import Execution, Store
+from fairstep.train import train
 
 pytestmark = pytest.mark.dist
 
 FULL = """
-import errno, os, sys
+import errno, os, signal, sys
 import torch
 
 save = torch.save
 def full(value, file):
-    rank, step = os.environ.get("FULL", ":").split(":")
+    rank, step, *kill = os.environ.get("FULL", ":").split(":")
     if os.environ["RANK"] == rank and step in str(getattr(getattr(file, "raw", None), "name", "")):
         file.write(b"the first half")
+        if kill:
+            os.kill(os.getpid(), signal.SIGKILL)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     save(value, file)
 torch.save = full
 """
-"""With FULL=1:step-00000020 in the environment, rank 1's disk is full when it writes that checkpoint."""
+"""With FULL=1:step-00000020 in the environment, rank 1's disk is full when it writes that checkpoint, and with another
+:kill it is killed then."""
 
 RANKS = (
     FULL
@@ -139,16 +143,36 @@ def test_damage_of_one_ranks_file_falls_back_to_the_checkpoint_before(damage: st
     assert curve(tmp_path / "two", spec) == curve(tmp_path / "whole", spec)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(
+    asynchronous: bool, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10, asynchronous=asynchronous))
+    monkeypatch.setenv("FULL", "1:step-00000030:kill")
+    code, output, seconds = processes(spec, tmp_path / "two", 2, program=TRAIN)
+    assert code == 1
+    assert seconds < 60
+    assert output.count("said: another of the 2 processes of this run died") == 1
+    run = Store(tmp_path / "two").run(spec)
+    assert (run.directory / "checkpoints" / "step-00000020").exists()
+    assert not (run.directory / "checkpoints" / "step-00000030").exists()
+    monkeypatch.delenv("FULL")
+    train(spec, Store(tmp_path / "two"))
+    assert [start["step"] for start in run.environment["starts"]] == [0, 20]
+
+
 TRAIN = (
     FULL
     + """
 from fairstep.runs import RunSpec, Store
 from fairstep.train import train
+from fairstep.train.parallel import RankError
 
 try:
     train(RunSpec.from_json(open(sys.argv[1]).read()), Store(sys.argv[2]))
-except OSError as error:
-    print("said:", error, flush=True)
+except (OSError, RankError) as error:
+    if getattr(error, "spokesman", True):
+        print("said:", error, flush=True)
     sys.exit(1)
 """
 )
