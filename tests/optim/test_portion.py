@@ -11,7 +11,8 @@ import torch
 from tests import checkpoints
 
 from fairstep import optim
-from fairstep.optim.ownership import Piece
+from fairstep.optim import pieces
+from fairstep.optim.ownership import Piece, divide
 from fairstep.optim.portion import Place, Portion, boxes
 from fairstep.optim.rule import Apart
 
@@ -106,3 +107,41 @@ def test_state_of_other_pieces_or_of_another_model_is_told_apart(tmp_path: Path)
 def test_a_division_that_leaves_something_out_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="invalid fill"):
         checkpoints.write(tmp_path, [build(3, 0).state_dict(), build(3, 2).state_dict()])
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "soap", "kron", "adam-mini"])
+def test_experts_move_between_numbers_of_ranks(name: str, tmp_path: Path) -> None:
+    def built(rank: int = 0, ranks: int = 1) -> Any:
+        torch.manual_seed(0)
+        shapes = {"moe.experts": (4, 6, 5), "moe.router": (4, 5), "norm": (5,)}
+        named = [(key, torch.nn.Parameter(torch.randn(shape))) for key, shape in shapes.items()]
+        optimizer = optim.build(name, named, roles={"moe.experts": "expert"})
+        if ranks > 1:
+            optimizer.share(divide(pieces.works(optimizer), ranks)[rank], lambda x: x)
+        return optimizer
+
+    alone = built()
+    for _ in range(3):
+        for _, p in alone.named_parameters():
+            p.grad = torch.randn_like(p)
+        alone.step()
+    place = tmp_path / "1"
+    checkpoints.write(place, [alone.state_dict()])
+    divided = False
+    for ranks in (4, 3):
+        members = [built(rank, ranks) for rank in range(ranks)]
+        for member in members:
+            checkpoints.read(place, member)
+        parts = [member.state_dict() for member in members]
+        divided |= any(isinstance(v, Portion) for p in parts for v in p["state"].get("moe.experts", {}).values())
+        place = tmp_path / str(ranks)
+        checkpoints.write(place, parts)
+    assert divided
+    again = built()
+    checkpoints.read(place, again)
+    expected, found = (optimizer.state_dict()["state"] for optimizer in (alone, again))
+    assert found.keys() == expected.keys()
+    for key, entry in expected.items():
+        for field, value in entry.items():
+            other = found[key][field]
+            assert torch.equal(value, other) if torch.is_tensor(value) else value == other, (key, field)
