@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,9 +20,10 @@ from fairstep.cli.options import (
     hyperparameters,
     parse,
 )
+from fairstep.cli.pace import HINT, basis, paced
 from fairstep.model import preset
 from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
-from fairstep.study import Workload
+from fairstep.study import Workload, layout
 from fairstep.study.cost import Cost, cost
 from fairstep.study.devices import CPU_UTILISATION, Device, device
 from fairstep.study.division import Division
@@ -67,6 +68,8 @@ class PlanOptions:
     """How many of them share the batch."""
     parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
     """Whether they share the optimizer's work and state, repeat it, or divide the weights too."""
+    measure: bool = False
+    """Time a short run on this machine's processor instead of assuming how fast it is; kept for later plans."""
     json: bool = False
     """Print as JSON."""
 
@@ -74,9 +77,15 @@ class PlanOptions:
 def main(arguments: list[str]) -> int:
     options = parse(PlanOptions, "plan", arguments)
     named = None if options.device in ("this", "cpu") else device(options.device)
-    spec, remarks = specification(options, on_cpu=named is None and (options.device == "cpu" or not machine().gpus))
+    on_cpu = named is None and (options.device == "cpu" or not machine().gpus)
+    spec, remarks = specification(options, on_cpu)
+    if options.measure and (named or options.devices > 1 or machine().gpus):
+        why = f"the device is {named.name}" if named else "this is not one process on a processor"
+        raise ValueError(f"--measure times a run on this machine's processor, and {why}; leave --measure out")
     place = named or this_machine(options, spec)  # measured once everything else is known to be right
     found = cost(spec, place, options.devices, options.parallel)
+    if place.name == "cpu" and options.devices == 1 and not machine().gpus:
+        found = at_its_pace(spec, found, options.measure)
     if options.json:
         print(json.dumps({"optimizer": spec.optimizer.name, "model": spec.model.preset, **found.row()}, indent=1))
     else:
@@ -143,6 +152,14 @@ def this_machine(options: PlanOptions, spec: RunSpec) -> Device:
     return Device(name, rate, memory, 0.4, "measured")
 
 
+def at_its_pace(spec: RunSpec, found: Cost, measure: bool) -> Cost:
+    """With the time of a short run, divided over this machine's cores as `fairstep train` does, if it is known."""
+    division = replace(layout(machine(), found.parameters_total), workers=1)
+    execution = spec.execution.model_copy(update={"device": "cpu", "threads": division.threads})
+    spec = spec.model_copy(update={"execution": execution})
+    return paced({"": found}, {"": spec}, division, measure)[""]
+
+
 def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     """The plan as tables."""
     memory = found.memory
@@ -180,14 +197,22 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     if found.fits is False:
         room = size_text(found.device.memory_bytes)
         print(f"* It does not fit into {room}; a smaller --micro-batch-sequences needs less for activations.")
-    print(
-        f"* Time: {found.device.flops / 1e12:.4g} TFLOP/s ({found.device.source}) at an assumed utilisation of "
-        f"{found.device.utilisation:.0%}, without evaluations and communication."
-    )
+    print(f"* Time: {time_from(found)}")
     print("* The peak is weights, state and process with the larger of activations + logits + bf16 weights, and")
     print("  gradients + copy; with gradient accumulation the gradients are in both.")
     for remark in remarks:
         print(f"* {remark[0].upper()}{remark[1:]}.")
+
+
+def time_from(found: Cost) -> str:
+    """What the time rests on."""
+    if found.pace:
+        return f"{basis(found.pace)}, and loading and compiling are not (another {found.pace.first:.0f} s)."
+    text = (
+        f"{found.device.flops / 1e12:.4g} TFLOP/s ({found.device.source}) at an assumed utilisation of "
+        f"{found.device.utilisation:.0%}, without evaluations and communication."
+    )
+    return f"{text} {HINT}" if found.device.name == "cpu" and found.devices == 1 else text
 
 
 def show_division(shares: Division) -> None:

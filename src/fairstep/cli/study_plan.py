@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import tyro
 from fairstep.analysis import count_text
 from fairstep.cli import screen
 from fairstep.cli.options import parse
+from fairstep.cli.pace import HINT, basis, paced
 from fairstep.cli.plan import duration
 from fairstep.runs import machine
 from fairstep.study.contest import Contest
@@ -21,6 +22,7 @@ from fairstep.study.devices import Device
 from fairstep.study.devices import device as device_named
 from fairstep.study.file import Study, read
 from fairstep.study.forecast import PHASES, Forecast, Spent, Spread, forecast
+from fairstep.study.launchers import layout_of
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,16 @@ class StudyPlanOptions:
     their range; "least" is mostly the game in which every search begins at its optimum.
 
     Example: fairstep study plan studies/wen-phase1.toml --device h100
+    Example: fairstep study plan studies/pocket-wen.toml --measure
     """
 
     file: tyro.conf.Positional[Path]
     """A study file."""
     device: str = ""
     """A device of `fairstep plan` (h100, a100-80gb, ...). Default: that of the file's launcher, else this machine."""
+    measure: bool = False
+    """Time short runs of every model and contestant on this machine's processor, as many at once as the launcher local
+    starts, instead of assuming how fast they are. Kept for later plans of this machine (paces.json in the cache)."""
     json: bool = False
     """Print as JSON."""
 
@@ -45,11 +51,16 @@ class StudyPlanOptions:
 def main(arguments: list[str]) -> int:
     options = parse(StudyPlanOptions, "study plan", arguments)
     study = read(options.file)
+    named = options.device or study.table.launcher.device
+    if options.measure and (named or machine().gpus or study.table.launcher.each > 1):
+        why = f"the device is {named}" if named else "a trial is not one process on a processor"
+        raise ValueError(f"--measure times runs on this machine's processor, and {why}; leave --measure out")
     contest = study.contest()
-    device = device_named(options.device) if options.device else study.device
-    costs = study.costs(contest, device)
-    if not (options.device or study.table.launcher.device):
+    costs = study.costs(contest, device_named(options.device) if options.device else None)
+    if not named:
         costs = on_this_machine(costs)
+        if not machine().gpus and study.table.launcher.each == 1:
+            costs = at_its_pace(study, costs, options.measure)
     found = forecast(contest, costs)
     if options.json:
         print(json.dumps(as_json(study, contest, costs, found), indent=1))
@@ -69,6 +80,13 @@ def on_this_machine(costs: Mapping[tuple[str, str], Cost]) -> dict[tuple[str, st
         place: replace(one, device=device, seconds_expected=one.seconds_expected * first.flops / rate)
         for place, one in costs.items()
     }
+
+
+def at_its_pace(study: Study, costs: Mapping[tuple[str, str], Cost], measure: bool) -> dict[tuple[str, str], Cost]:
+    """With the times of short runs, if they were or are to be taken."""
+    division = layout_of(study)
+    starts = study.starts(study.contest(threads=division.threads))
+    return paced(costs, {(cell.name, name): spec for cell, name, spec in starts}, division, measure)
 
 
 def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> None:
@@ -100,14 +118,22 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         "well to badly. Tokens, FLOPs and hours are expected ones."
     )
     print(f"* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
-    count = study.table.launcher.each
-    print(
-        f"* Hours: {device.flops / 1e12:.4g} TFLOP/s ({device.source}) at an assumed utilisation of "
-        f"{device.utilisation:.0%}, {count} device{'s' if count > 1 else ''} a trial, without "
-        "evaluations, loading and compiling."
-    )
+    print(f"* Hours: {hours_from(list(costs.values()), study.table.launcher.each)}")
     if any(one.optimizer_flops is None for one in costs.values()):
         print("* The cost of optimizers of other packages is not known before they run; the model's alone is counted.")
+
+
+def hours_from(costs: Sequence[Cost], each: int) -> str:
+    """What the hours rest on."""
+    device, paces = costs[0].device, {one.pace for one in costs if one.pace}
+    if paces:
+        first = sum(pace.first for pace in paces)
+        return f"{basis(*paces)}, without what a worker loads and compiles ({first:.0f} s once)."
+    text = (
+        f"{device.flops / 1e12:.4g} TFLOP/s ({device.source}) at an assumed utilisation of {device.utilisation:.0%}, "
+        f"{each} device{'s' if each > 1 else ''} a trial, without evaluations, loading and compiling."
+    )
+    return f"{text} {HINT}" if device.name == "cpu" and each == 1 else text
 
 
 def numbers(spent: Spent) -> list[str]:

@@ -13,6 +13,7 @@ from fairstep.model.shapes import Parameter, counts, flops_per_token, parameter_
 from fairstep.runs import RunSpec
 from fairstep.study.devices import Device
 from fairstep.study.division import Division, Parallel, division
+from fairstep.study.pace import Pace
 
 FLOAT = 4
 """Bytes of a weight, of a gradient and of a number of optimizer state: all are float32."""
@@ -56,8 +57,9 @@ class Memory:
 @dataclass(frozen=True)
 class Cost:
     """``flops`` of the model over the whole run (forward and backward), ``optimizer_flops`` of the rule beside it;
-    ``seconds_expected`` on ``device`` at its assumed utilisation, without evaluations. None: the optimizer is not ours,
-    and its state or cost is not known before it has run."""
+    ``seconds_expected`` on ``device`` at its assumed utilisation, without evaluations, or with ``pace``, which was
+    measured, of the whole run. None: the optimizer is not ours, and its state or cost is not known before it has run.
+    """
 
     parameters_total: int
     parameters_matrix: int
@@ -73,6 +75,7 @@ class Cost:
     devices: int
     seconds_expected: float
     division: Division | None = None
+    pace: Pace | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -85,10 +88,13 @@ class Cost:
 
     def row(self) -> dict[str, Any]:
         """Flat JSON values."""
-        own = {k: v for k, v in asdict(self).items() if k not in ("memory", "device", "division")}
+        own = {k: v for k, v in asdict(self).items() if k not in ("memory", "device", "division", "pace")}
         parts = {f"memory_{name}": value for name, value in asdict(self.memory).items() if name != "accumulates"}
-        device = {"device": self.device.name, "device_flops": self.device.flops}
-        device["assumed_utilisation"] = self.device.utilisation
+        device: dict[str, Any] = {"device": self.device.name, "device_flops": self.device.flops}
+        if self.pace:
+            device["pace"] = asdict(self.pace)
+        else:
+            device["assumed_utilisation"] = self.device.utilisation
         shares: dict[str, Any] = {}
         if self.division:
             shares = {f"rank_{name}": value for name, value in asdict(self.division).items() if name != "ranks"}

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fairstep.runs import DataSpec, Execution, Ledger, machine
+from fairstep.runs import DataSpec, Execution, Ledger, RunSpec, machine
 from fairstep.runs.frozen import explain
 from fairstep.study.cells import CellError, Place, StudyCell, Text, cells_of
 from fairstep.study.contest import Contest, Contestant
@@ -160,22 +160,26 @@ class Study:
             for cell in cells
         }
 
-    def costs(self, contest: Contest, device: Device | None = None) -> dict[tuple[str, str], Cost]:
-        """One run of every (cell, contestant) at its starting point. Raises StudyError for one that cannot be run, or
-        that does not fit into the device."""
-        found = {}
+    def starts(self, contest: Contest) -> Iterator[tuple[StudyCell, str, RunSpec]]:
+        """One run of every (cell, contestant) at its starting point."""
         for cell in self.cells_of(contest):
             for contestant in contest.contestants:
                 problem = contestant.problem(cell.name, cell.workload, 0, 0)
-                spec, launcher = contestant.spec(cell.workload, problem.start, 0), self.table.launcher
-                try:
-                    run = cost(spec, device or self.device, launcher.each, launcher.parallel)
-                except ValueError as error:
-                    key = "processes" if launcher.processes else "gpus"
-                    raise self.lines.error(["launcher", key], f"{cell.name}: {error}") from None
-                if run.fits is False:
-                    raise self.lines.error(["cells", cell.table, "model"], self._too_large(cell, contestant.name, run))
-                found[cell.name, contestant.name] = run
+                yield cell, contestant.name, contestant.spec(cell.workload, problem.start, 0)
+
+    def costs(self, contest: Contest, device: Device | None = None) -> dict[tuple[str, str], Cost]:
+        """Those of ``starts``. Raises StudyError for one that cannot be run, or that does not fit into the device."""
+        found = {}
+        launcher = self.table.launcher
+        for cell, contestant, spec in self.starts(contest):
+            try:
+                run = cost(spec, device or self.device, launcher.each, launcher.parallel)
+            except ValueError as error:
+                key = "processes" if launcher.processes else "gpus"
+                raise self.lines.error(["launcher", key], f"{cell.name}: {error}") from None
+            if run.fits is False:
+                raise self.lines.error(["cells", cell.table, "model"], self._too_large(cell, contestant, run))
+            found[cell.name, contestant] = run
         return found
 
     def cells_of(self, contest: Contest) -> Iterator[StudyCell]:

@@ -30,7 +30,8 @@ MOST_GAMES, FEWEST_GAMES, TRIALS = 40, 3, 8_000
 
 @dataclass(frozen=True)
 class Spent:
-    """Of one game, in one cell and phase: trials, tokens, FLOPs of models and rules, seconds on one device."""
+    """Of one game, in one cell and phase: trials, tokens, FLOPs of models and rules, seconds on one device (of
+    this machine, where paces of as many runs at once as it has room for were measured)."""
 
     trials: int = 0
     tokens: int = 0
@@ -154,6 +155,8 @@ def spent(spec: RunSpec, one: Cost) -> Spent:
     """What a run costs, of which ``one`` is another length or batch."""
     tokens = spec.steps * spec.batch_tokens
     flops = one.flops * tokens / one.tokens + (one.optimizer_flops or 0.0) * spec.steps / one.steps
+    if one.pace:
+        return Spent(1, tokens, flops, one.pace.seconds(spec) / one.pace.at_once)
     return Spent(1, tokens, flops, flops / (one.device.flops * one.device.utilisation))
 
 

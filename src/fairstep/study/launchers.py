@@ -5,7 +5,7 @@ from __future__ import annotations
 from fairstep.runs import machine
 from fairstep.study.file import Study
 from fairstep.study.launcher import Launcher
-from fairstep.study.local import LocalLauncher, layout
+from fairstep.study.local import Layout, LocalLauncher, layout
 
 NAMES = ("local", "ray", "slurm")
 
@@ -32,6 +32,11 @@ def launcher_of(study: Study, name: str | None = None, workers: int = 0) -> Laun
             cluster=settings.cluster or None,
             processes=processes,
         )
-    here = machine()
+    return LocalLauncher(machine(), layout_of(study, workers))
+
+
+def layout_of(study: Study, workers: int = 0) -> Layout:
+    """How the launcher local divides this machine for a study."""
+    settings = study.table.launcher
     largest = max(cell.size.parameters(cell.workload.data.vocabulary) for cell in study.cells(study.assumed_texts()))
-    return LocalLauncher(here, layout(here, largest, workers, settings.threads, processes))
+    return layout(machine(), largest, workers or settings.workers, settings.threads, settings.each)

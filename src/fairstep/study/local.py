@@ -14,7 +14,7 @@ import os
 import selectors
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -60,10 +60,11 @@ class _Worker:
 
 
 class LocalLauncher:
-    """Use as a context manager; leaving it ends the workers, in the middle of a run too."""
+    """Use as a context manager; leaving it ends the workers, in the middle of a run too. ``environment``: variables of
+    the workers, beside those of this process."""
 
-    def __init__(self, machine: Machine, layout: Layout) -> None:
-        self.machine, self.layout = machine, layout
+    def __init__(self, machine: Machine, layout: Layout, environment: Mapping[str, str] | None = None) -> None:
+        self.machine, self.layout, self.environment = machine, layout, dict(environment or {})
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
 
@@ -134,11 +135,15 @@ class LocalLauncher:
     def _spawn(self, *arguments: str) -> _Worker:
         slot = next(i for i in range(self.layout.workers) if i not in {w.slot for w in self._workers})
         threads = str(self.layout.threads)
-        environment = os.environ | {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "TORCHINDUCTOR_COMPILE_THREADS": threads,
-        }
+        environment = (
+            os.environ
+            | self.environment
+            | {
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+                "TORCHINDUCTOR_COMPILE_THREADS": threads,
+            }
+        )
         if self.machine.gpus:
             count = self.layout.processes
             own = (str((slot * count + n) % self.machine.gpus) for n in range(count))
