@@ -135,15 +135,12 @@ class LocalLauncher:
     def _spawn(self, *arguments: str) -> _Worker:
         slot = next(i for i in range(self.layout.workers) if i not in {w.slot for w in self._workers})
         threads = str(self.layout.threads)
-        environment = (
-            os.environ
-            | self.environment
-            | {
-                "OMP_NUM_THREADS": threads,
-                "MKL_NUM_THREADS": threads,
-                "TORCHINDUCTOR_COMPILE_THREADS": threads,
-            }
-        )
+        environment = os.environ | self.environment
+        environment |= {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "TORCHINDUCTOR_COMPILE_THREADS": threads,
+        }
         if self.machine.gpus:
             count = self.layout.processes
             own = (str((slot * count + n) % self.machine.gpus) for n in range(count))
