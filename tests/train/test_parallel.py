@@ -100,6 +100,7 @@ def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tin
     assert code == 1
     assert seconds < 60
     assert output.count("said: another of the 2 processes of this run died") == 1
+    assert ".cc:" not in output.split("said: ")[1].splitlines()[0], "a line of another project's source"
     run = Store(tmp_path / "two").run(spec)
     assert run.status == "unfinished"
     if rank == 0:
@@ -112,11 +113,13 @@ def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tin
     assert curve(tmp_path / "two", spec) == curve(tmp_path / "whole", spec)  # the same world: to the bit
 
 
-def test_a_run_of_two_processes_goes_on_with_one(tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+def test_a_run_of_two_processes_writes_checkpoints_by_the_clock_and_goes_on_with_one(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_seconds=1e-3))
     train(spec, Store(tmp_path / "one"))
     processes(spec, tmp_path / "two", 2, kill_rank=1, kill_step=35)
     train(spec, Store(tmp_path / "two"))
+    starts = Store(tmp_path / "two").run(spec).environment["starts"]
+    assert [start["step"] for start in starts] == [0, 30]  # processes agree on every tenth step
     assert curve(tmp_path / "two", spec) == pytest.approx(curve(tmp_path / "one", spec), rel=2e-5)
 
 

@@ -157,11 +157,9 @@ class Training:
             time.perf_counter() - self.saved >= execution.checkpoint_every_seconds
         )
         if self.world.size > 1:  # all must decide alike, and may ask each other on logged steps only
-            late, number = False, 0
-            if self.done % LOG_EVERY == 0:
-                wishes = self.stop.number * 2 + late
-                wishes = self.world.highest(wishes, self.device)
-                late, number = bool(wishes % 2), wishes // 2
+            asked = self.done % LOG_EVERY == 0
+            number = self.world.highest(number, self.device) if asked else 0
+            late = bool(self.world.highest(late, self.device)) if asked else False
         if number or late or (every and self.done % every == 0):
             self.save()
         if number:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -155,7 +156,7 @@ def joined() -> Iterator[World]:
     except RuntimeError as error:
         if not _is_lost_peer(error):
             raise
-        reason = str(error).strip().splitlines()[0]
+        reason = re.sub(r"^\[[^]]*\] ", "", str(error).strip().splitlines()[0]).partition(". ")[0]
         raise RankError(
             f"another of the {size} processes of this run died or cannot be reached; "
             f"the same command continues from the last checkpoint ({reason[:200]})",
