@@ -58,6 +58,9 @@ class CellError(ValueError):
 
 def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: Place) -> Iterator[StudyCell]:
     """The cells of one table. Raises CellError."""
+    for key in table.model_fields_set:
+        if getattr(table, key) == []:
+            raise CellError(key, f"the list of {key} is empty; give it at least one value, or leave it out")
     length = _one_of(table, LENGTHS, "the length of its runs", needed=True)
     batch = _one_of(table, BATCHES, "its batch size")
     warmup = _one_of(table, WARMUPS, "its warm-up")

@@ -43,13 +43,14 @@ def contestants_of(
             [*at, "space"],
             f"space must be own, none, {' or '.join(PAPERS)}, or with a scale, wen/130m; not {space!r}",
         )
+    searched: set[str] = set()
     for name in names:
         try:
             spec = optim.get(name)
             label = described.name.replace("{optimizer}", spec.name)
             if described.name and len(names) > 1 and "{optimizer}" not in described.name:
                 raise ValueError(f"{described.name!r} is the name of {len(names)} contestants; put {{optimizer}} in it")
-            yield entry(
+            contestant = entry(
                 name,
                 workloads,
                 PAPERS.get(paper),
@@ -61,10 +62,19 @@ def contestants_of(
                 described.start or _published(spec, space, workloads),
                 described.run,
             )
+            searched.update(axis for one in contestant.spaces.values() for axis in one.axes)
+            yield contestant
         except (ValueError, ImportError, AttributeError) as error:
             sentence = explain(error) if isinstance(error, ValidationError) else str(error)
             sentence = sentence if name in sentence else f"{name}: {sentence}"
             raise lines.error(_blamed(at, described, sentence), sentence) from None
+    for key in described.only or ():
+        if key not in searched:
+            raise lines.error(
+                [*at, "only"],
+                f"only names {key!r}, which nothing searches: the space {space!r} has no grid of it here, or it is "
+                f"fixed; leave it out, or write grid.{key} = [...]",
+            )
 
 
 def _published(spec: optim.OptimizerSpec, space: str, workloads: Mapping[str, Workload]) -> str:

@@ -232,7 +232,15 @@ def read(path: str | Path) -> Study:
     for name in ("cells", "contestants"):
         if not getattr(table, name):
             raise lines.error([name], f"the study has no {name}; add a [[{name}]] table")
+    if 1 in table.budgets:
+        raise lines.error(
+            ["budgets"], "budgets are other lengths of the baseline, as multiples of its own; leave out 1"
+        )
     study = Study(file, table, lines)
+    try:
+        study.device  # noqa: B018  (asking is the check)
+    except ValueError as error:
+        raise lines.error(["launcher", "device"], str(error)) from None
     study.contest()
     return study
 
@@ -255,12 +263,26 @@ def _explained(lines: Lines, error: ValidationError, content: Mapping[str, Any])
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         return lines.error(path, f"unknown key {str(path[-1])!r}; {hint}")
     if first["type"] == "missing":
-        return lines.error(path[:-1], f"{path[-1]} is missing")
+        remedy = f"; add a [[{path[-1]}]] table" if path[-1] in TABLES else ""
+        return lines.error(path[:-1], f"{path[-1]} is missing{remedy}")
     value = path[:depth]
-    wanted = " or ".join(dict.fromkeys(_message(one) for one in error.errors() if list(one["loc"][:depth]) == value))
-    return lines.error(value, f"{value[-1] if value else 'the file'}: {wanted}, not {first['input']!r}")
+    wanted = " or ".join(dict.fromkeys(_wanted(one) for one in error.errors() if list(one["loc"][:depth]) == value))
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in value).removeprefix(".")
+    return lines.error(value, f"{name or 'the file'} must be {wanted}, not {first['input']!r}")
 
 
-def _message(error: Any) -> str:
-    text = str(error["msg"])
-    return text[0].lower() + text[1:]
+KINDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a word in quotes",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+"""pydantic's names of types in TOML's words."""
+
+
+def _wanted(error: Any) -> str:
+    """What a value must be."""
+    return KINDS.get(error["type"], str(error["msg"]).removeprefix("Input should be "))
