@@ -39,6 +39,7 @@ def test_short_runs_of_other_lengths_texts_and_schedules_are_one(tiny: Any) -> N
     one, other = tiny(), tiny(tokens=8 * 16 * 600, data_seed=3, schedule=ScheduleSpec(warmup_steps=100, kind="wsd"))
     assert short(one, 5).identity == short(other, 5).identity
     assert short(one, 5).steps == 5
+    assert short(one, 5).identity == short(tiny(lr=100.0), 5).identity
     assert short(one, 5).identity != short(tiny("muon"), 5).identity
     assert short(one, 5).identity != short(tiny(batch_sequences=4), 5).identity
 
@@ -76,8 +77,10 @@ def test_real_workers_take_paces(tiny: Any) -> None:
 @pytest.mark.slow
 def test_a_run_that_fails_is_a_sentence(tiny: Any) -> None:
     spec = tiny()
-    broken = spec.model_copy(update={"optimizer": spec.optimizer.model_copy(update={"hyperparameters": {"lr": -1.0}})})
-    with pytest.raises(ValueError, match=r"a short run could not be timed: .*lr.*leave --measure out"):
+    broken = spec.model_copy(
+        update={"optimizer": spec.optimizer.model_copy(update={"hyperparameters": {"speed": 1.0}})}
+    )
+    with pytest.raises(ValueError, match=r"a short run could not be timed: .*speed.*leave --measure out"):
         pace.taken({"a": (broken, 5)}, Layout(workers=1, threads=1))
 
 
@@ -130,6 +133,11 @@ def test_a_study_is_measured_once_and_then_planned_so(
     assert "measured on this machine by short runs, 2 at a time, at a load of 1.0" in said
     assert "utilisation" not in said
     assert not calls
+    kept = study.parent / "cache" / "paces.json"
+    for damaged in ("[1]", '{"a": 1}', '{"a": {"step": 1}}', kept.read_text()[:-9]):
+        kept.write_text(damaged)
+        assert main(["study", "plan", str(study)]) == 0
+        assert "an assumed utilisation of 60%" in " ".join(capsys.readouterr().out.split())
     study.write_text(STUDY.format(steps=200).replace("adamw", "muon"))
     assert main(["study", "plan", str(study)]) == 0
     assert "an assumed utilisation of 60%" in " ".join(capsys.readouterr().out.split())

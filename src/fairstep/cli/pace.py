@@ -40,19 +40,26 @@ def paced(
     known, all stay as they are. Raises ValueError for a run that is too slow to be timed, or fails."""
     keys = {place: key(spec, division) for place, spec in specs.items()}
     path = cache_directory() / "paces.json"
-    kept = read_json(path) or {}
+    kept = known(path)
     if measure:
         wanted = {keys[place]: (spec, steps_of(costs[place], spec)) for place, spec in specs.items()}
-        kept |= {name: asdict(pace) for name, pace in taken(wanted, division).items()}
+        kept |= taken(wanted, division)
         with contextlib.suppress(OSError):  # without a cache every plan has to measure
-            write_atomic(path, json.dumps(kept, indent=1))
+            write_atomic(path, json.dumps({name: asdict(pace) for name, pace in kept.items()}, indent=1))
     if not all(name in kept for name in keys.values()):
         return dict(costs)
-    found = {}
-    for place, one in costs.items():
-        pace = Pace(**kept[keys[place]])
-        found[place] = replace(one, pace=pace, seconds_expected=pace.seconds(specs[place]))
-    return found
+    return {
+        place: replace(one, pace=kept[keys[place]], seconds_expected=kept[keys[place]].seconds(specs[place]))
+        for place, one in costs.items()
+    }
+
+
+def known(path: Path) -> dict[str, Pace]:
+    """What was measured before; of a file that is not as this version writes it, nothing."""
+    try:
+        return {name: Pace(**pace) for name, pace in (read_json(path) or {}).items()}
+    except (AttributeError, TypeError):
+        return {}
 
 
 def basis(*paces: Pace) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from fairstep.runs import DataSpec, EvaluationSpec, Run, RunSpec
+from fairstep.runs import DataSpec, EvaluationSpec, Run, RunSpec, Value
 
 STEPS, SECONDS = 40, 1.0
 """A timed run has so many steps, or fewer if they are expected to take longer than so many seconds."""
@@ -62,11 +62,12 @@ def steps_for(expected: float) -> int:
 
 def short(spec: RunSpec, steps: int, seed: int = 0, data: DataSpec = RANDOM) -> RunSpec:
     """The run cut to ``steps`` steps, with an evaluation as those on the way in the middle and at the end. What does
-    not decide its pace (schedule, text, seed) is the same for all, so that runs of one pace have one identity."""
+    not decide its pace (learning rate, schedule, text, seed) is the same for all, so that runs of one pace have one
+    identity; the learning rate is so small that nothing diverges."""
     tokens = min(spec.evaluation.tokens, MOST_EVALUATED)
     hyperparameters = dict(spec.optimizer.hyperparameters)
-    if "schedule_steps" in hyperparameters:
-        hyperparameters["schedule_steps"] = steps
+    same: dict[str, Value] = {"lr": 1e-6, "schedule_steps": steps}
+    hyperparameters |= {name: value for name, value in same.items() if name in hyperparameters}
     fields = {
         "model": spec.model,
         "data": data,
