@@ -223,3 +223,13 @@ def test_a_store_written_by_a_newer_version_is_refused(tmp_path: Path, capsys: p
         assert str(store / name) in said
         assert "written by a newer fairstep (format 2; this one reads up to 1); upgrade fairstep" in said
         (store / name).unlink()
+
+
+def test_a_damaged_ledger_is_named_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = tmp_path / "ledgers" / "some.json"
+    ledger.parent.mkdir()
+    ledger.write_text('{"a":')
+    assert main(["study", "status", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"the ledger {ledger} cannot be read: this is no JSON (EOF while parsing" in said
+    assert "remove it, and the same command writes it again" in said

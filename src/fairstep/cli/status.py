@@ -24,6 +24,7 @@ class StatusOptions:
     Read from the ledgers, which a running study brings up to date every few seconds.
 
     Example: fairstep study status runs/demo
+
     Example: fairstep study status studies/demo.toml
     """
 

@@ -36,6 +36,7 @@ class StudyRunOptions:
     of them, on several machines over one store, share its results.
 
     Example: fairstep study run studies/demo.toml
+
     Example: fairstep study run studies/wen-phase1.toml --launcher slurm --store /shared/wen
     """
 
@@ -54,7 +55,7 @@ class StudyRunOptions:
 def main(arguments: list[str]) -> int:
     options = parse(StudyRunOptions, "study run", arguments)
     if options.workers < 0:
-        raise ValueError(f"--workers must be positive, not {options.workers}")
+        raise ValueError(f"--workers must be at least 0, not {options.workers}")
     study = read(options.file)
     study.costs(study.contest())  # what does not fit is refused before the text is prepared
     store = checked(options.store or Path("runs") / study.name)
@@ -81,10 +82,7 @@ def checked(path: Path) -> Store:
     """The store, writable, and readable by this version. Raises StoreError."""
     store = Store(path).writable()
     remedy = "upgrade fairstep, or name another folder with --store"
-    try:
-        store.ledgers()
-    except StoreError as error:
-        raise StoreError(f"{error}; {remedy}") from None
+    store.ledgers()
     for run in store.runs():
         try:
             run.spec  # noqa: B018  (reading is the check)

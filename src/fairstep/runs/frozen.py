@@ -31,4 +31,6 @@ def explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{field}: {message}" if field else message
+    if first["type"] == "json_invalid":
+        return f"this is no JSON ({first['ctx']['error']})"
     return f"{field}: {message[0].lower()}{message[1:]}, not {first['input']!r}"

@@ -91,7 +91,13 @@ class Store:
         try:
             return Ledger.read(path)
         except ValueError as error:
-            raise StoreError(f"the ledger {path} cannot be read: {error}") from None
+            newer = "newer fairstep" in str(error)
+            remedy = (
+                "upgrade fairstep, or name another folder with --store"
+                if newer
+                else "remove it, and the same command writes it again from the runs"
+            )
+            raise StoreError(f"the ledger {path} cannot be read: {error}; {remedy}") from None
 
     def table(self, runs: Iterable[Run] | None = None) -> pl.DataFrame:
         """One row per run (see ``RUN_COLUMNS`` in table.py); runs whose spec cannot be read are left out."""
