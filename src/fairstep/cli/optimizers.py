@@ -34,7 +34,10 @@ def main(arguments: list[str]) -> int:
     options = parse(OptimizersOptions, "optimizers", arguments)
     if options.words:
         if options.words[0] != "show" or len(options.words) != 2:
-            raise ValueError(f"write `fairstep optimizers` or `fairstep optimizers show NAME`, not {options.words}")
+            raise ValueError(
+                "write `fairstep optimizers` or `fairstep optimizers show NAME`, not "
+                f"`fairstep optimizers {' '.join(options.words)}`"
+            )
         spec = optim.get(options.words[1])
         print(json.dumps(row_of(spec) | details_of(spec), indent=1) if options.json else page_of(spec))
         return 0

@@ -197,7 +197,7 @@ def describe(name: str, path: str) -> OptimizerSpec:
 def _load(path: str) -> Any:
     """The object that ``package.module:Name`` means. Raises UnknownOptimizerError."""
     module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
+    if not attribute or not all(part.isidentifier() for part in module_name.split(".")):
         raise UnknownOptimizerError(f"an optimizer of your own is package.module:Class, not {path!r}")
     if "+" in attribute:
         raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {path!r} asks for another's")

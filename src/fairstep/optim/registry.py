@@ -58,8 +58,9 @@ def get(name: str) -> OptimizerSpec:
             from fairstep.optim import foreign  # only those who bring an optimizer pay for it
 
             return foreign.describe(name, plugins().get(name, name))
+        spelled = [word for spec in specs().values() for word in (spec.name, *spec.aliases)]
         raise UnknownOptimizerError(
-            f"unknown optimizer {name!r}{_nearest(name, tuple(words))}; there are {', '.join(names())}"
+            f"unknown optimizer {name!r}{_nearest(name, spelled)}; there are {', '.join(names())}"
         )
     return words[_key(name)]
 
