@@ -68,10 +68,10 @@ class CompareOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
+    check_effort(options)
     contestants = contestants_of(options)
     names = [contestant.name for contestant in contestants]
     baseline = baseline_of(options, names)
-    check_effort(options)
     store = Store(options.store).writable()
     workload, size, division = prepared(options.workload, longest=max((1.0, *options.budgets)))
     contest = Contest(
@@ -83,6 +83,8 @@ def main(arguments: list[str]) -> int:
         budget_seeds=options.budget_seeds,
         extensions=options.extensions,
     )
+    for contestant in contestants:  # what no run can be made of is refused here: a search leaves such points out
+        contestant.spec(workload, contestant.problem(CELL, workload, 0, 0).start, 0)
     cell = workload.cell(size.parameters_matrix, size.parameters(workload.model.vocabulary))
     ledger = Ledger(
         name=ledger_name(contest),
@@ -186,6 +188,8 @@ def check_effort(options: CompareOptions) -> None:
         value = getattr(options, name)
         if value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    if options.points > space.MOST:
+        raise ValueError(f"--points must be at most {space.MOST}, not {options.points}")
     for budget in options.budgets:
         if not 0.05 <= budget <= 20 or budget == 1:
             raise ValueError(

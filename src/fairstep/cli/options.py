@@ -24,6 +24,8 @@ Assignments = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 CHINCHILLA_TOKENS_PER_PARAMETER = 20
 """W counts one Chinchilla as 20 tokens per matrix parameter."""
 
+LEAST = {"batch_sequences": 0, "micro_batch_sequences": 0, "evaluation_tokens": 1, "clip_norm": 0, "threads": 0}
+
 
 def parse(kind: type[Options], verb: str, arguments: list[str]) -> Options:
     """Read a verb's options from its dataclass; tyro prints help, and names the nearest flag for an unknown one."""
@@ -88,9 +90,10 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
         raise ValueError(f"--epochs must be a positive number, not {options.epochs}")
     if not (0 <= options.warmup_fraction < 1):
         raise ValueError(f"--warmup-fraction must be in [0, 1), not {options.warmup_fraction}")
+    for name, least in LEAST.items():
+        if not least <= (value := getattr(options, name)) < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     sequences = options.batch_sequences or size.batch_sequences
-    if sequences < 0:
-        raise ValueError(f"--batch-sequences must be positive, not {sequences}")
     wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_tokens(1.0, size)
     batch_tokens = sequences * size.context
     tokens = max(1, round(wanted / batch_tokens)) * batch_tokens

@@ -22,6 +22,9 @@ from typing import Any
 from fairstep import optim
 from fairstep.study import Axis
 
+MOST = 100
+"""Values of a range; factors of 2 would leave the numbers of a float."""
+
 Spaces = dict[str, dict[str, Axis]]
 """Contestant -> hyperparameter -> its values."""
 
@@ -111,11 +114,11 @@ def _values(values: Any, said: str) -> list[Any]:
         low, high, *rest = values.removeprefix("log:").split(":")
         start, end = float(low), float(high)
         count = int(rest[0]) if rest else round(math.log2(end / start)) + 1
-        if not (0 < start < end < math.inf and count >= 2 and len(rest) <= 1):
+        if not (0 < start < end < math.inf and 2 <= count <= MOST and len(rest) <= 1):
             raise ValueError
     except (ValueError, ZeroDivisionError):
         raise ValueError(
-            f"a range is log:LOW:HIGH with 0 < LOW < HIGH, and perhaps :COUNT of at least 2, not {said!r}"
+            f"a range is log:LOW:HIGH with 0 < LOW < HIGH, and perhaps :COUNT of 2 to {MOST}, not {said!r}"
         ) from None
     return [float(f"{start * (end / start) ** (n / (count - 1)):.6g}") for n in range(count)]
 
