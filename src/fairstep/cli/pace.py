@@ -30,7 +30,7 @@ Wanted = Mapping[str, tuple[RunSpec, int]]
 LONGEST_STEP = 10.0
 """Seconds that a step may be expected to take: what takes longer is no small model, and nobody waits for it here."""
 
-HINT = "--measure times short runs on this machine, and later plans rest on them."
+HINT = "Small models take several times as long; --measure times short runs here, and later plans rest on them."
 
 
 def paced(
