@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from fairstep import optim
+from fairstep.optim.spec import Hyperparameter
 from fairstep.optim.tunings import Paper, Tuning
-from fairstep.runs import Value
+from fairstep.runs import DecayShape, ScheduleKind, ScheduleSpec, Value
 from fairstep.study.contest import Contestant
 from fairstep.study.presets import PAPERS, RunPreset, run_preset
 from fairstep.study.space import Axis, Configuration, Space
@@ -24,6 +25,12 @@ RUN_DOMAINS: dict[str, str] = {
     "final_fraction": "[0, 1]",
     "decay_fraction": "(0, 1]",
     "warmup_start": "[0, 1]",
+}
+RUN_WORDS: dict[str, tuple[str, ...]] = {
+    "schedule": (*get_args(ScheduleKind), "own"),
+    "decay_shape": get_args(DecayShape),
+    "warmup_shape": get_args(ScheduleSpec.model_fields["warmup_shape"].annotation),
+    "positions": get_args(ScheduleSpec.model_fields["positions"].annotation),
 }
 
 
@@ -56,6 +63,9 @@ def entry(
         raise ValueError(f"{of_the_run[0]} is of the run, not of {spec.name}; set it for the cells")
     hyperparameters = spec.validate(given)
     own = {key: axis_of(spec, key, values) for key, values in grids.items()}
+    for key in own.keys() - spec.hyperparameters.keys():  # a paper's own may hold what is left out, such as no decay
+        for value in own[key].values:
+            _of_the_run(key).check(key, value)
     wanted = None if only is None else list(only)
     spaces, starts = {}, {}
     undecayed: tuple[str, ...] | None = None
@@ -173,6 +183,14 @@ def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis
     grid = spec.search_space.get(name)
     domain = known.domain if isinstance(known.domain, str) and known.domain else "(-inf, inf)"
     return Axis(checked, grid.factor if grid else 0.0, domain)
+
+
+def _of_the_run(name: str) -> Hyperparameter:
+    """What a TUNABLE setting may be: a number in its domain, or one of its words."""
+    if name in RUN_DOMAINS:
+        whole = name in ("batch_sequences", "warmup_steps", "warmup_tokens")
+        return Hyperparameter(1 if whole else 1.0, "", "", RUN_DOMAINS[name])
+    return Hyperparameter("", "", "", RUN_WORDS[name])
 
 
 def _run_space(tried: Mapping[str, tuple[Any, ...]], workload: Workload) -> dict[str, tuple[Value, ...]]:

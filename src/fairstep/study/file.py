@@ -27,7 +27,7 @@ from fairstep.study.cost import Cost, cost
 from fairstep.study.devices import CPU_UTILISATION, Device
 from fairstep.study.devices import device as device_named
 from fairstep.study.lines import Lines, StudyError
-from fairstep.study.protocol_table import ProtocolError, protocol_of
+from fairstep.study.protocol_table import ProtocolError, named_hyperparameters, protocol_of
 from fairstep.study.protocols import Protocol
 from fairstep.study.schema import CellsTable, ContestantTable, DataTable, LauncherTable, ProtocolTable, StudyTable
 from fairstep.study.workload import Workload
@@ -133,7 +133,7 @@ class Study:
             cells=workloads,
             contestants=tuple(contestants.values()),
             baseline=self._baseline(list(contestants)),
-            protocol=self._protocol(workloads),
+            protocol=self._protocol(workloads, list(contestants.values())),
             seeds=table.seeds,
             finalists=table.finalists,
             finalist_seeds=table.finalist_seeds,
@@ -197,12 +197,20 @@ class Study:
             )
         return baseline
 
-    def _protocol(self, workloads: Mapping[str, Workload]) -> Protocol:
+    def _protocol(self, workloads: Mapping[str, Workload], contestants: Sequence[Contestant]) -> Protocol:
         described = self.table.protocol
+        searched = {axis for one in contestants for space in one.spaces.values() for axis in space.axes}
         try:
-            return protocol_of(described.name, described.settings, workloads)
+            protocol = protocol_of(described.name, described.settings, workloads)
+            for key, name in named_hyperparameters(protocol):
+                if name not in searched:
+                    listed = ", ".join(sorted(searched)) or "nothing"
+                    raise ProtocolError(
+                        key, f"{key} names {name!r}, which no contestant searches; they search {listed}"
+                    )
         except ProtocolError as error:
             raise self.lines.error(["protocol", error.key], str(error)) from None
+        return protocol
 
     def _too_large(self, cell: StudyCell, contestant: str, run: Cost) -> str:
         room, needed = run.device.memory_bytes / 1e9, run.memory_bytes / 1e9

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import typing
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -30,6 +31,7 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
         )
     kind, known = PROTOCOLS[name], list(cells)
     fields = {field.name: field for field in dataclasses.fields(kind)}
+    types = typing.get_type_hints(kind)
     defaults, given = kind(), {}
     for key, value in settings.items():
         if key not in fields:
@@ -37,16 +39,30 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
             raise ProtocolError(
                 key, f"unknown key {key!r} of the protocol {name}{_nearest(key, fields)}; it has {listed}"
             )
+        if typing.get_origin(types[key]) is typing.Literal and value not in (words := typing.get_args(types[key])):
+            raise ProtocolError(key, f"{key} must be {' or '.join(words)}, not {value!r}")
         given[key] = _value(key, value, getattr(defaults, key), known)
     made: Protocol = kind(**given)
     return made
+
+
+def named_hyperparameters(protocol: Protocol) -> Iterator[tuple[str, str]]:
+    """(key, hyperparameter) of those that a protocol names: ``order`` and ``retuned``, also of what tunes its cells."""
+    for key in ("first", "second"):
+        if inner := getattr(protocol, key, None):
+            yield from ((key, name) for _, name in named_hyperparameters(inner))
+    yield from (("order", name) for name in getattr(protocol, "order", ()))
+    yield from (("retuned", name) for names in getattr(protocol, "retuned", {}).values() for name in names)
 
 
 def _value(key: str, value: Any, default: Any, cells: list[str]) -> Any:
     """A value of the default's type."""
     if isinstance(default, OneCell):
         table = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
-        inner = protocol_of(str(table.pop("name", "")), table)
+        try:
+            inner = protocol_of(str(table.pop("name", "")), table)
+        except ProtocolError as error:
+            raise ProtocolError(key, f"{key}: {error}") from None
         if not isinstance(inner, OneCell):
             raise ProtocolError(key, f"{key} must tune one cell by itself, such as star or descent, not {value!r}")
         return inner

@@ -33,11 +33,12 @@ class Descent(OneCell):
         yield from self.descend(tuning, best)
 
     def descend(self, tuning: Tuning, centre: Hyperparameters) -> Search[Hyperparameters]:
-        """Cycles from a centre until one changes nothing; returns where it ends."""
+        """Cycles from a centre until one changes nothing; returns where it ends. Of ``order``, what the space has."""
+        names = [name for name in self.order if name in tuning.space.axes] if self.order else tuning.space.searched
         yield from tuning.ask([centre])
         for _ in range(self.cycles) if self.cycles else itertools.count():
             before = centre
-            centre = yield from cycle(tuning, centre, self.order or tuning.space.searched, self.threshold)
+            centre = yield from cycle(tuning, centre, names, self.threshold)
             if centre == before:
                 break
         return centre
