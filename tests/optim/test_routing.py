@@ -138,6 +138,7 @@ def test_table() -> None:
         (nn.Module(), ValueError, "the parameter list is empty"),
         (torch.zeros(2), TypeError, "not one tensor"),
         ({torch.zeros(2)}, TypeError, "params must have an order"),
+        ([("a", torch.zeros(0, 3))], ValueError, r"parameter a has no elements \(0 x 3\); leave it out"),
         ([("a", 3.0)], TypeError, "parameter a must be a tensor, not float"),
         ([("a", torch.zeros(2, dtype=torch.complex64))], ValueError, "parameter a is complex"),
         ([("a", torch.zeros(2)), ("a", torch.ones(2))], ValueError, "the name a is given 2 times"),

@@ -37,7 +37,7 @@ def named_parameters(params: Any) -> list[Named]:
     """Parameters of a module, of (name, parameter) pairs, or of an iterable of parameters (named by position).
 
     The "_orig_mod." that torch.compile puts into names is taken out. Raises TypeError for anything else and ValueError
-    for an empty list, a repeated name or parameter, and complex parameters.
+    for an empty list, a repeated name or parameter, and parameters that are complex or have no elements.
     """
     if isinstance(params, nn.Module):
         layers = {}
@@ -63,6 +63,9 @@ def named_parameters(params: Any) -> list[Named]:
     for item in found:
         if not isinstance(item.tensor, Tensor):
             raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")
+        if not item.tensor.numel():
+            shape = " x ".join(map(str, item.tensor.shape))
+            raise ValueError(f"parameter {item.name} has no elements ({shape}); leave it out")
         if item.tensor.is_complex():
             raise ValueError(f"parameter {item.name} is complex; give its real view (torch.view_as_real)")
         if not item.tensor.is_floating_point():
