@@ -80,9 +80,8 @@ def test_shares_are_the_batch_and_impossible_ones_are_said() -> None:
         World(0, 2).check(8, 3)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_two_processes_give_the_losses_of_one(optimizer: str, tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(optimizer, execution=Execution(threads=1, compile=False, micro_batch_sequences=2))
+def test_two_processes_give_the_losses_of_one(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny("muon", execution=Execution(threads=1, compile=False, micro_batch_sequences=2))
     train(spec, Store(tmp_path / "one"))
     code, output, _ = processes(spec, tmp_path / "two", 2)
     assert code == 0, output
@@ -124,9 +123,9 @@ def test_a_run_of_two_processes_writes_checkpoints_by_the_clock_and_goes_on_with
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["muon", "kron"])  # of kron, four share the rows of embedding and head
-def test_a_run_moves_from_one_to_two_to_four_processes_and_back(optimizer: str, tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(optimizer, execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+def test_a_run_moves_from_one_to_two_to_four_processes_and_back(tiny: Any, tmp_path: Path) -> None:
+    execution = Execution(threads=1, compile=False, checkpoint_every_steps=10)
+    spec = tiny("kron", execution=execution)  # of which four share the rows of embedding and head
     train(spec, Store(tmp_path / "one"))
     for size, step in ((1, 15), (2, 25), (4, 35)):
         processes(spec, tmp_path / "many", size, kill_rank=size - 1, kill_step=step)
