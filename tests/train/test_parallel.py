@@ -42,7 +42,7 @@ try:
     train(RunSpec.from_json(open(sys.argv[1]).read()), Store(sys.argv[2]), watch)
 except RankError as error:
     if error.spokesman:
-        print("said:", error, flush=True)
+        os.write(1, f"said: {error}\\n".encode())
     sys.exit(1)
 """
 

@@ -170,7 +170,7 @@ try:
     train(RunSpec.from_json(open(sys.argv[1]).read()), Store(sys.argv[2]))
 except (OSError, RankError) as error:
     if getattr(error, "spokesman", True):
-        print("said:", error, flush=True)
+        os.write(1, f"said: {error}\\n".encode())
     sys.exit(1)
 """
 )
