@@ -39,7 +39,8 @@ from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
-from fairstep.optim.ownership import divide, totals
+from fairstep.optim.ownership import divide
+from fairstep.optim.work import totals
 from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
 from fairstep.study.division import division, works
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from fairstep.optim import Lion, NAdamW, compiled, get, names, stacks
-from fairstep.optim.ownership import Piece
 from fairstep.optim.rule import Rule
 from fairstep.optim.rules.lion import LionRule
+from fairstep.optim.work import Piece
 from fairstep.optim.wrappers import wrappers
 
 STEPS = 20

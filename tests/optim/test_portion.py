@@ -12,9 +12,10 @@ from tests import checkpoints
 
 from fairstep import optim
 from fairstep.optim import pieces
-from fairstep.optim.ownership import Piece, divide
+from fairstep.optim.ownership import divide
 from fairstep.optim.portion import Place, Portion, boxes
 from fairstep.optim.rule import Apart
+from fairstep.optim.work import Piece
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -37,7 +37,7 @@ RANKS = (
     + """
 import json
 from pathlib import Path
-from fairstep.optim.ownership import Piece
+from fairstep.optim.work import Piece
 from fairstep.optim.portion import Place
 from fairstep.optim.rule import Apart
 from fairstep.train.checkpoint import Checkpoints

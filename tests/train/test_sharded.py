@@ -21,8 +21,9 @@ from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
 from fairstep.optim import pieces
-from fairstep.optim.ownership import Piece, Work, divide, least_cost, totals
+from fairstep.optim.ownership import divide, least_cost
 from fairstep.optim.packing import Item, least, pack
+from fairstep.optim.work import Piece, Work, totals
 from fairstep.train.equality import built_in
 from fairstep.train.parallel import World
 

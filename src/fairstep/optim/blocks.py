@@ -7,14 +7,15 @@ blocks (W fills them up with zeros). This file does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import across
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Apart, Hyper, Rule
+from fairstep.optim.rule import Apart, Hyper, Phases, Rule, ended
 from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class BlockRule(Rule):
     def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def update_matrix(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Any:
+    def phases_matrix(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
         raise NotImplementedError
 
     def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
@@ -106,15 +107,18 @@ class BlockRule(Rule):
         }
 
     def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+        return ended(self.phases(grad, state, param, hyper, step))
+
+    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
         regions = self.regions(grad.shape[-2], grad.shape[-1], hyper)
         if not regions:
-            return self.update_matrix(grad, state, param, hyper, step)
+            return (yield from self.phases_matrix(grad, state, param, hyper, step))
         direction = torch.empty_like(grad)
         for k, region in enumerate(regions):
             own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
             positions = [p * region.blocks + b for p in hyper.get("positions", ()) for b in range(region.blocks)]
             settings = {**self._of_block(grad, hyper), **({"positions": positions} if positions else {})}
-            blocks = self.update_matrix(region.split(grad), own, region.split(param), settings, step)
+            blocks = yield from self.phases_matrix(region.split(grad), own, region.split(param), settings, step)
             if blocks is None:
                 return None
             region.join(blocks, direction)
@@ -169,15 +173,16 @@ def _along(n: int, size: int) -> list[tuple[int, int, int]]:
     return [(0, whole, size)] * (whole > 0) + [(n - rest, 1, rest)] * (rest > 0)
 
 
-def on_rows(change: Callable[[dict[str, Tensor]], None], state: dict[str, Tensor], rows: Sequence[int]) -> None:
-    """Apply a function that changes tensors in place to some rows of a stack."""
+@contextlib.contextmanager
+def chosen(state: dict[str, Tensor], rows: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+    """Some rows of a stack's tensors, which may be changed in place; at least one row."""
     if len(rows) == len(next(iter(state.values()))):
-        change(state)
-    elif rows:
-        part = {name: value[rows] for name, value in state.items()}
-        change(part)
-        for name, value in part.items():
-            state[name][rows] = value
+        yield state
+        return
+    part = {name: value[rows] for name, value in state.items()}
+    yield part
+    for name, value in part.items():
+        state[name][rows] = value
 
 
 BLOCK_SIZE = Hyperparameter(

@@ -14,38 +14,82 @@ own way (``Rule.move``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from fairstep.optim import signals
-from fairstep.optim.compiled import Action, Passes
+from fairstep.optim.compiled import Passes
 from fairstep.optim.rule import Rule
 from fairstep.optim.stacks import Stack
 
+END = object()
 
-def advance(stack: Stack, supplied: signals.Supplied, passes: Passes | None = None) -> None:
-    """One step of one stack: gradients in, rule, decay, new weights out."""
-    group, rule = stack.group, stack.rule
-    lr = float(group["lr"]) * rule.lr_factor(group)
+
+def advance(stacks: Sequence[Stack], supplied: signals.Supplied, passes: Passes | None = None) -> None:
+    """One step of all stacks: gradients in, rule, decay, new weights out.
+
+    Of what ranks share, they have different parts: they all work on theirs, and on what is theirs alone, before any
+    waits for another.
+    """
+    turns = _in_turns([_phases(stack, supplied) for stack in stacks if stack.in_team])
+    for _ in range(2):
+        next(turns, None)
+    for stack in stacks:
+        if not stack.in_team:
+            _advance(stack, supplied, passes)
+    for _ in turns:
+        pass
+
+
+def _advance(stack: Stack, supplied: signals.Supplied, passes: Passes | None) -> None:
+    lr = _lr(stack)
     if _fused(stack, lr):
         return
-    step = stack.step + 1
 
     def move(grad: Tensor, weights: Tensor, state: dict[str, Any]) -> None:
-        direction = rule.update(grad, state, weights, stack.hyper, step)
-        if direction is not None:
-            descend = partial(_descend, direction=direction, lr=lr, group=group, decay_last=rule.decays_after_step)
-            rule.move(weights, descend, state, group, step)
+        _move(stack, weights, state, stack.rule.update(grad, state, weights, stack.hyper, stack.step + 1), lr)
 
     *_, (_, state) = carry_out(move, stack, supplied, passes)
     stack.advance(state)
 
 
+def _phases(stack: Stack, supplied: signals.Supplied) -> Iterator[None]:
+    """One step of rows that a team shares; it stops before it asks other ranks for something."""
+    for (grad, weights, state), _ in carry_out(lambda *given: given, stack, supplied):  # one block
+        direction = yield from stack.rule.phases(grad, state, weights, stack.hyper, stack.step + 1)
+        _move(stack, weights, state, direction, _lr(stack))
+        stack.advance(state)
+
+
+def _in_turns(steps: Collection[Iterator[None]]) -> Iterator[None]:
+    """All of them to their next stop, one after another, again and again until all have ended; stops in between."""
+    left = list(steps)
+    while left:
+        left = [step for step in left if next(step, END) is not END]
+        yield
+
+
+def _lr(stack: Stack) -> float:
+    return float(stack.group["lr"]) * stack.rule.lr_factor(stack.group)
+
+
+def _move(stack: Stack, weights: Tensor, state: dict[str, Any], direction: Tensor | None, lr: float) -> None:
+    """Weights by a direction of the rule's, in place."""
+    rule, group = stack.rule, stack.group
+    if direction is not None:
+        descend = partial(_descend, direction=direction, lr=lr, group=group, decay_last=rule.decays_after_step)
+        rule.move(weights, descend, state, group, stack.step + 1)
+
+
 def carry_out(
-    action: Action, stack: Stack, supplied: signals.Supplied, passes: Passes | None = None, write: bool = True
+    action: Callable[..., Any],
+    stack: Stack,
+    supplied: signals.Supplied,
+    passes: Passes | None = None,
+    write: bool = True,
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Call ``action`` for the coming step, block by block: (what it returns, the state with the signals due).
 

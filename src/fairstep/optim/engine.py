@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from fairstep.optim import descent, modes, pieces, routing, sharing, signals, state
-from fairstep.optim.across import Total
+from fairstep.optim.across import Mates, Total
 from fairstep.optim.compiled import Passes
-from fairstep.optim.ownership import Piece
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import DECAYS, ROLES, Decay, OptimizerSpec, Part, Role, _nearest
 from fairstep.optim.stacks import Layout, Member, Scratch, Stack, compute_dtype, cut, most_elements
+from fairstep.optim.work import Piece
 
 UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
 """Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
@@ -159,8 +159,7 @@ class Engine(torch.optim.Optimizer):
         signals.check(self, stacks, supplied)
         passes = Passes() if self.compiled else None
         sharing.agree(stacks, self.param_groups, supplied, self.rules, total, passes)
-        for stack in stacks:
-            descent.advance(stack, supplied, passes)
+        descent.advance(stacks, supplied, passes)
         self._supplied = {}
         return loss
 
@@ -169,16 +168,18 @@ class Engine(torch.optim.Optimizer):
         owned: Mapping[str, Piece],
         total: Total,
         tensors: Mapping[str, Tensor] | None = None,
+        mates: Mates | None = None,
     ) -> None:
         """From now on step these pieces of the parameters alone, and keep their state alone; other processes have the
         others (``ownership.divide`` of ``pieces.works``). The parameters may not be moved or replaced afterwards.
 
         ``total`` adds a tensor up over all processes; all of them call it equally often. The caller sees to it that
         gradients of what is owned are the whole batch's before ``step``, and collects the parameters behind it.
+        ``mates``: the ranks of this one's team, where some of the pieces are a team's.
         ``tensors``: the pieces themselves, where they are not views of the parameters (FSDP); their ``grad`` counts.
         ``state_dict`` then has what this process steps, as portions (``portion``) of the tensors of one process alone.
         """
-        self.ownership = pieces.Owned(self, owned, total, tensors)
+        self.ownership = pieces.Owned(self, owned, total, tensors, mates)
         self._forget_stacks()
 
     def members(self) -> Iterator[tuple[dict[str, Any], Member]]:

@@ -1,26 +1,23 @@
 """Who steps what: the parameters of a model divided over ranks, so that optimizer work and state are shared.
 
-What can be divided is decided by the rule:
-
-    elements    of an elementwise rule              anywhere
-    experts     of a stack (e, o, i)                between experts
-    rows        where a rule has ``rows_apart``     between blocks of rows; done to tensors that are large for a rank
-    whole       any other: Newton-Schulz, QR and Kronecker factors need the whole matrix
-
-Matrices and experts are packed by cost (``packing``). Rows that cost something then level the cost of the ranks,
-other rows and elements their state. The result depends on shapes and on the number of ranks. No torch here.
+Matrices and experts are packed by cost (``packing``). Where they are so few that the busiest rank has more than ``AIM``
+above the mean, ranks form teams, as small as it takes: a matrix that can be shared has a team instead of a rank. Rows
+that cost something then level the cost of the ranks, other rows and elements their state, except on the busiest. The
+result depends on shapes and on the number of ranks. No torch here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil, prod
-from typing import Literal
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from math import ceil, inf
 
 from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Apart, Hyper, Rule
+from fairstep.optim.work import Ownership, Piece, Team, Work, totals
+
+AIM = 1 / 10
+"""Of the busiest rank's cost over the mean; where whole matrices allow it, no ranks share any."""
 
 LARGE = 1 / 3
 """Share of a rank's mean state or cost from which on a tensor with rows apart is divided: its pieces exchange sums."""
@@ -32,132 +29,70 @@ CHUNK = 1 / 8
 """Share of a rank's mean cost that a chunk of experts may have."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows ``start`` to ``stop`` of a parameter's ``rows``: elements of elementwise rules, else the first dimension."""
-
-    start: int
-    stop: int
-    rows: int
-
-    @property
-    def whole(self) -> bool:
-        return self.stop - self.start == self.rows
-
-
-@dataclass(frozen=True)
-class Work:
-    """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be divided at
-    multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
-    ``repeated_state``, and adds up ``sums`` floats with the others. ``flops``: as the rule counts them."""
-
-    name: str
-    kind: Literal["elements", "experts", "rows", "whole"]
-    rows: int
-    cost: float
-    state: float
-    unit: int = 1
-    repeated_cost: float = 0.0
-    repeated_state: float = 0.0
-    sums: float = 0.0
-    flops: float = 0.0
-
-    @classmethod
-    def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Work:
-        """``hyper``: of the parameter's group, as the rule reads it."""
-        kind: Literal["elements", "experts", "rows", "whole"]
-        if rule.elementwise:
-            o, i = prod(shape), 1
-            kind, rows, count = "elements", o, 1
-        elif role == "expert":
-            rows, o, i = shape
-            kind, count = "experts", rows
-        else:
-            o, i = (shape[0], prod(shape[1:])) if shape else (1, 1)
-            kind, rows, count = "whole", o, 1
-        step, state = count * cost(rule, o, i, hyper), count * rule.state_floats(o, i, hyper)
-        whole = cls(name, kind, rows, step, state, flops=count * rule.flops(o, i, hyper))
-        divided = apart(rule, role, shape, hyper)
-        if divided is None:
-            return replace(whole, unit=o) if kind == "whole" else whole
-        return replace(
-            whole,
-            kind="rows",
-            unit=divided.unit,
-            repeated_cost=divided.cost,
-            repeated_state=divided.state,
-            sums=divided.sums,
-        )
-
-    def load(self, piece: Piece) -> tuple[float, float]:
-        """(cost, floats of state) of a rank that has this piece."""
-        share = (piece.stop - piece.start) / piece.rows
-        cost = self.repeated_cost + (self.cost - self.repeated_cost) * share
-        return cost, self.repeated_state + (self.state - self.repeated_state) * share
-
-
-def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
-    """What ranks are balanced by: the time of a step on an o x i matrix, in FLOPs of matrix products."""
-    products, decompositions = rule.product_flops(o, i, hyper), rule.decomposition_flops(o, i, hyper)
-    elementwise = rule.flops(o, i, hyper) - products - decompositions
-    return products + DECOMPOSITION * decompositions + ELEMENTWISE * elementwise
-
-
-def apart(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Apart | None:
-    """How the rows of a parameter may be divided; None: not at all."""
-    if rule.elementwise or role == "expert" or len(shape) < 2:
-        return None
-    o, i = shape[0], prod(shape[1:])
-    rows = rule.rows_apart(o, i, hyper)
-    return rows if rows and o % rows.unit == 0 and rows.sums <= o * i else None  # larger sums than that do not pay
-
-
-Ownership = tuple[Mapping[str, Piece], ...]
-"""For each rank, its piece of every parameter of which it has one."""
-
-
 def divide(works: Sequence[Work], ranks: int) -> Ownership:
     """Every row of every parameter to exactly one rank, in one piece per parameter and rank.
 
     Where there are more ranks than pieces, some ranks have no work.
     """
-    pieces, rows, elements = _sorted(works, ranks)
+    sizes = range(1, ranks + 1) if any(work.kind == "team" for work in works) else (1,)
+    bound = 1.01 * least_cost(works, ranks)
+    best: Ownership = ()
+    busiest = inf
+    for size in sizes:
+        if ranks % size:
+            continue
+        found = _divide(works, ranks, size)
+        costs = [cost for cost, _ in totals(works, found)]
+        if max(costs) < busiest:
+            best, busiest = found, max(costs)
+        if max(costs) <= max((1 + AIM) * sum(costs) / ranks, bound):
+            break
+    return best
+
+
+def _divide(works: Sequence[Work], ranks: int, size: int) -> Ownership:
+    """``divide`` with teams of that size."""
+    pieces, shared, rows, elements = _sorted(works, ranks, size)
+    everything = [*pieces, *((work, Piece(0, work.rows, work.rows)) for work in shared)]
+    teams = pack([Item(work.name, *work.load(piece)) for work, piece in everything], ranks // size)
     owned: list[dict[str, Piece]] = [{} for _ in range(ranks)]
-    items = [Item(work.name, *work.load(piece)) for work, piece in pieces]
-    for (work, piece), rank in zip(pieces, pack(items, ranks), strict=True):
-        owned[rank][work.name] = piece
-    level = LEVEL * sum(work.cost for work in works) / ranks
-    dear, cheap = [w for w in rows if w.cost > level], [w for w in rows if w.cost <= level]
-    costs = [cost for cost, _ in totals(works, owned)]
-    divisible = [work.cost - work.repeated_cost for work in dear]
-    _divide_rows(dear, divisible, _fill(costs, sum(divisible)), owned)
-    states = [state for _, state in totals(works, owned)]
-    divisible = [work.state - work.repeated_state for work in cheap]
-    quotas = _fill(states, sum(divisible) + sum(work.state for work in elements))
-    _divide_rows(cheap, divisible, quotas, owned)
+    of_team: list[tuple[list[tuple[Work, Piece]], list[Work]]] = [([], []) for _ in range(ranks // size)]
+    for n, team in enumerate(teams):
+        if n < len(pieces):
+            of_team[team][0].append(pieces[n])
+        else:
+            of_team[team][1].append(shared[n - len(pieces)])
+    for team, own in enumerate(of_team):
+        _divide_in_team(*own, owned, team * size, size)
+    mean = sum(work.cost for work in works) / ranks
+    dear, cheap = [w for w in rows if w.cost > LEVEL * mean], [w for w in rows if w.cost <= LEVEL * mean]
+    amounts = [work.divisible[0] for work in dear]
+    _divide_rows(dear, amounts, _fill([cost for cost, _ in totals(works, owned)], sum(amounts)), owned)
+    amounts = [work.divisible[1] for work in cheap]
+    levels = [state if cost <= (1 + 0.9 * AIM) * mean else inf for cost, state in totals(works, owned)]
+    quotas = _fill(levels, sum(amounts) + sum(work.state for work in elements))
+    _divide_rows(cheap, amounts, quotas, owned)
     _divide_elements(elements, quotas, owned)
     return tuple(owned)
 
 
 def least_cost(works: Sequence[Work], ranks: int) -> float:
     """What the busiest rank must have at least, because some pieces are indivisible."""
-    pieces, rows, elements = _sorted(works, ranks)
+    pieces, shared, rows, elements = _sorted(works, ranks, ranks)
     rest = sum(work.cost + (ranks - 1) * work.repeated_cost for work in (*rows, *elements))
-    costs = [work.load(piece)[0] for work, piece in pieces]
+    rest += sum(work.divisible[0] for work in shared)
+    costs = [*(work.load(piece)[0] for work, piece in pieces), *(kept.cost for work in shared for kept in work.kept)]
     return max((sum(costs) + rest) / ranks, least(costs, ranks) + sum(work.repeated_cost for work in rows))
 
 
-def summed_floats(works: Sequence[Work], ownership: Ownership) -> float:
-    """Floats that are added up over all ranks inside the updates of a step, for matrices whose rows they share."""
-    by_name = {work.name: work for work in works}
-    return sum(by_name[name].sums for name, piece in ownership[0].items() if not piece.whole)
-
-
-def _sorted(works: Sequence[Work], ranks: int) -> tuple[list[tuple[Work, Piece]], list[Work], list[Work]]:
-    """(pieces that stay whole, works divided by rows, works divided by elements)."""
+def _sorted(
+    works: Sequence[Work], ranks: int, size: int
+) -> tuple[list[tuple[Work, Piece]], list[Work], list[Work], list[Work]]:
+    """(pieces that stay whole, works shared by teams of that size, works divided by rows, those by elements)."""
     mean_cost = sum(work.cost for work in works) / ranks
     mean_state = sum(work.state for work in works) / ranks
     pieces: list[tuple[Work, Piece]] = []
+    shared: list[Work] = []
     rows: list[Work] = []
     elements: list[Work] = []
     for work in works:
@@ -166,13 +101,15 @@ def _sorted(works: Sequence[Work], ranks: int) -> tuple[list[tuple[Work, Piece]]
             elements.append(work)
         elif work.kind == "rows" and large and work.rows // work.unit >= ranks > 1:
             rows.append(work)
+        elif work.kind == "team" and work.cost > LARGE * mean_cost and work.rows >= size > 1:
+            shared.append(work)
         else:
             chunks = 1
             if work.kind == "experts" and work.cost:
-                chunks = min(work.rows, ranks, ceil(work.cost / (CHUNK * mean_cost)))
+                chunks = min(work.rows, ceil(ranks / size), ceil(work.cost / (CHUNK * mean_cost)))
             edges = [work.rows * n // chunks for n in range(chunks + 1)]
             pieces += [(work, Piece(start, stop, work.rows)) for start, stop in pairwise(edges)]
-    return pieces, rows, elements
+    return pieces, shared, rows, elements
 
 
 def shard(rows: int, rank: int, ranks: int) -> tuple[int, int]:
@@ -207,12 +144,39 @@ def divide_shards(
     return tuple({**a, **b} for a, b in zip(kept, rest, strict=True)), frozenset(work.name for work in others)
 
 
+def _divide_in_team(
+    whole: Sequence[tuple[Work, Piece]],
+    shared: Sequence[Work],
+    owned: list[dict[str, Piece]],
+    first: int,
+    size: int,
+) -> None:
+    """To the ranks from ``first`` on: whole pieces and what is kept of shared matrices, whose rows level the cost."""
+    items = [Item(work.name, *work.load(piece)) for work, piece in whole]
+    items += [Item(f"{work.name} {kept.name}", kept.cost, kept.state) for work in shared for kept in work.kept]
+    places = pack(items, size)
+    members = owned[first : first + size]
+    costs = [0.0] * size
+    for item, place in zip(items, places, strict=True):
+        costs[place] += item.cost
+    for (work, piece), place in zip(whole, places, strict=False):
+        members[place][work.name] = piece
+    amounts = [work.divisible[0] for work in shared]
+    _divide_rows(shared, amounts, _fill(costs, sum(amounts)), members)
+    keepers = iter(places[len(whole) :])
+    for work in shared:
+        edges = (0, *accumulate(member[work.name].stop - member[work.name].start for member in members))
+        team = Team(first, edges, tuple(next(keepers) for _ in work.kept))
+        for member in members:
+            member[work.name] = replace(member[work.name], team=team)
+
+
 def _fill(levels: Sequence[float], amount: float) -> list[float]:
     """How much each rank gets so that the lowest levels rise together."""
     order = sorted(levels)
     surface = order[0]
     for count, level in enumerate(order, 1):
-        ceiling = order[count] if count < len(order) else float("inf")
+        ceiling = order[count] if count < len(order) else inf
         needed = (ceiling - level) * count
         if needed >= amount:
             surface = level + amount / count
@@ -256,13 +220,3 @@ def _divide_elements(works: Sequence[Work], quotas: list[float], owned: list[dic
             if start < work.rows:
                 place += 1
                 room = quotas[takers[place]]
-
-
-def totals(works: Sequence[Work], ownership: Sequence[Mapping[str, Piece]]) -> list[tuple[float, float]]:
-    """(cost, floats of state) of every rank."""
-    by_name = {work.name: work for work in works}
-    loads = []
-    for pieces in ownership:
-        shares = [by_name[name].load(piece) for name, piece in pieces.items()]
-        loads.append((sum(cost for cost, _ in shares), sum(state for _, state in shares)))
-    return loads

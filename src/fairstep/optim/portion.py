@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from fairstep.optim.ownership import Piece
 from fairstep.optim.rule import Apart
+from fairstep.optim.work import Piece
 
 Box = tuple[Sequence[int], Sequence[int]]
 """(offset, sizes) of a block of a tensor."""
@@ -92,6 +92,11 @@ class Place:
     elementwise: bool
     apart: Apart
 
+    def has(self, key: str) -> bool:
+        """Whether there is this state of the piece: of what one rank of a team keeps, the others have nothing."""
+        kept = (number for number, kept in enumerate(self.apart.kept) if key in kept.own)
+        return all(self.piece.keeps(number) for number in kept)
+
     def cut(self, key: str, whole: Tensor) -> Tensor:
         """The piece's part of a state tensor of the parameter, a view."""
         piece = self.piece
@@ -133,7 +138,8 @@ class Place:
         return self.portion(key, torch.empty(self.cut(key, whole).shape, dtype=whole.dtype))
 
     def _undivided(self, key: str) -> bool:
-        return self.piece.whole or key in self.apart.repeated
+        kept = {name for kept in self.apart.kept for name in kept.own}
+        return self.piece.whole or key in kept or key in self.apart.repeated
 
     def _dimension(self, key: str) -> int:
         return int(key in self.apart.second)

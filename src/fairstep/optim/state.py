@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from fairstep.optim.modes import KEPT
-from fairstep.optim.ownership import Piece, apart
 from fairstep.optim.portion import Place, Portion
 from fairstep.optim.rule import Apart
 from fairstep.optim.spec import _nearest
 from fairstep.optim.stacks import Member, compute_dtype
+from fairstep.optim.work import Piece, apart
 
 if TYPE_CHECKING:
     from fairstep.optim.engine import Engine
@@ -89,7 +89,7 @@ def room(optimizer: Engine, described: Mapping[str, Any]) -> dict[str, Any]:
     """
     state = {}
     for name, place in _places(optimizer):
-        entry = described.get("state", {}).get(name, {})
+        entry = {k: v for k, v in described.get("state", {}).get(name, {}).items() if place.has(k)}
         for key, value in entry.items():
             if isinstance(value, Tensor) and not place.fits(key, value.shape):
                 raise ValueError(
@@ -118,7 +118,8 @@ def _entries(optimizer: Engine, saved: Mapping[str, Any]) -> dict[str, dict[str,
     places = dict(_places(optimizer))
     for group, member in optimizer.members():
         name, entry = member.name, saved["state"].get(member.name, {})
-        found[name] = {key: _own(name, places[name], key, value) for key, value in entry.items()}
+        place = places[name]
+        found[name] = {key: _own(name, place, key, value) for key, value in entry.items() if place.has(key)}
         _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
     return found
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from fairstep import optim
 from fairstep.model.shapes import Parameter
-from fairstep.optim.ownership import Ownership, Work, divide, divide_shards, least_cost, summed_floats, totals
+from fairstep.optim.ownership import divide, divide_shards, least_cost
+from fairstep.optim.work import Ownership, Work, summed_floats, totals
 from fairstep.runs import RunSpec
 
 FLOAT = 4

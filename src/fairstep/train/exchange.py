@@ -24,9 +24,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fairstep.optim.engine import Engine
-from fairstep.optim.ownership import Piece, divide
+from fairstep.optim.ownership import divide
 from fairstep.optim.pieces import works
 from fairstep.optim.state import state_bytes
+from fairstep.optim.work import Piece, team_size
 from fairstep.train.parallel import World
 
 BUCKET_BYTES = 25 * 2**20
@@ -154,7 +155,7 @@ class Sharded(Divided):
         self.flying: deque[tuple[dist.Work, Tensor, Bucket]] = deque()
         self.launched = 0
         self.armed = False
-        optimizer.share(self.owned, world.total)
+        optimizer.share(self.owned, world.total, mates=world.team(team_size(ownership)))
         for name, p in self.parameters.items():
             p.register_post_accumulate_grad_hook(lambda p, name=name: self._ready(name))
         self.collect()  # every rank begins with the owners' weights

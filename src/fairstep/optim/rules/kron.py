@@ -34,14 +34,12 @@ merged to two: convolutions are o x rest, experts are matrices of their own. New
 
 from __future__ import annotations
 
-from functools import cache, partial
-from math import exp
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import across, triangular
+from fairstep.optim import across, calendar, triangular
 from fairstep.optim._lazy import torch
-from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, on_rows
-from fairstep.optim.rule import RANDOM, Apart, Hyper
+from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, chosen
+from fairstep.optim.rule import RANDOM, Apart, Hyper, Kept, Phases
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -90,9 +88,10 @@ class KronRule(BlockRule):
 
     def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param)}
-        o, i = param.shape[-2:]
-        for side, diagonal in self._diagonal(across.rows(o, hyper), i, hyper).items():
-            ones = param.new_ones(len(param), o if side == "L" else i)
+        own, i = param.shape[-2:]
+        o = across.rows(own, hyper)
+        for side, diagonal in self._diagonal(o, i, hyper).items():
+            ones = param.new_ones(len(param), i if side == "R" else own if diagonal else o)
             state["Q_" + side] = ones if diagonal else torch.diag_embed(ones)
         return state
 
@@ -100,36 +99,48 @@ class KronRule(BlockRule):
         diagonal = self._diagonal(o, i, hyper)
         return not diagonal["L"], not diagonal.get("R", True)
 
-    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
         """Norm and clip are of whole matrices, whatever the blocks and whoever has which rows."""
         if hyper["normalize_gradients"]:
             grad = grad / (across.norm(grad, hyper) + 1e-16)
-        u = super().update(grad, state, param, hyper, step)
+        u = yield from super().phases(grad, state, param, hyper, step)
         assert u is not None
         rms = across.mean(u.square(), hyper).sqrt_()
         return u * (CLIP / (rms + 1e-12)).clamp_(max=1)
 
-    def update_matrix(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor:
+    def phases_matrix(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Phases:
+        """Where a team shares a matrix, its ranks have rows of m, and one updates the factors."""
         m = state["m"].lerp_(grad, 1 - hyper["beta1"]) / (1 - hyper["beta1"] ** step)
+        m = across.whole(m, hyper)
         factors = {"Q_" + side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
-        done, passed, length = _interval(hyper["flat_start"], hyper["update_probability"], step)
+        done, passed, length = calendar.interval(hyper["flat_start"], hyper["update_probability"], step)
         positions = hyper.get("positions", [length - 1] * len(m))
         due = [row for row, position in enumerate(positions) if position % length == passed]
-        on_rows(partial(self._fit, done=done, hyper=hyper, step=step), {"m": m, **factors}, due)
-        u = m
-        for name, q in factors.items():
-            u = _multiply(q, _multiply(q, u, name[-1]), name[-1], transpose=True)
-        return u
+        yield
+        if due:
+            with chosen({"m": m, **factors}, due) as part:
+                self._fit(part, done, hyper, step)
+            yield
+            across.give(factors.values(), hyper, 0)
+        if not across.in_team(hyper):
+            for name, q in factors.items():
+                m = _multiply(q, _multiply(q, m, name[-1]), name[-1], transpose=True)
+            return m
+        u = _share_of_product(factors, m, hyper)
+        yield
+        return across.own(across.summed(u, hyper), hyper)
 
     @staticmethod
     def _fit(state: dict[str, Tensor], done: int, hyper: Hyper, step: int) -> None:
         """One update of the factors, before which there were ``done``; m keeps the noise."""
+        keeps, hyper = across.keeps(hyper, 0), across.alone(hyper)
         m, noise = state["m"], _noise(step, state["m"], hyper)
         factors = {name[-1]: q for name, q in state.items() if name != "m"}
         m.add_(across.mean(m.abs(), hyper) * noise, alpha=hyper["damping"])
-        _fit(factors, m, noise, hyper)
-        if (done + 1) % BALANCE_EVERY == 0:
-            _balance(factors, hyper)
+        if keeps:
+            _fit(factors, m, noise, hyper)
+            if (done + 1) % BALANCE_EVERY == 0:
+                _balance(factors, hyper)
 
     def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
         sides = self._diagonal(o, i, hyper).items()
@@ -144,10 +155,20 @@ class KronRule(BlockRule):
         return self.flops_matrix(o, i, hyper) - 20.0 * o * i
 
     def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """With a diagonal factor for the rows, they have that for the columns in common, and the noise."""
+        """With a diagonal factor for the rows, they have that for the columns in common, and the noise. Otherwise the
+        factors are, and one rank updates them."""
         diagonal, probability = self._diagonal(o, i, hyper), hyper["update_probability"]
         if not diagonal["L"]:
-            return None
+            floats = self.state_floats_matrix(o, i, hyper) - o * i
+            sides = [n for side, n in (("L", o), ("R", i)) if not diagonal[side]]
+            fit = probability * sum(7.0 * o * i * n + 2.0 * n**3 for n in sides)
+            return Apart(
+                repeated=("Q_L", "Q_R"),
+                state=floats,
+                cost=probability * RANDOM * o * i,
+                sums=1.5 * o * i + 0.5 * probability * floats,  # m is handed on, a step added up
+                kept=(Kept("factors", fit),),
+            )
         floats = i if diagonal["R"] else i * i
         product = 0.0 if diagonal["R"] else 2.0 * i**3
         return Apart(
@@ -167,6 +188,21 @@ def _multiply(q: Tensor, x: Tensor, side: str, transpose: bool = False) -> Tenso
     """Q x or Q^T x for the rows, x Q^T or x Q for the columns."""
     x = _turn(x, side)
     return _turn(q[:, :, None] * x if q.ndim == 2 else triangular.multiply(q, x, transpose), side)
+
+
+def _share_of_product(factors: dict[str, Tensor], m: Tensor, hyper: Hyper) -> Tensor:
+    """What a rank of a team adds to u before its clip, (1, o, i).
+
+    With Q the shorter side's factor, u is the sum of q^T q m^ over its rows q, turned by the longer side's factor; a
+    rank has some of the rows, and takes them with their zeros, so that all cost alike.
+    """
+    side = min((q.shape[-1], name[-1]) for name, q in factors.items() if q.ndim == 3)[1]
+    rows = across.own(factors["Q_" + side], hyper)
+    x = rows @ _turn(m, side)
+    for name, q in factors.items():
+        if name[-1] != side:
+            x = _multiply(q, _multiply(q, x, "R"), "R", transpose=True)
+    return _turn(rows.mT @ x, side)
 
 
 def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:
@@ -228,36 +264,6 @@ def _noise(step: int, like: Tensor, hyper: Hyper) -> Tensor:
     shape = across.rows(own, hyper), like.shape[-1]
     drawn = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
     return drawn[part.start : part.start + own] if part else drawn
-
-
-def _updates(flat_start: int, probability: float, step: int) -> int:
-    """How many updates were due in the steps 1 to ``step``."""
-    counts, waited = _calendar(flat_start, probability)
-    while len(counts) <= step:
-        t = len(counts) - 1
-        waited[0] += 1
-        due = waited[0] >= 1 / max(probability, exp(min(0.0, -0.001 * (t - flat_start))))
-        counts.append(counts[-1] + due)
-        if due:
-            waited[0] = 0
-    return counts[step]
-
-
-def _interval(flat_start: int, probability: float, step: int) -> tuple[int, int, int]:
-    """Updates before the step, its place (0, 1, ...) between two updates, and the steps from one to the next."""
-    updates = partial(_updates, flat_start, probability)
-    done, first, last = updates(step - 1), step, step
-    while first > 1 and updates(first - 2) == done:
-        first -= 1
-    while updates(last) == done:
-        last += 1
-    return done, step - first, last - first + 1
-
-
-@cache
-def _calendar(flat_start: int, probability: float) -> tuple[list[int], list[int]]:
-    """Updates up to each step, as far as it was needed, and the steps since the last of them."""
-    return [0], [0]
 
 
 _OFFICIAL = "kron_torch"

@@ -1,0 +1,36 @@
+"""When something is due whose probability falls with the steps: counted, not drawn, so that runs are alike (Kron)."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from math import exp
+
+
+def updates(flat_start: int, probability: float, step: int) -> int:
+    """How many updates were due in the steps 1 to ``step``."""
+    counts, waited = _calendar(flat_start, probability)
+    while len(counts) <= step:
+        t = len(counts) - 1
+        waited[0] += 1
+        due = waited[0] >= 1 / max(probability, exp(min(0.0, -0.001 * (t - flat_start))))
+        counts.append(counts[-1] + due)
+        if due:
+            waited[0] = 0
+    return counts[step]
+
+
+def interval(flat_start: int, probability: float, step: int) -> tuple[int, int, int]:
+    """Updates before the step, its place (0, 1, ...) between two updates, and the steps from one to the next."""
+    until = partial(updates, flat_start, probability)
+    done, first, last = until(step - 1), step, step
+    while first > 1 and until(first - 2) == done:
+        first -= 1
+    while until(last) == done:
+        last += 1
+    return done, step - first, last - first + 1
+
+
+@cache
+def _calendar(flat_start: int, probability: float) -> tuple[list[int], list[int]]:
+    """Updates up to each step, as far as it was needed, and the steps since the last of them."""
+    return [0], [0]
