@@ -52,7 +52,7 @@ def divide(works: Sequence[Work], ranks: int) -> Ownership:
 
 def _divide(works: Sequence[Work], ranks: int, size: int) -> Ownership:
     """``divide`` with teams of that size."""
-    pieces, shared, rows, elements = _sorted(works, ranks, size)
+    pieces, shared, rows, elements = _sorted(works, ranks, ranks // size, size if size > 1 else 0)
     everything = [*pieces, *((work, Piece(0, work.rows, work.rows)) for work in shared)]
     teams = pack([Item(work.name, *work.load(piece)) for work, piece in everything], ranks // size)
     owned: list[dict[str, Piece]] = [{} for _ in range(ranks)]
@@ -78,7 +78,7 @@ def _divide(works: Sequence[Work], ranks: int, size: int) -> Ownership:
 
 def least_cost(works: Sequence[Work], ranks: int) -> float:
     """What the busiest rank must have at least, because some pieces are indivisible."""
-    pieces, shared, rows, elements = _sorted(works, ranks, ranks)
+    pieces, shared, rows, elements = _sorted(works, ranks, ranks, 1)
     rest = sum(work.cost + (ranks - 1) * work.repeated_cost for work in (*rows, *elements))
     rest += sum(work.divisible[0] for work in shared)
     costs = [*(work.load(piece)[0] for work, piece in pieces), *(kept.cost for work in shared for kept in work.kept)]
@@ -86,9 +86,12 @@ def least_cost(works: Sequence[Work], ranks: int) -> float:
 
 
 def _sorted(
-    works: Sequence[Work], ranks: int, size: int
+    works: Sequence[Work], ranks: int, chunks_most: int, team: int
 ) -> tuple[list[tuple[Work, Piece]], list[Work], list[Work], list[Work]]:
-    """(pieces that stay whole, works shared by teams of that size, works divided by rows, those by elements)."""
+    """(pieces that stay whole, works for teams of at least so many ranks, works divided by rows, those by elements).
+
+    No teams: 0.
+    """
     mean_cost = sum(work.cost for work in works) / ranks
     mean_state = sum(work.state for work in works) / ranks
     pieces: list[tuple[Work, Piece]] = []
@@ -101,12 +104,12 @@ def _sorted(
             elements.append(work)
         elif work.kind == "rows" and large and work.rows // work.unit >= ranks > 1:
             rows.append(work)
-        elif work.kind == "team" and work.cost > LARGE * mean_cost and work.rows >= size > 1:
+        elif work.kind == "team" and work.cost > LARGE * mean_cost and work.rows >= team > 0:
             shared.append(work)
         else:
             chunks = 1
             if work.kind == "experts" and work.cost:
-                chunks = min(work.rows, ceil(ranks / size), ceil(work.cost / (CHUNK * mean_cost)))
+                chunks = min(work.rows, chunks_most, ceil(work.cost / (CHUNK * mean_cost)))
             edges = [work.rows * n // chunks for n in range(chunks + 1)]
             pieces += [(work, Piece(start, stop, work.rows)) for start, stop in pairwise(edges)]
     return pieces, shared, rows, elements

@@ -44,6 +44,7 @@ MICRO = 2
 MODELS: dict[str, dict[str, Any]] = {
     "dense": {},
     "moe": {"layers": 1, "moe": {"experts": 4, "experts_per_token": 2}},
+    "few": {"mlp_width": 192, "vocabulary": 16},  # of 4 ranks, 2 share each of its large matrices with SOAP and Kron
 }
 VARIANTS = (
     "mars-adamw form=exact",
@@ -139,7 +140,7 @@ def trained(
     signals = Signals(optimizer, loss, logits, MICRO, (0,), run)
     draw = torch.Generator().manual_seed(1)
     for step in range(STEPS):
-        tokens = torch.randint(VOCABULARY, (SEQUENCES, CONTEXT + 1), generator=draw)
+        tokens = torch.randint(model.config.vocabulary, (SEQUENCES, CONTEXT + 1), generator=draw)
         inputs, targets = share(tokens[:, :-1]), share(tokens[:, 1:])
         parts = list(zip(inputs.split(MICRO), targets.split(MICRO), strict=True))
         given = gradients[step] if same else None
