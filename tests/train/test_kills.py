@@ -12,7 +12,7 @@ import pytest
 from fairstep.runs import Execution, Store
 from fairstep.train import train
 
-KILLS = 20
+KILLS = 10
 
 PROGRAM = """
 import os, random, signal, sys, time
@@ -57,10 +57,10 @@ sys.exit(status != 0)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_twenty_kills_leave_the_curve_as_it_is(asynchronous: bool, tiny: Any, tmp_path: Path) -> None:
+def test_ten_kills_leave_the_curve_as_it_is(asynchronous: bool, tiny: Any, tmp_path: Path) -> None:
     """Each life ends in a step, in the writing of a checkpoint or of a row, or while it starts."""
     execution = Execution(threads=1, compile=False, checkpoint_every_steps=5, asynchronous=asynchronous)
-    spec = tiny("soap", tokens=8 * 16 * 600, execution=execution)
+    spec = tiny("soap", tokens=8 * 16 * 300, execution=execution)
     (tmp_path / "spec.json").write_text(spec.to_json())
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "spec.json"), str(tmp_path / "b"), str(KILLS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -70,4 +70,4 @@ def test_twenty_kills_leave_the_curve_as_it_is(asynchronous: bool, tiny: Any, tm
     assert (run.directory / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()
     steps = [start["step"] for start in run.environment["starts"]]
     assert steps == sorted(steps)
-    assert steps[-1] > 50
+    assert steps[-1] > 20

@@ -95,7 +95,13 @@ def test_four_processes_divide_rows_and_add_up_what_looks_across_them(tmp_path: 
     names = ["adam-mini", "cautious-adamw", "mars-adamw", "mars-lion", "mars-shampoo", "kron", "scion", "prodigy"]
     names += ["muonh", "mars-adamw form=exact", "adamw+schedule-free+ema-nesterov", "sophia-g"]
     same = ["soap", "soap refresh=spread precondition_frequency=3", "kron", "mars-shampoo"]
-    rows = compared(tmp_path, 4, case(names, ["dense"], ["ddp-sharded"]), case(same, ["dense"], ["same-gradient"]))
+    rows = compared(
+        tmp_path,
+        4,
+        case(names, ["dense"], ["ddp-sharded"]),
+        case(same, ["dense"], ["same-gradient"]),
+        case(["soap", "kron"], ["few"], ["same-gradient", "fsdp, same gradient"]),  # two teams of two
+    )
     for row in rows:
         assert row["largest"] <= 1e-10, row
     found = {row["optimizer"]: row["largest"] for row in rows if row["mode"] == "same-gradient"}

@@ -93,19 +93,21 @@ def differences(
     rows = []
     size = str(dtype).removeprefix("torch.")
     for kind in models:
-        for turn, name in enumerate(names):
-            chosen = [mode for mode in modes if possible(name, kind, mode)]
-            mine = turn % world.size == world.rank  # the ranks take turns to train alone and compare
-            gradients: Gradients = []
-            alone = trained(name, kind, dtype, ALONE, "ddp", gradients) if mine and chosen else None
-            if any(mode.endswith("gradient") for mode in chosen):
-                gradients = world.gather(gradients)[turn % world.size]
-            for mode in chosen:
-                found = trained(name, kind, dtype, world, mode, gradients)
+        # Each rank trains some alone, all of them at the same time.
+        modes_of = [[mode for mode in modes if possible(name, kind, mode)] for name in names]
+        own = [n for n in range(world.rank, len(names), world.size) if modes_of[n]]
+        gradients: dict[int, Gradients] = {n: [] for n in own}
+        alone = {n: trained(names[n], kind, dtype, ALONE, "ddp", gradients[n]) for n in own}
+        for n, name in enumerate(names):
+            given: Gradients = []
+            if any(mode.endswith("gradient") for mode in modes_of[n]):
+                given = world.gather(gradients.get(n))[n % world.size]
+            for mode in modes_of[n]:
+                found = trained(name, kind, dtype, world, mode, given)
                 if len(set(world.gather(_digest(found)))) > 1:
                     raise AssertionError(f"{name}, {mode}: the ranks do not have the same weights")
-                worst = [_largest(a, b) for a, b in zip(alone, found, strict=True)] if alone else None
-                worst = world.gather(worst)[turn % world.size]
+                worst = [_largest(a, b) for a, b in zip(alone[n], found, strict=True)] if n in alone else None
+                worst = world.gather(worst)[n % world.size]
                 rows.append(Difference(name, kind, mode, world.size, size, *worst))
     return rows
 
