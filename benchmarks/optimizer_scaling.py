@@ -4,6 +4,9 @@
     python benchmarks/optimizer_scaling.py --model-only --modelled wen/1.2b
     python benchmarks/optimizer_scaling.py --table                         the table of docs/distributed.md
     python benchmarks/optimizer_scaling.py --shares --vocabulary 16384    planned and measured shares of ranks
+    python benchmarks/optimizer_scaling.py --shares --preset 27M --layers 2 --vocabulary 256 --optimizers soap kron
+
+In the last case matrices are so few that of 4 ranks, 2 share one; ``--whole`` measures and plans it without that.
 
 Measured: one optimizer step of ddp-sharded on random gradients (no model is run), the median of ``--steps`` steps of
 the slowest rank; seconds waited for the exchange; state bytes of the fullest rank; bytes that a rank sends. More
@@ -39,8 +42,9 @@ from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
+from fairstep.optim import ownership
 from fairstep.optim.ownership import divide
-from fairstep.optim.work import totals
+from fairstep.optim.work import team_size, totals
 from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
 from fairstep.study.division import division, works
 
@@ -58,11 +62,12 @@ AIM = 0.1
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def specification(name: str, optimizer: str, every_step: bool = False, vocabulary: int = 0) -> RunSpec:
+def specification(name: str, optimizer: str, every_step: bool = False, vocabulary: int = 0, layers: int = 0) -> RunSpec:
     size = preset(name)
     vocabulary = vocabulary or size.model.vocabulary - size.extra_tokens
+    fields = size.fields(vocabulary)
     return RunSpec(
-        model=ModelSpec(**size.fields(vocabulary)),
+        model=ModelSpec(**fields | {"layers": layers or fields["layers"]}),
         data=DataSpec(name="any", fingerprint="", vocabulary=vocabulary),
         optimizer=OptimizerChoice(name=optimizer, hyperparameters=EVERY_STEP.get(optimizer, {}) if every_step else {}),
         batch_sequences=size.batch_sequences,
@@ -70,8 +75,8 @@ def specification(name: str, optimizer: str, every_step: bool = False, vocabular
     )
 
 
-def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool, vocabulary: int) -> None:
-    """One rank: its times to a file; with ``every_step`` all ranks' processor times of a step alone."""
+def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool, vocabulary: int, layers: int) -> None:
+    """One rank: its times to a file; with ``every_step`` all ranks' processor times of a step, and the slowest's."""
     import torch
 
     from fairstep.model import build
@@ -83,7 +88,7 @@ def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool,
     torch.set_num_threads(1)
     with joined() as world:
         torch.manual_seed(0)
-        spec = specification(name, optimizer, every_step, vocabulary)
+        spec = specification(name, optimizer, every_step, vocabulary, layers)
         model = build(spec.model.model_dump())
         stepper = optim.build(optimizer, model, **spec.optimizer.hyperparameters)
         run = exchange("ddp-sharded", world, model, model, stepper)
@@ -103,15 +108,22 @@ def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool,
                 run.take_seconds()
         exchanged = run.take_seconds().get("communication", 0.0) / steps
         mine = (statistics.median(taken[2:]), exchanged, state_bytes(stepper), peak_memory(torch.device("cpu")))
-        everyone = world.gather(statistics.median(worked[2:]) if every_step else mine)
+        everyone = world.gather((statistics.median(worked[2:]), mine[0]) if every_step else mine)
     if world.first and every_step:
-        place.write_text(json.dumps(everyone))
+        place.write_text(json.dumps([*(own for own, _ in everyone), max(step for _, step in everyone)]))
     elif world.first:
         place.write_text(json.dumps([max(column) for column in zip(*everyone, strict=True)]))
 
 
 def measured(
-    name: str, optimizer: str, ranks: int, steps: int, every_step: bool = False, vocabulary: int = 0
+    name: str,
+    optimizer: str,
+    ranks: int,
+    steps: int,
+    every_step: bool = False,
+    vocabulary: int = 0,
+    layers: int = 0,
+    whole: bool = False,
 ) -> list[float]:
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -120,7 +132,8 @@ def measured(
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
         command += ["--master-port", str(port), __file__, "--worker", str(place)]
         command += ["--preset", name, "--optimizers", optimizer, "--steps", str(steps)]
-        command += ["--vocabulary", str(vocabulary), *(["--shares"] if every_step else [])]
+        command += ["--vocabulary", str(vocabulary), "--layers", str(layers)]
+        command += [*(["--shares"] if every_step else []), *(["--whole"] if whole else [])]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
         found: list[float] = json.loads(place.read_text())
         return found
@@ -149,13 +162,14 @@ def show_table() -> None:
         print(f"| {', '.join(names)} | {' | '.join(row)} |")
 
 
-def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: int) -> None:
+def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: int, layers: int, whole: bool) -> None:
     """Of every rank, planned and measured, and the busiest over the mean."""
-    spec = specification(name, optimizer, True, vocabulary)
+    spec = specification(name, optimizer, True, vocabulary, layers)
     tasks = works(spec, parameter_table(config_of(spec.model.model_dump())))
     assert tasks
-    planned = [cost for cost, _ in totals(tasks, divide(tasks, ranks))]
-    seconds = measured(name, optimizer, ranks, steps, True, vocabulary)
+    divided = divide(tasks, ranks)
+    planned = [cost for cost, _ in totals(tasks, divided)]
+    *seconds, slowest = measured(name, optimizer, ranks, steps, True, vocabulary, layers, whole)
     load = os.getloadavg()[0]
 
     def text(values: list[float]) -> str:
@@ -164,7 +178,7 @@ def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: i
 
     print(
         f"{name} {optimizer:6} W={ranks}: planned {text(planned)}, measured {text(seconds)}; "
-        f"{sum(seconds):.2f} s in all, load {load:.1f}",
+        f"{sum(seconds):.2f} s in all, {slowest:.2f} s a step; {team_size(divided)} ranks a matrix; load {load:.1f}",
         flush=True,
     )
 
@@ -179,10 +193,15 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the planned balance of every optimizer alone")
     parser.add_argument("--shares", action="store_true", help="compare planned with measured shares, and nothing else")
     parser.add_argument("--vocabulary", type=int, default=0, help="of measured models; 0: the preset's")
+    parser.add_argument("--layers", type=int, default=0, help="of measured models; 0: the preset's")
+    parser.add_argument("--whole", action="store_true", help="no rank shares a matrix with few others")
     parser.add_argument("--worker", type=Path)
     options = parser.parse_args()
+    if options.whole:
+        ownership.AIM = math.inf
     if options.worker:
-        worker(options.preset, options.optimizers[0], options.steps, options.worker, options.shares, options.vocabulary)
+        asked = (options.shares, options.vocabulary, options.layers)
+        worker(options.preset, options.optimizers[0], options.steps, options.worker, *asked)
         return
     if options.table:
         show_table()
@@ -190,14 +209,22 @@ def main() -> None:
     if options.shares:
         for optimizer in options.optimizers:
             for ranks in (2, 4):
-                show_shares(options.preset, optimizer, ranks, options.steps, options.vocabulary)
+                asked = (options.vocabulary, options.layers, options.whole)
+                show_shares(options.preset, optimizer, ranks, options.steps, *asked)
         return
     for optimizer in options.optimizers if not options.model_only else ():
-        spec = specification(options.preset, optimizer, False, options.vocabulary)
+        spec = specification(options.preset, optimizer, False, options.vocabulary, options.layers)
         table = parameter_table(config_of(spec.model.model_dump()))
         for ranks in (1, 2, 4):
             seconds, exchanged, state, peak = measured(
-                options.preset, optimizer, ranks, options.steps, False, options.vocabulary
+                options.preset,
+                optimizer,
+                ranks,
+                options.steps,
+                False,
+                options.vocabulary,
+                options.layers,
+                options.whole,
             )
             shares = division(spec, table, ranks, "ddp-sharded")
             assert shares
