@@ -33,6 +33,9 @@ class Mates(Protocol):
     def give(self, tensor: Tensor, place: int, /) -> None:
         """On every rank of the team, in place, the contiguous tensor of the one at this place."""
 
+    def bring(self, part: Tensor, place: int, /) -> None:
+        """On the rank at this place, in place, the sum of the team's contiguous tensors; on others anything."""
+
 
 @dataclass(frozen=True)
 class Across:
@@ -104,6 +107,17 @@ def own(whole: Tensor, hyper: Mapping[str, Any], dim: int = -2) -> Tensor:
 def summed(part: Tensor, hyper: Mapping[str, Any]) -> Tensor:
     """The sum over a team of what each rank adds to the whole matrix; in no team, the tensor."""
     return total(part, hyper) if in_team(hyper) else part
+
+
+def own_sum(part: Tensor, hyper: Mapping[str, Any]) -> Tensor:
+    """This rank's rows of that sum, (1, o, i) in and fewer rows out."""
+    across = of(hyper)
+    if not (across and across.team and across.mates):
+        return part
+    part = part.contiguous()
+    for place, (first, last) in enumerate(pairwise(across.team.edges)):
+        across.mates.bring(part[:, first:last], place)
+    return own(part, hyper)
 
 
 def total(part: Tensor, hyper: Mapping[str, Any]) -> Tensor:

@@ -99,6 +99,11 @@ class World:
         if self.size > 1:
             dist.broadcast(tensor, group=self.group, group_src=rank)
 
+    def bring(self, part: Tensor, rank: int, /) -> None:
+        """The sum of all ranks' contiguous tensors, on one rank in place."""
+        if self.size > 1:
+            dist.reduce(part, group=self.group, group_dst=rank)
+
     def team(self, size: int) -> World:
         """The ranks, ``size`` in a row, of which this is one. To be called by all ranks; ``size`` divides theirs."""
         if size in (1, self.size):

@@ -128,7 +128,7 @@ class KronRule(BlockRule):
             return m
         u = _share_of_product(factors, m, hyper)
         yield
-        return across.own(across.summed(u, hyper), hyper)
+        return across.own_sum(u, hyper)
 
     @staticmethod
     def _fit(state: dict[str, Tensor], done: int, hyper: Hyper, step: int) -> None:
@@ -166,7 +166,7 @@ class KronRule(BlockRule):
                 repeated=("Q_L", "Q_R"),
                 state=floats,
                 cost=probability * RANDOM * o * i,
-                sums=1.5 * o * i + 0.5 * probability * floats,  # m is handed on, a step added up
+                sums=o * i + 0.5 * probability * floats,  # one way: momentum, direction, factors
                 kept=(Kept("factors", fit),),
             )
         floats = i if diagonal["R"] else i * i

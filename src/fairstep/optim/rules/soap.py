@@ -120,7 +120,7 @@ class SOAPRule(BlockRule):
                 yield from self._refresh(part, hyper)
         else:
             yield
-        return across.own(across.summed(direction, hyper), hyper)
+        return across.own_sum(direction, hyper)
 
     @staticmethod
     def _rotated(state: dict[str, Tensor]) -> list[str]:
@@ -220,8 +220,8 @@ class SOAPRule(BlockRule):
         return Apart(
             repeated=("Q_L", "Q_R"),
             state=bases,
-            # What is handed on counts half of what is added up: the gradient and v; a step and m; bases.
-            sums=1.5 * o * i * (1 + 1 / frequency) + 0.5 * bases / frequency,
+            # What is sent one way counts half: gradient and direction; and m both ways, v and the bases in a refresh.
+            sums=o * i + (1.5 * o * i + 0.5 * bases) / frequency,
             kept=tuple(Kept(side, 2.0 * o * i * n + refresh[side], (side,), n * n) for side, n in sides.items()),
         )
 
