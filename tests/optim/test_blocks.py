@@ -42,11 +42,12 @@ def glue(blocks: list[Tensor], across: int) -> Tensor:
     return torch.cat([torch.cat(blocks[n : n + across], dim=1) for n in range(0, len(blocks), across)])
 
 
-def test_soap_in_blocks_is_soap_on_blocks() -> None:
+@pytest.mark.parametrize("shape", [(18, 12), (16, 10)])  # the second with blocks of 6 x 4, 4 x 6 and 4 x 4 at the end
+def test_soap_in_blocks_is_soap_on_blocks(shape: tuple[int, int]) -> None:
     settings = {"lr": 0.03, "weight_decay": 0.2, "precondition_frequency": 3}
-    w = draw(0, shape=(18, 12))
-    _, (whole,) = run("soap", [w], lambda _, step: draw(step, shape=(18, 12)), 22, block_size=6, **settings)
-    _, parts = run("soap", cut(w, 6), lambda n, step: cut(draw(step, shape=(18, 12)), 6)[n], 22, **settings)
+    w = draw(0, shape=shape)
+    _, (whole,) = run("soap", [w], lambda _, step: draw(step, shape=shape), 22, block_size=6, **settings)
+    _, parts = run("soap", cut(w, 6), lambda n, step: cut(draw(step, shape=shape), 6)[n], 22, **settings)
     assert torch.allclose(whole, glue(parts, 2), rtol=0, atol=1e-11)
 
 

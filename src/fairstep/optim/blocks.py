@@ -113,15 +113,16 @@ class BlockRule(Rule):
         regions = self.regions(grad.shape[-2], grad.shape[-1], hyper)
         if not regions:
             return (yield from self.phases_matrix(grad, state, param, hyper, step))
-        direction = torch.empty_like(grad)
+        direction: Tensor | None = torch.empty_like(grad)
         for k, region in enumerate(regions):
             own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
             positions = [p * region.blocks + b for p in hyper.get("positions", ()) for b in range(region.blocks)]
             settings = {**self._of_block(grad, hyper), **({"positions": positions} if positions else {})}
             blocks = yield from self.phases_matrix(region.split(grad), own, region.split(param), settings, step)
-            if blocks is None:
-                return None
-            region.join(blocks, direction)
+            if blocks is None:  # of every region alike: a call that only initialises
+                direction = None
+            elif direction is not None:
+                region.join(blocks, direction)
         return direction
 
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
