@@ -71,7 +71,7 @@ def alone(hyper: Mapping[str, Any]) -> Mapping[str, Any]:
 def keeps(hyper: Mapping[str, Any], number: int) -> bool:
     """Whether this rank does that of what one rank of a team does for all (``Apart.kept``)."""
     across = of(hyper)
-    return across is None or across.team is None or across.team.edges[across.team.keepers[number]] == across.start
+    return across is None or across.team is None or across.team.keeps(across.start, number)
 
 
 def give(tensors: Iterable[Tensor], hyper: Mapping[str, Any], number: int) -> None:

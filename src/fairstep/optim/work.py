@@ -39,6 +39,10 @@ class Team:
     def size(self) -> int:
         return len(self.edges) - 1
 
+    def keeps(self, start: int, number: int) -> bool:
+        """Whether the rank with the rows from ``start`` on does that of what is kept."""
+        return self.edges[self.keepers[number]] == start
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -58,7 +62,7 @@ class Piece:
 
     def keeps(self, number: int) -> bool:
         """Whether who has this does that of what is kept."""
-        return self.team is None or self.team.edges[self.team.keepers[number]] == self.start
+        return self.team is None or self.team.keeps(self.start, number)
 
 
 @dataclass(frozen=True)
