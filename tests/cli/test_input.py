@@ -40,9 +40,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["compare", "adamw", "muon", "--space", "muon.lr=log:1e-4:1e-2:9999"], ":COUNT of 2 to 100, not"),
         (["compare", "adamw", "muon", "--clip-norm", "-2"], "--clip-norm must be at least 0, not -2.0"),
         (["compare", "adamw", "muon", "--evaluation-tokens", "0"], "--evaluation-tokens must be at least 1, not 0"),
-        (
+        pytest.param(
             ["compare", "adamw", "muon", "--final-fraction", "-1"],
             "final_fraction: input should be greater than or equal",
+            marks=pytest.mark.slow,  # prepares the data first
         ),
         (["compare", "adamw", "muon", "--set", "beta2=0.9"], "--set takes CONTESTANT.NAME=VALUE"),
         (["compare", "adamw", "muon", "--set", "adamw.beta3=0.9"], "did you mean beta"),

@@ -116,6 +116,7 @@ def test_compiled_equals_eager_and_is_compiled_once(name: str) -> None:
 
 
 @compiles
+@pytest.mark.slow
 def test_one_kernel_for_all_that_is_done_with_an_optimizer() -> None:
     """Other settings, schedulers, checkpoints, copies: what was compiled stays, and eager steps go the same way."""
     ends = []

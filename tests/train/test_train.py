@@ -121,6 +121,7 @@ def _train_in_process(text: str, path: str) -> None:
     train(RunSpec.from_json(text), Store(path))
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run_once(tiny: Any, tmp_path: Path) -> None:
     spec = tiny(tokens=8 * 16 * 200)
     context = multiprocessing.get_context("spawn")
