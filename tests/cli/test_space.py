@@ -38,6 +38,9 @@ def test_lists_and_files_say_the_same(tmp_path: Path) -> None:
     assert found[SGD]["momentum"].values == (0.0, 0.9)
     file.write_text("lr = [1e-3, 2e-3]\n")
     assert axis(str(file)).values == (1e-3, 2e-3)
+    file.write_text("[adamw]\n")
+    with pytest.raises(ValueError, match=r"spaces.toml has no hyperparameter with values"):
+        axis(str(file))
     file.write_text("lr = ")
     with pytest.raises(ValueError, match=r"spaces.toml is no TOML file"):
         axis(str(file))

@@ -155,6 +155,13 @@ MISTAKES = [
     ("weight_decay = [0.0, 0.1]", "weight_decay = [-1.0]", 20, "weight_decay must be a number in [0, inf)"),
     ("nesterov = false", "nesterof = false", 25, "has no hyperparameter 'nesterof' (did you mean nesterov"),
     ("lr = [0.001, 0.002]", "lr = []", 28, "the grid of lr is empty"),
+    (
+        'name = "star"\ntolerance = 0.0',
+        'name = "random"\ntrials = 0',
+        7,
+        "trials must be a whole number of at least 1, not 0",
+    ),
+    ('name = "star"\ntolerance = 0.0', 'name = "tpe"\nat_once = 0', 7, "at_once must be a whole number of at least 1"),
     ('name = "star"', 'name = "stra"', 6, "unknown protocol 'stra' (did you mean star?)"),
     ("tolerance = 0.0", "tolerence = 0.0", 7, "unknown key 'tolerence' of the protocol star (did you mean tolerance?)"),
     ("tolerance = 0.0", "saving = 0.5", 7, "saving must be a whole number"),

@@ -66,7 +66,10 @@ def longer(axis: Axis, points: int) -> Axis:
 def _items(text: str) -> Iterator[tuple[str, str, Any, str]]:
     """(contestant or "", hyperparameter, values, what was written) of one --space."""
     if "=" not in text:
-        yield from _file(text)
+        items = list(_file(text))
+        if not items:
+            raise ValueError(f"{text} has no hyperparameter with values; write lr = [1e-3, 2e-3] under [OPTIMIZER]")
+        yield from items
         return
     target, _, values = text.partition("=")
     owner, _, name = target.strip().rpartition(".")

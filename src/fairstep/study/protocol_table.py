@@ -13,6 +13,8 @@ from fairstep.study.protocols import PROTOCOLS, OneCell, Protocol
 
 CELLS = ("tuned", "phase1", "phase2", "phase3", "checked", "retuned")
 """Fields that name cells, perhaps with * in them."""
+COUNTS = ("trials", "at_once")
+"""Fields of which there is at least one."""
 
 
 class ProtocolError(ValueError):
@@ -82,9 +84,10 @@ def _value(key: str, value: Any, default: Any, cells: list[str]) -> Any:
     fits = (
         isinstance(value, int | float) and not isinstance(value, bool) if number else isinstance(value, type(default))
     )
-    if not fits or (isinstance(default, int) and not isinstance(value, int)) or (number and value < 0):
+    least = 1 if key in COUNTS else 0
+    if not fits or (isinstance(default, int) and not isinstance(value, int)) or (number and value < least):
         kind = (
-            "a whole number of at least 0"
+            f"a whole number of at least {least}"
             if isinstance(default, int)
             else "a number of at least 0"
             if number
