@@ -225,7 +225,7 @@ def show_division(shares: Division) -> None:
         ["sent", size_text(shares.sent_bytes)],
     ]
     if shares.imbalance > 0.05:
-        rows.insert(2, ["  least, as matrices stay whole", f"{shares.flops_least:.3g} ({shares.imbalance_least:+.1%})"])
+        rows.insert(2, ["  least, by what is indivisible", f"{shares.flops_least:.3g} ({shares.imbalance_least:+.1%})"])
     if shares.shared:
         rows.append([f"matrices that {shares.team} ranks share", f"{shares.shared}"])
     if shares.idle:
