@@ -58,7 +58,7 @@ CELLS = (
     *((f"{model}", ranks) for model in ("semenov/720m", "wen/1.2b") for ranks in (8, 16, 32, 64)),
 )
 AIM = 0.1
-"""Of the busiest rank over the mean; what is more is printed in bold, with the least that what is indivisible allows."""
+"""Of the busiest rank over the mean; what is more is printed in bold, with the least that is possible."""
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
