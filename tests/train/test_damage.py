@@ -33,7 +33,7 @@ def test_cut_kernels_are_compiled_again(tiny: Any, tmp_path: Path) -> None:
         )
         assert run.summary is not None
         losses.append(run.summary.final_loss)
-        cut = list(kernels.rglob("*.main.so"))
+        cut = sorted(kernels.rglob("*.main.so"))[:2]  # the others spare the second run their compilation
         for file in cut:
             file.write_bytes(file.read_bytes()[:100])
     assert cut
