@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STORE ?= runs/demo
-# One test process a core; a second thread in each would only wait. Tests are dealt out by few, because the longest come last.
+# One test process a core; a second thread in each would only wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test unit lint format test-oracles test-browser test-ray bench clean
@@ -13,10 +13,10 @@ demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdic
 	$(BIN)/fairstep demo --store $(STORE)
 
 test: $(VENV)/.dev  ## everything that needs nothing beyond this machine
-	$(PYTEST) -n auto --maxschedchunk 4 -m "not oracle and not browser and not gpu"
+	$(PYTEST) -n auto --dist loadgroup -m "not oracle and not browser and not gpu"
 
 unit: $(VENV)/.dev  ## the fast tests alone
-	$(PYTEST) -n auto --maxschedchunk 4 -m "not slow and not oracle and not browser and not gpu and not dist"
+	$(PYTEST) -n auto --dist loadgroup -m "not slow and not oracle and not browser and not gpu and not dist"
 
 test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write
 	$(PYTEST) -m oracle
