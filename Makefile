@@ -13,10 +13,10 @@ demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdic
 	$(BIN)/fairstep demo --store $(STORE)
 
 test: $(VENV)/.dev  ## everything that needs nothing beyond this machine
-	$(PYTEST) -n auto --dist loadgroup -m "not oracle and not browser and not gpu"
+	$(PYTEST) -n auto -m "not oracle and not browser and not gpu"
 
 unit: $(VENV)/.dev  ## the fast tests alone
-	$(PYTEST) -n auto --dist loadgroup -m "not slow and not oracle and not browser and not gpu and not dist"
+	$(PYTEST) -n auto -m "not slow and not oracle and not browser and not gpu and not dist"
 
 test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write
 	$(PYTEST) -m oracle

@@ -28,16 +28,6 @@ from fairstep.runs import (
     write_atomic,
 )
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of several processes come first and one after another: two at once would wait for each other's cores."""
-    for item in items:
-        if item.get_closest_marker("dist"):
-            item.add_marker(pytest.mark.xdist_group("dist"))
-    items.sort(key=lambda item: not item.get_closest_marker("dist"))
-
-
 BATCH_SEQUENCES, CONTEXT = 16, 64
 BATCH_TOKENS = BATCH_SEQUENCES * CONTEXT
 
