@@ -1,9 +1,17 @@
 """The golden run: a refactor keeps these losses to the bit.
 
-``golden.json`` holds the losses of one small run per optimizer and the machine that they were measured on. On that
-machine (same processor, torch and threads) the losses must be equal to the bit; on another one, whose matrix
-products round differently, to 1e-3 of their value. After a change that is meant to change numbers, write it anew with
-``python -m tests.train.test_golden`` and say why in the commit.
+``golden.json`` holds, for each machine that measured them, the losses of one small run per optimizer. On such a machine
+(same processor, torch and kernels) the losses must be equal to the bit. On another one, whose matrix products round
+differently, they must agree to ``TOLERANCE``.
+
+Losses that depend on more than rounding cannot be golden. SOAP rotates by the eigenvectors of L = g g^T and R = g^T g:
+where these are not of full rank, LAPACK chooses the basis of the null space, and makes of processors differ. SOAP's run
+therefore has square matrices only, whose first gradients have full rank, and is in float64, because the condition of L
+is the square of the gradient's (up to 1e8 here).
+
+After a change that is meant to change numbers, write this machine's losses anew with
+``python -m tests.train.test_golden``, delete the losses of other machines that no longer hold, and say why in the
+commit.
 """
 
 from __future__ import annotations
@@ -22,13 +30,20 @@ from fairstep.train.signals import Signals
 
 FILE = Path(__file__).parent / "golden.json"
 STEPS = 30
+FULL_RANK = ("soap",)
+"""Optimizers whose steps depend on a basis of their factors' null space."""
+TOLERANCE = 1e-3
+FULL_RANK_TOLERANCE = 1e-5
+"""Largest relative difference between processors; with torch's and MKL's oldest kernels it is 1.2e-7."""
 
 
 def golden_losses(name: str) -> list[float]:
     """Losses of a tiny model on fixed random tokens that repeat, so that there is something to learn."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = Llama(ModelConfig(layers=2, width=32, heads=2, mlp_width=64, vocabulary=64, context=32))
+    square = name in FULL_RANK
+    config = ModelConfig(layers=2, width=32, heads=2, mlp_width=32 if square else 64, vocabulary=64, context=32)
+    model = Llama(config).to(torch.float64 if square else torch.float32)
     tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33]
     spec = optim.get(name)
     optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1])
@@ -59,12 +74,14 @@ def this_machine() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", sorted(optim.names()))
 def test_golden_losses(name: str) -> None:
-    golden = json.loads(FILE.read_text())
-    assert name in golden["losses"], f"{name} has no golden run; python -m tests.train.test_golden writes it"
+    goldens = [record for record in json.loads(FILE.read_text()) if name in record["losses"]]
+    assert goldens, f"{name} has no golden run; python -m tests.train.test_golden writes it"
     losses = golden_losses(name)
-    assert losses == pytest.approx(golden["losses"][name], rel=1e-3)
-    if golden["machine"] == this_machine():
-        assert losses == golden["losses"][name]
+    for record in goldens:
+        golden = record["losses"][name]
+        if record["machine"] == this_machine():
+            assert losses == golden
+        assert losses == pytest.approx(golden, rel=FULL_RANK_TOLERANCE if name in FULL_RANK else TOLERANCE)
     # Prodigy spends most of these steps on growing d from 1e-6.
     assert losses[-1] < losses[0] - (0.02 if name == "prodigy" else 0.1)
 
@@ -73,8 +90,12 @@ if __name__ == "__main__":
     # With names of optimizers it writes these and keeps the others.
     import sys
 
+    records = json.loads(FILE.read_text())
+    here = next((record for record in records if record["machine"] == this_machine()), None)
+    if here is None:
+        here = {"machine": this_machine(), "losses": {}}
+        records.append(here)
     asked = sys.argv[1:] or sorted(optim.names())
-    kept = json.loads(FILE.read_text())["losses"] if sys.argv[1:] else {}
-    losses = {**kept, **{name: golden_losses(name) for name in asked}}
-    FILE.write_text(json.dumps({"machine": this_machine(), "losses": dict(sorted(losses.items()))}, indent=1) + "\n")
+    here["losses"] = dict(sorted({**here["losses"], **{name: golden_losses(name) for name in asked}}.items()))
+    FILE.write_text(json.dumps(records, indent=1) + "\n")
     print(f"wrote {', '.join(asked)} into {FILE}")
