@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.ranks_equal_one import built_in
 from tests import checkpoints
 
 from fairstep import optim
@@ -24,12 +25,13 @@ from fairstep.optim import pieces
 from fairstep.optim.ownership import divide, least_cost
 from fairstep.optim.packing import Item, least, pack
 from fairstep.optim.work import Piece, Work, totals
-from fairstep.train.equality import built_in
 from fairstep.train.parallel import World
+
+ROOT = Path(__file__).parents[2]
 
 CASES = """
 import json, sys, torch
-from fairstep.train.equality import built_in, differences
+from benchmarks.ranks_equal_one import built_in, differences
 from fairstep.train.parallel import joined
 
 torch.set_num_threads(1)
@@ -49,7 +51,7 @@ are held to the same result from the same gradient."""
 
 
 def compared(folder: Path, processes: int, *cases: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of ``fairstep.train.equality`` for all cases, of one start of the processes."""
+    """Rows of ``benchmarks/ranks_equal_one.py`` for all cases, of one start of the processes."""
     (folder / "cases.json").write_text(json.dumps(cases))
     (folder / "program.py").write_text(CASES)
     with socket.socket() as free:
@@ -57,7 +59,8 @@ def compared(folder: Path, processes: int, *cases: dict[str, Any]) -> list[dict[
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     command += ["--master-port", str(port), *(str(folder / name) for name in ("program.py", "cases.json", "rows.json"))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     rows: list[dict[str, Any]] = json.loads((folder / "rows.json").read_text())

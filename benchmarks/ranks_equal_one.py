@@ -1,7 +1,7 @@
 """Is an optimizer's result the same on several ranks as in one process? The table of docs/distributed.md.
 
-    torchrun --nproc-per-node 2 -m fairstep.train.equality                  every optimizer, both modes, float64
-    torchrun --nproc-per-node 4 -m fairstep.train.equality muon soap --dtype float32 --json
+    torchrun --nproc-per-node 2 benchmarks/ranks_equal_one.py                  every optimizer, every mode, float64
+    torchrun --nproc-per-node 4 benchmarks/ranks_equal_one.py muon soap --dtype float32 --json
 
 Each optimizer trains a small model on random tokens; the same steps are taken by this process alone. What is compared
 are all weights, and the weights to evaluate, at the end: the largest difference over the largest weight of the tensor.
@@ -205,7 +205,7 @@ def built_in() -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="fairstep.train.equality", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="ranks_equal_one.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("optimizers", nargs="*", help="default: all, and some of their forms")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
