@@ -5,40 +5,12 @@ Shapes in comments: B sequences, T positions, D width, H heads, K = D / H head s
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fairstep.model.base import LanguageModel, Routing, attend
 from fairstep.model.config import ModelConfig
-from fairstep.model.precision import wide
-
-
-def rope_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotation angles, float32, shape (T, K/2): position x base^(-2i/K)."""
-    size = config.head_width
-    frequencies = config.rope_base ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
-    angles = torch.outer(torch.arange(config.context, dtype=torch.float32), frequencies)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE (arXiv 2104.09864) on interleaved pairs, in float32. x: (B, H, T, K)."""
-    even, odd = wide(x).unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) * gain with the statistics in float32 (arXiv 1910.07467)."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = wide(x)
-        return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
+from fairstep.model.layers import MLP, RMSNorm, rope_tables, rotate
+from fairstep.model.moe import Mixture
 
 
 class Attention(nn.Module):
@@ -69,19 +41,6 @@ class Attention(nn.Module):
         return self.o(attend(q, k, v, mask).transpose(1, 2).flatten(-2))
 
 
-class MLP(nn.Module):
-    """SwiGLU: down(silu(gate x) * up x) (arXiv 2002.05202)."""
-
-    def __init__(self, width: int, mlp_width: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(width, mlp_width, bias=False)
-        self.up = nn.Linear(width, mlp_width, bias=False)
-        self.down = nn.Linear(mlp_width, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
-
-
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); a mixture of experts may stand for the MLP."""
 
@@ -94,8 +53,6 @@ class Block(nn.Module):
         if config.moe is None:
             self.mlp = MLP(config.width, config.mlp_width)
         else:
-            from fairstep.model.moe import Mixture
-
             self.mlp = Mixture(config.width, config.mlp_width, config.moe)
         self.routed = config.moe is not None
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fairstep.model.base import Routing
 from fairstep.model.config import MoEConfig
 from fairstep.model.grouped import grouped_linear
-from fairstep.model.llama import MLP
+from fairstep.model.layers import MLP
 from fairstep.model.precision import wide
 
 
