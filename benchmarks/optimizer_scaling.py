@@ -81,9 +81,9 @@ def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool,
 
     from fairstep.model import build
     from fairstep.optim.state import state_bytes
-    from fairstep.train.exchange import exchange
     from fairstep.train.measure import peak_memory, reset_peak_memory
-    from fairstep.train.parallel import joined
+    from fairstep.train.ranks.choose import exchange
+    from fairstep.train.ranks.world import joined
 
     torch.set_num_threads(1)
     with joined() as world:

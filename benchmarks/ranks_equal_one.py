@@ -31,9 +31,9 @@ from fairstep import optim
 from fairstep.model import build
 from fairstep.optim.ownership import shard
 from fairstep.train.evaluate import evaluation_weights
-from fairstep.train.exchange import exchange
-from fairstep.train.fsdp import shard_model
-from fairstep.train.parallel import ALONE, World, joined
+from fairstep.train.ranks.choose import exchange
+from fairstep.train.ranks.fsdp import shard_model
+from fairstep.train.ranks.world import ALONE, World, joined
 from fairstep.train.signals import Signals
 
 MODES = ("ddp", "ddp-sharded", "same-gradient", "fsdp", "fsdp, same gradient")

@@ -21,7 +21,7 @@ from fairstep.optim.work import team_size
 from fairstep.runs import Execution, ModelSpec, RunSpec, Store
 from fairstep.study.division import works
 from fairstep.train import train
-from fairstep.train.parallel import World
+from fairstep.train.ranks.world import World
 
 pytestmark = pytest.mark.dist
 
@@ -29,7 +29,7 @@ PROGRAM = """
 import os, signal, sys
 from fairstep.runs import RunSpec, Store
 from fairstep.train import train
-from fairstep.train.parallel import RankError
+from fairstep.train.ranks.world import RankError
 
 def watch(event):
     print("step", event.step, flush=True)

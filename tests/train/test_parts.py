@@ -40,8 +40,8 @@ from pathlib import Path
 from fairstep.optim.work import Piece
 from fairstep.optim.portion import Place
 from fairstep.optim.rule import Apart
-from fairstep.train.checkpoint import Checkpoints
-from fairstep.train.parallel import joined
+from fairstep.train.checkpoints.checkpoint import Checkpoints
+from fairstep.train.ranks.world import joined
 
 def part(world, step):
     place = Place(Piece(2 * world.rank, 2 * world.rank + 2, 6), torch.Size((2, 3)), True, Apart())
@@ -164,7 +164,7 @@ TRAIN = (
     + """
 from fairstep.runs import RunSpec, Store
 from fairstep.train import train
-from fairstep.train.parallel import RankError
+from fairstep.train.ranks.world import RankError
 
 try:
     train(RunSpec.from_json(open(sys.argv[1]).read()), Store(sys.argv[2]))

@@ -25,14 +25,14 @@ from fairstep.optim import pieces
 from fairstep.optim.ownership import divide, least_cost
 from fairstep.optim.packing import Item, least, pack
 from fairstep.optim.work import Piece, Work, totals
-from fairstep.train.parallel import World
+from fairstep.train.ranks.world import World
 
 ROOT = Path(__file__).parents[2]
 
 CASES = """
 import json, sys, torch
 from benchmarks.ranks_equal_one import built_in, differences
-from fairstep.train.parallel import joined
+from fairstep.train.ranks.world import joined
 
 torch.set_num_threads(1)
 rows = []

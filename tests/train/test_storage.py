@@ -17,8 +17,8 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from fairstep.optim.engine import Engine
 from fairstep.runs import RunSpec
-from fairstep.train import storage
-from fairstep.train.checkpoint import Checkpoints
+from fairstep.train.checkpoints import files
+from fairstep.train.checkpoints.checkpoint import Checkpoints
 from fairstep.train.step import Trainer
 
 
@@ -83,7 +83,7 @@ def test_state_of_any_kind_comes_back_as_it_was(tiny: Any, tmp_path: Path) -> No
     spec = tiny(f"{__name__}:Odd")
     trainer, place = written(spec, tmp_path)
     fresh = trained(spec, steps=1)
-    fresh.load_state_dict(Checkpoints(tmp_path, keep=1).load(place, fresh.room))
+    fresh.load_state_dict(Checkpoints(tmp_path, keep=1).load(place, fresh.allocate_like))
     assert same(fresh.optimizer.state_dict(), trainer.optimizer.state_dict())
     assert same(dict(fresh.model.state_dict()), dict(trainer.model.state_dict()))
 
@@ -98,12 +98,12 @@ def test_no_more_than_tensors_and_plain_values_is_unpickled(
 ) -> None:
     monkeypatch.setenv("INTRUDED", str(tmp_path / "intruded"))
     trainer = Trainer(tiny())
-    storage.write(tmp_path / "step-00000001", {"model": {"weight": (Intruder(),)}}, {}, None)
+    files.write(tmp_path / "step-00000001", {"model": {"weight": (Intruder(),)}}, {}, None)
     with pytest.raises(ValueError, match=r"has a model\.weight that is more than plain values"):
-        storage.fill(tmp_path / "step-00000001", {"model": {"weight": None}}, None)
+        files.fill(tmp_path / "step-00000001", {"model": {"weight": None}}, None)
     (tmp_path / "step-00000001" / ".metadata").write_bytes(pickle.dumps(Intruder()))
     with pytest.raises(ValueError, match=r"metadata asks for posix\.mkdir, which is not of it"):
-        Checkpoints(tmp_path, keep=1).load(tmp_path / "step-00000001", trainer.room)
+        Checkpoints(tmp_path, keep=1).load(tmp_path / "step-00000001", trainer.allocate_like)
     assert not (tmp_path / "intruded").exists()
 
 
@@ -114,15 +114,15 @@ def test_a_checkpoint_of_another_model_or_optimizer_is_told_so(tiny: Any, tmp_pa
     wider = spec.model_copy(update={"model": spec.model.model_copy(update={"mlp_width": 48})})
     deeper = spec.model_copy(update={"model": spec.model.model_copy(update={"layers": 2})})
     with pytest.raises(ValueError, match=r"another model: it has a blocks\.0\S+ of shape \(\d+, \d+\), and this"):
-        checkpoints.load(place, Trainer(wider).room)
+        checkpoints.load(place, Trainer(wider).allocate_like)
     with pytest.raises(ValueError, match=r"of another model: it has no blocks\.1\S+, and this one has \("):
-        checkpoints.load(place, Trainer(deeper).room)
+        checkpoints.load(place, Trainer(deeper).allocate_like)
     other = Trainer(tiny("muon"))
     with pytest.raises(ValueError, match="this is a state dict of adamw, which muon cannot load"):
-        other.load_state_dict(checkpoints.load(place, other.room))
+        other.load_state_dict(checkpoints.load(place, other.allocate_like))
     foreign = Trainer(tiny("torch.optim:SGD"))
     with pytest.raises(ValueError, match=r"this is the state of adamw, which torch\.optim:SGD cannot load"):
-        foreign.load_state_dict(checkpoints.load(place, foreign.room))
+        foreign.load_state_dict(checkpoints.load(place, foreign.allocate_like))
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -20,7 +20,7 @@ from fairstep.runs import Execution, Run, RunSpec, Store
 from fairstep.study.presets import is_run_preset
 
 if TYPE_CHECKING:
-    from fairstep.train.parallel import World
+    from fairstep.train.ranks.world import World
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _together() -> Iterator[World | None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
         return
-    from fairstep.train.parallel import RankError, joined  # loads torch
+    from fairstep.train.ranks.world import RankError, joined  # loads torch
 
     try:
         with joined() as world:

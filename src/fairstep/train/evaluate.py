@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairstep.train.objective import split_windows
-from fairstep.train.parallel import ALONE, World
+from fairstep.train.ranks.world import ALONE, World
 
 LossFunction = Callable[..., Tensor]
 """(B, T) tokens and targets, and the model if it is not the trained one, to the mean loss."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
-from fairstep.train.checkpoint import Checkpoints, save_weights
+from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.measure import median, peak_memory, reset_peak_memory
-from fairstep.train.parallel import ALONE, World
+from fairstep.train.ranks.world import ALONE, World
 from fairstep.train.rate import matmul_rate
 from fairstep.train.setup import environment
 from fairstep.train.step import Trainer
@@ -187,7 +187,7 @@ class Training:
         chosen = self.checkpoints.newest(self._accept, notes)
         if chosen:
             path, facts = chosen
-            self.trainer.load_state_dict(self.checkpoints.load(path, self.trainer.room))
+            self.trainer.load_state_dict(self.checkpoints.load(path, self.trainer.allocate_like))
             self.done, self.clipped = facts["step"], facts["clipped"]
             self.window = [(loss, norm) for loss, norm in facts["window"]]
             self.seconds_before, self.evaluation_seconds = facts["seconds"], facts["evaluation_seconds"]

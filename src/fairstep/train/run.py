@@ -14,7 +14,7 @@ import fairstep
 from fairstep.data import open_corpus
 from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
 from fairstep.train.loop import Progress, Training
-from fairstep.train.parallel import World, joined
+from fairstep.train.ranks.world import World, joined
 from fairstep.train.setup import out_of_memory, remove_damaged_kernel
 from fairstep.train.stopping import stop_requests
 

@@ -17,7 +17,7 @@ import torch
 import fairstep
 from fairstep.optim.compiled import can_compile as can_compile
 from fairstep.runs import RunSpec, machine
-from fairstep.train.parallel import ALONE, World
+from fairstep.train.ranks.world import ALONE, World
 
 
 def prepare_process(spec: RunSpec, world: World = ALONE) -> torch.device:

@@ -20,8 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairstep.model.precision import wide
 from fairstep.train.evaluate import LossFunction
-from fairstep.train.exchange import Exchange
-from fairstep.train.parallel import ALONE
+from fairstep.train.ranks.exchange import Exchange
+from fairstep.train.ranks.world import ALONE
 
 LogitsFunction = Callable[..., Tensor]
 """(B, T) tokens, and the model if it is not the trained one, to (B, T, V) scores."""

@@ -14,13 +14,13 @@ from fairstep import optim
 from fairstep.data import Batches, open_corpus, validation_windows
 from fairstep.model import build
 from fairstep.runs import RunSpec
-from fairstep.train import state
 from fairstep.train.annealing import Annealer
+from fairstep.train.checkpoints import content
 from fairstep.train.evaluate import evaluate, evaluation_weights, evenly
-from fairstep.train.exchange import exchange
 from fairstep.train.measure import Sizes, Stopwatch
 from fairstep.train.objective import Objective
-from fairstep.train.parallel import ALONE, World
+from fairstep.train.ranks.choose import exchange
+from fairstep.train.ranks.world import ALONE, World
 from fairstep.train.setup import autocast, can_compile, compiles_optimizer, prepare_process
 from fairstep.train.signals import Signals
 
@@ -59,7 +59,7 @@ class Trainer:
         fully_sharded = spec.execution.parallel == "fsdp" and world.size > 1
         self.compiled = spec.execution.compile and can_compile(self.device.type)
         if fully_sharded:
-            from fairstep.train.fsdp import shard_model  # loads what takes most of a second, and few runs need
+            from fairstep.train.ranks.fsdp import shard_model  # loads what takes most of a second, and few runs need
 
             if spec.execution.dynamics:
                 raise ValueError("angles of updates need whole weights; leave dynamics out, or --parallel fsdp")
@@ -146,12 +146,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as this rank has it. The tensors are the live ones."""
-        return state.dump(self)
+        return content.dump(self.model, self.optimizer, self.spec.optimizer.name, self.world)
 
-    def room(self, described: dict[str, Any]) -> dict[str, Any]:
-        """Where a saved state is to be read to. Raises ValueError for that of another model."""
-        return state.room(self, described)
+    def allocate_like(self, described: dict[str, Any]) -> dict[str, Any]:
+        """Where a saved state is to be read to. Raises ValueError for another model's."""
+        return content.allocate_like(self.model, self.optimizer, described)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from a state that was read into ``room``. Raises ValueError for that of another optimizer."""
-        state.load(self, saved)
+        """Go on from a state that was read into ``allocate_like``. Raises ValueError for another optimizer's."""
+        content.load(self.model, self.optimizer, self.spec.optimizer.name, saved)
+        self.exchange.weights_were_read()

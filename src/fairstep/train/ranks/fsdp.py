@@ -22,8 +22,8 @@ from fairstep.optim.engine import Engine
 from fairstep.optim.ownership import divide_shards, shard
 from fairstep.optim.pieces import works
 from fairstep.optim.work import Piece, team_size
-from fairstep.train.exchange import Divided
-from fairstep.train.parallel import World
+from fairstep.train.ranks.exchange import Divided
+from fairstep.train.ranks.world import World
 
 
 def shard_model(world: World, model: Any, device: torch.device, compiled: bool = False) -> None:

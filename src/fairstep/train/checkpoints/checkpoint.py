@@ -1,6 +1,6 @@
 """Checkpoints: everything that a run needs to go on to the bit, whole or not there at all, and only the newest few.
 
-``checkpoints/step-00000120/`` is a folder that torch.distributed.checkpoint writes (``storage``), the same for one
+``checkpoints/step-00000120/`` is a folder that torch.distributed.checkpoint writes (``files``), the same for one
 process and for many: tensors by name, of which each rank writes what it has, so that any number of ranks takes them up.
 A kill leaves the older ones; damage is noticed by checksum, and then the checkpoint before is used.
 """
@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fairstep.optim.portion import Portion
-from fairstep.train.parallel import ALONE, TIMEOUT, World
+from fairstep.train.ranks.world import ALONE, TIMEOUT, World
 
 
 class Checkpoints:
@@ -72,12 +72,12 @@ class Checkpoints:
             for path in self.folder.glob("*.unfinished"):
                 shutil.rmtree(path)
         for path in self.world.agree(self.paths()):
-            from fairstep.train import storage
+            from fairstep.train.checkpoints import files
 
             problem, facts = "", {}
             try:
-                facts = storage.facts_of(path)
-                storage.check(path, facts, self.world.rank, self.world.size)
+                facts = files.facts_of(path)
+                files.check(path, facts, self.world.rank, self.world.size)
                 if self.world.first:
                     self._ask(accept, path, facts)
             except ValueError as error:
@@ -88,12 +88,12 @@ class Checkpoints:
             notes.append(problems[0])
         return None
 
-    def load(self, path: Path, room: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """The saved state, as far as this rank makes room for it, given what there is (``storage.described``)."""
-        from fairstep.train import storage
+    def load(self, path: Path, allocate: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """The saved state, read into what ``allocate`` gives this rank for the description of the files' content."""
+        from fairstep.train.checkpoints import files
 
-        state = room(storage.described(path))
-        storage.fill(path, state, self.group)
+        state = allocate(files.described(path))
+        files.fill(path, state, self.group)
         return state
 
     def clear(self) -> None:
@@ -115,10 +115,10 @@ class Checkpoints:
             self._error = error
 
     def _write(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
-        from fairstep.train import storage
+        from fairstep.train.checkpoints import files
 
         place = self.folder / f"step-{step:08d}"
-        storage.write(place, state, facts, self.group)
+        files.write(place, state, facts, self.group)
         if self.world.first:
             kept = [path for path in self.paths() if path <= place][: self.keep]  # newer ones could not be used
             for path in self.paths():

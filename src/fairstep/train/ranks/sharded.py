@@ -1,18 +1,14 @@
-"""How the ranks of a run come to one gradient and one set of weights.
+"""ddp-sharded: every rank steps what it owns of the parameters, for an optimizer of ours.
 
-    ddp           every rank has the whole gradient and takes the whole optimizer step
-    ddp-sharded   every rank gets the gradient of what it owns, steps that, and hands the new weights to the others
-    fsdp          as ddp-sharded, and no rank has all weights: ``train.fsdp``
-
-Owned are pieces of parameters (``optim.ownership``). Pieces of one owner travel together in buckets: gradients by a
-reduce to the owner, each as soon as the backward pass has its bucket, weights by a broadcast from it. Both send as many
-bytes as a reduce-scatter and an all-gather, work for pieces of any size, and with gloo for every dtype.
+Owned are pieces of parameters (``optim.ownership``). Pieces of one owner travel together in buckets. The backward pass
+reduces each bucket of gradients to its owner as soon as the bucket is complete; after the step, the owner broadcasts
+the bucket of new weights. Both send as many bytes as a reduce-scatter and an all-gather, work for pieces of any size,
+and with gloo for every dtype.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -26,66 +22,15 @@ from torch import Tensor, nn
 from fairstep.optim.engine import Engine
 from fairstep.optim.ownership import divide
 from fairstep.optim.pieces import works
-from fairstep.optim.state import state_bytes
 from fairstep.optim.work import Piece, team_size
-from fairstep.train.parallel import World
+from fairstep.train.ranks.exchange import Divided
+from fairstep.train.ranks.world import World
 
 BUCKET_BYTES = 25 * 2**20
 """A bucket is closed when it has so many, as in torch's DistributedDataParallel."""
 
 IN_FLIGHT = 8
 """Buckets that may be under way at once; bounds the memory of their copies."""
-
-
-class Exchange:
-    """One process, or ddp. ``forward`` is the model to call; its backward pass averages gradients over the ranks."""
-
-    mode = "ddp"
-
-    def __init__(self, world: World, model: nn.Module, forward: Any, optimizer: torch.optim.Optimizer) -> None:
-        self.world, self.model, self.optimizer = world, model, optimizer
-        self.forward = self._wrapped(forward)
-        self.seconds = 0.0  # waited for other ranks since ``take_seconds``, where that can be told apart
-
-    def _wrapped(self, forward: Any) -> Any:
-        if self.world.size == 1:
-            return forward
-        return self.world.wrap(forward, next(self.model.parameters()).device)
-
-    def backward_pass(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Around each micro-batch; gradients of all but the last stay on their rank."""
-        return self.world.alone(self.forward, last)
-
-    def clip(self, limit: float) -> Tensor:
-        """Norm of the whole batch's gradient before it is clipped to ``limit``. To be called before each step."""
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
-
-    def collect(self) -> None:
-        """Bring all parameters of this rank up to date with their owners' after a change."""
-
-    def due(self) -> dict[str, list[str]]:
-        """Signals that the optimizer needs for the coming step, on any rank, with the names of the parameters."""
-        return self.optimizer.due() if hasattr(self.optimizer, "due") else {}
-
-    def state_bytes(self) -> int:
-        """Bytes of optimizer state, those of all ranks together where they share it."""
-        return state_bytes(self.optimizer)
-
-    def weights(self) -> dict[str, Tensor]:
-        """The model's whole weights by name, for the first rank. To be called by all ranks."""
-        return self.model.state_dict()
-
-    def weights_were_read(self) -> None:
-        """Every rank has read what it has of the model's weights from a checkpoint. To be called by all ranks."""
-
-    @contextlib.contextmanager
-    def plain_model(self) -> Iterator[Any]:
-        """A model with the present weights of which any derivative can be taken; None: the one that is trained."""
-        yield None
-
-    def take_seconds(self) -> dict[str, float]:
-        """Seconds of communication that nothing else hid, since this was last asked."""
-        return {}
 
 
 @dataclass
@@ -98,40 +43,6 @@ class Bucket:
     missing: set[str] = field(default_factory=set)
     """Parameters whose gradient the running backward pass does not have yet."""
     sent: bool = False
-
-
-class Divided(Exchange):
-    """Each rank has a part of the work and of the state of an optimizer of ours."""
-
-    def _wrapped(self, forward: Any) -> Any:
-        return forward
-
-    def due(self) -> dict[str, list[str]]:
-        if not self.optimizer.spec.signals:  # type: ignore[attr-defined]
-            return {}
-        found: dict[str, set[str]] = {}
-        for due in self.world.gather(super().due()):
-            for signal, names in due.items():
-                found.setdefault(signal, set()).update(names)
-        order = [name for name, _ in self.optimizer.named_parameters()]  # type: ignore[attr-defined]
-        return {signal: [name for name in order if name in found[signal]] for signal in sorted(found)}
-
-    def _clipped(self, gradients: list[Tensor], limit: float) -> Tensor:
-        """Norm of all ranks' parts of the gradient, of which these are this rank's; clips them."""
-        squares = torch.zeros((), dtype=torch.float64, device=next(self.model.parameters()).device)
-        for gradient in gradients:
-            squares += torch.linalg.vector_norm(gradient).double().square()
-        norm = self.world.total(squares).sqrt()
-        if limit:
-            torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0).item())
-        return norm
-
-    def state_bytes(self) -> int:
-        return sum(self.world.gather(super().state_bytes()))
-
-    def take_seconds(self) -> dict[str, float]:
-        seconds, self.seconds = self.seconds, 0.0
-        return {"communication": seconds}
 
 
 class Sharded(Divided):
@@ -275,21 +186,3 @@ class Sharded(Divided):
 def _flat(parts: list[Tensor]) -> Tensor:
     """One vector of all; a single contiguous tensor's own memory."""
     return parts[0].reshape(-1) if len(parts) == 1 else torch.cat([part.reshape(-1) for part in parts])
-
-
-def exchange(mode: str, world: World, model: nn.Module, forward: Any, optimizer: torch.optim.Optimizer) -> Exchange:
-    """The exchange of that mode. Optimizers that are not ours cannot be divided; one process has nothing to divide.
-
-    For fsdp the model is one that ``fsdp.shard_model`` divided. Raises ValueError if the optimizer is not ours.
-    """
-    if mode == "fsdp" and world.size > 1:
-        if not isinstance(optimizer, Engine):
-            raise ValueError(
-                f"--parallel fsdp needs an optimizer of fairstep's, not {type(optimizer).__name__}; use --parallel ddp"
-            )
-        from fairstep.train.fsdp import FullySharded
-
-        return FullySharded(world, model, forward, optimizer)
-    if mode == "ddp-sharded" and world.size > 1 and isinstance(optimizer, Engine):
-        return Sharded(world, model, forward, optimizer)
-    return Exchange(world, model, forward, optimizer)
