@@ -77,7 +77,7 @@ def build(collection: Collection, recipe: Recipe, cache: Path | None, processes:
             sweep(directory.parent)
             work = directory.parent / f".unfinished-{directory.name}"
             try:
-                facts = _Build(work, collection, recipe, found, processes, report).carry_out()
+                facts = _Build(work, collection, recipe, found, processes, report).make()
                 corpus = install({"fingerprint": fingerprint} | facts, directory, work / "corpus")
             except DataError:  # nothing to go on with
                 shutil.rmtree(work, ignore_errors=True)
@@ -96,8 +96,8 @@ class _Build:
         self.collection, self.recipe, self.survey = collection, recipe, found
         self.processes, self.report = processes, report
 
-    def carry_out(self) -> dict[str, Any]:
-        """The corpus's meta."""
+    def make(self) -> dict[str, Any]:
+        """Write the corpus's files; returns its meta."""
         self.corpus.mkdir(parents=True, exist_ok=True)
         self._sort()
         train, validation = split(self.work, self.recipe.validation_share, self.survey, self.collection.name)

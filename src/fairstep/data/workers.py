@@ -44,7 +44,7 @@ def run(
             function(payload, lambda said, index=index: on_report(index, said))  # type: ignore[misc]
             for index, payload in enumerate(payloads)
         ]
-    return _Pool(task, payloads, on_report).carry_out(min(workers, len(payloads)))
+    return _Pool(task, payloads, on_report).run_in_processes(min(workers, len(payloads)))
 
 
 class _Pool:
@@ -60,7 +60,7 @@ class _Pool:
         self._errors: list[BaseException] = []
         self._processes: list[subprocess.Popen[str]] = []
 
-    def carry_out(self, workers: int) -> list[dict[str, Any]]:
+    def run_in_processes(self, workers: int) -> list[dict[str, Any]]:
         environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "POLARS_MAX_THREADS": "1"}
         try:
             for _ in range(workers):

@@ -48,11 +48,11 @@ def main(arguments: list[str]) -> int:
         arguments = arguments[1:]
     failed = False
     for directory in standard_input() if arguments == ["-"] else map(Path, arguments):
-        failed |= carry_out(directory) == "failed"
+        failed |= train_directory(directory) == "failed"
     return 1 if failed else 0
 
 
-def carry_out(directory: Path) -> str:
+def train_directory(directory: Path) -> str:
     """Train one run; returns its status and emits the end event."""
     from fairstep.runs import Run, Store, Summary
     from fairstep.train.run import train

@@ -1,20 +1,20 @@
-"""One run while it is carried out: when to train, evaluate, record, save and stop."""
+"""One run from its first step to its summary: when to train, evaluate, record, save and stop."""
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.measure import median, peak_memory, reset_peak_memory
+from fairstep.train.meters import Meters
 from fairstep.train.ranks.world import ALONE, World
 from fairstep.train.rate import matmul_rate
 from fairstep.train.setup import environment
@@ -46,7 +46,7 @@ class Progress:
 
 
 class Training:
-    """One run while it is carried out: when to train, evaluate, record and save. What it trains is a ``Trainer``."""
+    """When a run trains, evaluates, records and saves. ``trainer`` is what it trains, ``meters`` what it counts."""
 
     def __init__(
         self,
@@ -60,96 +60,84 @@ class Training:
         self.stop = stop or StopRequest()
         self.recorder = Recorder(run, spec, active=world.first)
         self.trainer = Trainer(spec, world)
-        self.device = self.trainer.device
         execution = spec.execution
         self.checkpoints = Checkpoints(
             run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous, world
         )
-        self.sizes: dict[str, Any] = {}
-        self.validation_losses: dict[str, float | None] = {}
-        rate = matmul_rate(self.device, spec.precision) if world.first else math.inf
+        rate = matmul_rate(self.trainer.device, spec.precision) if world.first else math.inf
         self.utilisation = flops_per_token(self.trainer.model.config) / rate / world.size  # at one token a second
-        self.memory_before = reset_peak_memory(self.device)
-        # What a checkpoint holds beside the trainer:
-        self.done = 0  # steps taken
-        self.window: list[tuple[float, float]] = []  # (loss, gradient norm) of the steps since the last row
-        self.clipped = 0
-        self.seconds_before = self.evaluation_seconds = 0.0
-        self.began = self.saved = time.perf_counter()
+        self.memory_before = reset_peak_memory(self.trainer.device)
+        self.steps_done = 0
+        self.meters = Meters()
+        self.saved = time.perf_counter()
 
-    def carry_out(self) -> Summary:
+    def train_to_end(self) -> Summary:
         """From the step that ``resume`` came to, to the end."""
         spec = self.spec
         limit = math.log(spec.model.vocabulary) + DIVERGED_ABOVE
-        while self.done < spec.steps:
-            logged = (self.done + 1) % LOG_EVERY == 0 or self.done + 1 == spec.steps
-            loss, norm, self.sizes = self.trainer.step(self.done, measure=logged)
-            self.window.append((loss, norm))
-            self.done += 1
+        while self.steps_done < spec.steps:
+            logged = (self.steps_done + 1) % LOG_EVERY == 0 or self.steps_done + 1 == spec.steps
+            loss, norm, sizes = self.trainer.step(self.steps_done, measure=logged)
+            self.meters.window.append((loss, norm))
+            self.steps_done += 1
             if not math.isfinite(loss):
-                return self._summary("diverged", f"the training loss became {loss} at step {self.done}")
+                return self._summary("diverged", f"the training loss became {loss} at step {self.steps_done}")
             if logged:
-                mean = self._log_window()
+                mean = self._log_window(sizes)
                 if mean > limit:
-                    return self._summary("diverged", f"the loss rose to {mean:.2f} by step {self.done}")
-            if self.done % spec.evaluation.every_steps == 0 and self.done < spec.steps:
+                    return self._summary("diverged", f"the loss rose to {mean:.2f} by step {self.steps_done}")
+            if self.steps_done % spec.evaluation.every_steps == 0 and self.steps_done < spec.steps:
                 self._evaluate(self.trainer.windows)
-            self._keep()
+            self.save_or_stop()
         final_loss = self._evaluate(self.trainer.final_windows)
         if not math.isfinite(final_loss):
             return self._summary("diverged", f"the final loss is {final_loss}")
-        for name, windows in self.trainer.further_windows.items():
-            self.validation_losses[name] = self._evaluate(windows, f"evaluation of {name}")
+        validation_losses: dict[str, float | None] = {
+            name: self._evaluate(windows, f"evaluation of {name}")
+            for name, windows in self.trainer.further_windows.items()
+        }
         if spec.execution.save_weights:
             with self.trainer.evaluation_weights():
                 weights = self.trainer.exchange.weights()
                 if self.world.first:
                     save_weights(self.run.directory / "weights.safetensors", weights)
-        return self._summary("done", final_loss=final_loss)
+        return self._summary("done", final_loss=final_loss, validation_losses=validation_losses)
 
     def _evaluate(self, windows: Any, kind: str = "evaluation") -> float:
         began = time.perf_counter()
         loss = self.trainer.evaluate(windows)
-        self.evaluation_seconds += time.perf_counter() - began
+        self.meters.evaluation_seconds += time.perf_counter() - began
         self._log(kind, loss=loss, windows=len(windows))
         return loss
 
-    def _log_window(self) -> float:
-        """A row for the steps since the last one; returns their mean loss."""
-        losses, norms = zip(*self.window, strict=True)
-        self.window = []
-        mean, clip = statistics.fmean(losses), self.spec.clip_norm
-        clipped = sum(norm > clip for norm in norms) if clip else 0
-        self.clipped += clipped
-        row = {"gradient_norm": statistics.fmean(norms), "gradient_norm_max": max(norms)}
-        row |= {"clipped": clipped / len(norms), "lr": self.trainer.optimizer.param_groups[0]["lr"], **self.sizes}
-        self._log("train", loss=mean, **row)
+    def _log_window(self, sizes: dict[str, Any]) -> float:
+        """A row for the steps since the last one; returns their mean loss, in nats per token."""
+        means = self.meters.take_window(self.spec.clip_norm)
+        self._log("train", **means, lr=self.trainer.optimizer.param_groups[0]["lr"], **sizes)
         times = self.trainer.watch.take()
         if times:
             rate = times["tokens_per_second"] = self.spec.batch_tokens / times["step_seconds"]
             times["utilisation"] = rate * self.utilisation
-        self.recorder.write("timings", {"step": self.done, **times, "peak_memory_bytes": peak_memory(self.device)})
-        self.say(loss=mean)
-        return mean
+        memory = {"peak_memory_bytes": peak_memory(self.trainer.device)}
+        self.recorder.write("timings", {"step": self.steps_done, **times, **memory})
+        self.say(loss=means["loss"])
+        return means["loss"]
 
     def _log(self, kind: str, **values: Any) -> None:
         self.recorder.write(
-            "metrics", {"kind": kind, "step": self.done, "tokens": self.done * self.spec.batch_tokens, **values}
+            "metrics",
+            {"kind": kind, "step": self.steps_done, "tokens": self.steps_done * self.spec.batch_tokens, **values},
         )
 
     def say(self, note: str = "", loss: float = math.nan) -> None:
         """Tell whoever watches."""
         if self.progress and self.world.first:
-            elapsed = self._elapsed()
-            rate = self.done * self.spec.batch_tokens / elapsed
-            left = elapsed / max(self.done, 1) * (self.spec.steps - self.done)
-            self.progress(Progress(self.run.id, self.done, self.spec.steps, loss, rate, left, note))
+            elapsed = self.meters.elapsed()
+            rate = self.steps_done * self.spec.batch_tokens / elapsed
+            left = elapsed / max(self.steps_done, 1) * (self.spec.steps - self.steps_done)
+            self.progress(Progress(self.run.id, self.steps_done, self.spec.steps, loss, rate, left, note))
 
-    def _elapsed(self) -> float:
-        """Seconds of all the work that the present state rests on."""
-        return self.seconds_before + time.perf_counter() - self.began
-
-    def _keep(self) -> None:
+    def save_or_stop(self) -> None:
         """Write a checkpoint when one is due, and stop when that was asked for."""
         execution, every = self.spec.execution, self.spec.execution.checkpoint_every_steps
         number = self.stop.number
@@ -157,28 +145,22 @@ class Training:
             time.perf_counter() - self.saved >= execution.checkpoint_every_seconds
         )
         if self.world.size > 1:  # all must decide alike, and may ask each other on logged steps only
-            asked = self.done % LOG_EVERY == 0
-            number = self.world.highest(number, self.device) if asked else 0
-            late = bool(self.world.highest(late, self.device)) if asked else False
-        if number or late or (every and self.done % every == 0):
+            asked = self.steps_done % LOG_EVERY == 0
+            number = self.world.highest(number, self.trainer.device) if asked else 0
+            late = bool(self.world.highest(late, self.trainer.device)) if asked else False
+        if number or late or (every and self.steps_done % every == 0):
             self.save()
         if number:
             self.checkpoints.wait()
-            self.say(f"stopped at step {self.done}; the same command continues from there")
+            self.say(f"stopped at step {self.steps_done}; the same command continues from there")
             raise Stopped(number)
 
     def save(self) -> None:
         """Write a checkpoint of the present state."""
-        facts = {
-            "run": self.run.id,
-            "window": list(self.window),  # a thread may write it while it grows
-            "clipped": self.clipped,
-            "seconds": self._elapsed(),
-            "evaluation_seconds": self.evaluation_seconds,
-        }
+        facts = {"run": self.run.id, **self.meters.facts()}
         if self.world.first:
             facts["files"] = self.recorder.sync()
-        self.checkpoints.save(self.done, self.trainer.state_dict(), facts)
+        self.checkpoints.save(self.steps_done, self.trainer.state_dict(), facts)
         self.saved = time.perf_counter()
 
     def resume(self) -> None:
@@ -188,9 +170,8 @@ class Training:
         if chosen:
             path, facts = chosen
             self.trainer.load_state_dict(self.checkpoints.load(path, self.trainer.allocate_like))
-            self.done, self.clipped = facts["step"], facts["clipped"]
-            self.window = [(loss, norm) for loss, norm in facts["window"]]
-            self.seconds_before, self.evaluation_seconds = facts["seconds"], facts["evaluation_seconds"]
+            self.steps_done = facts["step"]
+            self.meters.restore(facts)
         elif self.world.first:
             self.recorder.rewind({})
         if self.world.first:
@@ -204,9 +185,9 @@ class Training:
 
     def _record_start(self, notes: list[str]) -> None:
         """env.json: this machine, and every start of the run with what was wrong with its checkpoints."""
-        start = {"step": self.done, "at": datetime.now(UTC).isoformat(timespec="seconds"), "notes": notes}
+        start = {"step": self.steps_done, "at": datetime.now(UTC).isoformat(timespec="seconds"), "notes": notes}
         starts = [*self.run.environment.get("starts", []), start]
-        facts = environment(self.spec, self.device, self.trainer.compiled, self.trainer.optimizer) | {
+        facts = environment(self.spec, self.trainer.device, self.trainer.compiled, self.trainer.optimizer) | {
             "processes": self.world.size,
             "parallel": self.trainer.exchange.mode if self.world.size > 1 else "",
             "memory_before_bytes": self.memory_before,
@@ -214,9 +195,15 @@ class Training:
         }
         write_atomic(self.run.directory / "env.json", json.dumps(facts, indent=1))
         for note in notes:
-            self.say(f"{note}; going on from step {self.done}")
+            self.say(f"{note}; going on from step {self.steps_done}")
 
-    def _summary(self, status: Any, message: str = "", final_loss: float | None = None) -> Summary:
+    def _summary(
+        self,
+        status: Literal["done", "diverged"],
+        message: str = "",
+        final_loss: float | None = None,
+        validation_losses: dict[str, float | None] | None = None,
+    ) -> Summary:
         self.recorder.sync()
         timings = self.run.timings()
         seconds = median(timings, "step_seconds")
@@ -226,19 +213,21 @@ class Training:
         return Summary(
             status=status,
             final_loss=final_loss,
-            validation_losses=self.validation_losses,
+            validation_losses=validation_losses or {},
             bits_per_byte=None if final_loss is None else final_loss / math.log(2) / self.trainer.bytes_per_token,
-            steps=self.done,
-            tokens=self.done * self.spec.batch_tokens,
-            train_seconds=self._elapsed(),
+            steps=self.steps_done,
+            tokens=self.steps_done * self.spec.batch_tokens,
+            train_seconds=self.meters.elapsed(),
             step_seconds=seconds,
             optimizer_seconds=median(timings, "optimizer_seconds"),
             data_seconds=median(timings, "data_seconds"),
-            evaluation_seconds=self.evaluation_seconds,
+            evaluation_seconds=self.meters.evaluation_seconds,
             tokens_per_second=self.spec.batch_tokens / seconds if seconds else 0.0,
             utilisation=self.spec.batch_tokens / seconds * self.utilisation if seconds else None,
-            clip_fraction=self.clipped / max(self.done, 1),
-            peak_memory_bytes=max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.device)),
+            clip_fraction=self.meters.clipped / max(self.steps_done, 1),
+            peak_memory_bytes=max(
+                (row["peak_memory_bytes"] for row in timings), default=peak_memory(self.trainer.device)
+            ),
             state_bytes=self.trainer.exchange.state_bytes(),
             parameters=sum(p.numel() for p in self.trainer.model.parameters()),
             parameters_matrix=matrices,

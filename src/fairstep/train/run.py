@@ -37,7 +37,7 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
         waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, "another process trains this run; waiting for it")
         with _locked(run.directory / "lock", world, lambda: progress(waits) if progress else None):
             if not world.agree(run.finished):
-                _carry_out(spec, run, progress, world)
+                _train_and_summarise(spec, run, progress, world)
         world.agree(None)  # no process leaves before the summary is written
     return run
 
@@ -61,7 +61,7 @@ def _check_ranks(spec: RunSpec, world: World) -> None:
     world.check_same(facts, problem)
 
 
-def _carry_out(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
+def _train_and_summarise(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
     if world.first:
         write_atomic(run.directory / "spec.json", spec.to_json())
         (run.directory / "summary.json").unlink(missing_ok=True)
@@ -70,13 +70,13 @@ def _carry_out(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | N
             training = Training(spec, run, progress, world, stop)
             try:
                 training.resume()
-                summary = training.carry_out()
+                summary = training.train_to_end()
             finally:
                 training.checkpoints.join()
                 training.recorder.close()
     except Exception as error:
         if remove_damaged_kernel(error):
-            return _carry_out(spec, run, progress, world)
+            return _train_and_summarise(spec, run, progress, world)
         message = out_of_memory(error, spec)
         if message is None:
             raise

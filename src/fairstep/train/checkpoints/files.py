@@ -44,7 +44,7 @@ def write(place: Path, state: dict[str, Any], facts: Mapping[str, Any], group: d
     Raises OSError, on every rank alike, if one could not write its file; nothing is left of it then.
     """
     try:
-        _carry_out(
+        _together(
             "write",
             group,
             lambda: dcp.save(state, storage_writer=_Writer(place, facts), process_group=group, no_dist=group is None),
@@ -100,7 +100,7 @@ def fill(place: Path, state: dict[str, Any], group: dist.ProcessGroup | None) ->
 
     Raises ValueError, on every rank alike, if the checkpoint has other keys or shapes.
     """
-    _carry_out(
+    _together(
         "read",
         group,
         lambda: dcp.load(
@@ -109,7 +109,7 @@ def fill(place: Path, state: dict[str, Any], group: dist.ProcessGroup | None) ->
     )
 
 
-def _carry_out(verb: str, group: dist.ProcessGroup | None, work: Callable[[], object]) -> None:
+def _together(verb: str, group: dist.ProcessGroup | None, work: Callable[[], object]) -> None:
     """Raises one error for those of all ranks that DCP has collected."""
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # DCP's word on one process
     try:
