@@ -20,6 +20,7 @@ from fairstep.analysis.statistics import (
 )
 from fairstep.analysis.tokens import LawSpeedup, law_speedup, speedup_rows
 from fairstep.analysis.trend import Trend, ratio_trend, size_trend
+from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict import Outcome, Verdict, verdicts
 from fairstep.analysis.wen_tables import published_speedups
 from fairstep.analysis.wording import (
@@ -48,6 +49,7 @@ __all__ = [
     "Ranked",
     "Speedup",
     "Trend",
+    "Trials",
     "Verdict",
     "bytes_text",
     "compare",

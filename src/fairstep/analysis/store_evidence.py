@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
-from fairstep.analysis.details import evaluation_curves
+from fairstep.analysis.crossings import Curve
 from fairstep.analysis.evidence import SPELLINGS, Cell, Evidence, Measured
 from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
-from fairstep.analysis.verdict import final_losses, verdicts
+from fairstep.analysis.trials import Trials
+from fairstep.analysis.verdict import Verdict, verdicts
 from fairstep.analysis.wording import count_text
-
-if TYPE_CHECKING:
-    from fairstep.runs import Ledger, Run, Store
-
-Row = dict[str, Any]
+from fairstep.runs import Ledger, Store
 
 
 def store_evidence(store: Store) -> Evidence:
@@ -24,8 +20,9 @@ def store_evidence(store: Store) -> Evidence:
     ledgers = store.ledgers()
     if not ledgers:
         raise AnalysisError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
-    runs = {run.id: run for run in store.runs()}
-    return Evidence(str(store.path), tuple(contest_cell(ledger, runs) for ledger in ledgers), own=True)
+    runs = store.runs()
+    cells = tuple(contest_cell(ledger, Trials.read(ledger, runs)) for ledger in ledgers)
+    return Evidence(str(store.path), cells, own=True)
 
 
 def spelling(contestant: str) -> str:
@@ -33,20 +30,15 @@ def spelling(contestant: str) -> str:
     return SPELLINGS.get(contestant.lower(), contestant.lower())
 
 
-def contest_cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
-    """A contest as a cell; ``runs`` by identity. Raises AnalysisError when its runs cannot be compared."""
-    """A contest as a cell. Raises AnalysisError when its runs cannot be compared."""
-    from fairstep.runs.table import trial_table
-
-    mine = [runs[name] for name in dict.fromkeys(trial.run for trial in ledger.trials) if name in runs]
-    trials = trial_table(ledger, mine)
-    found = verdicts(trials, ledger.baseline, ledger.contestants)
-    rows = trials.to_dicts()
-    losses = {spelling(v.name): _final(rows, v.name, v.verdict) for v in found}
+def contest_cell(ledger: Ledger, trials: Trials) -> Cell:
+    """A contest as a cell: its ledger has the workload, its trials the losses. Raises AnalysisError when its runs
+    cannot be compared."""
+    judged = verdicts(trials)
+    losses = {spelling(verdict.name): _final(trials, verdict) for verdict in judged}
     speedups = {
-        spelling(v.name): (v.speedup, v.speedup_low, v.speedup_high)
-        for v in found
-        if v.name != ledger.baseline and math.isfinite(v.speedup)
+        spelling(verdict.name): (verdict.speedup, verdict.speedup_low, verdict.speedup_high)
+        for verdict in judged
+        if verdict.name != trials.baseline and math.isfinite(verdict.speedup)
     }
     cell = ledger.cell
     return Cell(
@@ -56,19 +48,28 @@ def contest_cell(ledger: Ledger, runs: Mapping[str, Run]) -> Cell:
         cell.batch_tokens,
         cell.tokens,
         {name: measured for name, measured in losses.items() if measured is not None},
-        _sweeps(rows, _error(losses)),
+        _sweeps(trials, _error(losses)),
         speedups,
-        lambda: {spelling(name): found for name, found in evaluation_curves(rows, runs).items()},
+        lambda: _curves(trials),
         key=ledger.name,
         steps=cell.steps,
         data=cell.fingerprint,
     )
 
 
-def _final(rows: Iterable[Row], contestant: str, verdict: str) -> Measured | None:
-    if verdict == "diverged":
+def _curves(trials: Trials) -> dict[str, list[Curve]]:
+    """Evaluation curves of the final runs that are done."""
+    curves: dict[str, list[Curve]] = {
+        spelling(name): [curve.points for curve in members if curve.status == "done"]
+        for name, members in trials.evaluations.items()
+    }
+    return {name: members for name, members in curves.items() if members}
+
+
+def _final(trials: Trials, verdict: Verdict) -> Measured | None:
+    if verdict.verdict == "diverged":
         return Measured(math.nan)
-    losses = final_losses(rows, contestant)
+    losses = trials[verdict.name].losses
     if not losses:
         return None
     mean = mean_interval(losses.values())
@@ -81,17 +82,17 @@ def _error(losses: Mapping[str, Measured | None]) -> float:
     return t_quantile(degrees, (1 + LEVEL) / 2) * sigma if degrees else math.inf
 
 
-def _sweeps(rows: Iterable[Row], error: float) -> dict[tuple[str, str], dict[float, Measured]]:
+def _sweeps(trials: Trials, error: float) -> dict[tuple[str, str], dict[float, Measured]]:
     """Around each contestant's best trial, the trials that differ from it in one hyperparameter."""
-    found: dict[tuple[str, str], dict[float, Measured]] = {}
-    tuned = [row for row in rows if row["phase"] == "tune" and row["status"] in ("done", "diverged")]
-    for contestant in {row["contestant"] for row in tuned}:
-        mine = [r | {"values": json.loads(r["hyperparameters"])} for r in tuned if r["contestant"] == contestant]
-        done = [row for row in mine if row["final_loss"] is not None]
+    sweeps: dict[tuple[str, str], dict[float, Measured]] = {}
+    for contestant in trials.names:
+        ended = [row for row in trials[contestant].tuning if row["status"] in ("done", "diverged")]
+        points = [row | {"values": json.loads(row["hyperparameters"] or "{}")} for row in ended]
+        done = [row for row in points if row["final_loss"] is not None]
         if not done:
             continue
         best = min(done, key=lambda row: row["final_loss"])["values"]
-        for row in mine:
+        for row in points:
             changed = [key for key in best if row["values"].get(key) != best[key]]
             names = changed or list(best)
             if len(changed) <= 1 and (row["final_loss"] is not None or changed):
@@ -99,5 +100,5 @@ def _sweeps(rows: Iterable[Row], error: float) -> dict[tuple[str, str], dict[flo
                 for name in names:
                     value = row["values"].get(name)
                     if isinstance(value, int | float) and not isinstance(value, bool):
-                        found.setdefault((spelling(contestant), name), {})[float(value)] = loss
-    return {key: table for key, table in found.items() if len(table) > 1}
+                        sweeps.setdefault((spelling(contestant), name), {})[float(value)] = loss
+    return {key: table for key, table in sweeps.items() if len(table) > 1}

@@ -14,19 +14,19 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairstep.analysis.speedup import BaselineCurve, Bound, token_speedup
+from fairstep.analysis.speedup import Bound, token_speedup
 from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference
+from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
 from fairstep.analysis.wording import gap_text, plural
 
 if TYPE_CHECKING:
     import polars as pl
 
 Outcome = Literal["faster", "slower", "not separable", "baseline", "diverged", "incomplete"]
-Row = dict[str, Any]
 NAN = math.nan
 
 
@@ -74,125 +74,92 @@ class Verdict:
         return {key: _json(value) for key, value in asdict(self).items()}
 
 
-def verdicts(trials: pl.DataFrame, baseline: str, contestants: Sequence[str] | None = None) -> list[Verdict]:
+def verdicts(
+    trials: Trials | pl.DataFrame | Iterable[Mapping[str, Any]],
+    baseline: str = "",
+    contestants: Sequence[str] | None = None,
+) -> list[Verdict]:
     """One verdict for each contestant, lowest loss first, then those without a loss.
 
-    ``trials`` is ``runs.table.trial_table``; ``contestants`` adds those without trials yet. Raises AnalysisError when
-    the baseline has no trials, or when final and budget runs do not share one workload.
+    ``trials`` are Trials, or the rows that ``Trials.from_rows`` takes; with rows, ``baseline`` names the measuring
+    stick and ``contestants`` adds contestants without trials. Raises AnalysisError when the baseline has no trials,
+    or when final and budget runs do not share one workload.
     """
-    rows = trials.to_dicts()
-    names = list(dict.fromkeys([*(contestants or ()), *(row["contestant"] for row in rows)]))
-    if not any(row["contestant"] == baseline for row in rows):
-        known = ", ".join(name for name in names if name != baseline) or "no contestant"
-        raise AnalysisError(f"the baseline {baseline!r} has no trials in this contest, which has those of {known}")
-    _check_comparable(rows)
-    base = _Evidence(baseline, rows)
-    curve = _curve(base, rows)
-    found = [_judge(_Evidence(name, rows), base, curve) for name in names]
-    return sorted(found, key=lambda v: (math.isnan(v.loss), v.loss))
+    trials = as_trials(trials, baseline, contestants or ())
+    base = trials[trials.baseline]
+    if not base.rows:
+        others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"
+        raise AnalysisError(f"the baseline {base.name!r} has no trials in this contest, which has those of {others}")
+    _check_comparable(trials.rows)
+    judged = [_judge(trials, trials[name], base) for name in trials.names]
+    return sorted(judged, key=lambda verdict: (math.isnan(verdict.loss), verdict.loss))
 
 
-def baseline_curve(trials: pl.DataFrame, baseline: str) -> BaselineCurve | None:
-    """The baseline's losses against tokens, or None while it has no final loss."""
-    rows = trials.to_dicts()
-    return _curve(_Evidence(baseline, rows), rows)
+def _problem(contestant: ContestantTrials) -> tuple[Outcome, str] | None:
+    """Why the finals give no loss, if they do not."""
+    finals, tuning = contestant.finals, contestant.tuning
+    if not finals:
+        ended = [row for row in tuning if row["status"] in ("done", "diverged")]
+        if ended and all(row["status"] == "diverged" for row in tuning):
+            return "diverged", f"all {plural(len(ended), 'tuning run')} diverged, so there was nothing to repeat"
+        return "incomplete", "no final run on fresh seeds yet"
+    total = len(finals)
+    if diverged := contestant.count("diverged"):
+        return "diverged", f"{diverged} of {plural(total, 'final run')} diverged, so no mean loss is given"
+    if failed := contestant.count("failed"):
+        message = next(row["message"] for row in finals if row["status"] == "failed")
+        return "incomplete", f"{failed} of {plural(total, 'final run')} failed" + (f": {message}" if message else "")
+    if len(contestant.losses) < total:
+        return "incomplete", f"{total - len(contestant.losses)} of {plural(total, 'final run')} still to finish"
+    return None
 
 
-def final_losses(rows: Iterable[Row], contestant: str) -> dict[tuple[int, int], float]:
-    """(init_seed, data_seed) -> loss of the final runs that count: finished, and not used by the search."""
-    return _Evidence(contestant, rows).losses
+def _facts(contestant: ContestantTrials) -> Row:
+    """Costs and choices, which need no verdict."""
+    ended = {row["run"]: row for row in contestant.rows if row["status"] in ("done", "diverged")}
+    tuning = {row["run"] for row in contestant.tuning} & ended.keys()
+    budget = {row["run"] for row in contestant.rows if row["phase"] == "budget"} & ended.keys()
+    done = [row for row in contestant.finals if row["status"] == "done"]
+    chosen = next((row for row in contestant.finals if row["hyperparameters"] is not None), None)
+    return {
+        "seeds": len(contestant.losses),
+        "final_losses": tuple(row["final_loss"] for row in contestant.finals),
+        "step_seconds": _median(row["step_seconds"] for row in done),
+        "optimizer_seconds": _median(row["optimizer_seconds"] for row in done),
+        "state_bytes": done[0]["state_bytes"] if done else None,
+        "trials": len(ended) - len(budget),
+        "tuning_trials": len(tuning),
+        "tokens_spent": sum(row["tokens"] or 0 for run, row in ended.items() if run not in budget),
+        "budget_trials": len(budget),
+        "budget_tokens": sum(row["tokens"] or 0 for run, row in ended.items() if run in budget),
+        "lr": chosen["lr"] if chosen else None,
+        "hyperparameters": json.loads(chosen["varied"]) if chosen else {},
+    }
 
 
-class _Evidence:
-    """The trials of one contestant, sorted by what they were for."""
-
-    def __init__(self, name: str, rows: Iterable[Row]) -> None:
-        self.name = name
-        self.trials = [row for row in rows if row["contestant"] == name]
-        self.tuning = [row for row in self.trials if row["phase"] == "tune"]
-        searched = {row["run"] for row in self.tuning}
-        # The search chose by these very runs, so they are not fresh evidence.
-        self.finals = [row for row in self.trials if row["phase"] == "final" and row["run"] not in searched]
-        if len({row["hyperparameters"] for row in self.finals if row["hyperparameters"] is not None}) > 1:
-            raise AnalysisError(
-                f"the final runs of {name!r} have different hyperparameters; all seeds of a final must share them"
-            )
-        self.losses = {
-            (row["init_seed"], row["data_seed"]): float(row["final_loss"])
-            for row in self.finals
-            if row["status"] == "done" and row["final_loss"] is not None
-        }
-
-    def count(self, status: str) -> int:
-        return sum(row["status"] == status for row in self.finals)
-
-    def problem(self) -> tuple[Outcome, str] | None:
-        """Why the finals give no loss, if they do not."""
-        if not self.finals:
-            ended = [row for row in self.tuning if row["status"] in ("done", "diverged")]
-            if ended and all(row["status"] == "diverged" for row in self.tuning):
-                return "diverged", f"all {plural(len(ended), 'tuning run')} diverged, so there was nothing to repeat"
-            return "incomplete", "no final run on fresh seeds yet"
-        total = len(self.finals)
-        if diverged := self.count("diverged"):
-            return "diverged", f"{diverged} of {plural(total, 'final run')} diverged, so no mean loss is given"
-        if failed := self.count("failed"):
-            message = next(row["message"] for row in self.finals if row["status"] == "failed")
-            return "incomplete", f"{failed} of {plural(total, 'final run')} failed" + (
-                f": {message}" if message else ""
-            )
-        if len(self.losses) < total:
-            return "incomplete", f"{total - len(self.losses)} of {plural(total, 'final run')} still to finish"
-        return None
-
-    def facts(self) -> Row:
-        """Costs and choices, which need no verdict."""
-        spent = {row["run"]: row for row in self.trials if row["status"] in ("done", "diverged")}
-        tuning = {row["run"] for row in self.tuning} & spent.keys()
-        budget = {row["run"] for row in self.trials if row["phase"] == "budget"} & spent.keys()
-        done = [row for row in self.finals if row["status"] == "done"]
-        chosen = next((row for row in self.finals if row["hyperparameters"] is not None), None)
-        return {
-            "seeds": len(self.losses),
-            "final_losses": tuple(row["final_loss"] for row in self.finals),
-            "step_seconds": _median(row["step_seconds"] for row in done),
-            "optimizer_seconds": _median(row["optimizer_seconds"] for row in done),
-            "state_bytes": done[0]["state_bytes"] if done else None,
-            "trials": len(spent) - len(budget),
-            "tuning_trials": len(tuning),
-            "tokens_spent": sum(row["tokens"] or 0 for run, row in spent.items() if run not in budget),
-            "budget_trials": len(budget),
-            "budget_tokens": sum(row["tokens"] or 0 for run, row in spent.items() if run in budget),
-            "lr": chosen["lr"] if chosen else None,
-            "hyperparameters": json.loads(chosen["varied"]) if chosen else {},
-        }
-
-
-def _judge(contestant: _Evidence, base: _Evidence, curve: BaselineCurve | None) -> Verdict:
-    facts = contestant.facts()
-    problem = contestant.problem()
+def _judge(trials: Trials, contestant: ContestantTrials, base: ContestantTrials) -> Verdict:
+    name, facts, problem = contestant.name, _facts(contestant), _problem(contestant)
+    curve = trials.curve
     if contestant.losses and not (problem and problem[0] == "diverged"):
         loss = mean_interval(contestant.losses.values())
         facts |= {"loss": loss.value, "loss_low": loss.low, "loss_high": loss.high, "sigma": loss.deviation}
     if problem:
-        return Verdict(contestant.name, *problem, **facts)
-    if contestant.name == base.name:
+        return Verdict(name, *problem, **facts)
+    if name == base.name:
         reason = f"the measuring stick, trained at {plural(len(curve.tokens) if curve else 0, 'budget')}"
-        own = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "time_speedup"), 1.0)
-        own |= dict.fromkeys(("difference", "difference_low", "difference_high"), 0.0)
-        return Verdict(base.name, "baseline", reason, **own, **facts)  # type: ignore[arg-type]
-    if base.problem() or curve is None:
-        why = base.problem()
-        return Verdict(
-            contestant.name, "incomplete", f"the baseline cannot be compared with: {why and why[1]}", **facts
-        )
+        facts |= dict.fromkeys(("speedup", "speedup_low", "speedup_high", "time_speedup"), 1.0)
+        facts |= dict.fromkeys(("difference", "difference_low", "difference_high"), 0.0)
+        return Verdict(name, "baseline", reason, **facts)
+    why = _problem(base)
+    if why or curve is None or trials.tokens is None:
+        return Verdict(name, "incomplete", f"the baseline cannot be compared with: {why and why[1]}", **facts)
     try:
         difference = paired_difference(base.losses, contestant.losses)
     except AnalysisError:
         reason = f"shares no final seed with {base.name}, so a paired test is impossible"
-        return Verdict(contestant.name, "not separable", reason, **facts)
+        return Verdict(name, "not separable", reason, **facts)
     judged = Verdict(
-        contestant.name,
+        name,
         _outcome(difference),
         _reason(difference, base.name),
         difference=difference.value,
@@ -202,7 +169,8 @@ def _judge(contestant: _Evidence, base: _Evidence, curve: BaselineCurve | None) 
     )
     if len(curve.tokens) == 1:
         return judged
-    speedup = token_speedup(curve, difference, _tokens(base), tuple(contestant.losses.values()))
+    speedup = token_speedup(curve, difference, trials.tokens, tuple(contestant.losses.values()))
+    base_seconds = _median(row["step_seconds"] for row in base.finals if row["status"] == "done")
     return replace(
         judged,
         speedup=speedup.value,
@@ -210,7 +178,7 @@ def _judge(contestant: _Evidence, base: _Evidence, curve: BaselineCurve | None) 
         speedup_high=speedup.high if difference.has_interval else math.inf,
         speedup_bound=speedup.bound,
         speedup_limits=speedup.limits,
-        time_speedup=speedup.value * base.facts()["step_seconds"] / (judged.step_seconds or NAN),
+        time_speedup=speedup.value * base_seconds / (judged.step_seconds or NAN),
     )
 
 
@@ -224,29 +192,14 @@ def _reason(difference: Estimate, baseline: str) -> str:
     return gap_text(difference.value, difference.low, difference.high, baseline, difference.count)
 
 
-def _curve(base: _Evidence, rows: Iterable[Row]) -> BaselineCurve | None:
-    """Final runs at the contest's budget and the baseline's budget runs at the others, by tokens trained."""
-    if not base.losses:
-        return None
-    at: dict[int, list[float]] = {_tokens(base): list(base.losses.values())}
-    for row in rows:
-        if row["contestant"] == base.name and row["phase"] == "budget" and row["status"] == "done":
-            at.setdefault(int(row["tokens"]), []).append(float(row["final_loss"]))
-    return BaselineCurve.of(at)
-
-
-def _tokens(base: _Evidence) -> int:
-    return int(next(row["tokens"] for row in base.finals if row["status"] == "done"))
-
-
 def _check_comparable(rows: Iterable[Row]) -> None:
     """Refuse final and budget runs of different workloads, and final runs of different budgets."""
     seen: dict[str, tuple[str, Any]] = {}
     for row in rows:
-        if row["phase"] == "tune" or row["workload"] is None:
+        if row["phase"] == "tune":
             continue
-        values = _flat(json.loads(row["workload"]))
-        if row["phase"] == "final":
+        values = _flat(json.loads(row["workload"])) if row["workload"] is not None else {}
+        if row["phase"] == "final" and row["budget_tokens"] is not None:
             values["tokens"] = row["budget_tokens"]
         differing = [
             f"{key} ({seen[key][1]} in {seen[key][0]}, {value} in {row['run']})"
@@ -267,8 +220,8 @@ def _flat(value: Row, prefix: str = "") -> Row:
 
 
 def _median(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else NAN
+    numbers = [value for value in values if value is not None]
+    return statistics.median(numbers) if numbers else NAN
 
 
 def _json(value: Any) -> Any:
