@@ -12,9 +12,9 @@ import pytest
 from fairstep.analysis import AnalysisError
 from fairstep.analysis.claims import claim_rows, claims, evaluate
 from fairstep.analysis.claims.claim import Part, every
-from fairstep.analysis.evidence import Cell, Evidence, Measured, gap
-from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
-from fairstep.analysis.store_evidence import store_evidence
+from fairstep.analysis.claims.evidence import Cell, Evidence, Measured, gap
+from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.runs import Store
 
 if TYPE_CHECKING:

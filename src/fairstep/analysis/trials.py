@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
-from fairstep.analysis.laws import Law, loss_law
-from fairstep.analysis.speedup import BaselineCurve
+from fairstep.analysis.laws.baseline_curve import BaselineCurve
+from fairstep.analysis.laws.law import Law, loss_law
 from fairstep.analysis.statistics import AnalysisError
 from fairstep.runs import Ledger, Phase, Run, Status
 

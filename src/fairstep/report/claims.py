@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fairstep.analysis.claims import claims, evaluate
-from fairstep.analysis.evidence import Evidence
-from fairstep.analysis.store_evidence import contest_cell
+from fairstep.analysis.claims.evidence import Evidence
+from fairstep.analysis.claims.store_evidence import contest_cell
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.section import Section, how, paragraph
 from fairstep.report.table import Column, Row, Table

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fairstep.analysis import AnalysisError, loss_law, ratio_trend, size_trend
-from fairstep.analysis.published_evidence import wen_evidence
-from fairstep.analysis.wen_tables import losses, noise
+from fairstep.analysis.claims.published_evidence import wen_evidence
+from fairstep.analysis.claims.wen_tables import losses, noise
 from fairstep.published import wen
 from fairstep.report import scaling
 from fairstep.report.drawing import Look
 from fairstep.report.markup import colours, symbols
+from fairstep.report.published_figures import rate_sweeps
 from fairstep.report.section import Section, figure, how, paragraph
 from fairstep.report.table import Column, Table
 
@@ -148,4 +149,4 @@ def sweeps(look: Look) -> Section:
     caption = "W's sweeps of the learning rate around each optimizer's best configuration, without diverged runs."
     body = figure("sweeps", "Loss above the best one against learning rate", caption)
     body += how("fairstep published sweeps --optimizer muon --size 130m --json", "fairstep study replay")
-    return Section("sweeps-section", "Sweeps", body, {"sweeps": scaling.sweeps(panels, look)})
+    return Section("sweeps-section", "Sweeps", body, {"sweeps": rate_sweeps(panels, look)})

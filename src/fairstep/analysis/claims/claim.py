@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fairstep.analysis.evidence import Cell, Evidence, Gap, gap
+from fairstep.analysis.claims.evidence import Cell, Evidence, Gap, gap
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 State = Literal["yes", "no", "open", "missing"]

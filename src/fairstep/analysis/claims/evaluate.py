@@ -15,10 +15,10 @@ from fairstep.analysis.claims import (
     wen_tuning,
 )
 from fairstep.analysis.claims.claim import Claim, Finding, missing
-from fairstep.analysis.evidence import Evidence
-from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.evidence import Evidence
+from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.analysis.store_evidence import store_evidence
 
 if TYPE_CHECKING:
     from fairstep.runs import Store

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fairstep.analysis.claims.claim import Finding, Part, below, claim, every, missing, needs, swept
+from fairstep.analysis.claims.evidence import Evidence
 from fairstep.analysis.claims.semenov_rankings import get
-from fairstep.analysis.evidence import Evidence
 
 NOT_PRINTED = "losses of this ablation: the paper shows them in a figure that was not read off, or in words only"
 

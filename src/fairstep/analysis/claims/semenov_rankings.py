@@ -19,8 +19,8 @@ from fairstep.analysis.claims.claim import (
     shrinks,
     sign,
 )
+from fairstep.analysis.claims.evidence import Cell, Evidence
 from fairstep.analysis.claims.wen_rankings import batch_explains
-from fairstep.analysis.evidence import Cell, Evidence
 
 SEED = "One seed a setting: the intervals are of the reading, not of the noise of training."
 LEVEL = 0.005

@@ -14,9 +14,9 @@ from fairstep.analysis.claims.claim import (
     sign,
     swept,
 )
+from fairstep.analysis.claims.evidence import Evidence, Gap
 from fairstep.analysis.claims.semenov_methods import NOT_PRINTED, only_words
 from fairstep.analysis.claims.semenov_rankings import LEVEL, SEED, get
-from fairstep.analysis.evidence import Evidence, Gap
 from fairstep.published import semenov
 
 

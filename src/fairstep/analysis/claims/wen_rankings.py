@@ -14,9 +14,9 @@ from fairstep.analysis.claims.claim import (
     missing,
     needs,
 )
-from fairstep.analysis.crossings import crossings, mean_curve
-from fairstep.analysis.evidence import MATRIX, SCALAR, Evidence
-from fairstep.analysis.published_evidence import semenov_evidence
+from fairstep.analysis.claims.evidence import MATRIX, SCALAR, Evidence
+from fairstep.analysis.claims.published_evidence import semenov_evidence
+from fairstep.analysis.verdict.crossings import crossings, mean_curve
 from fairstep.published import wen
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fairstep.analysis import wen_tables
+from fairstep.analysis.claims import wen_tables
 from fairstep.analysis.claims.claim import (
     Finding,
     Part,
@@ -19,11 +19,11 @@ from fairstep.analysis.claims.claim import (
     number,
     sign,
 )
-from fairstep.analysis.evidence import MATRIX, SCALAR, Evidence, Gap
-from fairstep.analysis.laws import joint_law
-from fairstep.analysis.paired import compare
+from fairstep.analysis.claims.evidence import MATRIX, SCALAR, Evidence, Gap
+from fairstep.analysis.laws.law import joint_law
+from fairstep.analysis.laws.trend import size_trend, straight_line
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.analysis.trend import size_trend, straight_line
+from fairstep.analysis.verdict.paired import compare
 from fairstep.published import wen
 
 POINTS = 1.0

@@ -14,7 +14,7 @@ from fairstep.analysis.claims.claim import (
     needs,
     sign,
 )
-from fairstep.analysis.evidence import Evidence, Gap, gap
+from fairstep.analysis.claims.evidence import Evidence, Gap, gap
 from fairstep.published import wen
 
 

@@ -2,12 +2,7 @@
 
     speedup = tokens that the baseline needs for the contestant's final loss / tokens of the contestant   (W section 4)
 
-**Curve.** The baseline's mean final loss of separate full runs, each with its own schedule, at several budgets; never
-a point inside one run, whose learning rate has not decayed yet. Between budgets the loss is a monotone cubic of log
-tokens (Fritsch and Butland, SIAM J. Sci. Stat. Comput. 5, 1984). Straight lines would lie above a convex curve and so
-overstate every speedup, by up to 3 % between budgets a factor of 2 apart. A loss that rises with tokens is noise, or
-hyperparameters that do not suit the budget; it is repaired by isotonic regression, weighted by the number of runs,
-which makes budgets that are out of order equal.
+**Curve.** The baseline's mean final losses at several budgets: ``laws.baseline_curve``.
 
 **Anchor.** With d = the paired difference baseline - contestant at the contest's budget T, the contestant's loss on the
 baseline's scale is curve(T) - d, and speedup = curve^-1(curve(T) - d) / T. So d = 0 is a speedup of exactly 1, and
@@ -32,14 +27,13 @@ contest at the largest (smallest) budget shows "at least 1.00" ("at most 1.00").
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fairstep.analysis.laws.baseline_curve import Array, BaselineCurve, line, repair
 from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, pooled_deviation
 
 DRAWS = 2000
@@ -47,44 +41,7 @@ TAIL = round(DRAWS * (1 - LEVEL) / 2)
 SEED = 20_240_901
 """Of the curve's noise: the same runs always give the same interval."""
 
-LEAST_FALL = 1e-9
-"""Nats per token by which every budget lies below the one before, so that a repaired curve can be inverted."""
-
-PIECES = 16
-"""Straight pieces that stand for the cubic between two budgets."""
-
 Bound = Literal["at least", "at most"]
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class BaselineCurve:
-    """The baseline's final losses (nats per token): for every budget in tokens, rising, one loss per run."""
-
-    tokens: tuple[int, ...]
-    runs: tuple[tuple[float, ...], ...]
-
-    @classmethod
-    def of(cls, runs: Mapping[int, Sequence[float]]) -> BaselineCurve:
-        """Raises AnalysisError for no budgets, or one without tokens or runs."""
-        if not runs or any(tokens <= 0 or not losses for tokens, losses in runs.items()):
-            raise AnalysisError("a baseline curve needs budgets of at least one token with at least one run each")
-        budgets = tuple(sorted(runs))
-        return cls(budgets, tuple(tuple(runs[budget]) for budget in budgets))
-
-    @property
-    def losses(self) -> tuple[float, ...]:
-        """Mean loss at every budget."""
-        return tuple(float(np.mean(losses)) for losses in self.runs)
-
-    @property
-    def fitted(self) -> tuple[float, ...]:
-        """Mean losses after the repair: the curve that is inverted."""
-        return tuple(_repair(np.array([self.losses]), self._counts)[0].tolist())
-
-    @property
-    def _counts(self) -> Array:
-        return np.array([len(losses) for losses in self.runs], dtype=float)
 
 
 @dataclass(frozen=True)
@@ -114,28 +71,22 @@ def token_speedup(curve: BaselineCurve, difference: Estimate, tokens: int, conte
     limits = (float(ratios[0]), float(ratios[-1]))
     losses = np.array(curve.losses)
 
-    value, beyond = _invert(ratios, _repair(losses[None], curve._counts), anchor, np.array([difference.value]))
+    value, beyond = _invert(ratios, repair(losses[None], curve.counts), anchor, np.array([difference.value]))
     bound: Bound | None = "at least" if beyond[0] > 0 else "at most" if beyond[0] < 0 else None
     if not difference.has_interval:
         return Speedup(float(value[0]), *limits, bound, limits)
 
     drawn = _difference_quantiles(difference)
     noisy = losses + _curve_noise(curve, anchor, difference, drawn, contestant)
-    speedups = np.sort(_invert(ratios, _repair(noisy, curve._counts), anchor, drawn)[0])
+    speedups = np.sort(_invert(ratios, repair(noisy, curve.counts), anchor, drawn)[0])
     return Speedup(float(value[0]), float(speedups[TAIL - 1]), float(speedups[-TAIL]), bound, limits)
 
 
 def shifted_speedup(curve: BaselineCurve, difference: float, tokens: int) -> float:
     """Speedup at another difference from the baseline, without an interval: how sensitive it is."""
     ratios = np.array(curve.tokens, dtype=float) / tokens
-    fitted = _repair(np.array([curve.losses]), curve._counts)
+    fitted = repair(np.array([curve.losses]), curve.counts)
     return float(_invert(ratios, fitted, curve.tokens.index(tokens), np.array([difference]))[0][0])
-
-
-def curve_line(tokens: Sequence[float], fitted: Sequence[float]) -> tuple[list[float], list[float]]:
-    """The curve through the repaired losses at the budgets, read off finely enough to be drawn: tokens and losses."""
-    x, y = _line(np.log(np.array(tokens, dtype=float)), np.array([fitted]))
-    return np.exp(x).tolist(), y[0].tolist()
 
 
 def _difference_quantiles(difference: Estimate) -> Array:
@@ -158,38 +109,9 @@ def _curve_noise(
     deviation = np.full(len(curve.tokens), sigma)
     deviation[anchor] = np.sqrt(max(sigma**2 - difference.deviation**2 / 4, 0.0))
     noise = np.random.default_rng(SEED).standard_t(degrees, (drawn.size, len(curve.tokens)))
-    noise *= deviation / np.sqrt(curve._counts)
+    noise *= deviation / np.sqrt(curve.counts)
     noise[:, anchor] += (drawn - difference.value) / 2
     return noise
-
-
-def _repair(losses: Array, weights: Array) -> Array:
-    """Falling curves (draws, budgets) nearest to losses (draws, budgets) in weighted squares.
-
-    The min-max formula of isotonic regression, g_k = min_{i<=k} max_{j>=k} mean(y_i..y_j), does all draws at once; it
-    would be slow for many budgets, and a contest has a handful.
-    """
-    fitted = losses.copy()
-    rising = (np.diff(losses, axis=1) > 0).any(axis=1)
-    wrong, count = losses[rising], losses.shape[1]
-    for k in range(count if rising.any() else 0):
-        best = np.full(wrong.shape[0], np.inf)
-        for i in range(k + 1):
-            means = [np.average(wrong[:, i : j + 1], axis=1, weights=weights[i : j + 1]) for j in range(k, count)]
-            best = np.minimum(best, np.max(means, axis=0))
-        fitted[rising, k] = best
-    return fitted - LEAST_FALL * np.arange(count)
-
-
-def _line(log_tokens: Array, curves: Array) -> tuple[Array, Array]:
-    """Curves (draws, budgets) on a fine grid that has every budget as a point: (points,) and losses (draws, points)."""
-    from scipy.interpolate import PchipInterpolator
-
-    if log_tokens.size == 1:
-        return log_tokens, curves
-    parts = [np.linspace(start, end, PIECES, endpoint=False) for start, end in itertools.pairwise(log_tokens)]
-    x = np.append(np.concatenate(parts), log_tokens[-1])
-    return x, PchipInterpolator(log_tokens, curves, axis=1)(x)
 
 
 def _invert(ratios: Array, curves: Array, anchor: int, difference: Array) -> tuple[Array, Array]:
@@ -201,7 +123,7 @@ def _invert(ratios: Array, curves: Array, anchor: int, difference: Array) -> tup
     beyond = (target < curves[:, -1]).astype(float) - (target > curves[:, 0])
     if ratios.size == 1:
         return np.ones_like(target), beyond
-    x, y = _line(np.log(ratios), curves)
+    x, y = line(np.log(ratios), curves)
     draw = np.arange(target.size)
     right = np.clip((y > target[:, None]).sum(axis=1), 1, x.size - 1)
     left = right - 1

@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Mapping
 
-from fairstep.analysis.crossings import Curve
-from fairstep.analysis.evidence import SPELLINGS, Cell, Evidence, Measured
+from fairstep.analysis.claims.evidence import SPELLINGS, Cell, Evidence, Measured
 from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
 from fairstep.analysis.trials import Trials
-from fairstep.analysis.verdict import Verdict, verdicts
-from fairstep.analysis.wording import count_text
+from fairstep.analysis.verdict.crossings import Curve
+from fairstep.analysis.verdict.judge import Verdict, verdicts
+from fairstep.analysis.verdict.wording import count_text
 from fairstep.runs import Ledger, Store
 
 

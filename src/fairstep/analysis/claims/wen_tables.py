@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fairstep.analysis.laws import Noise
-from fairstep.analysis.tokens import speedup_rows
+from fairstep.analysis.laws.law import Noise
+from fairstep.analysis.verdict.law_speedup import speedup_rows
 from fairstep.published import wen
 
 VARIANTS: dict[str, tuple[str, tuple[int, ...], str]] = {

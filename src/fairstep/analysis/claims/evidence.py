@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairstep.analysis.crossings import Curve
 from fairstep.analysis.statistics import AnalysisError, paired_difference
+from fairstep.analysis.verdict.crossings import Curve
 
 MATRIX = frozenset({"muon", "d-muon", "soap", "kron", "scion", "mars-shampoo", "shampoo"})
 """Optimizers that multiply a gradient by matrices; by the papers' names."""

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.laws import DRAWS, SEED, Law, Noise, inverse, loss_law, student
-from fairstep.analysis.powers import Array
+from fairstep.analysis.laws.law import DRAWS, SEED, Law, Noise, inverse, loss_law, student
+from fairstep.analysis.laws.power_fit import Array
 from fairstep.analysis.statistics import LEVEL, AnalysisError
 
 MILLINAT = 1e-3

@@ -7,8 +7,8 @@ import json
 import math
 from typing import Any
 
-from fairstep.analysis import wen_tables
-from fairstep.analysis.evidence import Cell, Evidence, Measured
+from fairstep.analysis.claims import wen_tables
+from fairstep.analysis.claims.evidence import Cell, Evidence, Measured
 from fairstep.analysis.statistics import LEVEL, t_quantile
 from fairstep.published import semenov, wen
 

@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from fairstep.analysis.powers import Array, Form, fit
+from fairstep.analysis.laws.power_fit import Array, Form, fit
 from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
 
 DRAWS = 1000

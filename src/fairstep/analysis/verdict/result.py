@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fairstep.analysis.details import crossing_rows, details
 from fairstep.analysis.statistics import mean_interval
 from fairstep.analysis.trials import Trials
-from fairstep.analysis.verdict import Verdict, verdicts
-from fairstep.analysis.wording import count_text, plural
+from fairstep.analysis.verdict.extra_statistics import crossing_rows, extra_statistics
+from fairstep.analysis.verdict.judge import Verdict, verdicts
+from fairstep.analysis.verdict.wording import count_text, plural
 from fairstep.runs import Ledger, Run
 
 
 def contest_result(contest: Trials | Ledger, runs: Iterable[Run] = ()) -> dict[str, Any]:
-    """``name``, ``baseline``, ``cell`` (null without a ledger), ``contestants`` (rows of Verdict and of ``details``),
-    ``curve`` (the baseline's budgets), ``crossings`` (changes of order on the way, which no verdict rests on) and
-    ``notes``.
+    """The verdicts of a contest with everything beside them, as plain JSON.
 
-    A ledger is read with ``runs``, which may be all runs of a store. Raises AnalysisError when the runs cannot be
-    compared.
+    Keys: ``name``, ``baseline``, ``cell`` (null without a ledger), ``contestants`` (rows of Verdict and of
+    ``extra_statistics``), ``curve`` (the baseline's budgets), ``crossings`` (changes of order on the way, which no
+    verdict rests on) and ``notes``. A ledger is read with ``runs``, which may be all runs of a store. Raises
+    AnalysisError when the runs cannot be compared.
     """
     trials = contest if isinstance(contest, Trials) else Trials.read(contest, runs)
     judged = verdicts(trials)
-    extra = details(trials, judged)
+    extra = extra_statistics(trials, judged)
     curve = _curve_rows(trials)
     return {
         "name": trials.ledger.name if trials.ledger else "",

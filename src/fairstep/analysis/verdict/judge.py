@@ -18,10 +18,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairstep.analysis.speedup import Bound, token_speedup
 from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference
 from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
-from fairstep.analysis.wording import gap_text, plural
+from fairstep.analysis.verdict.speedup import Bound, token_speedup
+from fairstep.analysis.verdict.wording import gap_text, plural
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fairstep.analysis.crossings import crossings, mean_curve
-from fairstep.analysis.paired import compare, deviation_interval
-from fairstep.analysis.ranking import rank
-from fairstep.analysis.speedup import shifted_speedup
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.analysis.tokens import MILLINAT, law_speedup
 from fairstep.analysis.trials import Trials
-from fairstep.analysis.verdict import Verdict
+from fairstep.analysis.verdict.crossings import crossings, mean_curve
+from fairstep.analysis.verdict.judge import Verdict
+from fairstep.analysis.verdict.law_speedup import MILLINAT, law_speedup
+from fairstep.analysis.verdict.paired import compare, deviation_interval
+from fairstep.analysis.verdict.ranking import rank
+from fairstep.analysis.verdict.speedup import shifted_speedup
 
-DETAILS = (
+EXTRA = (
     *("sigma_low", "sigma_high", "bootstrap_low", "bootstrap_high", "t_probability", "sign_flip_probability"),
     *("smallest_effect", "more_seeds", "more_tokens", "speedup_per_millinat", "law_speedup", "law_speedup_low"),
     *("law_speedup_high", "time_speedup_low", "time_speedup_high", "memory_ratio", "rank_best", "rank_worst"),
 )
-"""Keys of ``details``, for every contestant; null where too little is known.
+"""Keys of ``extra_statistics``, for every contestant; null where too little is known.
 
 ``sigma_*``: interval of the deviation over seeds; ``bootstrap_*``: bootstrap-t interval of the paired difference;
 ``smallest_effect``: true difference in nats that the seeds would show with 80 % probability; ``more_seeds``,
@@ -34,15 +34,15 @@ over that of the baseline; ``rank_*``: range of the rank among all contestants, 
 """
 
 
-def details(trials: Trials, judged: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
-    """Contestant -> ``DETAILS``."""
+def extra_statistics(trials: Trials, judged: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
+    """Contestant -> ``EXTRA``."""
     losses = {verdict.name: trials[verdict.name].losses for verdict in judged}
     settled = {v.name: losses[v.name] for v in judged if losses[v.name] and v.verdict not in ("diverged", "incomplete")}
     places = {place.name: place for place in rank(settled)} if len(settled) > 1 else {}
     base = next((verdict for verdict in judged if verdict.name == trials.baseline), None)
     result = {}
     for verdict in judged:
-        row: dict[str, Any] = dict.fromkeys(DETAILS)
+        row: dict[str, Any] = dict.fromkeys(EXTRA)
         if verdict.name in settled:
             spread = deviation_interval(list(settled[verdict.name].values()))
             row |= {"sigma_low": spread.low, "sigma_high": spread.high}
@@ -52,7 +52,7 @@ def details(trials: Trials, judged: Sequence[Verdict]) -> dict[str, dict[str, An
             row["memory_ratio"] = verdict.state_bytes / base.state_bytes
         if base is not None and verdict.name != base.name and {verdict.name, base.name} <= settled.keys():
             row |= _compared(trials, verdict, base)
-        result[verdict.name] = {key: _plain(row[key]) for key in DETAILS}
+        result[verdict.name] = {key: _plain(row[key]) for key in EXTRA}
     return result
 
 
@@ -73,7 +73,7 @@ def _compared(trials: Trials, verdict: Verdict, base: Verdict) -> dict[str, Any]
         return {}
     if curve is None or tokens is None:
         return {}
-    row = {key: value for key, value in comparison.row().items() if key in DETAILS}
+    row = {key: value for key, value in comparison.row().items() if key in EXTRA}
     row["more_tokens"] = comparison.more_tokens(tokens)
     step_ratio = base.step_seconds / verdict.step_seconds if verdict.step_seconds else math.nan
     row["time_speedup_low"] = verdict.speedup_low * step_ratio

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.paired import t_probability
 from fairstep.analysis.statistics import LEVEL, AnalysisError, Key, paired_difference
+from fairstep.analysis.verdict.paired import t_probability
 
 
 @dataclass(frozen=True)
