@@ -52,7 +52,7 @@ def test_every_finding_has_a_claim(rows: dict[str, dict[str, str]]) -> None:
         ("W11", "inconclusive", "The published data contradict it"),
         ("W12", "fails", "720m"),
         ("W10", "inconclusive", "muon -0.17 points"),
-        ("W14", "holds", "10 of 10 lists are those of W's records"),
+        ("W14", "holds", "10 of 10 lists equal W's records"),
         ("F2", "holds", "signum"),
         ("F11", "inconclusive", "sf-adamw: warmup_steps 8000 below 2000"),
         ("F14", "holds", "+0.0344"),

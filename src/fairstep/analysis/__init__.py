@@ -1,7 +1,8 @@
-"""Tables of runs in, verdicts out: statistics, token-equivalent speedups, verdicts and the words for them.
+"""Trials in, verdicts out: statistics, speedups in tokens, verdicts and the words for them.
 
-Pure functions on tables and arrays belong here, and nothing that trains, chooses a next run, draws, prints or writes
-a file. May import fairstep.runs and fairstep.published; never torch.
+``trials`` has the rows of a contest, ``laws`` the fits, ``verdict`` the judgement, ``claims`` the checks of both
+papers' claims. Pure functions on tables and arrays belong here. Nothing here trains, chooses a next run, draws, prints
+or writes a file. May import fairstep.runs and fairstep.published; never torch.
 """
 
 from fairstep.analysis.claims.wen_tables import published_speedups

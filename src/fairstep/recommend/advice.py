@@ -129,7 +129,7 @@ def _costs(forecast: Forecast, price: Cost, model: ModelSpec) -> dict[str, Any]:
     overhead = price.optimizer_flops / price.flops
     floats = price.memory.state / 4 / price.parameters_total
     memory_reason = f"{floats:.2f} numbers of float32 state a parameter of {shape_text(model)}; peak with one sequence"
-    overhead_reason = "FLOPs of the rule a step over those of the model; memory traffic is not in it"
+    overhead_reason = "FLOPs of the rule a step over the model's; memory traffic is not in it"
     if measured := _measured(forecast.optimizer, price.parameters_total):
         overhead_reason += f"; {measured}"
     values = (price.memory.state, price.memory_bytes, price.fits, overhead, forecast.speedup / (1 + overhead))
@@ -172,10 +172,10 @@ def _price(name: str, hyper: Mapping[str, Any], target: Target, model: ModelSpec
 
 
 def _rate(name: str, target: Target, near: Tuning) -> tuple[Any, str]:
-    """The learning rate: by a law over W's cells where the batch is like theirs, else that of the nearest cell."""
+    """The learning rate: by a law over W's cells where the batch is like theirs, else the nearest cell's."""
     cells = [t for t in _tuned(name) if t.paper == "W" and t.chosen.get("lr")]
     rate = near.chosen.get("lr")
-    copied = f"that of {near.source}; try half and twice of it too"
+    copied = f"as in {near.source}; try half and twice of it too"
     batches = [_target(t).batch_tokens for t in cells]
     if len(cells) < LEAST_LAW_CELLS or not (
         min(batches) / SAME_BATCH <= target.batch_tokens <= SAME_BATCH * max(batches)

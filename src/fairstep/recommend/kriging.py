@@ -118,7 +118,7 @@ def forecast(
 ) -> list[Forecast]:
     """Forecasts for every optimizer with at least three points, and AdamW itself; highest speedup first.
 
-    ``study``: that of the target, for a store's own contests; ``drop``: nats per doubling at the target, if it is known
+    ``study``: the target's, for the contests of a store; ``drop``: nats per doubling at the target, if it is known
     better than by ``law``. Raises AnalysisError without points.
     """
     from scipy.special import ndtr

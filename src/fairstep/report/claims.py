@@ -1,4 +1,4 @@
-"""The papers' claims on the page: of their own numbers, and of what a contest can say about them."""
+"""The papers' claims on a page: the table of all claims, and the claims that one contest has numbers for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def claims_table(name: str, rows: Sequence[Row], filters: tuple[str, ...] = ("ve
 def claims_section(loaded: LoadedContest) -> Section:
     """The claims that a contest has something to say about; empty if there is none."""
     key = loaded.key
-    evidence = Evidence(loaded.store, (contest_cell(loaded.ledger, loaded.trials),), own=True)
+    evidence = Evidence(loaded.store, (contest_cell(loaded.ledger, loaded.trials),), from_store=True)
     rows: list[dict[str, Any]] = []
     for claim in claims():
         finding = evaluate(claim, evidence)

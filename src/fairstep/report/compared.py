@@ -1,4 +1,4 @@
-"""Two or more stores beside one another: runs that both have, and contestants that competed in the same cell."""
+"""Two or more stores compared: runs that both have, and contestants that competed in the same cell."""
 
 from __future__ import annotations
 

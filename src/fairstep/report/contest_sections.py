@@ -1,4 +1,4 @@
-"""The sections of one contest: verdict, curves, search, certificates, costs, claims, ledger, how to repeat it."""
+"""The sections of one contest: verdict, curves, search, certificates, costs, claims, ledger, and how to repeat it."""
 
 from __future__ import annotations
 

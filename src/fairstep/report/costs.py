@@ -1,4 +1,4 @@
-"""What a contestant costs beside tokens: seconds of a step, speedup in wall-clock, memory."""
+"""The page's section on costs beside tokens: seconds of a step, speedup in wall-clock, memory."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def section(loaded: LoadedContest) -> Section:
 
 def in_time(rows: Iterable[Row], look: Look) -> dict[str, Any]:
     """Speedup in tokens (open) and in wall-clock (filled, with its interval), one line each."""
-    known = [row for row in rows if row["speedup"] and row["time_speedup"]]
-    figure = new_figure(height=92 + 40 * max(len(known), 1))
+    timed = [row for row in rows if row["speedup"] and row["time_speedup"]]
+    figure = new_figure(height=92 + 40 * max(len(timed), 1))
     ends = [1.1]
-    for place, row in enumerate(known):
+    for place, row in enumerate(timed):
         name, colour = row["name"], look.colour[row["name"]]
         low, high = row["time_speedup_low"] or row["time_speedup"], row["time_speedup_high"] or row["time_speedup"]
         ends += [high, 1 / low, row["speedup"], 1 / row["speedup"]]
@@ -82,9 +82,9 @@ def in_time(rows: Iterable[Row], look: Look) -> dict[str, Any]:
         )
     figure.add_vline(x=1, line={"color": FINE, "width": 1.5, "dash": "dot"})
     ratio_axis(figure, max(ends), "speedup in time (filled) and in tokens (open)")
-    names = [f"<b>{label(row['name'])}</b>" for row in known]
+    names = [f"<b>{label(row['name'])}</b>" for row in timed]
     figure.update_yaxes(
-        range=[len(known) - 0.4, -0.6], showgrid=False, tickvals=list(range(len(known))), ticktext=names
+        range=[len(timed) - 0.4, -0.6], showgrid=False, tickvals=list(range(len(timed))), ticktext=names
     )
     return figure_json(figure, look, legend=False)
 

@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: they open from disk, years later, without a network.
+"""Self-contained HTML pages, which open from disk, years later, without a network.
 
-A page forbids every connection by its own content policy, carries plotly.js once, and embeds its numbers as JSON in the
-element ``fairstep-result``. Its frame is static/page.html; what stands in it are sections.
+The content policy of a page forbids every connection. The page carries plotly.js once, and its numbers as JSON in the
+element ``fairstep-result``. static/page.html is the frame; sections fill it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The page of both papers' published numbers: their figures, drawn by our functions from their tables, and claims."""
+"""The page of both papers' published numbers: figures that our functions draw from their tables, and claims."""
 
 from __future__ import annotations
 

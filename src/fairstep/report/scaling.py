@@ -98,5 +98,5 @@ def laws(fits: Mapping[str, Mapping[str, Law]], look: Look, unit: str) -> dict[s
 
 
 def _law_words(law: Law) -> str:
-    found = law.parameters
-    return f"{found['alpha']:.3f} D^-{found['B']:.3f} + {found['beta']:.3f}, left out: {law.leave_one_out:.4f}"
+    values = law.parameters
+    return f"{values['alpha']:.3f} D^-{values['B']:.3f} + {values['beta']:.3f}, left out: {law.leave_one_out:.4f}"

@@ -1,6 +1,6 @@
-"""The page of one contest, or of many: all contests of a store or a study, or of several stores merged and compared.
+"""The page of one contest, or of many: all contests of a store or a study, or several stores merged and compared.
 
-What several stores say about the same run or the same cell is compared in a section of its own.
+A section compares what several stores say about the same run and the same cell.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def store_evidence(store: Store) -> Evidence:
         raise AnalysisError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
     runs = store.runs()
     cells = tuple(contest_cell(ledger, Trials.read(ledger, runs)) for ledger in ledgers)
-    return Evidence(str(store.path), cells, own=True)
+    return Evidence(str(store.path), cells, from_store=True)
 
 
 def spelling(contestant: str) -> str:

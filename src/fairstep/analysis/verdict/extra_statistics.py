@@ -1,5 +1,8 @@
-"""What stands beside a contest's verdict: other tests of the same pairs, the power of the design, the speedup by a law,
-its sensitivity, memory, rank with ties, and curves that cross on the way. None of it changes a verdict."""
+"""What stands beside a contest's verdict and never changes it.
+
+Other tests of the same pairs, the power of the design, the speedup by a law, its sensitivity, memory, the rank with
+ties, and curves that cross on the way.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ EXTRA = (
 pairs); ``speedup_per_millinat``: relative change of the speedup when the contestant's loss falls by 0.001;
 ``law_speedup_*``: by a law of the baseline's budgets (W's definition) where there are at least four;
 ``time_speedup_*``: the speedup's interval in wall-clock, step times taken as known; ``memory_ratio``: optimizer state
-over that of the baseline; ``rank_*``: range of the rank among all contestants, Holm-corrected.
+over the baseline's; ``rank_*``: range of the rank among all contestants, Holm-corrected.
 """
 
 

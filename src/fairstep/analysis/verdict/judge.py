@@ -1,12 +1,12 @@
-"""From trials to verdicts: faster, slower or not separable, and the words for what could not be judged.
+"""From trials to verdicts: faster, slower or not separable, and why a contestant could not be judged.
 
-A contestant is judged by its *final* runs alone: the chosen hyperparameters on seeds that the search has not seen.
-The best of many noisy tuning losses is too good by selection and is never a result. The test is the t-interval of
-the paired difference of final losses, baseline - contestant, at 95 % for each contestant by itself: where two equal
-optimizers are compared often, 1 comparison in 20 is wrongly separated (half of them "faster").
+A contestant is judged by its *final* runs alone: the chosen hyperparameters on seeds that the search has not seen. The
+best of many noisy tuning losses is too low by selection and is never a result. The test is the 95 % t-interval of the
+paired difference of final losses, baseline - contestant, for each contestant alone. Of many comparisons between equal
+optimizers, 1 in 20 is wrongly separated (half of these "faster").
 
-A diverged final run is a result, but not a number: the mean of the seeds that survived would flatter, so no loss is
-given and the verdict is "diverged". A missing or failed final run makes the verdict "incomplete".
+A diverged final run is a result without a number. The mean of the surviving seeds would flatter, so no loss is given
+and the verdict is "diverged". A missing or failed final run makes the verdict "incomplete".
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def verdicts(
     base = trials[trials.baseline]
     if not base.rows:
         others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"
-        raise AnalysisError(f"the baseline {base.name!r} has no trials in this contest, which has those of {others}")
+        raise AnalysisError(f"the baseline {base.name!r} has no trials in this contest, which has only {others}")
     _check_comparable(trials.rows)
     judged = [_judge(trials, trials[name], base) for name in trials.names]
     return sorted(judged, key=lambda verdict: (math.isnan(verdict.loss), verdict.loss))

@@ -2,27 +2,28 @@
 
     speedup = tokens that the baseline needs for the contestant's final loss / tokens of the contestant   (W section 4)
 
-**Curve.** The baseline's mean final losses at several budgets: ``laws.baseline_curve``.
+**Curve.** The baseline's mean final losses at several budgets (``laws.baseline_curve``).
 
-**Anchor.** With d = the paired difference baseline - contestant at the contest's budget T, the contestant's loss on the
-baseline's scale is curve(T) - d, and speedup = curve^-1(curve(T) - d) / T. So d = 0 is a speedup of exactly 1, and
-d > 0 exactly when speedup > 1.
+**Anchor.** Let d be the paired difference baseline - contestant at the contest's budget T. On the baseline's scale the
+contestant's loss is curve(T) - d, and speedup = curve^-1(curve(T) - d) / T. So d = 0 gives a speedup of exactly 1, and
+speedup > 1 exactly when d > 0.
 
-**Interval.** Two noises matter: that of d, and that of the curve, whose budgets have few seeds. Both are drawn
-together: d over the quantiles 1/2000, 2/2000, ... of its t-distribution, and every point of the curve from the
-t-distribution of the deviation sigma pooled over the repeated runs of baseline and contestant, over sqrt(its runs). At
-the budget T the noise is not independent of d, which contains the same runs: with equal variances on both sides the
-regression of the baseline's error on that of d has slope 1/2 and leaves the variance sigma^2 - s_d^2 / 4, whatever the
-correlation within pairs. ``low`` and ``high`` are the 50th smallest and largest speedup. Every draw obeys the anchor
-(d_i > 0 exactly when speedup_i > 1), and the 50th quantile of d *is* the end of its t-interval; hence
+**Interval.** Two noises matter: the noise of d, and the noise of the curve, whose budgets have few seeds. Both are
+drawn together. d runs over the quantiles 1/2000, 2/2000, ... of its t-distribution. Every point of the curve is drawn
+from the t-distribution of sigma / sqrt(its runs), where sigma is pooled over the repeated runs of baseline and
+contestant. At T the two noises are not independent, because d contains the same runs. With equal variances on both
+sides, the regression of the baseline's error on the error of d has slope 1/2 and leaves the variance
+sigma^2 - s_d^2 / 4, whatever the correlation within pairs. ``low`` and ``high`` are the 50th smallest and largest
+speedup. Every draw obeys the anchor (d_i > 0 exactly when speedup_i > 1), and the 50th quantile of d *is* the end of
+its t-interval. Hence
 
     low > 1  <=>  the interval of d lies above 0,        high < 1  <=>  it lies below 0,
 
 and the interval in tokens can never contradict the paired test that gives the verdict.
 
-**Bounds.** Nothing is extrapolated. A loss below that of the largest budget trained gives that budget's ratio, flagged
-"at least"; one above that of the smallest budget, "at most". Ends of the interval are clipped in the same way, so a
-contest at the largest (smallest) budget shows "at least 1.00" ("at most 1.00").
+**Bounds.** Nothing is extrapolated. A loss below the largest budget's gives the ratio of that budget, flagged "at
+least". A loss above the smallest budget's gives the ratio of that budget, flagged "at most". Ends of the interval are
+clipped in the same way, so a contest at the largest (smallest) budget shows "at least 1.00" ("at most 1.00").
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def token_speedup(curve: BaselineCurve, difference: Estimate, tokens: int, conte
     """Speedup of a contestant whose paired difference (baseline - contestant) at ``tokens`` is given.
 
     ``contestant``: its final losses, which only sharpen the estimate of the noise. Without an interval of the
-    difference, that of the speedup is the whole of ``limits``. Raises AnalysisError when the curve has no run at
+    difference, the speedup's interval is the whole of ``limits``. Raises AnalysisError when the curve has no run at
     ``tokens``.
     """
     if tokens not in curve.tokens:
