@@ -46,7 +46,7 @@ def test_five_columns_are_enough_and_what_they_cannot_show_is_said() -> None:
 
 
 def test_a_search_without_run_identities_cannot_be_told_from_the_finals() -> None:
-    rows = [*plain(), {"contestant": "muon", "phase": "tune", "seed": 0, "tokens": 1000, "final_loss": 2.65}]
+    rows = [*plain(), {"contestant": "muon", "phase": "tune", "seed": None, "tokens": 1000, "final_loss": 2.65}]
     notes = contest_result(Trials.from_rows(rows, "adamw"))["notes"]
     assert any("no column run" in note for note in notes)
 

@@ -100,7 +100,7 @@ class Trials:
     """All trials of a contest. Make one with ``read`` (our stores) or ``from_rows`` (anyone's table).
 
     ``rows`` have the keys of ``runs.table.TRIAL_COLUMNS``, null where nothing is known. ``contestants`` are listed
-    first and may have no trials yet. ``ledger`` and ``runs`` are those that the rows were read from, if any.
+    first and may have no trials yet. ``ledger`` and ``runs`` are the source of the rows, if that is a store.
     """
 
     rows: tuple[Row, ...]
@@ -128,9 +128,10 @@ class Trials:
         """Trials of plain rows, one a run.
 
         Columns: ``contestant``, ``phase``, ``tokens`` (trained), ``final_loss`` (nats per token) and a seed (``seed``,
-        or ``init_seed`` and ``data_seed``); any other key of ``runs.table.TRIAL_COLUMNS`` is optional. Without
-        ``status`` a run with a finite loss is done, one with nan or infinity has diverged and one without a loss is
-        unfinished. Raises AnalysisError for a missing column or a bad value, with the number of the row.
+        or ``init_seed`` and ``data_seed``; final runs need one). Any other key of ``runs.table.TRIAL_COLUMNS`` is
+        optional. Without ``status`` a run with a finite loss is done, one with nan or infinity has diverged and one
+        without a loss is unfinished. Raises AnalysisError for a missing column or a bad value, with the number of the
+        row.
         """
         given = rows.to_dicts() if hasattr(rows, "to_dicts") else [dict(row) for row in rows]
         columns = dict.fromkeys(key for row in given for key in row)
@@ -247,8 +248,9 @@ def _row(number: int, given: Row) -> Row:
     if row["status"] == "done":
         if not finite:
             raise AnalysisError(f"row {number}: a run that is done needs a finite final_loss, not {loss!r}")
-        for name, least in (("tokens", 1), ("init_seed", 0), ("data_seed", 0)):
-            row[name] = _whole(number, name, row[name], least)
+        row["tokens"] = _whole(number, "tokens", row["tokens"], 1)
+        for name in ("init_seed", "data_seed") if row["phase"] == "final" else ():
+            row[name] = _whole(number, name, row[name], 0)
         row["budget_tokens"] = row["budget_tokens"] or row["tokens"]
     for name in ("hyperparameters", "varied", "workload"):
         row[name] = _as_json(number, name, row[name])
