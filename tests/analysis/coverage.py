@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairstep.analysis import BaselineCurve, paired_difference, token_speedup
-from fairstep.analysis.laws import Law, Noise, hyperparameter_law, joint_law, loss_law
-from fairstep.analysis.paired import bootstrap_interval, deviation_interval, sign_flip_probability
-from fairstep.analysis.ranking import rank
-from fairstep.analysis.tokens import law_speedup
-from fairstep.analysis.trend import size_trend
+from fairstep.analysis.laws.law import Law, Noise, hyperparameter_law, joint_law, loss_law
+from fairstep.analysis.laws.trend import size_trend
+from fairstep.analysis.verdict.law_speedup import law_speedup
+from fairstep.analysis.verdict.paired import bootstrap_interval, deviation_interval, sign_flip_probability
+from fairstep.analysis.verdict.ranking import rank
 
 REPETITIONS = 500
 SEED_SIGMA = 0.02

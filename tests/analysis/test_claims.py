@@ -12,9 +12,9 @@ import pytest
 from fairstep.analysis import AnalysisError
 from fairstep.analysis.claims import claim_rows, claims, evaluate
 from fairstep.analysis.claims.claim import Part, every
-from fairstep.analysis.evidence import Cell, Evidence, Measured, gap
-from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
-from fairstep.analysis.store_evidence import store_evidence
+from fairstep.analysis.claims.evidence import Cell, Evidence, Measured, gap
+from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.runs import Store
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_every_finding_has_a_claim(rows: dict[str, dict[str, str]]) -> None:
         ("W11", "inconclusive", "The published data contradict it"),
         ("W12", "fails", "720m"),
         ("W10", "inconclusive", "muon -0.17 points"),
-        ("W14", "holds", "10 of 10 lists are those of W's records"),
+        ("W14", "holds", "10 of 10 lists equal W's records"),
         ("F2", "holds", "signum"),
         ("F11", "inconclusive", "sf-adamw: warmup_steps 8000 below 2000"),
         ("F14", "holds", "+0.0344"),

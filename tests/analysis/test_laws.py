@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fairstep.analysis import AnalysisError
-from fairstep.analysis.laws import LOSS, Noise, hyperparameter_law, joint_law, loss_law, offset_law
-from fairstep.analysis.powers import fit
-from fairstep.analysis.tokens import law_speedup, speedup_rows, straight_speedup
-from fairstep.analysis.wen_tables import VARIANTS, losses, noise, published_speedups, speedups
+from fairstep.analysis.claims.wen_tables import VARIANTS, losses, noise, published_speedups, speedups
+from fairstep.analysis.laws.law import LOSS, Noise, hyperparameter_law, joint_law, loss_law, offset_law
+from fairstep.analysis.laws.power_fit import fit
+from fairstep.analysis.verdict.law_speedup import law_speedup, speedup_rows, straight_speedup
 from fairstep.published import wen
 
 RATIOS = np.array([1.0, 2.0, 4.0, 8.0])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fairstep.analysis import AnalysisError
-from fairstep.analysis.crossings import crossings, mean_curve
-from fairstep.analysis.paired import (
+from fairstep.analysis.laws.trend import ratio_trend, size_trend
+from fairstep.analysis.verdict.crossings import crossings, mean_curve
+from fairstep.analysis.verdict.paired import (
     bootstrap_interval,
     compare,
     deviation_interval,
@@ -18,8 +19,7 @@ from fairstep.analysis.paired import (
     sign_flip_probability,
     smallest_effect,
 )
-from fairstep.analysis.ranking import holm, rank, ranking
-from fairstep.analysis.trend import ratio_trend, size_trend
+from fairstep.analysis.verdict.ranking import holm, rank, ranking
 
 RNG = np.random.default_rng(7)
 

@@ -16,7 +16,7 @@ from fairstep.analysis import (
     speedup_text,
     verdict_rows,
 )
-from fairstep.analysis.wording import gap_text, loss_text
+from fairstep.analysis.verdict.wording import gap_text, loss_text
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest

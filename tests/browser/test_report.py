@@ -14,8 +14,8 @@ from tests.conftest import FakeContest
 from fairstep.analysis import verdict_rows
 from fairstep.report import write_page, write_report
 from fairstep.report.published_page import published_page
-from fairstep.report.stores import gather
 from fairstep.report.stores import page as stores_page
+from fairstep.runs.merge import gather
 
 pytestmark = pytest.mark.browser
 

@@ -13,7 +13,8 @@ import pytest
 
 from fairstep.cli import main
 from fairstep.report import export
-from fairstep.report.stores import gather, page
+from fairstep.report.stores import page
+from fairstep.runs.merge import gather
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest

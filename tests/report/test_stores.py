@@ -13,9 +13,10 @@ from tests.report.test_page import Page
 
 from fairstep.cli import main
 from fairstep.report import write_page
-from fairstep.report.compared import contestant_rows, shared_runs
-from fairstep.report.stores import gather, merged, page
+from fairstep.report.compared import Judged, contestant_rows, shared_runs
+from fairstep.report.stores import page
 from fairstep.runs import Ledger, Store
+from fairstep.runs.merge import gather, merged
 
 
 def contest(folder: Path, name: str, offset: float = 0.0, tokens: int = 1_024_000, noise: float = 0.0) -> FakeContest:
@@ -61,21 +62,20 @@ def test_trials_that_one_copy_does_not_have_are_added(tmp_path: Path) -> None:
 def test_the_same_cell_in_two_stores_is_compared(tmp_path: Path) -> None:
     first = contest(tmp_path / "a", "here")
     second = contest(tmp_path / "b", "there", offset=0.05)
-    judged = [(made.store, renamed(made, name), _finals(made)) for made, name in ((first, "here"), (second, "there"))]
+    judged = [Judged.of(made.store, renamed(made, name)) for made, name in ((first, "here"), (second, "there"))]
     rows = {row["contestant"]: row for row in contestant_rows(judged)}
     assert rows["muon"]["difference"] == pytest.approx(0.05)
     assert rows["muon"]["seeds"] == 3
     assert rows["adamw"]["difference"] == 0
     assert (rows["muon"]["verdict"], rows["muon"]["agree"]) == ("faster", "yes")
     other = contest(tmp_path / "c", "longer", tokens=2_048_000)
-    assert contestant_rows([*judged[:1], (other.store, other.ledger, _finals(other))]) == [], "another budget"
+    assert contestant_rows([*judged[:1], Judged.of(other.store, other.ledger)]) == [], "another budget"
 
 
 def test_runs_that_two_stores_both_trained(tmp_path: Path) -> None:
     first = contest(tmp_path / "a", "one")
     second = contest(tmp_path / "b", "one", noise=1e-4)
-    judged = [(made.store, made.ledger, {}) for made in (first, second)]
-    rows = shared_runs([first.store, second.store], judged)
+    rows = shared_runs([Judged.of(made.store, made.ledger) for made in (first, second)])
     done = {trial.run for trial in first.trials if first.store.run(trial.run).status == "done"}
     assert {row["run"] for row in rows} == done, "diverged runs have no loss to compare"
     differ = [row for row in rows if row["difference"] != 0]
@@ -159,9 +159,3 @@ def test_the_law_of_the_baseline_has_its_residuals(tmp_path: Path) -> None:
     assert len(residuals) == 1
     assert len(residuals[0]["y"]) == 4
     write_page(page(gather([made.store]), [made.store]), tmp_path / "x.html")
-
-
-def _finals(made: FakeContest) -> dict[str, Any]:
-    from fairstep.report.compared import _finals as finals
-
-    return finals(made.store, made.ledger)

@@ -1,15 +1,14 @@
-"""Tables of runs in, verdicts out: statistics, token-equivalent speedups, verdicts and the words for them.
+"""Trials in, verdicts out: statistics, speedups in tokens, verdicts and the words for them.
 
-Pure functions on tables and arrays belong here, and nothing that trains, chooses a next run, draws, prints or writes
-a file. May import fairstep.runs and fairstep.published; never torch.
+``trials`` has the rows of a contest, ``laws`` the fits, ``verdict`` the judgement, ``claims`` the checks of both
+papers' claims. Pure functions on tables and arrays belong here. Nothing here trains, chooses a next run, draws, prints
+or writes a file. May import fairstep.runs and fairstep.published; never torch.
 """
 
-from fairstep.analysis.contest import contest_result
-from fairstep.analysis.crossings import Crossing, crossings, mean_curve
-from fairstep.analysis.laws import Law, Noise, hyperparameter_law, joint_law, loss_law, offset_law
-from fairstep.analysis.paired import Comparison, compare, deviation_interval
-from fairstep.analysis.ranking import Ranked, rank, ranking
-from fairstep.analysis.speedup import BaselineCurve, Speedup, curve_line, token_speedup
+from fairstep.analysis.claims.wen_tables import published_speedups
+from fairstep.analysis.laws.baseline_curve import BaselineCurve, curve_line
+from fairstep.analysis.laws.law import Law, Noise, hyperparameter_law, joint_law, loss_law, offset_law
+from fairstep.analysis.laws.trend import Trend, ratio_trend, size_trend
 from fairstep.analysis.statistics import (
     LEVEL,
     AnalysisError,
@@ -18,11 +17,15 @@ from fairstep.analysis.statistics import (
     paired_difference,
     pooled_deviation,
 )
-from fairstep.analysis.tokens import LawSpeedup, law_speedup, speedup_rows
-from fairstep.analysis.trend import Trend, ratio_trend, size_trend
-from fairstep.analysis.verdict import Outcome, Verdict, verdicts
-from fairstep.analysis.wen_tables import published_speedups
-from fairstep.analysis.wording import (
+from fairstep.analysis.trials import Trials
+from fairstep.analysis.verdict.crossings import Crossing, crossings, mean_curve
+from fairstep.analysis.verdict.judge import Outcome, Verdict, verdicts
+from fairstep.analysis.verdict.law_speedup import LawSpeedup, law_speedup, speedup_rows
+from fairstep.analysis.verdict.paired import Comparison, compare, deviation_interval
+from fairstep.analysis.verdict.ranking import Ranked, rank, ranking
+from fairstep.analysis.verdict.result import contest_result
+from fairstep.analysis.verdict.speedup import Speedup, token_speedup
+from fairstep.analysis.verdict.wording import (
     COLUMNS,
     bytes_text,
     count_text,
@@ -48,6 +51,7 @@ __all__ = [
     "Ranked",
     "Speedup",
     "Trend",
+    "Trials",
     "Verdict",
     "bytes_text",
     "compare",

@@ -4,8 +4,8 @@ All intervals are Student-t, two-sided, at ``LEVEL``. With n values x_i of sampl
 
     mean(x) +- t(n-1, (1+LEVEL)/2) * s / sqrt(n)
 
-They state the noise of seeds, nothing else: not of the tuning, the data or the machine. A t-interval on three
-seeds is wide (t = 4.30 where the normal has 1.96) because s itself is known badly; that is honest, not a defect.
+An interval states the noise of seeds, and not the noise of tuning, data or machine. With three seeds it is wide (t =
+4.30 where the normal has 1.96), because three values say little about s.
 """
 
 from __future__ import annotations

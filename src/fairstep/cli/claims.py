@@ -39,10 +39,10 @@ def main(arguments: list[str]) -> int:
 
     from fairstep.analysis.claims import claim_rows, claims
 
-    known = {claim.id.lower(): claim.id for claim in claims()}
-    if unknown := [name for name in options.ids if name.lower() not in known]:
-        raise ValueError(f"no claim {unknown[0]!r}; there are {', '.join(known.values())}")
-    wanted = {known[name.lower()] for name in options.ids}
+    ids = {claim.id.lower(): claim.id for claim in claims()}
+    if unknown := [name for name in options.ids if name.lower() not in ids]:
+        raise ValueError(f"no claim {unknown[0]!r}; there are {', '.join(ids.values())}")
+    wanted = {ids[name.lower()] for name in options.ids}
     rows = claim_rows(None if options.store is None else Store(options.store), options.paper, wanted or None)
     if options.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))

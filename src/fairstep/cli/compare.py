@@ -111,11 +111,12 @@ def main(arguments: list[str]) -> int:
 
 def conclude(store: Store, ledger: Ledger, page: Path | None, as_json: bool, seconds: float | None = None) -> int:
     """Print the verdict of a ledger and write its page."""
-    from fairstep.analysis import contest_result
+    from fairstep.analysis import Trials, contest_result
     from fairstep.report import write_report
 
-    result: dict[str, Any] = contest_result(ledger, store.runs())
-    path = write_report(store, ledger, page or store.path / "report.html").absolute()
+    trials = Trials.read(ledger, store.runs())
+    result: dict[str, Any] = contest_result(trials)
+    path = write_report(store, ledger, page or store.path / "report.html", trials).absolute()
     if as_json:
         print(json.dumps(result | {"report": str(path)}))
     else:

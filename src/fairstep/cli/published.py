@@ -135,9 +135,9 @@ def _filtered(rows: list[dict[str, Any]], column: str, wanted: str, what: str) -
         return rows
     kept = [row for row in rows if str(row.get(column)).lower() == wanted.lower()]
     if not kept:
-        known = ", ".join(dict.fromkeys(str(row[column]) for row in rows if row.get(column)))
+        values = ", ".join(dict.fromkeys(str(row[column]) for row in rows if row.get(column)))
         word = {"model_size": "size"}.get(column, column)
-        raise ValueError(f"no published {what} of {word} {wanted!r}; there are those of {known or 'none'}")
+        raise ValueError(f"no published {what} of {word} {wanted!r}; there are {values or 'none'}")
     return kept
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairstep import optim
 from fairstep.analysis import bytes_text, count_text
-from fairstep.analysis.wording import DASH
+from fairstep.analysis.verdict.wording import DASH
 from fairstep.cli import screen
 from fairstep.cli.options import parse, token_count
-from fairstep.runs import Ledger, Store
+from fairstep.runs import Store
 
 
 @dataclass(frozen=True)
@@ -55,60 +53,15 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"--batch-tokens {options.batch_tokens} is more than the run's {count_text(tokens)} tokens")
     memory = bytes_of(options.memory)
 
-    from fairstep.analysis.recommend import Target
+    from fairstep.recommend import Target, recommendation
 
     target = Target(parameters, tokens, batch)
-    rows, notes = recommendation(target, memory, options.store)
+    rows, notes = recommendation(target, memory, [Store(path) for path in options.store])
     if options.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return 0
     show(target, rows, notes, memory, options.top)
     return 0
-
-
-def recommendation(target: Any, memory: int, stores: tuple[Path, ...]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of ``study.advice.advise`` and what must be said beside them. Raises AnalysisError, ValueError."""
-    from fairstep.analysis.recommend import apart, forecast
-    from fairstep.analysis.recommend_points import cell_falls, fall_law, published_points, store_points
-    from fairstep.analysis.store_evidence import store_evidence
-    from fairstep.study.advice import advise, shape, shape_text
-
-    published = list(published_points())
-    law = fall_law(published)
-    own = [point for path in stores for point in store_points(store_evidence(Store(path)))]
-    ledgers: list[Ledger] = [ledger for path in stores for ledger in Store(path).ledgers()]
-    notes, study, fall = [], "", None
-    everything = [*published, *own]
-    if stores and not own:
-        notes.append("no contest of the store has AdamW, another optimizer and a speedup with an interval: not used")
-    if own:
-        nearest = min(everything, key=lambda point: apart(point, target))
-        study = min(own, key=lambda point: apart(point, target)).study
-        falls = cell_falls(own)
-        if nearest.study == study and falls:
-            fall = min(falls, key=lambda item: math.dist(item[0].place, target.place))[1]
-            notes.append(f"Gaps: AdamW gains {fall:.3f} nats from twice the tokens in the nearest cell of {study}.")
-    if fall is None:
-        low, high = law.interval_at(target.parameters, target.tokens)
-        value = law.at(target.parameters, target.tokens)
-        where = "" if law.covers(target.parameters, target.tokens) else ", beyond them"
-        notes.append(
-            f"Gaps: AdamW gains {value:.3f} [{low:.3f}, {high:.3f}] nats from twice the tokens, by a power law over "
-            f"{len(law.y)} published cells{where}."
-        )
-    found = [row for row in forecast(everything, target, law, study, fall=fall) if known(row.optimizer)]
-    notes.append(f"Memory and overhead: {shape_text(shape(target))}, float32 state, the whole model on one device.")
-    silent = [name for name in optim.names() if name not in {row.optimizer for row in found}]
-    notes.append(f"No measured speedups over AdamW: {', '.join(silent)}.")
-    return advise(found, target, memory, ledgers), notes
-
-
-def known(name: str) -> bool:
-    try:
-        optim.get(name)
-    except ValueError:
-        return False
-    return True
 
 
 def bytes_of(text: str) -> int:

@@ -74,7 +74,8 @@ def published() -> Page:
 
 
 def contests(stores: list[Store], wanted: str) -> Page:
-    from fairstep.report.stores import gather, page
+    from fairstep.report.stores import page
+    from fairstep.runs.merge import gather
 
     return page(gather(stores, wanted), stores)
 

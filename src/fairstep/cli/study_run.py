@@ -126,7 +126,7 @@ def prepared(study: Study) -> dict[str, Text]:
 
 def conclude(store: Store, ledgers: Mapping[str, Ledger], as_json: bool, seconds: float) -> int:
     """Verdicts and certificates of every cell, and its page."""
-    from fairstep.analysis import contest_result
+    from fairstep.analysis import Trials, contest_result
     from fairstep.report import write_report
 
     if as_json:
@@ -136,8 +136,9 @@ def conclude(store: Store, ledgers: Mapping[str, Ledger], as_json: bool, seconds
         print(f"\n=== {cell}\n\n{text_of(ledger)}\n")
         if any(trial.phase == "final" for trial in ledger.trials):
             try:
-                print_verdict(contest_result(ledger, store.runs()))
-                page = write_report(store, ledger, store.path / f"report-{ledger.name}.html").absolute()
+                trials = Trials.read(ledger, store.runs())
+                print_verdict(contest_result(trials))
+                page = write_report(store, ledger, store.path / f"report-{ledger.name}.html", trials).absolute()
                 print(f"\nreport: {page}")
             except AnalysisError as error:
                 print(f"No verdict: {error}.")

@@ -1,4 +1,4 @@
-"""The data files of this room, read once."""
+"""The data files of this room. Each is read once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_json(name: str) -> Any:
 
 
 def read_csv(name: str, schema: dict[str, Any]) -> pl.DataFrame:
-    """Table of a CSV file in ``data/`` whose columns are those of ``schema``; an empty field is null."""
+    """Table of a CSV file in ``data/`` with the columns of ``schema``; an empty field is null."""
     import polars as pl
 
     return pl.read_csv(read_text(name).encode(), schema=schema)

@@ -1,11 +1,13 @@
 """S: Semenov, Pagliardini, Jaggi, *Benchmarking Optimizers for LLM Pretraining* (arXiv 2509.01440).
 
-The paper prints almost no tables of losses; most numbers were read off its figures, so each has an ``uncertainty``.
-Losses are nats per token of the GPT-2 tokenizer on FineWeb. Two metrics exist and must never be compared: the final
-loss on the full validation split (``FULL``, the paper's rankings) and the loss on a fixed subset at the end of training
-(``SUBSET``, its curves), which reads about 0.02 higher for the same run. One seed per setting.
+The paper prints almost no tables of losses. Most numbers were read off its figures, so each has an ``uncertainty``.
+Losses are nats per token of the GPT-2 tokenizer on FineWeb, with one seed per setting.
 
-Configurations are those of the 48 run scripts of the public repository (epfml/llm-optimizer-benchmark, state of
+Two metrics exist and must never be compared. ``FULL`` is the final loss on the full validation split, which the paper's
+rankings use. ``SUBSET`` is the loss on a fixed subset at the end of training, which its curves show; it reads about
+0.02 higher for the same run.
+
+Configurations are from the 48 run scripts of the public repository (epfml/llm-optimizer-benchmark, state of
 2025-12-30). Optimizers carry the paper's names in lower case.
 """
 
@@ -59,8 +61,8 @@ def record_list() -> list[dict[str, Any]]:
 
     Four records have an order and no numbers: the paper states the outcome in words only.
     """
-    found: list[dict[str, Any]] = read_json("semenov_records.json")
-    return found
+    records: list[dict[str, Any]] = read_json("semenov_records.json")
+    return records
 
 
 @functools.cache
@@ -68,7 +70,7 @@ def configurations() -> pl.DataFrame:
     """The 48 configurations of the run scripts: 12 optimizers x 4 scales, the longest run of each.
 
     ``id, scale, optimizer, script``; ``parameters, layers, heads, hidden``; ``batch_sequences`` of 512 tokens,
-    ``steps, tokens, warmup_steps``; ``lr`` (Prodigy: its multiplier; Muon, MARS: that of the matrices), decoupled
+    ``steps, tokens, warmup_steps``; ``lr`` (Prodigy: its multiplier; Muon, MARS: the rate of the matrices), decoupled
     ``weight_decay``, ``clip_norm``, ``schedule`` with its parameters as JSON, ``betas`` as JSON (null: none; Muon,
     D-Muon: of their AdamW part), ``other`` hyperparameters as JSON, ``evaluate_every_steps``.
     """
@@ -89,8 +91,8 @@ def configuration_list() -> list[dict[str, Any]]:
 
 def wsd_configuration() -> dict[str, Any]:
     """The one script that shows another schedule: AdamW at 124m with warm-up, stable, decay."""
-    (found,) = [entry for entry in read_json("semenov_configurations.json") if entry["schedule"] == "wsd"]
-    return dict(found)
+    (configuration,) = [entry for entry in read_json("semenov_configurations.json") if entry["schedule"] == "wsd"]
+    return dict(configuration)
 
 
 @functools.cache
@@ -107,5 +109,5 @@ def grids() -> pl.DataFrame:
 
 def facts() -> dict[str, Any]:
     """What fits in no table: ``models_trained`` by optimizer, and the totals stated (Appendix B)."""
-    found: dict[str, Any] = read_json("semenov_facts.json")
-    return found
+    table: dict[str, Any] = read_json("semenov_facts.json")
+    return table

@@ -1,14 +1,14 @@
 """W: Wen, Hall, Ma, Liang, *Fantastic Pretraining Optimizers and Where to Find Them* (arXiv 2509.02046).
 
-Source of every number, unless a docstring says otherwise: the result records of the study's public experiment code
-(branch ``kaiyue/optimizers`` of a fork of the Marin project, state of 2025-08-27; and an earlier state of 2025-05, from
-which the figures were drawn). Losses are the last evaluation of a run on the Paloma C4-en set, in nats per token
-of the Llama-3 tokenizer, at the end of a full schedule. One seed per configuration: no number here has an error bar.
+Every number, unless a docstring says otherwise, is from the result records of the study's public experiment code:
+branch ``kaiyue/optimizers`` of a fork of the Marin project, state of 2025-08-27. The paper's figures were drawn from an
+earlier state, 2025-05. A loss is the last evaluation of a run at the end of a full schedule, on the Paloma C4-en set,
+in nats per token of the Llama-3 tokenizer. There is one seed per configuration, so no number here has an error bar.
 
 Optimizers carry the study's names in lower case (``soap`` is its ``soape``, ``adam_mini`` its ``mini``). Sizes 130m,
-300m, 520m and 1.2b count matrix parameters; ``chinchilla_ratio`` 1 is 20 tokens per matrix parameter. Learning rates
-are in each optimizer's own unit, warm-up in steps, ``train_batch_size`` in sequences of 4096 tokens, ``decay`` (Muon,
-Scion) in fractions of the run.
+300m, 520m and 1.2b count matrix parameters; ``chinchilla_ratio`` 1 is 20 tokens per matrix parameter. Units: learning
+rates follow each optimizer's convention, warm-up is in steps, ``train_batch_size`` in sequences of 4096 tokens, and
+``decay`` (Muon, Scion) in fractions of the run.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def cells() -> pl.DataFrame:
 
 def cell_records() -> list[dict[str, Any]]:
     """``cells`` as plain values, for code that replays a search."""
-    found: list[dict[str, Any]] = read_json("wen_cells.json")
-    return found
+    records: list[dict[str, Any]] = read_json("wen_cells.json")
+    return records
 
 
 @functools.cache
@@ -124,8 +124,8 @@ def facts() -> dict[str, Any]:
     ``law_inputs``, ``law_predictions_1.2b``, ``run_at_1.2b``: phase III (inputs in the order 130m, 300m, 520m by ratio
     1, 2, 4, 8). ``thresholds``: nats, of acceptance and near-optimality. ``mudam_losses``: a later experiment.
     """
-    found: dict[str, Any] = read_json("wen_facts.json")
-    return found
+    table: dict[str, Any] = read_json("wen_facts.json")
+    return table
 
 
 _CELL = ["optimizer", "model_size", "chinchilla_ratio"]

@@ -1,4 +1,4 @@
-"""What was shown about each contestant's tuning, from the certificates in the ledger."""
+"""The page's section on tuning: what each contestant's certificate in the ledger shows."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""The papers' claims on the page: of their own numbers, and of what a contest can say about them."""
+"""The papers' claims on a page: the table of all claims, and the claims that one contest has numbers for."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+from fairstep.analysis.claims import claims, evaluate
+from fairstep.analysis.claims.evidence import Evidence
+from fairstep.analysis.claims.store_evidence import contest_cell
+from fairstep.report.loaded import LoadedContest
 from fairstep.report.section import Section, how, paragraph
-from fairstep.report.table import Column, Table
-from fairstep.runs import Ledger, Run
-
-if TYPE_CHECKING:
-    from fairstep.report.table import Row
+from fairstep.report.table import Column, Row, Table
 
 COLUMNS = (
     Column("id", "claim"),
@@ -28,24 +28,21 @@ def claims_table(name: str, rows: Sequence[Row], filters: tuple[str, ...] = ("ve
     return Table(name, "The papers' claims, and what the numbers say", COLUMNS, rows, filters)
 
 
-def claims_section(ledger: Ledger, runs: Iterable[Run], key: Callable[[str], str], store: str) -> Section:
+def claims_section(loaded: LoadedContest) -> Section:
     """The claims that a contest has something to say about; empty if there is none."""
-    from fairstep.analysis.claims import claims, evaluate
-    from fairstep.analysis.evidence import Evidence
-    from fairstep.analysis.store_evidence import contest_cell
-
-    evidence = Evidence(store, (contest_cell(ledger, {run.id: run for run in runs}),), own=True)
+    key = loaded.key
+    evidence = Evidence(loaded.store, (contest_cell(loaded.ledger, loaded.trials),), from_store=True)
     rows: list[dict[str, Any]] = []
     for claim in claims():
-        found = evaluate(claim, evidence)
-        if not found.evidence.startswith("missing"):
+        finding = evaluate(claim, evidence)
+        if not finding.evidence.startswith("missing"):
             rows.append(
                 {
                     "id": claim.id,
                     "paper": claim.paper,
-                    "verdict": found.verdict,
+                    "verdict": finding.verdict,
                     "statement": claim.statement,
-                    "evidence": found.evidence,
+                    "evidence": finding.evidence,
                     "conditions": claim.conditions,
                     "source": claim.source,
                 }
@@ -57,5 +54,5 @@ def claims_section(ledger: Ledger, runs: Iterable[Run], key: Callable[[str], str
         "Claims of both papers that this contest has numbers for. The papers' conditions (sizes, batches, lengths) are "
         "not applied: a small contest can agree with a claim about large models, and does not prove it."
     )
-    body += table.html() + how(shlex.join(["fairstep", "claims", "--store", store]))
+    body += table.html() + how(shlex.join(["fairstep", "claims", "--store", loaded.store]))
     return Section(key("claims"), "The papers' claims", body, tables=(table,))

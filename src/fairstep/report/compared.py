@@ -1,19 +1,17 @@
-"""Two or more stores beside one another: runs that both have, and contestants that competed in the same cell."""
+"""Two or more stores compared: runs that both have, and contestants that competed in the same cell."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from fairstep.analysis import AnalysisError, paired_difference
-from fairstep.analysis.verdict import final_losses, verdicts
+from fairstep.analysis import AnalysisError, Outcome, Trials, paired_difference, verdicts
 from fairstep.report.section import Section, paragraph
 from fairstep.report.table import Column, Table
-from fairstep.runs import Ledger, Run, Store
-
-if TYPE_CHECKING:
-    from fairstep.report.stores import Entry
+from fairstep.runs import Ledger, Store
+from fairstep.runs.merge import StoredContest
 
 Row = dict[str, Any]
 
@@ -42,16 +40,27 @@ CONTESTANTS = (
 )
 
 
-def compared_section(stores: Sequence[Store], entries: Sequence[Entry]) -> Section:
+@dataclass(frozen=True)
+class Judged:
+    """A contest as one store has it. ``verdicts``: contestant -> outcome."""
+
+    store: str
+    ledger: Ledger
+    trials: Trials
+    verdicts: Mapping[str, Outcome]
+
+    @classmethod
+    def of(cls, store: Store, ledger: Ledger) -> Judged:
+        """Raises AnalysisError when the runs cannot be compared."""
+        trials = Trials.read(ledger, store.runs())
+        return cls(str(store.path), ledger, trials, {one.name: one.verdict for one in verdicts(trials)})
+
+
+def compared_section(stores: Sequence[Store], contests: Sequence[StoredContest]) -> Section:
     """Both comparisons, with a sentence where there is nothing to compare."""
-    wanted = {entry.ledger.name for entry in entries}
-    judged = [
-        (store, ledger, _finals(store, ledger))
-        for store in stores
-        for ledger in store.ledgers()
-        if ledger.name in wanted
-    ]
-    same = shared_runs(stores, judged)
+    wanted = {contest.ledger.name for contest in contests}
+    judged = [Judged.of(store, ledger) for store in stores for ledger in store.ledgers() if ledger.name in wanted]
+    same = shared_runs(judged)
     body, tables = paragraph(_same_words(same)), []
     if same:
         tables.append(Table("shared-runs", "Runs that ended in both stores", RUNS, same))
@@ -69,67 +78,50 @@ def compared_section(stores: Sequence[Store], entries: Sequence[Entry]) -> Secti
     return Section("compared", "The stores compared", body, tables=tuple(tables))
 
 
-def shared_runs(stores: Sequence[Store], judged: Sequence[tuple[Store, Ledger, Any]]) -> list[Row]:
+def shared_runs(judged: Iterable[Judged]) -> list[Row]:
     """Runs of one identity with a final loss in two stores; they are the same experiment."""
-    named: dict[str, set[str]] = {str(store.path): set() for store in stores}
-    for store, ledger, _ in judged:
-        named[str(store.path)] |= {trial.run for trial in ledger.trials}
-    found = []
-    for first, second in itertools.combinations(stores, 2):
-        for identity in sorted(named[str(first.path)] & named[str(second.path)]):
-            losses = [_loss(store.run(identity)) for store in (first, second)]
-            if losses[0] is not None and losses[1] is not None:
-                row: Row = {"run": identity, "first": str(first.path), "second": str(second.path)}
-                row |= {"loss": losses[0], "other": losses[1], "difference": losses[0] - losses[1]}
-                found.append(row)
-    return found
+    losses: dict[str, dict[str, float]] = {}
+    for contest in judged:
+        ended = {row["run"]: row["final_loss"] for row in contest.trials.rows if row["final_loss"] is not None}
+        losses[contest.store] = losses.get(contest.store, {}) | ended
+    rows = []
+    for first, second in itertools.combinations(losses, 2):
+        for run in sorted(losses[first].keys() & losses[second].keys()):
+            loss, other = losses[first][run], losses[second][run]
+            row: Row = {"run": run, "first": first, "second": second}
+            rows.append(row | {"loss": loss, "other": other, "difference": loss - other})
+    return rows
 
 
-def contestant_rows(judged: Sequence[tuple[Store, Ledger, Mapping[str, Any]]]) -> list[Row]:
+def contestant_rows(judged: Iterable[Judged]) -> list[Row]:
     """One row for each contestant of two contests in different stores and the same cell."""
     rows = []
-    for (store, ledger, mine), (other_store, other, theirs) in itertools.combinations(judged, 2):
-        if store.path == other_store.path or _cell(ledger) != _cell(other):
+    for mine, theirs in itertools.combinations(judged, 2):
+        if mine.store == theirs.store or _cell(mine.ledger) != _cell(theirs.ledger):
             continue
-        for name in (name for name in mine if name in theirs):
-            (losses, verdict), (other_losses, other_verdict) = mine[name], theirs[name]
-            row: Row = {"contestant": name, "cell": f"{ledger.cell.model}, {ledger.cell.tokens} tokens"}
-            row |= {"first": f"{store.path}: {ledger.name}", "second": f"{other_store.path}: {other.name}"}
-            row |= {"loss": _mean(losses), "other": _mean(other_losses)}
-            row |= {"verdict": verdict, "other_verdict": other_verdict}
-            row["agree"] = "yes" if verdict == other_verdict else "no"
-            rows.append(row | _difference(losses, other_losses))
+        for name in (name for name in mine.verdicts if name in theirs.verdicts):
+            losses, other = mine.trials[name].losses, theirs.trials[name].losses
+            row: Row = {"contestant": name, "cell": f"{mine.ledger.cell.model}, {mine.ledger.cell.tokens} tokens"}
+            row |= {"first": f"{mine.store}: {mine.ledger.name}", "second": f"{theirs.store}: {theirs.ledger.name}"}
+            row |= {"loss": _mean(losses), "other": _mean(other)}
+            row |= {"verdict": mine.verdicts[name], "other_verdict": theirs.verdicts[name]}
+            row["agree"] = "yes" if mine.verdicts[name] == theirs.verdicts[name] else "no"
+            rows.append(row | _difference(losses, other))
     return rows
 
 
 def _difference(losses: Mapping[Any, float], other: Mapping[Any, float]) -> Row:
     try:
-        found = paired_difference(losses, other)
+        difference = paired_difference(losses, other)
     except AnalysisError:  # no shared seed
         return {"difference": None, "low": None, "high": None, "seeds": 0}
-    ends = {"low": found.low, "high": found.high} if found.has_interval else {"low": None, "high": None}
-    return {"difference": found.value, "seeds": found.count, **ends}
-
-
-def _finals(store: Store, ledger: Ledger) -> dict[str, tuple[dict[Any, float], str]]:
-    """Contestant -> its final losses by seed, and its verdict."""
-    from fairstep.runs.table import trial_table
-
-    runs = [store.run(identity) for identity in dict.fromkeys(trial.run for trial in ledger.trials)]
-    trials = trial_table(ledger, runs)
-    rows = trials.to_dicts()
-    judged = verdicts(trials, ledger.baseline, ledger.contestants)
-    return {found.name: (final_losses(rows, found.name), found.verdict) for found in judged}
+    ends = (difference.low, difference.high) if difference.has_interval else (None, None)
+    return {"difference": difference.value, "low": ends[0], "high": ends[1], "seeds": difference.count}
 
 
 def _cell(ledger: Ledger) -> tuple[Any, ...]:
     cell = ledger.cell
     return (cell.model, cell.parameters, cell.fingerprint, cell.tokens, cell.batch_tokens, cell.precision)
-
-
-def _loss(run: Run) -> float | None:
-    summary = run.summary
-    return summary.final_loss if summary is not None else None
 
 
 def _mean(losses: Mapping[Any, float]) -> float | None:

@@ -1,18 +1,16 @@
-"""What a contestant costs beside tokens: seconds of a step, speedup in wall-clock, memory."""
+"""The page's section on costs beside tokens: seconds of a step, speedup in wall-clock, memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairstep.analysis import bytes_text, count_text, seconds_text
 from fairstep.report.drawing import FINE, Look, add_line, figure_json, new_figure, ratio_axis
+from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import label
 from fairstep.report.section import Section, figure
 from fairstep.report.table import Column, Table
-
-if TYPE_CHECKING:
-    from fairstep.report.contest import Loaded
 
 Row = Mapping[str, Any]
 
@@ -36,9 +34,9 @@ CAPTION = (
 )
 
 
-def section(result: Row, trials: Iterable[Row], loaded: Loaded) -> Section:
+def section(loaded: LoadedContest) -> Section:
     """Table and figures; empty before any final run has ended."""
-    rows = _rows(result, trials, loaded)
+    rows = _rows(loaded)
     if not rows:
         return Section(loaded.key("costs"), "", "")
     table = Table(loaded.key("prices"), "Time and memory of every contestant", COLUMNS, rows)
@@ -49,10 +47,10 @@ def section(result: Row, trials: Iterable[Row], loaded: Loaded) -> Section:
 
 def in_time(rows: Iterable[Row], look: Look) -> dict[str, Any]:
     """Speedup in tokens (open) and in wall-clock (filled, with its interval), one line each."""
-    known = [row for row in rows if row["speedup"] and row["time_speedup"]]
-    figure = new_figure(height=92 + 40 * max(len(known), 1))
+    timed = [row for row in rows if row["speedup"] and row["time_speedup"]]
+    figure = new_figure(height=92 + 40 * max(len(timed), 1))
     ends = [1.1]
-    for place, row in enumerate(known):
+    for place, row in enumerate(timed):
         name, colour = row["name"], look.colour[row["name"]]
         low, high = row["time_speedup_low"] or row["time_speedup"], row["time_speedup_high"] or row["time_speedup"]
         ends += [high, 1 / low, row["speedup"], 1 / row["speedup"]]
@@ -84,29 +82,21 @@ def in_time(rows: Iterable[Row], look: Look) -> dict[str, Any]:
         )
     figure.add_vline(x=1, line={"color": FINE, "width": 1.5, "dash": "dot"})
     ratio_axis(figure, max(ends), "speedup in time (filled) and in tokens (open)")
-    names = [f"<b>{label(row['name'])}</b>" for row in known]
+    names = [f"<b>{label(row['name'])}</b>" for row in timed]
     figure.update_yaxes(
-        range=[len(known) - 0.4, -0.6], showgrid=False, tickvals=list(range(len(known))), ticktext=names
+        range=[len(timed) - 0.4, -0.6], showgrid=False, tickvals=list(range(len(timed))), ticktext=names
     )
     return figure_json(figure, look, legend=False)
 
 
-def _rows(result: Row, trials: Iterable[Row], loaded: Loaded) -> list[dict[str, Any]]:
-    finals: dict[str, list[Row]] = {}
-    for row in trials:
-        if row["phase"] == "final" and row["status"] == "done":
-            finals.setdefault(row["contestant"], []).append(row)
+def _rows(loaded: LoadedContest) -> list[dict[str, Any]]:
     rows = []
-    for row in result["contestants"]:
-        mine = finals.get(row["name"], [])
-        if mine:
-            known = {column.key: row.get(column.key) for column in COLUMNS}
-            rates = [trial["tokens_per_second"] for trial in mine if trial["tokens_per_second"]]
-            known["tokens_per_second"] = sorted(rates)[len(rates) // 2] if rates else None
-            rows.append(known | {"peak_memory_bytes": _peak(mine, loaded)})
+    for row in loaded.result["contestants"]:
+        done = [trial for trial in loaded.trials[row["name"]].finals if trial["status"] == "done"]
+        if done:
+            costs = {column.key: row.get(column.key) for column in COLUMNS}
+            rates = sorted(trial["tokens_per_second"] for trial in done if trial["tokens_per_second"])
+            costs["tokens_per_second"] = rates[len(rates) // 2] if rates else None
+            costs["peak_memory_bytes"] = max((trial["peak_memory_bytes"] or 0 for trial in done), default=0) or None
+            rows.append(costs)
     return rows
-
-
-def _peak(trials: Iterable[Row], loaded: Loaded) -> int | None:
-    summaries = [loaded.runs[row["run"]].summary for row in trials if row["run"] in loaded.runs]
-    return max((found.peak_memory_bytes for found in summaries if found), default=0) or None

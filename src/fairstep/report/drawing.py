@@ -1,4 +1,4 @@
-"""What all figures share: one look for each contestant, an empty figure, a trace, ticks, and the way into JSON."""
+"""What all figures share: one look for each contestant, an empty figure, traces, ticks, and the way into JSON."""
 
 from __future__ import annotations
 

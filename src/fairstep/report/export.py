@@ -72,7 +72,7 @@ def draw(figure: Any, traces: list[dict[str, Any]], layout: Mapping[str, Any], t
         (axes[0].axvline if across else axes[0].axhline)(shape["x0" if across else "y0"], color="#878d96", ls=":", lw=1)
     shown = [one.get_legend_handles_labels() for one in axes]
     # Of several traces of one name the last is the boldest.
-    handles = {name: handle for found in shown for handle, name in zip(*found, strict=True)}
+    handles = {name: handle for pairs in shown for handle, name in zip(*pairs, strict=True)}
     if len(handles) > 1 and layout.get("meta"):
         axes[0].legend(handles.values(), handles.keys(), fontsize="small", frameon=False)
     if title:
@@ -103,8 +103,8 @@ def _trace(axes: Axes, trace: Mapping[str, Any]) -> None:
     for axis in ("x", "y"):
         if bars := trace.get(f"error_{axis}"):
             high = bars.get("array", [])
-            known: dict[str, Any] = {f"{axis}err": [bars.get("arrayminus", high), high]}
-            axes.errorbar(x, y, fmt="none", ecolor=colour, elinewidth=1, capsize=2, **known)
+            errors: dict[str, Any] = {f"{axis}err": [bars.get("arrayminus", high), high]}
+            axes.errorbar(x, y, fmt="none", ecolor=colour, elinewidth=1, capsize=2, **errors)
 
 
 def _axis(axes: Axes, name: str, layout: Mapping[str, Any], title_too: bool = True) -> None:

@@ -1,7 +1,9 @@
-"""The figures, as Plotly JSON. Colours of text, grids and backgrounds are set by the page, which knows the theme.
+"""The figures of one contest, as Plotly JSON.
 
-Every trace of a contestant carries its name in ``meta``: the page's own legend, which a keyboard can reach, switches
-all traces of one name together.
+The page sets the colours of text, grids and backgrounds, because it knows the theme.
+
+Every trace of a contestant carries its name in ``meta``. The page's legend, which a keyboard can reach, switches all
+traces of one name together.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ def forest(result: Row, look: Look) -> dict[str, Any]:
     figure = new_figure(height=92 + 52 * max(len(rows), 1))
     reach = 1.1
     for place, row in enumerate(rows):
-        known = row["speedup_low"] is not None and row["speedup_high"] is not None
-        ends = (row["speedup_low"], row["speedup_high"]) if known else (row["speedup"], row["speedup"])
+        has_interval = row["speedup_low"] is not None and row["speedup_high"] is not None
+        ends = (row["speedup_low"], row["speedup_high"]) if has_interval else (row["speedup"], row["speedup"])
         smallest, largest = row["speedup_limits"] or (0.0, math.inf)
         # An arrow stands a little beyond the bound, so that the bound itself stays visible.
         drawn = (
@@ -143,9 +145,9 @@ def sweeps(trials: Sequence[Row], chosen: Mapping[str, str], look: Look) -> dict
     losses = [row["final_loss"] for row in trials if row["final_loss"] is not None]
     top = max(losses) + 0.12 * (max(losses) - min(losses) or 0.1) if losses else 1.0
     for name in dict.fromkeys(row["contestant"] for row in trials):
-        own = sorted((row for row in trials if row["contestant"] == name), key=lambda row: row["lr"])
-        done = [row for row in own if row["final_loss"] is not None]
-        diverged = [row for row in own if row["status"] == "diverged"]
+        members = sorted((row for row in trials if row["contestant"] == name), key=lambda row: row["lr"])
+        done = [row for row in members if row["final_loss"] is not None]
+        diverged = [row for row in members if row["status"] == "diverged"]
         picked = [row for row in done if row["varied"] == chosen.get(name)]
         style = {"color": look.colour[name], "symbol": look.symbol[name]}
         text = [f"{label(name)}, {label(row['varied'])}" for row in done]

@@ -1,6 +1,6 @@
 """The three ways in which a value enters the page: as text, as data, and as a label inside a figure.
 
-Names, messages and commands come from files that anyone may have written; nothing of them is ever markup or code.
+Names, messages and commands come from files that anyone may have written, so none of them is ever markup or code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: they open from disk, years later, without a network.
+"""Self-contained HTML pages, which open from disk, years later, without a network.
 
-A page forbids every connection by its own content policy, carries plotly.js once, and embeds its numbers as JSON in the
-element ``fairstep-result``. Its frame is static/page.html; what stands in it are sections.
+The content policy of a page forbids every connection. The page carries plotly.js once, and its numbers as JSON in the
+element ``fairstep-result``. static/page.html is the frame; sections fill it.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from fairstep import __version__
-from fairstep.report import stores
+from fairstep.analysis import Trials
+from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import script_json, static, text
 from fairstep.report.section import Page, template
+from fairstep.report.stores import contest_page
 from fairstep.runs import Ledger, Store, write_atomic
 
 
-def write_report(store: Store, ledger: Ledger, path: Path) -> Path:
-    """Write the page of a contest and return its path.
+def write_report(store: Store, ledger: Ledger, path: Path, trials: Trials | None = None) -> Path:
+    """Write the page of a contest and return its path. ``trials``: the ledger's, if they have been read already.
 
     Raises fairstep.analysis.AnalysisError when the runs cannot be compared, OSError when the file cannot be written.
     """
-    return write_page(stores.page([stores.merged([(store, ledger)])], [store]), path)
+    trials = trials or Trials.read(ledger, store.runs())
+    return write_page(contest_page(LoadedContest.of(ledger, trials, str(store.path))), path)
 
 
 def write_page(page: Page, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The page of both papers' published numbers: their figures, drawn by our functions from their tables, and claims."""
+"""The page of both papers' published numbers: figures that our functions draw from their tables, and claims."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 from fairstep.analysis import count_text, plural, published_speedups
 from fairstep.analysis.claims import claim_rows
-from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
 from fairstep.published import semenov, wen
 from fairstep.report import published_wen, scaling
 from fairstep.report.claims import claims_table
 from fairstep.report.drawing import Look
 from fairstep.report.markup import colours, symbols
+from fairstep.report.published_figures import gaps_to_baseline
 from fairstep.report.section import Page, Section, command, figure, how, paragraph
 from fairstep.report.table import Column, Table
 
@@ -90,7 +91,7 @@ def _settings(look: Look) -> Section:
         "settings-section",
         "Who is ahead where",
         body,
-        {"settings": scaling.gaps(panels, look, "AdamW")},
+        {"settings": gaps_to_baseline(panels, look, "AdamW")},
         (table,),
     )
 

@@ -1,4 +1,4 @@
-"""The published page's sections of W: speedups with their trends, scaling laws, sweeps."""
+"""The published page's sections on W: speedups with their trends, scaling laws, sweeps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fairstep.analysis import AnalysisError, loss_law, ratio_trend, size_trend
-from fairstep.analysis.published_evidence import wen_evidence
-from fairstep.analysis.wen_tables import losses, noise
+from fairstep.analysis.claims.published_evidence import wen_evidence
+from fairstep.analysis.claims.wen_tables import losses, noise
 from fairstep.published import wen
 from fairstep.report import scaling
 from fairstep.report.drawing import Look
 from fairstep.report.markup import colours, symbols
+from fairstep.report.published_figures import rate_sweeps
 from fairstep.report.section import Section, figure, how, paragraph
 from fairstep.report.table import Column, Table
 
@@ -85,7 +86,7 @@ TREND_COLUMNS = (
 
 def trend_rows(rows: Iterable[Mapping[str, Any]], parameters: Mapping[str, float]) -> list[dict[str, Any]]:
     """Trends of every optimizer that has enough cells; infinite ends are null."""
-    rows, found = list(rows), []
+    rows, trends = list(rows), []
     for name in dict.fromkeys(row["optimizer"] for row in rows):
         mine = [row for row in rows if row["optimizer"] == name]
         ratios = sorted({row["chinchilla_ratio"] for row in mine if row["chinchilla_ratio"] < 16})
@@ -95,7 +96,7 @@ def trend_rows(rows: Iterable[Mapping[str, Any]], parameters: Mapping[str, float
             except AnalysisError:
                 continue
             ends = {"low": trend.low, "high": trend.high}
-            found.append(
+            trends.append(
                 {
                     "optimizer": name,
                     "against": against,
@@ -105,7 +106,7 @@ def trend_rows(rows: Iterable[Mapping[str, Any]], parameters: Mapping[str, float
                     "direction": trend.direction,
                 }
             )
-    return found
+    return trends
 
 
 def laws(look: Look) -> Section:
@@ -142,10 +143,10 @@ def sweeps(look: Look) -> Section:
     panels: dict[str, dict[str, dict[float, float]]] = {}
     for cell in wen_evidence().cells:
         for (name, hyperparameter), values in cell.sweeps.items():
-            known = {value: loss.value for value, loss in values.items() if not loss.diverged and value > 0}
-            if hyperparameter == "learning_rate" and len(known) > 1:
-                panels.setdefault(cell.label, {})[name] = known
+            finite = {value: loss.value for value, loss in values.items() if not loss.diverged and value > 0}
+            if hyperparameter == "learning_rate" and len(finite) > 1:
+                panels.setdefault(cell.label, {})[name] = finite
     caption = "W's sweeps of the learning rate around each optimizer's best configuration, without diverged runs."
     body = figure("sweeps", "Loss above the best one against learning rate", caption)
     body += how("fairstep published sweeps --optimizer muon --size 130m --json", "fairstep study replay")
-    return Section("sweeps-section", "Sweeps", body, {"sweeps": scaling.sweeps(panels, look)})
+    return Section("sweeps-section", "Sweeps", body, {"sweeps": rate_sweeps(panels, look)})

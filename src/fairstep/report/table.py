@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairstep.analysis.wording import DASH
+from fairstep.analysis.verdict.wording import DASH
 from fairstep.report.markup import text
 
 Row = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The tables that need more than cells: verdicts with their reasons, the ledger of trials, plain facts."""
+"""Tables with more than plain cells: verdicts with their reasons, the ledger of trials, and facts."""
 
 from __future__ import annotations
 

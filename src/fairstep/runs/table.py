@@ -1,4 +1,4 @@
-"""Tables of runs: what analysis and report read. Columns are plain and few; units are in their names."""
+"""Tables of runs, which analysis and report read. A row is one run or one trial; units stand in the columns' names."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ RUN_COLUMNS: dict[str, Any] = {
     "optimizer_seconds": pl.Float64,
     "tokens_per_second": pl.Float64,
     "state_bytes": pl.Int64,
+    "peak_memory_bytes": pl.Int64,
     "message": pl.String,
 }
 """One row per run. ``hyperparameters`` is JSON with sorted keys; ``data`` is the corpus fingerprint.
@@ -51,13 +52,14 @@ TRIAL_COLUMNS: dict[str, Any] = {
 
 
 def run_row(run: Run) -> dict[str, Any] | None:
-    """A run as a row, or None when its spec cannot be read."""
+    """A run as a row, or None when its spec cannot be read. Its spec and its summary are parsed once."""
     try:
         spec = run.spec
     except (SpecError, FileNotFoundError):
         return None
-    summary = run.summary or Summary(status="failed")
-    status = run.status
+    outcome = run.summary
+    status = "unfinished" if outcome is None else outcome.status
+    summary = outcome or Summary(status="failed")
     lr = spec.optimizer.hyperparameters.get("lr")
     return {
         "run": run.id,
@@ -81,6 +83,7 @@ def run_row(run: Run) -> dict[str, Any] | None:
         "optimizer_seconds": summary.optimizer_seconds,
         "tokens_per_second": summary.tokens_per_second,
         "state_bytes": summary.state_bytes,
+        "peak_memory_bytes": summary.peak_memory_bytes,
         "message": summary.message,
     }
 
@@ -101,11 +104,14 @@ def run_table(runs: Iterable[Run]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=RUN_COLUMNS)
 
 
-def trial_table(ledger: Ledger, runs: Iterable[Run]) -> pl.DataFrame:
-    """The ledger's trials joined with their runs' results, in the ledger's order."""
+def trial_rows(ledger: Ledger, runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """The ledger's trials joined with their runs' results, in the ledger's order: keys of ``TRIAL_COLUMNS``.
+
+    A trial whose run is not among ``runs``, or has no spec that can be read, is unfinished.
+    """
     rows = {run.id: run_row(run) for run in runs}
     empty = dict.fromkeys(RUN_COLUMNS) | {"status": "unfinished"}
-    trials = [
+    return [
         {
             "contestant": trial.contestant,
             "phase": trial.phase,
@@ -114,4 +120,8 @@ def trial_table(ledger: Ledger, runs: Iterable[Run]) -> pl.DataFrame:
         }
         for trial in ledger.trials
     ]
-    return pl.DataFrame(trials, schema=TRIAL_COLUMNS)
+
+
+def trial_table(ledger: Ledger, runs: Iterable[Run]) -> pl.DataFrame:
+    """``trial_rows`` as a table."""
+    return pl.DataFrame(trial_rows(ledger, runs), schema=TRIAL_COLUMNS)

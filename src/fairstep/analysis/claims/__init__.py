@@ -1,6 +1,7 @@
-"""The claims of both papers, checked against published numbers and against runs of your own.
+"""The claims of both papers, checked against published numbers and against the contests of a store.
 
-One file for each subject; a claim is a check with the statement it decides (``claim.py``), in our own words.
+Each file has one subject. A claim is a statement in our words with the check that decides it (``claim.py``); evidence
+is the losses that a check reads (``evidence.py``).
 """
 
 from fairstep.analysis.claims.claim import Claim, Finding

@@ -1,8 +1,9 @@
 """A claim: what a paper says, under which conditions, and the check that decides it from evidence.
 
-A check cuts a statement into **parts**, each of which the evidence supports (``yes``), contradicts (``no``), leaves
-``open`` (its interval contains both) or says nothing about (``missing``). The claim *holds* if every part is supported,
-*fails* if one is contradicted, and is *inconclusive* otherwise. A check computes every part; none knows its verdict.
+A check cuts a statement into **parts**. The evidence supports a part (``yes``), contradicts it (``no``), leaves it
+``open`` because its interval contains both, or says nothing about it (``missing``). The claim *holds* if every part is
+supported, *fails* if one is contradicted, and is *inconclusive* otherwise. A check computes all parts before any
+verdict is known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fairstep.analysis.evidence import Cell, Evidence, Gap, gap
+from fairstep.analysis.claims.evidence import Cell, Evidence, Gap, gap
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 State = Literal["yes", "no", "open", "missing"]
@@ -66,17 +67,17 @@ def claim(name: str, statement: str, conditions: str, source: str) -> Callable[[
 
 def every(parts: Iterable[Part], note: str = "") -> Finding:
     """All parts must hold. ``note`` is added to the evidence, for what a reader must know beside the numbers."""
-    known = list(parts)
-    if not known:
+    listed = list(parts)
+    if not listed:
         return missing("no cell of this evidence has what the claim is about", note)
-    by = {state: [part.text for part in known if part.state == state] for state in ("no", "open", "missing", "yes")}
+    by = {state: [part.text for part in listed if part.state == state] for state in ("no", "open", "missing", "yes")}
     outcome: Outcome = "fails" if by["no"] else "inconclusive" if by["open"] or by["missing"] else "holds"
     words = {"no": "contradicted", "open": "within uncertainty", "missing": "missing", "yes": "supported"}
     shown = dict.fromkeys(by, 3 * SHOWN) | {"yes": SHOWN}
     texts = [
-        f"{words[state]} ({len(found)} of {len(known)}): {_some(found, shown[state])}"
-        for state, found in by.items()
-        if found
+        f"{words[state]} ({len(lines)} of {len(listed)}): {_some(lines, shown[state])}"
+        for state, lines in by.items()
+        if lines
     ]
     return Finding(outcome, _sentence("; ".join(texts), note))
 
@@ -88,15 +89,15 @@ def missing(what: str, note: str = "") -> Finding:
 
 def below(cell: Cell, first: str, second: str, by_at_least: float = 0.0) -> Part:
     """``first`` ends lower than ``second``, by more than ``by_at_least`` nats."""
-    found = cell.gap(first, second)
-    if found is None:
+    distance = cell.gap(first, second)
+    if distance is None:
         return Part("missing", f"{first} and {second} at {cell.label}")
-    return Part(sign(found, by_at_least), f"{first} below {second} by {found} at {cell.label}")
+    return Part(sign(distance, by_at_least), f"{first} below {second} by {distance} at {cell.label}")
 
 
-def sign(found: Gap, limit: float = 0.0) -> State:
+def sign(distance: Gap, limit: float = 0.0) -> State:
     """Whether a gap lies above ``limit``."""
-    return "yes" if found.low > limit + TINY else "no" if found.high <= limit else "open"
+    return "yes" if distance.low > limit + TINY else "no" if distance.high <= limit else "open"
 
 
 def inside(low: float, high: float, least: float, most: float) -> State:
@@ -106,11 +107,11 @@ def inside(low: float, high: float, least: float, most: float) -> State:
 
 def level(cell: Cell, first: str, second: str, within: float) -> Part:
     """The two differ by no more than ``within`` nats."""
-    found = cell.gap(first, second)
-    if found is None:
+    distance = cell.gap(first, second)
+    if distance is None:
         return Part("missing", f"{first} and {second} at {cell.label}")
-    state = inside(found.low, found.high, -within, within)
-    return Part(state, f"{first} within {within} of {second}: {found} at {cell.label}")
+    state = inside(distance.low, distance.high, -within, within)
+    return Part(state, f"{first} within {within} of {second}: {distance} at {cell.label}")
 
 
 def lowest(cell: Cell, name: str) -> Part:
@@ -144,13 +145,13 @@ def swept(cell: Cell, optimizer: str, name: str, better: float, worse: float) ->
     table = cell.sweeps.get((optimizer, name), {})
     if better not in table or worse not in table:
         return Part("missing", f"{optimizer} with {name} {better:g} and {worse:g}")
-    found = gap(table[better], table[worse])
-    return Part(sign(found), f"{optimizer}: {name} {better:g} below {worse:g} by {found} at {cell.label}")
+    distance = gap(table[better], table[worse])
+    return Part(sign(distance), f"{optimizer}: {name} {better:g} below {worse:g} by {distance} at {cell.label}")
 
 
 def needs(evidence: Evidence, what: str) -> Finding | None:
     """For checks that only the published records can answer: what a store would have to hold."""
-    return missing(f"{evidence.source} would need {what}") if evidence.own else None
+    return missing(f"{evidence.source} would need {what}") if evidence.from_store else None
 
 
 def _some(texts: Sequence[str], most: int) -> str:

@@ -1,4 +1,4 @@
-"""All claims of both papers, evaluated on published numbers and on a store: flat rows, ready for JSON."""
+"""All claims of both papers on published numbers and on a store, as flat rows for JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fairstep.analysis.claims import (
     wen_tuning,
 )
 from fairstep.analysis.claims.claim import Claim, Finding, missing
-from fairstep.analysis.evidence import Evidence
-from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.evidence import Evidence
+from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.analysis.store_evidence import store_evidence
 
 if TYPE_CHECKING:
     from fairstep.runs import Store
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def claims() -> list[Claim]:
     """Every claim, W first, in the order of their numbers."""
     modules = (wen_tuning, wen_speedups, wen_rankings, semenov_rankings, semenov_settings, semenov_methods)
-    found = {claim.id: claim for module in modules for claim in _claims(module)}
-    return sorted(found.values(), key=lambda claim: (claim.paper != "wen", _place(claim.id)))
+    by_id = {claim.id: claim for module in modules for claim in _claims(module)}
+    return sorted(by_id.values(), key=lambda claim: (claim.paper != "wen", _place(claim.id)))
 
 
 def evaluate(claim: Claim, evidence: Evidence) -> Finding:
@@ -44,28 +44,28 @@ def claim_rows(
 ) -> list[dict[str, Any]]:
     """One flat row for each claim and source: ``id, paper, statement, conditions, source, data, verdict, evidence``.
 
-    ``data`` names the numbers: the paper's own, and with a ``store`` its contests in a second row. ``ids`` and
+    ``data`` names the numbers: the paper's, and with a ``store`` its contests in a second row. ``ids`` and
     ``paper`` select. Raises AnalysisError when the store has no contest or one whose runs cannot be compared.
     """
-    own = store_evidence(store) if store is not None else None
+    of_store = store_evidence(store) if store is not None else None
     rows = []
     for claim in claims():
         if paper in (claim.paper, "both") and (ids is None or claim.id in ids):
             published = wen_evidence() if claim.paper == "wen" else semenov_evidence()
-            for evidence in (published, own):
+            for evidence in (published, of_store):
                 if evidence is not None:
-                    found = evaluate(claim, evidence)
-                    rows.append(_row(claim, evidence, found))
+                    finding = evaluate(claim, evidence)
+                    rows.append(_row(claim, evidence, finding))
     return rows
 
 
-def _row(claim: Claim, evidence: Evidence, found: Finding) -> dict[str, Any]:
-    known = {"id": claim.id, "paper": claim.paper, "statement": claim.statement, "conditions": claim.conditions}
-    return known | {
+def _row(claim: Claim, evidence: Evidence, finding: Finding) -> dict[str, Any]:
+    row = {"id": claim.id, "paper": claim.paper, "statement": claim.statement, "conditions": claim.conditions}
+    return row | {
         "source": claim.source,
         "data": evidence.source,
-        "verdict": found.verdict,
-        "evidence": found.evidence,
+        "verdict": finding.verdict,
+        "evidence": finding.evidence,
     }
 
 

@@ -1,10 +1,10 @@
-"""Claims of S (arXiv 2509.01440) about single methods; most are shown in figures that were not read off."""
+"""Claims of S (arXiv 2509.01440) about single methods. Most of them rest on figures that were not read off."""
 
 from __future__ import annotations
 
 from fairstep.analysis.claims.claim import Finding, Part, below, claim, every, missing, needs, swept
+from fairstep.analysis.claims.evidence import Evidence
 from fairstep.analysis.claims.semenov_rankings import get
-from fairstep.analysis.evidence import Evidence
 
 NOT_PRINTED = "losses of this ablation: the paper shows them in a figure that was not read off, or in words only"
 
@@ -16,10 +16,10 @@ NOT_PRINTED = "losses of this ablation: the paper shows them in a figure that wa
     "Figs 31, 32; takeaway 16",
 )
 def sophia_diverges(evidence: Evidence) -> Finding:
-    if evidence.own:
+    if evidence.from_store:
         cells = [cell for cell in evidence.cells if "sophia" in cell.losses]
-        found = [Part("yes" if c.losses["sophia"].diverged else "no", f"Sophia at {c.label}") for c in cells]
-        return every(found) if found else missing("a contest with Sophia")
+        diverged = [Part("yes" if c.losses["sophia"].diverged else "no", f"Sophia at {c.label}") for c in cells]
+        return every(diverged) if diverged else missing("a contest with Sophia")
     moe = get(evidence, "moe520m_b256_336k").losses.get("sophia")
     parts = [
         Part("yes" if moe and not moe.diverged else "no", f"MoE, 336k steps: ends at {moe.value if moe else 0:.3f}")
@@ -35,7 +35,7 @@ def sophia_diverges(evidence: Evidence) -> Finding:
     "Fig. 25",
 )
 def schedule_free(evidence: Evidence) -> Finding:
-    if evidence.own:
+    if evidence.from_store:
         parts = [below(c, "adamw", "sf-adamw") for c in evidence.cells if "sf-adamw" in c.losses]
         return every(parts) if parts else missing("a contest with SF-AdamW")
     return missing(NOT_PRINTED)
@@ -87,7 +87,7 @@ def only_words(evidence: Evidence, what: str) -> Finding:
 
 def _swept_or_missing(evidence: Evidence, names: tuple[str, ...], hyper: str, better: float, worse: float) -> Finding:
     """On a store, wherever both values were tried; S's numbers were not printed."""
-    if not evidence.own:
+    if not evidence.from_store:
         return missing(NOT_PRINTED)
     parts = [
         swept(cell, name, hyper, better, worse)

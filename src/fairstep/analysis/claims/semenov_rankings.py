@@ -19,8 +19,8 @@ from fairstep.analysis.claims.claim import (
     shrinks,
     sign,
 )
+from fairstep.analysis.claims.evidence import Cell, Evidence
 from fairstep.analysis.claims.wen_rankings import batch_explains
-from fairstep.analysis.evidence import Cell, Evidence
 
 SEED = "One seed a setting: the intervals are of the reading, not of the noise of training."
 LEVEL = 0.005
@@ -30,7 +30,7 @@ LEVEL = 0.005
 def dense(evidence: Evidence, but: tuple[str, ...] = ()) -> list[Cell]:
     """S's dense comparisons on the full split, without some records; a store's cells, all."""
     cells = evidence.select(metric="main")
-    return [cell for cell in cells if evidence.own or (cell.size != "moe-520m" and cell.key not in but)]
+    return [cell for cell in cells if evidence.from_store or (cell.size != "moe-520m" and cell.key not in but)]
 
 
 def get(evidence: Evidence, key: str) -> Cell:
@@ -64,7 +64,7 @@ def no_single_best(evidence: Evidence) -> Finding:
     text = "; ".join(f"{name} is clearly first at {', '.join(at)}" for name, at in winners.items())
     return every(
         [Part("yes" if len(winners) > 1 else "open", text or "no cell has a clear winner")],
-        "" if evidence.own else SEED,
+        "" if evidence.from_store else SEED,
     )
 
 
@@ -77,7 +77,7 @@ def no_single_best(evidence: Evidence) -> Finding:
 def ademamix_first(evidence: Evidence) -> Finding:
     exceptions = ("124m_b32_64k", "124m_b32_128k", "720m_b1984_8k")
     parts = [lowest(cell, "ademamix") for cell in dense(evidence, exceptions) if "ademamix" in cell.losses]
-    if evidence.own:
+    if evidence.from_store:
         return every(parts) if parts else missing("a contest with AdEMAMix")
     short = get(evidence, "124m_b32_64k")
     parts += [below(short, name, "ademamix") for name in ("d-muon", "soap", "adopt")]
@@ -96,7 +96,7 @@ def ademamix_first(evidence: Evidence) -> Finding:
 def batch_closes_the_gap(evidence: Evidence) -> Finding:
     parts = []
     for name in ("signum", "lion", "mars"):
-        if evidence.own:
+        if evidence.from_store:
             for series in _batches(evidence):
                 gaps = [cell.gap("adamw", name) for cell in series]
                 parts.append(shrinks(f"{name} behind adamw from {series[0].label} to {series[-1].label}", gaps))
@@ -111,7 +111,7 @@ def batch_closes_the_gap(evidence: Evidence) -> Finding:
         final = level(large, name, "adamw", LEVEL)
         parts.append(final if final.state == "yes" else below(large, name, "adamw"))
     return (
-        every(parts, "" if evidence.own else SEED)
+        every(parts, "" if evidence.from_store else SEED)
         if parts
         else missing("AdamW and one of the three at two batch sizes and equal tokens")
     )
@@ -124,8 +124,8 @@ def batch_closes_the_gap(evidence: Evidence) -> Finding:
     "Sec. 4.1, Fig. 5(a)",
 )
 def small_batch(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "AdamW, AdEMAMix, D-Muon and SOAP at one small batch and several lengths"):
-        return found
+    if lacking := needs(evidence, "AdamW, AdEMAMix, D-Muon and SOAP at one small batch and several lengths"):
+        return lacking
     long = get(evidence, "124m_b32_1024k_curve")
     others = [name for name in long.losses if name not in ("ademamix", "adamw")]
     parts = [lowest(get(evidence, "124m_b32_64k"), "d-muon"), below(long, "ademamix", "adamw")]
@@ -139,8 +139,8 @@ def small_batch(evidence: Evidence) -> Finding:
     "Sec. 4.1",
 )
 def middle_batch(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "AdamW and the others at several lengths of one batch"):
-        return found
+    if lacking := needs(evidence, "AdamW and the others at several lengths of one batch"):
+        return lacking
     parts = []
     for key in ("124m_b256_8k", "124m_b256_16k"):
         cell = get(evidence, key)
@@ -160,7 +160,7 @@ def middle_batch(evidence: Evidence) -> Finding:
     "Fig. 6; takeaway 2",
 )
 def longer_keeps_order(evidence: Evidence) -> Finding:
-    if not evidence.own:
+    if not evidence.from_store:
         return every(same_order(get(evidence, "124m_b256_128k"), get(evidence, "124m_b256_256k"), ("sophia",)), SEED)
     parts = []
     for first, second in itertools.permutations(evidence.cells, 2):
@@ -177,19 +177,19 @@ def longer_keeps_order(evidence: Evidence) -> Finding:
 )
 def decayed_muon(evidence: Evidence) -> Finding:
     parts = [below(c, "d-muon", "muon") for c in dense(evidence) if {"d-muon", "muon"} <= c.losses.keys()]
-    if not evidence.own:
+    if not evidence.from_store:
         parts += [Part("missing", f"Muon's loss at {size}: shown as a curve only") for size in ("210m", "720m")]
-    return every(parts, SEED if not evidence.own else "") if parts else missing("a contest with Muon and D-Muon")
+    return every(parts, SEED if not evidence.from_store else "") if parts else missing("a contest with Muon and D-Muon")
 
 
 @claim(
     "F15",
-    "At 210M the ranking is almost that of 124M.",
+    "At 210M the ranking is almost the same as at 124M.",
     "256x512, 16.8B tokens; same hyperparameters but the learning rate of Lion and Signum",
     "Fig. 13; takeaway 7",
 )
 def size_keeps_order(evidence: Evidence) -> Finding:
-    if not evidence.own:
+    if not evidence.from_store:
         parts = same_order(get(evidence, "124m_b256_128k"), get(evidence, "210m_b256_128k"))
         return _almost(parts)
     parts = []
@@ -206,8 +206,8 @@ def size_keeps_order(evidence: Evidence) -> Finding:
     "Figs 1, 17; takeaway 10",
 )
 def large_model(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "the eleven optimizers at 720M and three lengths"):
-        return found
+    if lacking := needs(evidence, "the eleven optimizers at 720M and three lengths"):
+        return lacking
     short, middle, long = (get(evidence, f"720m_b1984_{steps}k") for steps in (8, 16, 48))
     parts = []
     for cell in (short, middle, long):
@@ -227,8 +227,8 @@ def large_model(evidence: Evidence) -> Finding:
     "Fig. 19; takeaway 12",
 )
 def moe_keeps_order(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "the same contest on a dense model and on a mixture of experts"):
-        return found
+    if lacking := needs(evidence, "the same contest on a dense model and on a mixture of experts"):
+        return lacking
     moe = get(evidence, "moe520m_b256_336k")
     parts = same_order(get(evidence, "124m_b256_128k"), moe, ("mars",))
     return _almost(parts, [below(moe, name, "mars") for name in moe.losses if name != "mars"])
@@ -260,5 +260,5 @@ def _batches(evidence: Evidence) -> list[list[Cell]]:
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in evidence.cells:
         groups.setdefault((cell.size, cell.data, round(cell.tokens / 5e4)), []).append(cell)
-    found = [sorted(cells, key=lambda cell: cell.batch_tokens) for cells in groups.values()]
-    return [cells for cells in found if cells[0].batch_tokens < cells[-1].batch_tokens]
+    batches = [sorted(cells, key=lambda cell: cell.batch_tokens) for cells in groups.values()]
+    return [cells for cells in batches if cells[0].batch_tokens < cells[-1].batch_tokens]

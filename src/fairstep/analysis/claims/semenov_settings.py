@@ -14,9 +14,9 @@ from fairstep.analysis.claims.claim import (
     sign,
     swept,
 )
+from fairstep.analysis.claims.evidence import Evidence, Gap
 from fairstep.analysis.claims.semenov_methods import NOT_PRINTED, only_words
 from fairstep.analysis.claims.semenov_rankings import LEVEL, SEED, get
-from fairstep.analysis.evidence import Evidence, Gap
 from fairstep.published import semenov
 
 
@@ -27,7 +27,7 @@ from fairstep.published import semenov
     "Figs 7, 23; takeaway 3",
 )
 def weight_decay(evidence: Evidence) -> Finding:
-    if evidence.own:
+    if evidence.from_store:
         parts = [
             swept(cell, name, hyper, max(table), 0.0)
             for cell in evidence.cells
@@ -49,8 +49,8 @@ def weight_decay(evidence: Evidence) -> Finding:
     "Fig. 9; takeaway 4",
 )
 def learning_rate(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "learning-rate sweeps at two lengths"):
-        return found
+    if lacking := needs(evidence, "learning-rate sweeps at two lengths"):
+        return lacking
     tables = {name: table for (name, _), table in get(evidence, "124m_lr_sweep").sweeps.items()}
     cell, parts = get(evidence, "124m_lr_sweep"), []
     for name, table in tables.items():
@@ -80,8 +80,8 @@ def learning_rate(evidence: Evidence) -> Finding:
     "Figs 10, 22; takeaway 5",
 )
 def warmup(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "a sweep of warm-up steps"):
-        return found
+    if lacking := needs(evidence, "a sweep of warm-up steps"):
+        return lacking
     cell = get(evidence, "124m_b256_128k")
     longer = ("signum", "sf-adamw", "sophia", "lion")
     parts = []
@@ -103,8 +103,8 @@ def warmup(evidence: Evidence) -> Finding:
     "Figs 11, 26; takeaway 6",
 )
 def schedules(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "one contest under several schedules"):
-        return found
+    if lacking := needs(evidence, "one contest under several schedules"):
+        return lacking
     best = _final_lr()
     values = {kind: min(table.values()) for kind, table in best.items()}
     parts = [
@@ -121,8 +121,8 @@ def schedules(evidence: Evidence) -> Finding:
     "Figs 15, 30; takeaway 8",
 )
 def final_rate(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "one optimizer with several final learning rates"):
-        return found
+    if lacking := needs(evidence, "one optimizer with several final learning rates"):
+        return lacking
     parts = [
         _gap_part(f"{kind}: ending at 1 % below ending at 10 %", table[0.1] - table[0.01], 0.0014)
         for kind, table in _final_lr().items()
@@ -137,8 +137,8 @@ def final_rate(evidence: Evidence) -> Finding:
     "Fig. 16; takeaway 9",
 )
 def codebase_setup(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "AdamW and SOAP under two setups"):
-        return found
+    if lacking := needs(evidence, "AdamW and SOAP under two setups"):
+        return lacking
     rows = semenov.records().filter(id="583m_zloss").iter_rows(named=True)
     losses = {("common" in row["varied"], row["optimizer"]): row["value"] for row in rows}
     parts = [
@@ -159,8 +159,8 @@ def codebase_setup(evidence: Evidence) -> Finding:
     "Figs 18, 43, 44; takeaway 11",
 )
 def wall_clock(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "times of a step without other load at several sizes (`benchmarks/` measures them)"):
-        return found
+    if lacking := needs(evidence, "times of a step without other load at several sizes (`benchmarks/` measures them)"):
+        return lacking
     import json
 
     rows = list(semenov.records().filter(id="wallclock").iter_rows(named=True))
@@ -173,10 +173,10 @@ def wall_clock(evidence: Evidence) -> Finding:
         ("soap", sizes[-1], 1.6, 2.0),
         *((other, size, 0.85, 1.15) for other in ("ademamix", "muon") for size in sizes),
     ):
-        own, base = at[name, size], at["adamw", size]
-        low = (own["value"] - own["uncertainty"]) / (base["value"] + base["uncertainty"])
-        high = (own["value"] + own["uncertainty"]) / (base["value"] - base["uncertainty"])
-        ratio = own["value"] / base["value"]
+        row, base = at[name, size], at["adamw", size]
+        low = (row["value"] - row["uncertainty"]) / (base["value"] + base["uncertainty"])
+        high = (row["value"] + row["uncertainty"]) / (base["value"] - base["uncertainty"])
+        ratio = row["value"] / base["value"]
         state = "yes" if least <= ratio <= most else inside(low, high, least, most)
         parts.append(Part(state, f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] times AdamW at {size / 1e6:g}M"))
     return every(parts, "About as long: within 15 %.")
@@ -189,8 +189,8 @@ def wall_clock(evidence: Evidence) -> Finding:
     "Sec. 4.1, D.1, E.4; takeaway 14",
 )
 def beta2(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "sweeps of beta2 at two lengths"):
-        return found
+    if lacking := needs(evidence, "sweeps of beta2 at two lengths"):
+        return lacking
     tuned = {(e["optimizer"], e["scale"]): e["betas"][1] for e in semenov.configuration_list() if e["betas"]}
     parts = [
         Part(
@@ -224,8 +224,8 @@ def gradient_norms(evidence: Evidence) -> Finding:
 
 @claim("F28", "About 2,900 models were trained, 750 of them with AdamW.", "", "Appendix B")
 def effort(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "a ledger of S; your own effort is in `fairstep report`"):
-        return found
+    if lacking := needs(evidence, "a ledger of S; your own effort is in `fairstep report`"):
+        return lacking
     counts = semenov.facts()["models_trained"]
     total, stated = sum(counts.values()), semenov.facts()["models_trained_stated"]
     least = min((name for name in counts if not name.startswith("mars-")), key=lambda name: counts[name])
@@ -236,13 +236,13 @@ def effort(evidence: Evidence) -> Finding:
 
 def _final_lr() -> dict[str, dict[float, float]]:
     """Schedule -> final fraction -> loss of AdamW at 210M."""
-    found: dict[str, dict[float, float]] = {}
+    losses: dict[str, dict[float, float]] = {}
     record = next(record for record in semenov.record_list() if record["id"] == "210m_final_lr")
     for _, value, _, _, varied in record["values"]:
-        found.setdefault(varied["schedule"], {})[varied["final_fraction"]] = value
-    return found
+        losses.setdefault(varied["schedule"], {})[varied["final_fraction"]] = value
+    return losses
 
 
 def _gap_part(text: str, value: float, error: float) -> Part:
-    found = Gap(value, value - error, value + error)
-    return Part(sign(found), f"{text} by {found}")
+    distance = Gap(value, value - error, value + error)
+    return Part(sign(distance), f"{text} by {distance}")

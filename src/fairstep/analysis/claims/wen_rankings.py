@@ -14,9 +14,9 @@ from fairstep.analysis.claims.claim import (
     missing,
     needs,
 )
-from fairstep.analysis.crossings import crossings, mean_curve
-from fairstep.analysis.evidence import MATRIX, SCALAR, Evidence
-from fairstep.analysis.published_evidence import semenov_evidence
+from fairstep.analysis.claims.evidence import MATRIX, SCALAR, Evidence
+from fairstep.analysis.claims.published_evidence import semenov_evidence
+from fairstep.analysis.verdict.crossings import crossings, mean_curve
 from fairstep.published import wen
 
 
@@ -61,8 +61,8 @@ def matrix_top_four(evidence: Evidence) -> Finding:
     "finding 4",
 )
 def tie_at_1b(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "Muon, NAdamW and SOAP at 1.2B parameters and 8x Chinchilla"):
-        return found
+    if lacking := needs(evidence, "Muon, NAdamW and SOAP at 1.2B parameters and 8x Chinchilla"):
+        return lacking
     cell = evidence.cell("1.2b@8x")
     assert cell is not None
     parts = [level(cell, "muon", "nadamw", ACCEPT), level(cell, "muon", "soap", ACCEPT)]
@@ -77,8 +77,8 @@ def tie_at_1b(evidence: Evidence) -> Finding:
 )
 def winner_by_ratio(evidence: Evidence) -> Finding:
     """Muon first at low data ratios, SOAP or Kron at high ones."""
-    if found := needs(evidence, "Muon, SOAP and Kron at ratios 1 to 16"):
-        return found
+    if lacking := needs(evidence, "Muon, SOAP and Kron at ratios 1 to 16"):
+        return lacking
     parts, late = [], []
     for cell in evidence.select(size=("130m", "300m", "520m")):
         best = cell.ranked(["soap", "kron"])[0]
@@ -100,7 +100,7 @@ def winner_by_ratio(evidence: Evidence) -> Finding:
 )
 def crossing_curves(evidence: Evidence) -> Finding:
     """Order on the way differs from order at the end."""
-    if not evidence.own:
+    if not evidence.from_store:
         cell = evidence.cell("520m@1x")
         final = wen.facts()["muon_weight_decay_520m_1x_near_step_20000"]
         assert cell is not None
@@ -130,10 +130,10 @@ def sophia(evidence: Evidence) -> Finding:
     """Not clearly below AdamW anywhere, and never by more than W's threshold."""
     parts = []
     for cell in evidence.cells:
-        found = cell.gap("sophia", "adamw")
-        if found is not None:
-            state: State = "no" if found.low > 0 else "yes" if found.high <= ACCEPT else "open"
-            parts.append(Part(state, f"sophia below adamw by {found} at {cell.label}"))
+        distance = cell.gap("sophia", "adamw")
+        if distance is not None:
+            state: State = "no" if distance.low > 0 else "yes" if distance.high <= ACCEPT else "open"
+            parts.append(Part(state, f"sophia below adamw by {distance} at {cell.label}"))
     return every(parts) if parts else missing("a contest with Sophia and AdamW")
 
 
@@ -155,9 +155,9 @@ def shared_behaviour(evidence: Evidence) -> Finding:
 )
 def batch_explains(evidence: Evidence) -> Finding:
     """W explains S's order by its small batches. S's own 720m runs have batches of 1M tokens."""
-    where = evidence if evidence.own else semenov_evidence()
-    cells = [c for c in where.cells if c.batch_tokens >= 0.4e6 and (c.metric == "main" or where.own)]
+    where = evidence if evidence.from_store else semenov_evidence()
+    cells = [c for c in where.cells if c.batch_tokens >= 0.4e6 and (c.metric == "main" or where.from_store)]
     pairs = [(matrix, scalar) for matrix in ("soap", "d-muon", "muon") for scalar in ("ademamix", "mars")]
     parts = [below(cell, *pair) for cell in cells for pair in pairs if cell.gap(*pair) is not None]
-    note = "" if where.own else "Checked on S's own runs with at least 0.4M tokens a batch."
+    note = "" if where.from_store else "Checked on S's own runs with at least 0.4M tokens a batch."
     return every(parts, note) if parts else missing("MARS or AdEMAMix and a matrix optimizer at 0.4M tokens a batch")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fairstep.analysis import wen_tables
+from fairstep.analysis.claims import wen_tables
 from fairstep.analysis.claims.claim import (
     Finding,
     Part,
@@ -19,11 +19,11 @@ from fairstep.analysis.claims.claim import (
     number,
     sign,
 )
-from fairstep.analysis.evidence import MATRIX, SCALAR, Evidence, Gap
-from fairstep.analysis.laws import joint_law
-from fairstep.analysis.paired import compare
+from fairstep.analysis.claims.evidence import MATRIX, SCALAR, Evidence, Gap
+from fairstep.analysis.laws.law import joint_law
+from fairstep.analysis.laws.trend import size_trend, straight_line
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.analysis.trend import size_trend, straight_line
+from fairstep.analysis.verdict.paired import compare
 from fairstep.published import wen
 
 POINTS = 1.0
@@ -38,14 +38,16 @@ POINTS = 1.0
 )
 def modest_speedups(evidence: Evidence) -> Finding:
     """No speedup above 1.4 (W says 'up to 1.4x'; 1.45 rounds to it)."""
-    found = [(v, cell.label, name) for cell in evidence.cells for name, v in cell.speedups.items() if cell.ratio < 12]
-    if not found:
+    speedups = [
+        (v, cell.label, name) for cell in evidence.cells for name, v in cell.speedups.items() if cell.ratio < 12
+    ]
+    if not speedups:
         return missing("speedups: a baseline trained at several budgets and another optimizer")
     parts = []
-    for (value, low, high), label, name in sorted(found, reverse=True)[:5]:
+    for (value, low, high), label, name in sorted(speedups, reverse=True)[:5]:
         state: State = "yes" if value <= 1.45 else "no" if low > 1.45 else "open"
         parts.append(Part(state, f"{name} {number(value, low, high)} at {label}"))
-    return every(parts, f"The largest 5 of {len(found)} speedups.")
+    return every(parts, f"The largest 5 of {len(speedups)} speedups.")
 
 
 @claim(
@@ -88,7 +90,7 @@ def shrinking(evidence: Evidence) -> Finding:
         try:
             trend = size_trend(rows, evidence.sizes, ratios)
         except AnalysisError as error:
-            if rows and evidence.own:
+            if rows and evidence.from_store:
                 parts.append(Part("missing", f"{name}: {error}"))
             continue
         state: State = "yes" if trend.high < 1 else "no" if trend.low > 1 else "open"
@@ -105,8 +107,8 @@ def shrinking(evidence: Evidence) -> Finding:
 )
 def one_tenth_at_1b(evidence: Evidence) -> Finding:
     """About 1.1x at the largest size; 1.05 to 1.15 counts as 1.1."""
-    if found := needs(evidence, "speedups at 1.2B parameters"):
-        return found
+    if lacking := needs(evidence, "speedups at 1.2B parameters"):
+        return lacking
     parts = []
     for cell in evidence.select(size="1.2b"):
         name = max(cell.speedups, key=lambda n: cell.speedups[n][0])
@@ -118,7 +120,7 @@ def one_tenth_at_1b(evidence: Evidence) -> Finding:
     where = (
         f"{best['optimizer']} at {best['chinchilla_ratio']}x has {number(best['speedup'], best['low'], best['high'])}"
     )
-    return every(parts, f"From the losses of 2025-05, as the paper; with those of 2025-08 {where}.")
+    return every(parts, f"From the losses of 2025-05, as the paper; with the losses of 2025-08 {where}.")
 
 
 @claim(
@@ -171,8 +173,8 @@ def scalar_range(evidence: Evidence) -> Finding:
 def muon_at_7b(evidence: Evidence) -> Finding:
     """By the joint law of each optimizer, with and without the 1.2B cells, on both states of the losses."""
 
-    if found := needs(evidence, "losses at several sizes and budgets for a joint law"):
-        return found
+    if lacking := needs(evidence, "losses at several sizes and budgets for a joint law"):
+        return lacking
     size = 7_207_959_552.0
     parts, signs, parameters = [], set(), evidence.sizes
     for column in ("loss_snapshot_2025_05", "loss"):
@@ -193,7 +195,7 @@ def muon_at_7b(evidence: Evidence) -> Finding:
             text = f"Muon above AdamW by {found_gap} from {len(sizes) * 4} points ({column})"
             parts.append(Part(sign(found_gap), text))
             signs.add(muon > adamw)
-    flips = "The published data contradict it: the sign is that of the statement only with the 1.2B cells in the fit."
+    flips = "The published data contradict it: the sign agrees with the statement only with the 1.2B cells in the fit."
     return every(parts, flips if len(signs) > 1 else "")
 
 
@@ -204,8 +206,8 @@ def muon_at_7b(evidence: Evidence) -> Finding:
     "finding 10",
 )
 def downstream(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "scores of downstream tasks"):
-        return found
+    if lacking := needs(evidence, "scores of downstream tasks"):
+        return lacking
     scores = {name: ratios["8"] for name, ratios in wen.facts()["downstream_1.2b"].items() if "8" in ratios}
     parts = []
     for name in scores:

@@ -14,7 +14,7 @@ from fairstep.analysis.claims.claim import (
     needs,
     sign,
 )
-from fairstep.analysis.evidence import Evidence, Gap, gap
+from fairstep.analysis.claims.evidence import Evidence, Gap, gap
 from fairstep.published import wen
 
 
@@ -25,8 +25,8 @@ from fairstep.published import wen
     "introduction; finding 1",
 )
 def weak_baseline(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "the same optimizer at a common and at a tuned learning rate, at two budgets"):
-        return found
+    if lacking := needs(evidence, "the same optimizer at a common and at a tuned learning rate, at two budgets"):
+        return lacking
     slow, fast = wen.facts()["gpt3_recipe_130m"][:2]
     ratio, left = slow["step"] / fast["step"], slow["loss"] - fast["loss"]
     part = Part(
@@ -38,7 +38,7 @@ def weak_baseline(evidence: Evidence) -> Finding:
 
 @claim(
     "W2a",
-    "The best hyperparameters of one optimizer are not those of another, so copying them is unfair.",
+    "The best hyperparameters of one optimizer are not the best of another, so copying them is unfair.",
     "all searched cells",
     "abstract; finding 2",
 )
@@ -50,11 +50,11 @@ def blind_transfer(evidence: Evidence) -> Finding:
             base = cell.sweeps.get(("adamw", hyper), {})
             if name == "adamw" or not base or hyper not in ("weight_decay", "learning_rate", "lr"):
                 continue
-            own = min(table, key=lambda v: math.inf if table[v].diverged else table[v].value)
-            theirs = min(base, key=lambda v: math.inf if base[v].diverged else base[v].value)
-            if own != theirs and theirs in table:
-                cost = gap(table[own], table[theirs])
-                text = f"{name} with AdamW's {hyper} {theirs:g} for its {own:g} loses {cost} at {cell.label}"
+            best = min(table, key=lambda v: math.inf if table[v].diverged else table[v].value)
+            copied = min(base, key=lambda v: math.inf if base[v].diverged else base[v].value)
+            if best != copied and copied in table:
+                cost = gap(table[best], table[copied])
+                text = f"{name} with AdamW's {hyper} {copied:g} for its {best:g} loses {cost} at {cell.label}"
                 parts.append((cost.value, Part(sign(cost), text)))
     clear = [part for _, part in sorted(parts, key=lambda pair: -pair[0]) if part.state == "yes"]
     if not parts:
@@ -72,8 +72,8 @@ def blind_transfer(evidence: Evidence) -> Finding:
 )
 def decay_matters(evidence: Evidence) -> Finding:
     """The best weight decay of Lion differs from AdamW's, at 130m 4x."""
-    if found := needs(evidence, "sweeps of weight decay for AdamW and Lion"):
-        return found
+    if lacking := needs(evidence, "sweeps of weight decay for AdamW and Lion"):
+        return lacking
     cell, tables = evidence.cell("130m@4x"), wen.facts()["weight_decay_130m_4x"]
     assert cell is not None
     error = cell.losses["adamw"].error * math.sqrt(2)
@@ -93,8 +93,8 @@ def decay_matters(evidence: Evidence) -> Finding:
     "finding 6",
 )
 def sensitive_ranking(evidence: Evidence) -> Finding:
-    if found := needs(evidence, "a sweep in which one step of the learning rate changes the order"):
-        return found
+    if lacking := needs(evidence, "a sweep in which one step of the learning rate changes the order"):
+        return lacking
     cell = evidence.cell("520m@8x")
     assert cell is not None
     losses, error = wen.facts()["soap_lr_520m_8x"], cell.losses["soap"].error * math.sqrt(2)
@@ -114,8 +114,8 @@ def sensitive_ranking(evidence: Evidence) -> Finding:
 )
 def law_transfer(evidence: Evidence) -> Finding:
     """The configuration chosen by law is within W's threshold of the best of the full star at 1.2B 1x."""
-    if found := needs(evidence, "a law's choice and a full search at a larger size"):
-        return found
+    if lacking := needs(evidence, "a law's choice and a full search at a larger size"):
+        return lacking
     cell = next(c for c in wen.cell_records() if (c["optimizer"], c["model_size"]) == ("adamw", "1.2b"))
     lost = cell["centres"][0]["loss"] - cell["best_loss"]
     swept_best = f"the predicted configuration is {lost:.4f} above the best found at {cell['model_size']} 1x"
@@ -130,8 +130,8 @@ def law_transfer(evidence: Evidence) -> Finding:
 )
 def few_sensitive(evidence: Evidence) -> Finding:
     """Rederive which hyperparameters have no value shared by all near-optimal sets of the six phase I regimes."""
-    if found := needs(evidence, "all near-optimal configurations of several regimes"):
-        return found
+    if lacking := needs(evidence, "all near-optimal configurations of several regimes"):
+        return lacking
     published = wen.facts()["sensitive_hyperparameters"]["repository_2025_05"]
     parts, same = [], 0
     for name, listed in published.items():
@@ -139,7 +139,7 @@ def few_sensitive(evidence: Evidence) -> Finding:
         same += set(ours) == set(listed)
         text = f"{name}: {len(ours)} of {len(searched)} ({', '.join(sorted(ours)) or 'none'})"
         parts.append(Part("yes" if len(ours) < len(searched) / 2 else "no", text))
-    return every(parts, f"Derived here; {same} of {len(published)} lists are those of W's records.")
+    return every(parts, f"Derived here; {same} of {len(published)} lists equal W's records.")
 
 
 def sensitive_hyperparameters(optimizer: str) -> tuple[list[str], list[str]]:
@@ -148,11 +148,11 @@ def sensitive_hyperparameters(optimizer: str) -> tuple[list[str], list[str]]:
     cells = [c for c in wen.cell_records() if c["optimizer"] == optimizer and c["phase"] == "I"]
     regimes = [c["near_optimal"] for c in cells]
     searched = [name for name in cells[0]["grid"] if any(len(c["grid"].get(name, ())) > 1 for c in cells)]
-    found = []
+    sensitive = []
     for name in dict.fromkeys(name for regime in regimes for name in regime["names"]):
         values = [
             {str(row[r["names"].index(name)]) if name in r["names"] else "None" for row in r["values"]} for r in regimes
         ]
         if not set.intersection(*values):
-            found.append(name)
-    return found, searched
+            sensitive.append(name)
+    return sensitive, searched

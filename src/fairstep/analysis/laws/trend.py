@@ -1,9 +1,10 @@
-"""Does the advantage shrink? The trend of a speedup against model size and against data ratio, with its uncertainty.
+"""Does the advantage shrink? The trend of a speedup against model size and against data ratio, with its interval.
 
-All speedups at one size share the baseline's law, so their errors are not independent, and a regression over all cells
-would be too sure of itself. The size is therefore the unit (a summary-measures analysis): against size, the mean log
-speedup of each size is regressed on log parameters; against data ratio, each size gives its own slope, and their mean
-gets a t-interval over sizes.
+All speedups at one size share the baseline's law, so their errors are not independent. A regression over all cells
+would be too sure of itself. The unit is therefore the size (a summary-measures analysis):
+
+* against size, the mean log speedup of each size is regressed on log parameters;
+* against data ratio, each size gives one slope, and the mean of the slopes gets a t-interval over sizes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""What is known about an optimizer's speedup over AdamW, as points in the space of workloads.
+"""Measured speedups over AdamW, as points in the space of workloads.
 
-A point is the base-2 logarithm of a speedup in one cell, at a place (log2 matrix parameters, log2 Chinchilla ratio,
-log2 batch tokens), with the standard deviation that its source allows. W's are those of its figures at the batch that W
-chose for the optimizer; S's come from inverting AdamW's law of the same model and batch, fitted to its final losses
-of full schedules; a store's are the verdicts of its contests.
+A point is the base-2 logarithm of a speedup in one cell. Its place is (log2 matrix parameters, log2 Chinchilla ratio,
+log2 batch tokens), and its standard deviation is the one that its source allows:
 
-S's Muon is left out: it leaves its matrices without weight decay, which ours and W's does not (S's D-Muon decays them).
+* W: the speedups of its figures, at the batch that W chose for the optimizer.
+* S: AdamW's law of the same model and batch, fitted to its final losses of full schedules and inverted.
+* A store: the verdicts of its contests.
+
+S's Muon is left out. It leaves its matrices without weight decay, which our Muon and W's do not (S's D-Muon decays
+them).
 """
 
 from __future__ import annotations
@@ -18,11 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.evidence import SPELLINGS, Cell, Evidence
-from fairstep.analysis.laws import Law, Noise, hyperparameter_law, loss_law
-from fairstep.analysis.published_evidence import semenov_evidence, wen_evidence
-from fairstep.analysis.statistics import AnalysisError
-from fairstep.analysis.tokens import law_speedup
+from fairstep.analysis.claims.evidence import SPELLINGS, Cell, Evidence
+from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.laws.law import Law, Noise, hyperparameter_law, loss_law
+from fairstep.analysis.verdict.law_speedup import law_speedup
 from fairstep.published import wen
 
 BASELINE = "adamw"
@@ -32,7 +34,7 @@ SOPHIA = {"wen": "sophia-h", "semenov": "sophia-g"}
 NOT_OURS = {("semenov", "muon")}
 LEAST_BUDGETS = 3
 LEAST_SPREAD = 0.05
-"""Sum of squared log2 speedups below which a cell says too little about how AdamW's loss falls."""
+"""Sum of squared log2 speedups below which a cell says too little about how AdamW's loss drops."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def published_points() -> tuple[Point, ...]:
 
 def store_points(evidence: Evidence) -> list[Point]:
     """A store's contests against AdamW with a speedup that has an interval."""
-    found = []
+    points = []
     for cell in evidence.cells:
         if BASELINE not in cell.losses:
             continue
@@ -90,36 +92,44 @@ def store_points(evidence: Evidence) -> list[Point]:
                 width = math.log2(high / low) / (2 * NORMAL)
                 place = Target(cell.parameters, cell.tokens, cell.batch_tokens).place
                 shown = OURS.get(name, name)
-                found.append(Point(shown, evidence.source, cell.label, place, math.log2(value), width, gap.value))
-    return found
+                points.append(Point(shown, evidence.source, cell.label, place, math.log2(value), width, gap.value))
+    return points
 
 
-def fall_law(points: Iterable[Point]) -> Law:
-    """Nats by which AdamW's loss falls when tokens double, as a power of size and tokens, from published cells.
+def log_distance(first: Point | Target, second: Point | Target) -> float:
+    """Distance in doublings, over all three axes."""
+    return math.dist(first.place, second.place)
 
-    In every cell it is the slope of gaps on log2 speedups, both of which W and S give. Raises AnalysisError.
+
+def loss_drop_law(points: Iterable[Point]) -> Law:
+    """Nats by which AdamW's loss drops when tokens double, as a power of size and tokens, from published cells.
+
+    Raises AnalysisError when too few cells say.
     """
-    falls = cell_falls(points)
-    workloads = [target for target, _ in falls]
+    drops = loss_drop_per_doubling(points)
+    workloads = [target for target, _ in drops]
     return hyperparameter_law(
         [target.parameters for target in workloads],
         [target.tokens for target in workloads],
-        [fall for _, fall in falls],
+        [drop for _, drop in drops],
     )
 
 
-def cell_falls(points: Iterable[Point]) -> list[tuple[Target, float]]:
-    """(workload, nats per doubling of AdamW's tokens) of every cell whose speedups differ enough from 1."""
+def loss_drop_per_doubling(points: Iterable[Point]) -> list[tuple[Target, float]]:
+    """(workload, nats that AdamW gains from twice the tokens) of every cell whose speedups differ enough from 1.
+
+    In a cell it is the slope of gaps on log2 speedups, both of which W and S give.
+    """
     cells: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         cells.setdefault((point.study, point.label), []).append(point)
-    found = []
+    drops = []
     for members in cells.values():
         squares = sum(point.value**2 for point in members)
-        fall = sum(point.gap * point.value for point in members) / squares if squares > LEAST_SPREAD else 0.0
-        if fall > 0:
-            found.append((members[0].target, fall))
-    return found
+        drop = sum(point.gap * point.value for point in members) / squares if squares > LEAST_SPREAD else 0.0
+        if drop > 0:
+            drops.append((members[0].target, drop))
+    return drops
 
 
 def _wen_points() -> list[Point]:
@@ -128,15 +138,15 @@ def _wen_points() -> list[Point]:
         * json.loads(row["hyperparameters"])["train_batch_size"]
         for row in wen.results().iter_rows(named=True)
     }
-    found = []
+    points = []
     for cell in wen_evidence().cells:
         for name, (value, low, high) in cell.speedups.items():
             gap = cell.gap(name, BASELINE)
             if gap is not None and low > 0:
                 place = Target(cell.parameters, cell.tokens, batches[name, cell.key]).place
                 width = math.log2(high / low) / (2 * NORMAL)
-                found.append(Point(_ours(name, "wen"), "wen", cell.label, place, math.log2(value), width, gap.value))
-    return found
+                points.append(Point(_ours(name, "wen"), "wen", cell.label, place, math.log2(value), width, gap.value))
+    return points
 
 
 def _semenov_points() -> list[Point]:
@@ -144,11 +154,11 @@ def _semenov_points() -> list[Point]:
     for cell in semenov_evidence().select(metric="main"):
         if math.isfinite(cell.parameters) and BASELINE in cell.losses:
             series.setdefault((cell.size, cell.batch_tokens), []).append(cell)
-    found = []
+    points = []
     for cells in series.values():
         if len(cells) >= LEAST_BUDGETS:
-            found += _series_points(cells)
-    return found
+            points += _series_points(cells)
+    return points
 
 
 def _series_points(cells: list[Cell]) -> list[Point]:
@@ -156,7 +166,7 @@ def _series_points(cells: list[Cell]) -> list[Point]:
     base = [cell.losses[BASELINE] for cell in cells]
     reading = float(np.mean([loss.error for loss in base])) / NORMAL
     law = loss_law([cell.tokens for cell in cells], [loss.value for loss in base], Noise(reading, math.inf))
-    found = []
+    points = []
     for cell in cells:
         for name, loss in cell.losses.items():
             if name == BASELINE or loss.diverged or ("semenov", name) in NOT_OURS:
@@ -169,12 +179,9 @@ def _series_points(cells: list[Cell]) -> list[Point]:
             place = Target(cell.parameters, cell.tokens, cell.batch_tokens).place
             gap = cell.losses[BASELINE].value - loss.value
             value = math.log2(speedup.value)
-            found.append(Point(_ours(name, "semenov"), "semenov", cell.label, place, value, width, gap))
-    return found
+            points.append(Point(_ours(name, "semenov"), "semenov", cell.label, place, value, width, gap))
+    return points
 
 
 def _ours(name: str, study: str) -> str:
     return SOPHIA[study] if name == "sophia" else OURS.get(name, name)
-
-
-__all__ = ["AnalysisError", "Point", "Target", "cell_falls", "fall_law", "published_points", "store_points"]

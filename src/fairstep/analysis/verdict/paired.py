@@ -1,17 +1,19 @@
 """Two contestants on the same seeds: three tests side by side, and what a larger design would have shown.
 
-The verdict rests on the t-interval of the paired difference (``statistics.paired_difference``). Beside it stand
+The verdict rests on the t-interval of the paired difference (``statistics.paired_difference``). Two more tests stand
+beside it:
 
-* the bootstrap-t interval (Efron 1982), which drops the normal distribution: resampled differences, each divided by its
-  own standard error. It needs four pairs: with three, 1 resample in 9 has no spread, and in simulation 95 % intervals
-  cover 82 % (percentile intervals are worse: they cannot leave the range of the data, docs/statistics.md);
-* the sign-flip test, exact under any symmetric noise: how many of the 2^n ways to exchange the sides within pairs give
-  a mean difference at least as large. With five pairs its smallest p-value is 0.06, so it cannot reject alone below
-  six.
+* the bootstrap-t interval (Efron 1982) does not assume a normal distribution. It resamples the differences and divides
+  each mean by the standard error of its resample. It needs four pairs: with three, 1 resample in 9 has no spread, and
+  in simulation 95 % intervals cover 82 %. Percentile intervals are worse, because they cannot leave the range of the
+  data (docs/statistics.md);
+* the sign-flip test is exact under any symmetric noise. It counts how many of the 2^n exchanges of sides within pairs
+  give a mean difference at least as large. Its smallest p-value with five pairs is 0.06, so below six pairs it cannot
+  reject alone.
 
-**Design.** ``smallest_effect`` is the true difference that the t-test finds with 80 % probability at the noise
-measured; ``seeds_needed`` is the number of pairs at which the difference *measured* would be found with that
-probability, if it were true. That is an optimistic reading where the difference was chosen for being large.
+**Design.** ``smallest_effect`` is the true difference that the t-test finds with 80 % probability at the measured
+noise. ``seeds_needed`` is the number of pairs at which the *measured* difference would be found with that probability,
+if it were true. That reading is optimistic where the difference was chosen for being large.
 """
 
 from __future__ import annotations
@@ -130,8 +132,8 @@ def power(effect: float, deviation: float, pairs: int) -> float:
         return float(effect != 0)
     limit = stdtrit(pairs - 1, (1 + LEVEL) / 2)
     shift = abs(effect) / deviation * math.sqrt(pairs)
-    found = 1 - nctdtr(pairs - 1, shift, limit) + nctdtr(pairs - 1, shift, -limit)
-    return 1.0 if math.isnan(found) else float(found)  # scipy has no value where it is 1 to all digits
+    probability = 1 - nctdtr(pairs - 1, shift, limit) + nctdtr(pairs - 1, shift, -limit)
+    return 1.0 if math.isnan(probability) else float(probability)  # scipy has no value where it is 1 to all digits
 
 
 def smallest_effect(deviation: float, pairs: int) -> float:

@@ -1,4 +1,4 @@
-"""W's published losses through our own functions: the noise they show, and their speedups in every variant."""
+"""W's published losses through our functions: the noise in its records, and its speedups in every variant."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fairstep.analysis.laws import Noise
-from fairstep.analysis.tokens import speedup_rows
+from fairstep.analysis.laws.law import Noise
+from fairstep.analysis.verdict.law_speedup import speedup_rows
 from fairstep.published import wen
 
 VARIANTS: dict[str, tuple[str, tuple[int, ...], str]] = {
@@ -62,16 +62,16 @@ def published_speedups() -> list[dict[str, Any]]:
     """The paper's 114 figure points and every variant computed here: ``optimizer, model_size, chinchilla_ratio,
     variant, speedup, low, high, per_millinat``.
 
-    ``low`` and ``high`` are from ``noise``, for a figure point those of the same law (at ratio 16 the one that includes
+    ``low`` and ``high`` are from ``noise``, for a figure point by the same law (at ratio 16 the one that includes
     16); null where there is none.
     """
     rows = []
     for variant in VARIANTS:
         rows += [row | {"variant": variant} for row in speedups(variant)]
-    known = {(row["variant"], *_cell(row)): row for row in rows}
+    by_cell = {(row["variant"], *_cell(row)): row for row in rows}
     for point in wen.speedups().filter(variant="figure_2025_05").iter_rows(named=True):
         fit = "snapshot_fit_with_16x" if point["chinchilla_ratio"] == 16 else "snapshot_fit_1_2_4_8"
-        rows.append(known[(fit, *_cell(point))] | point)
+        rows.append(by_cell[(fit, *_cell(point))] | point)
     order = {"figure_2025_05": -1} | {variant: place for place, variant in enumerate(VARIANTS)}
     keys = ("optimizer", "model_size", "chinchilla_ratio", "variant", "speedup", "low", "high", "per_millinat")
     rows.sort(key=lambda row: order[row["variant"]])

@@ -1,4 +1,4 @@
-"""Both papers' numbers as evidence for their own claims."""
+"""Both papers' numbers as evidence for the papers' claims."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import math
 from typing import Any
 
-from fairstep.analysis import wen_tables
-from fairstep.analysis.evidence import Cell, Evidence, Measured
+from fairstep.analysis.claims import wen_tables
+from fairstep.analysis.claims.evidence import Cell, Evidence, Measured
 from fairstep.analysis.statistics import LEVEL, t_quantile
 from fairstep.published import semenov, wen
 
@@ -63,19 +63,19 @@ def _wen_sweeps(error: float) -> dict[tuple[str, int], dict[tuple[str, str], dic
         for c in wen.cell_records()
         for centre in c["centres"]
     }
-    found: dict[tuple[str, int], dict[tuple[str, str], dict[float, Measured]]] = {}
+    sweeps: dict[tuple[str, int], dict[tuple[str, str], dict[float, Measured]]] = {}
     for row in wen.sweeps().filter(record="ablation record 2025-05/08").iter_rows(named=True):
         name, value = row["hyperparameter"], json.loads(row["value"]) if row["value"] else None
         if name is None or isinstance(value, bool):
             continue
         optimizer, size, ratio = row["optimizer"], row["model_size"], row["chinchilla_ratio"]
         centre = centres[optimizer, size, ratio, row["record"]]
-        table = found.setdefault((size, ratio), {}).setdefault((optimizer, name), {})
-        own = centre["hyperparameters"].get(name)
-        if own is not None:
-            table[float(own)] = Measured(centre["loss"], error)
+        table = sweeps.setdefault((size, ratio), {}).setdefault((optimizer, name), {})
+        centre_value = centre["hyperparameters"].get(name)
+        if centre_value is not None:
+            table[float(centre_value)] = Measured(centre["loss"], error)
         table[float(str(value))] = Measured(row["loss"] if row["loss"] < DIVERGED else math.nan, error)
-    return found
+    return sweeps
 
 
 @functools.cache
@@ -114,18 +114,18 @@ def _kind(record: dict[str, Any]) -> str:
 
 
 def _semenov_sweeps(record: dict[str, Any]) -> dict[tuple[str, str], dict[float, Measured]]:
-    found: dict[tuple[str, str], dict[float, Measured]] = {}
+    sweeps: dict[tuple[str, str], dict[float, Measured]] = {}
     for row in record["values"]:
         for name, value in row[4].items():
             if name in ("lr", "weight_decay") and set(row[4]) <= {"lr", "weight_decay"}:
-                found.setdefault((row[0], name), {})[float(value)] = _measured(row)
+                sweeps.setdefault((row[0], name), {})[float(value)] = _measured(row)
     if record["id"] == "124m_b256_128k":
         for other in semenov.record_list():
             if other["id"] in ("124m_b256_128k", "124m_warmup_8k", "124m_warmup_32k"):
                 for row in other["values"]:
-                    at = found.setdefault((row[0], "warmup_steps"), {})
+                    at = sweeps.setdefault((row[0], "warmup_steps"), {})
                     at[float(other["warmup_steps"])] = _measured(row)
-    return found
+    return sweeps
 
 
 def _measured(row: list[Any]) -> Measured:

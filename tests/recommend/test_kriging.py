@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fairstep.analysis import AnalysisError
-from fairstep.analysis.recommend import (
+from fairstep.recommend.kriging import (
     Scales,
     _by_optimizer,
     _middle,
@@ -19,7 +19,7 @@ from fairstep.analysis.recommend import (
     gap_of,
     outside,
 )
-from fairstep.analysis.recommend_points import Point, Target, fall_law, published_points
+from fairstep.recommend.points import Point, Target, loss_drop_law, published_points
 
 SCALES = Scales(0.1, 0.04, 0.08, 0.1, 0.44, 0.13, 0.001, 29.0, 22.0, 4.2)
 
@@ -31,7 +31,7 @@ def points() -> list[Point]:
 
 def test_a_forecast_at_a_cell_of_its_own_study_is_that_cell(points: list[Point]) -> None:
     cell = next(p for p in points if p.optimizer == "muon" and p.label == "300m 1x")
-    found = {row.optimizer: row for row in forecast(points, cell.target, fall_law(points), cell.study, SCALES)}
+    found = {row.optimizer: row for row in forecast(points, cell.target, loss_drop_law(points), cell.study, SCALES)}
     muon = found["muon"]
     assert muon.speedup == pytest.approx(2**cell.value, rel=0.02)
     assert muon.low > 1
@@ -46,7 +46,7 @@ def test_another_study_and_far_places_widen(points: list[Point]) -> None:
         found = {row.optimizer: row for row in forecast(points, target, law, study, SCALES)}
         return math.log2(found["muon"].high / found["muon"].low)
 
-    law = fall_law(points)
+    law = loss_drop_law(points)
     inside = Target(302e6, 6e9, 524_288)
     widths = [
         width(inside, "wen"),
@@ -59,7 +59,7 @@ def test_another_study_and_far_places_widen(points: list[Point]) -> None:
 
 
 def test_ties_are_ranges_of_ranks(points: list[Point]) -> None:
-    law = fall_law(points)
+    law = loss_drop_law(points)
     found = {r.optimizer: r for r in forecast(points, Target(85e6, 16.8e9, 16_384), law, "semenov", SCALES)}
     best, worst = found["ademamix"], found["signum"]
     assert best.rank_worst < worst.rank_best, "separated by a factor of ten in S's small-batch panel"
@@ -76,15 +76,15 @@ def test_outside_names_the_axis_and_the_factor(points: list[Point]) -> None:
 
 
 def test_gaps_follow_a_power_law_of_tokens() -> None:
-    # L = 3 D^-0.4 at D = 8: the fall from D to 2 D, and to 4 D.
-    fall = 3 * 8**-0.4 * 0.4 * math.log(2)
-    assert gap_of(2.0, fall, 0.4) == pytest.approx(3 * (8**-0.4 - 32**-0.4))
-    assert gap_of(-1.0, fall, 0.4) == pytest.approx(3 * (8**-0.4 - 4**-0.4))
-    assert gap_of(0.0, fall, 0.4) == 0
+    # L = 3 D^-0.4 at D = 8: the drop from D to 2 D, and to 4 D.
+    drop = 3 * 8**-0.4 * 0.4 * math.log(2)
+    assert gap_of(2.0, drop, 0.4) == pytest.approx(3 * (8**-0.4 - 32**-0.4))
+    assert gap_of(-1.0, drop, 0.4) == pytest.approx(3 * (8**-0.4 - 4**-0.4))
+    assert gap_of(0.0, drop, 0.4) == 0
 
 
 def test_what_a_doubling_of_tokens_gains_is_one_law_in_both_papers(points: list[Point]) -> None:
-    law = fall_law(points)
+    law = loss_drop_law(points)
     assert law.rmse < 0.12, "in logs, over cells of both papers"
     assert 0.3 < law.parameters["B"] < 0.5
 
@@ -100,7 +100,7 @@ def test_a_known_line_is_found_again() -> None:
             made.append(Point(name, "one", f"{size}", place, value, 0.01, value))
     scales = fit_scales(made)
     truth = {name: [p for p in made if p.optimizer == name] for name in "abcdefgh"}
-    law = fall_law([replace(p, gap=p.value * 0.1 * 2 ** (-0.3 * (p.place[0] - 27))) for p in _with_tokens(made)])
+    law = loss_drop_law([replace(p, gap=p.value * 0.1 * 2 ** (-0.3 * (p.place[0] - 27))) for p in _with_tokens(made)])
     for row in forecast(made, Target(2.0**32, 20 * 2.0**32, 2.0**19), law, "one", scales):
         if row.optimizer != "adamw":
             values = [p.value for p in truth[row.optimizer]]
@@ -116,7 +116,7 @@ def _with_tokens(points: list[Point]) -> list[Point]:
 
 def test_nothing_known_is_said(points: list[Point]) -> None:
     with pytest.raises(AnalysisError, match="three or more cells"):
-        forecast(points[:2], Target(1e8, 2e9, 5e5), fall_law(points))
+        forecast(points[:2], Target(1e8, 2e9, 5e5), loss_drop_law(points))
 
 
 @pytest.mark.slow

@@ -2,10 +2,12 @@
 
     S = D_baseline / D,   D_baseline = ((L - beta) / alpha)^(-1 / B)                              (W section 4)
 
-``speedup.py`` is what a contest's verdict rests on: paired seeds, anchored at the contest's own budget, nothing
-extrapolated. This is the other way, for tables of one loss a cell: the law smooths and extrapolates, the contestant's
-loss is compared with the law and not with the baseline's own run, and the straight line between budgets (in log tokens)
-stands beside it. Where the two disagree, the shape of the law decides the number.
+This definition is for tables with one loss in each cell. The law smooths and extrapolates, and the contestant's loss is
+compared with the law instead of the baseline's run. A straight line between budgets (in log tokens) stands beside it.
+Where the two disagree, the shape of the law decides the number.
+
+A contest's verdict does not rest on it but on ``speedup.py``: paired seeds, anchored at the contest's budget, nothing
+extrapolated.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.laws import DRAWS, SEED, Law, Noise, inverse, loss_law, student
-from fairstep.analysis.powers import Array
+from fairstep.analysis.laws.law import DRAWS, SEED, Law, Noise, inverse, loss_law, student
+from fairstep.analysis.laws.power_fit import Array
 from fairstep.analysis.statistics import LEVEL, AnalysisError
 
 MILLINAT = 1e-3
@@ -39,7 +41,7 @@ class LawSpeedup:
 def law_speedup(law: Law, loss: float, tokens: float, noise: Noise | None = None, runs: int = 1) -> LawSpeedup:
     """Speedup of a mean final ``loss`` of ``runs`` runs at ``tokens`` (in the unit of the law).
 
-    ``noise`` of one run, default that of the law. The interval draws the law's points and the loss together. Raises
+    ``noise``: of one run, by default the law's. The interval draws the law's points and the loss together. Raises
     AnalysisError for a loss that is not finite or a budget that is not positive.
     """
     if not (math.isfinite(loss) and tokens > 0):
@@ -91,11 +93,11 @@ def speedup_rows(
     for (optimizer, size, at), loss in cells.items():
         if optimizer != baseline:
             try:
-                found = law_speedup(laws[size], loss, at, noise)
+                speedup = law_speedup(laws[size], loss, at, noise)
             except AnalysisError as error:
                 raise AnalysisError(f"{optimizer} at {size}: {error}") from None
-            row = {"optimizer": optimizer, "model_size": size, "chinchilla_ratio": at, "speedup": found.value}
-            row |= {"low": found.low, "high": found.high, "per_millinat": found.per_millinat}
-            own = cells.get((baseline, size, at), math.nan)
-            rows.append(row | {"straight": found.straight, "gap": own - loss})
+            row = {"optimizer": optimizer, "model_size": size, "chinchilla_ratio": at, "speedup": speedup.value}
+            row |= {"low": speedup.low, "high": speedup.high, "per_millinat": speedup.per_millinat}
+            baseline_loss = cells.get((baseline, size, at), math.nan)
+            rows.append(row | {"straight": speedup.straight, "gap": baseline_loss - loss})
     return rows

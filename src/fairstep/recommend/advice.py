@@ -1,6 +1,6 @@
 """What a recommended optimizer would be started with, and what it would cost: hyperparameters, memory, overhead.
 
-Every number comes with the reason for it in one line. Speedups are ``analysis.recommend``'s.
+Every number comes with the reason for it in one line. The speedups are forecasts of ``kriging``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from fairstep import optim
 from fairstep.analysis import AnalysisError, count_text, hyperparameter_law
-from fairstep.analysis.recommend import Forecast
-from fairstep.analysis.recommend_points import NOT_OURS, Target
 from fairstep.model.presets import PRESETS
 from fairstep.optim import Tuning
 from fairstep.published import semenov
+from fairstep.recommend.kriging import Forecast
+from fairstep.recommend.points import NOT_OURS, Target, log_distance
 from fairstep.runs import DataSpec, Execution, Ledger, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec
 from fairstep.study.cost import Cost, cost
 from fairstep.study.devices import Device
@@ -34,7 +34,7 @@ PAPERS = {"W": "wen", "S": "semenov"}
 
 @dataclass(frozen=True)
 class Setting:
-    """Hyperparameters of the optimizer and of the run, with the reason for them and for the learning rate."""
+    """Hyperparameters of the optimizer and of the run, with the reason for each set and for the learning rate."""
 
     hyperparameters: dict[str, Any]
     run: dict[str, Any]
@@ -64,20 +64,22 @@ def shape_text(model: ModelSpec) -> str:
     )
 
 
-def setting(name: str, target: Target, ledgers: Iterable[Ledger] = ()) -> Setting:
+def hyperparameters_for(name: str, target: Target, ledgers: Iterable[Ledger] = ()) -> Setting:
     """From the cell nearest in size, tokens and batch, the papers' or the ledgers', and laws for the learning rate."""
     spec = optim.get(name)
     steps = max(int(target.tokens // target.batch_tokens), 2)
-    own = _own_choice(name, target, ledgers)
+    choice = _ledger_choice(name, target, ledgers)
     near = _nearest(name, target)
-    if own is not None and (near is None or _apart(own[0], target) <= _apart(_target(near), target)):
-        defaults = spec.defaults_at(round(target.parameters))
-        mine: dict[str, Any] = {known: found.value for known, found in defaults.items()}
-        return Setting(mine | own[1], {}, f"chosen in your contest {own[2]}", f"chosen in your contest {own[2]}")
+    table = spec.defaults_at(round(target.parameters))
+    defaults: dict[str, Any] = {key: default.value for key, default in table.items()}
+    if choice is not None:
+        place, chosen, label = choice
+        if near is None or log_distance(place, target) <= log_distance(_target(near), target):
+            reason = f"chosen in your contest {label}"
+            return Setting(defaults | chosen, {}, reason, reason)
     if near is None:
-        defaults = spec.defaults_at(round(target.parameters))
-        reason = f"defaults of the optimizer ({defaults['lr'].source}); neither paper tuned it"
-        return Setting({known: found.value for known, found in defaults.items()}, {}, reason, reason)
+        reason = f"defaults of the optimizer ({table['lr'].source}); neither paper tuned it"
+        return Setting(defaults, {}, reason, reason)
     hyper: dict[str, Any] = dict(near.chosen)
     run: dict[str, Any] = dict(near.run)
     at = f"tuned at {count_text(near.parameters_matrix)} matrix parameters, {count_text(near.tokens)} tokens"
@@ -100,50 +102,54 @@ def advise(
     model (bf16, compiled, one sequence at a time); ``overhead`` is the rule's share of the model's FLOPs.
     """
     model, ledgers = shape(target), tuple(ledgers)
-    return [_row(found, target, model, memory_bytes, ledgers) for found in forecasts]
+    return [_row(forecast, target, model, memory_bytes, ledgers) for forecast in forecasts]
 
 
 def _row(
-    found: Forecast, target: Target, model: ModelSpec, memory_bytes: int, ledgers: tuple[Ledger, ...]
+    forecast: Forecast, target: Target, model: ModelSpec, memory_bytes: int, ledgers: tuple[Ledger, ...]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {key: value for key, value in asdict(found).items() if key not in ("nearest", "outside")}
-    row |= {"against_adamw": verdict(found), "outside": "; ".join(found.outside), "reason": speedup_reason(found)}
-    chosen = setting(found.optimizer, target, ledgers)
+    row: dict[str, Any] = {key: value for key, value in asdict(forecast).items() if key not in ("nearest", "outside")}
+    row |= {
+        "against_adamw": verdict(forecast),
+        "outside": "; ".join(forecast.outside),
+        "reason": speedup_reason(forecast),
+    }
+    chosen = hyperparameters_for(forecast.optimizer, target, ledgers)
     row |= {"lr": chosen.hyperparameters.get("lr"), "hyperparameters": json.dumps(chosen.hyperparameters)}
     row |= {"run": json.dumps(chosen.run), "hyperparameters_reason": chosen.reason, "lr_reason": chosen.lr_reason}
-    price = _price(found.optimizer, chosen.hyperparameters, target, model, memory_bytes)
-    return row | (_costs(found, price, model) if price else dict.fromkeys(COSTS))
+    price = _price(forecast.optimizer, chosen.hyperparameters, target, model, memory_bytes)
+    return row | (_costs(forecast, price, model) if price else dict.fromkeys(COSTS))
 
 
 COSTS = ("state_bytes", "memory_bytes", "fits", "overhead", "time_speedup", "memory_reason", "overhead_reason")
 
 
-def _costs(found: Forecast, price: Cost, model: ModelSpec) -> dict[str, Any]:
+def _costs(forecast: Forecast, price: Cost, model: ModelSpec) -> dict[str, Any]:
     assert price.optimizer_flops is not None
     overhead = price.optimizer_flops / price.flops
     floats = price.memory.state / 4 / price.parameters_total
     memory_reason = f"{floats:.2f} numbers of float32 state a parameter of {shape_text(model)}; peak with one sequence"
-    overhead_reason = "FLOPs of the rule a step over those of the model; memory traffic is not in it"
-    if measured := _measured(found.optimizer, price.parameters_total):
+    overhead_reason = "FLOPs of the rule a step over the model's; memory traffic is not in it"
+    if measured := _measured(forecast.optimizer, price.parameters_total):
         overhead_reason += f"; {measured}"
-    values = (price.memory.state, price.memory_bytes, price.fits, overhead, found.speedup / (1 + overhead))
+    values = (price.memory.state, price.memory_bytes, price.fits, overhead, forecast.speedup / (1 + overhead))
     return dict(zip(COSTS, (*values, memory_reason, overhead_reason), strict=True))
 
 
-def verdict(found: Forecast) -> str:
+def verdict(forecast: Forecast) -> str:
     """faster, slower or tie, against AdamW: what the interval of the speedup says."""
-    return "faster" if found.low > 1 else "slower" if found.high < 1 else "tie" if found.cells else "baseline"
+    return "faster" if forecast.low > 1 else "slower" if forecast.high < 1 else "tie" if forecast.cells else "baseline"
 
 
-def speedup_reason(found: Forecast) -> str:
+def speedup_reason(forecast: Forecast) -> str:
     """Where a forecast is from, in one line."""
-    near = found.nearest
+    near = forecast.nearest
     if near is None:
         return "the measuring stick"
     ends = (2 ** (near.value + side * 1.96 * near.deviation) for side in (-1, 1))
     there = "{:.2f} [{:.2f}, {:.2f}]".format(2**near.value, *ends)
-    text = f"from {found.cells} cells; nearest {near.study} {near.label}: {there}"
-    return f"{text}; OUTSIDE: {', '.join(found.outside)}" if found.outside else text
+    text = f"from {forecast.cells} cells; nearest {near.study} {near.label}: {there}"
+    return f"{text}; OUTSIDE: {', '.join(forecast.outside)}" if forecast.outside else text
 
 
 def _price(name: str, hyper: Mapping[str, Any], target: Target, model: ModelSpec, memory_bytes: int) -> Cost | None:
@@ -166,10 +172,10 @@ def _price(name: str, hyper: Mapping[str, Any], target: Target, model: ModelSpec
 
 
 def _rate(name: str, target: Target, near: Tuning) -> tuple[Any, str]:
-    """The learning rate: by a law over W's cells where the batch is like theirs, else that of the nearest cell."""
+    """The learning rate: by a law over W's cells where the batch is like theirs, else the nearest cell's."""
     cells = [t for t in _tuned(name) if t.paper == "W" and t.chosen.get("lr")]
     rate = near.chosen.get("lr")
-    copied = f"that of {near.source}; try half and twice of it too"
+    copied = f"as in {near.source}; try half and twice of it too"
     batches = [_target(t).batch_tokens for t in cells]
     if len(cells) < LEAST_LAW_CELLS or not (
         min(batches) / SAME_BATCH <= target.batch_tokens <= SAME_BATCH * max(batches)
@@ -202,7 +208,7 @@ def _tuned(name: str) -> list[Tuning]:
 
 
 def _nearest(name: str, target: Target) -> Tuning | None:
-    return min(_tuned(name), key=lambda t: _apart(_target(t), target), default=None)
+    return min(_tuned(name), key=lambda t: log_distance(_target(t), target), default=None)
 
 
 def _target(tuning: Tuning) -> Target:
@@ -210,39 +216,33 @@ def _target(tuning: Tuning) -> Target:
     return Target(tuning.parameters_matrix, tuning.tokens or 20 * tuning.parameters_matrix, float(batch))
 
 
-def _apart(first: Target, second: Target) -> float:
-    return math.dist(first.place, second.place)
-
-
-def _own_choice(name: str, target: Target, ledgers: Iterable[Ledger]) -> tuple[Target, dict[str, Any], str] | None:
-    found = [
+def _ledger_choice(name: str, target: Target, ledgers: Iterable[Ledger]) -> tuple[Target, dict[str, Any], str] | None:
+    """Workload, hyperparameters and name of the nearest contest that chose some; None without one."""
+    choices = [
         (Target(ledger.cell.parameters_matrix, ledger.cell.tokens, ledger.cell.batch_tokens), choice, ledger.name)
         for ledger in ledgers
         if (choice := ledger.choices.get(name)) and choice.hyperparameters
     ]
-    if not found:
+    if not choices:
         return None
-    place, choice, label = min(found, key=lambda item: _apart(item[0], target))
+    place, choice, label = min(choices, key=lambda item: log_distance(item[0], target))
     return place, dict(choice.hyperparameters), label
 
 
 @functools.cache
 def _seconds() -> dict[int, dict[str, float]]:
     """S's measured seconds per 100 iterations: parameters -> optimizer -> seconds."""
-    found: dict[int, dict[str, float]] = {}
+    seconds: dict[int, dict[str, float]] = {}
     for row in semenov.records().filter(id="wallclock").iter_rows(named=True):
-        found.setdefault(json.loads(row["varied"])["parameters"], {})[row["optimizer"]] = row["value"]
-    return found
+        seconds.setdefault(json.loads(row["varied"])["parameters"], {})[row["optimizer"]] = row["value"]
+    return seconds
 
 
 def _measured(name: str, parameters: float) -> str:
     """What S measured of a step, with the model nearest in size; empty if nothing."""
-    known = {size: table for size, table in _seconds().items() if name in table and "adamw" in table}
-    if not known or name == "adamw":
+    tables = {size: table for size, table in _seconds().items() if name in table and "adamw" in table}
+    if not tables or name == "adamw":
         return ""
-    size = min(known, key=lambda known_size: abs(math.log(known_size / parameters)))
-    ratio = known[size][name] / known[size]["adamw"]
-    return f"S measured steps {ratio:.2f} times as long as AdamW's at {count_text(size)} with 16 sequences of 512"
-
-
-__all__ = ["COSTS", "Setting", "advise", "setting", "shape", "shape_text", "speedup_reason", "verdict"]
+    nearest = min(tables, key=lambda size: abs(math.log(size / parameters)))
+    ratio = tables[nearest][name] / tables[nearest]["adamw"]
+    return f"S measured steps {ratio:.2f} times as long as AdamW's at {count_text(nearest)} with 16 sequences of 512"

@@ -1,12 +1,13 @@
 """Sums of power laws fitted by least squares, many data sets at once.
 
-A form is y = sum_j c_j * prod_k x_v(k)^(-e_k) over the terms j that use exponent k: linear in the coefficients c, which
-are at least 0 (or free), and nonlinear in at most two exponents e, which have bounds. Every fit starts from an
-exhaustive grid over the exponents, on which the coefficients are solved for exactly: a multi-start that leaves out no
-local minimum. Levenberg-Marquardt steps on all parameters then finish it.
+A form is y = sum_j c_j * prod_k x_v(k)^(-e_k), over the terms j that use exponent k. It is linear in the coefficients
+c, which are at least 0 (or free). It is nonlinear in at most two exponents e, which have bounds.
 
-Data sets differ in y and in the weights of their points, so that leaving points out, bootstrapping and simulating are
-each one call. Everything is numpy on stacks: 1,000 fits of 16 points take about a second.
+Every fit starts from a grid over all exponents, on which the coefficients are solved exactly, so no local minimum is
+missed. Levenberg-Marquardt steps on all parameters finish it.
+
+Data sets differ in y and in the weights of their points. Leaving points out, a bootstrap and a simulation are therefore
+one call each. Everything is numpy on stacks: 1,000 fits of 16 points take about 1 s.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Form:
     def value(self, parameters: Array, log_x: Array) -> Array:
         """y (..., n) of parameters (..., p) at log_x (n, m)."""
         count = len(self.coefficients)
-        found: Array = (self.basis(parameters[..., count:], log_x) * parameters[..., None, :count]).sum(-1)
-        return found
+        values: Array = (self.basis(parameters[..., count:], log_x) * parameters[..., None, :count]).sum(-1)
+        return values
 
 
 def fit(

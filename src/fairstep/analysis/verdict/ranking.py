@@ -1,10 +1,11 @@
 """A ranking that says which places are ties.
 
-Every two contestants are compared; Holm's step-down rule (Scand. J. Statist. 6, 1979) keeps the probability of *any*
-false separation among all pairs at 5 %. A contestant's rank is then a range: one more than the number that are surely
-better, to the number of those that are not surely worse. Groups are the longest runs of neighbours in the order of
-means in which no two are separated; a contestant may be in two groups, as in a critical-difference diagram (Demsar,
-JMLR 7, 2006).
+Every two contestants are compared. Holm's step-down rule (Scand. J. Statist. 6, 1979) keeps the probability of *any*
+false separation among all pairs at 5 %. A rank is a range: its best end is one more than the number of surely better
+contestants, its worst end the number of contestants that are not surely worse.
+
+Groups are the longest runs of neighbours in the order of means in which no two are separated. A contestant may be in
+two groups, as in a critical-difference diagram (Demsar, JMLR 7, 2006).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.paired import t_probability
 from fairstep.analysis.statistics import LEVEL, AnalysisError, Key, paired_difference
+from fairstep.analysis.verdict.paired import t_probability
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,16 @@ def holm(probabilities: Sequence[float]) -> list[float]:
 
 
 def _groups(order: Sequence[str], separated: Callable[[str, str], bool]) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
+    groups: list[tuple[str, ...]] = []
     end = 0
     for start in range(len(order)):
         stop = start + 1
         while stop < len(order) and not any(separated(order[stop], name) for name in order[start:stop]):
             stop += 1
         if stop > end:
-            found.append(tuple(order[start:stop]))
+            groups.append(tuple(order[start:stop]))
             end = stop
-    return found
+    return groups
 
 
 def _probability(first: Mapping[Key, float], second: Mapping[Key, float]) -> float:

@@ -1,10 +1,13 @@
-"""What a claim is checked on: losses of several optimizers in one cell, from a paper or from a store, in one form.
+"""The losses that a claim is checked on: several optimizers in one cell, from a paper or from a store, in one form.
 
-A **cell** is one workload and budget, within which losses may be compared. The uncertainty of a gap is what its source
-allows: paired seeds give a t-interval; W's single runs the noise that its records show (``wen_tables.noise``); a value
-read off one of S's figures the width of the reading (and, where a panel mixes two metrics, their offset).
+A **cell** is one workload and budget. Losses are compared within a cell only: S's full-split and subset losses are
+different cells, and so are the sizes of W and of S.
 
-S's full-split and subset losses are different cells, as are W's and S's sizes: nothing is compared across them.
+The uncertainty of a gap depends on its source:
+
+* a store: the t-interval of paired seeds;
+* W, which has single runs: the noise that its records show (``wen_tables.noise``);
+* S, read off figures: the width of the reading, and the offset between two metrics where a panel mixes them.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairstep.analysis.crossings import Curve
 from fairstep.analysis.statistics import AnalysisError, paired_difference
+from fairstep.analysis.verdict.crossings import Curve
 
 MATRIX = frozenset({"muon", "d-muon", "soap", "kron", "scion", "mars-shampoo", "shampoo"})
 """Optimizers that multiply a gradient by matrices; by the papers' names."""
@@ -52,7 +55,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Gap:
-    """Loss of the second minus that of the first, in nats: above 0 the first is better."""
+    """Loss of the second minus loss of the first, in nats: above 0 the first is better."""
 
     value: float
     low: float
@@ -104,15 +107,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Cells of one source. ``own``: from a store, so that conditions of a paper do not select among them."""
+    """Cells of one source. ``from_store``: the conditions of a paper do not select among them."""
 
     source: str
     cells: tuple[Cell, ...]
-    own: bool = False
+    from_store: bool = False
 
     def select(self, *, metric: str = "", **wanted: Any) -> list[Cell]:
         """Cells whose fields have these values (a tuple: one of them); of a store, all."""
-        if self.own:
+        if self.from_store:
             return list(self.cells)
         wanted |= {"metric": metric} if metric else {}
         return [
@@ -153,8 +156,8 @@ def gap(first: Measured, second: Measured) -> Gap:
         return Gap(sign * math.inf, sign * math.inf, sign * math.inf) if sign else Gap(0, -math.inf, math.inf)
     if first.runs and second.runs:
         try:
-            found = paired_difference(second.runs, first.runs)
-            return Gap(found.value, found.low, found.high)
+            difference = paired_difference(second.runs, first.runs)
+            return Gap(difference.value, difference.low, difference.high)
         except AnalysisError:
             pass
     value = second.value - first.value

@@ -5,18 +5,18 @@
     hyperparameter_law  h(N, D) = alpha N^-A D^-B                   straight in logs: grids are factors apart
     offset_law          h(N, D) = alpha N^-A D^-B + beta            W's form for hyperparameters (its phase III)
 
-Least squares in nats (of the hyperparameter law: in logs), each point weighted by its number of runs.
+The fit is least squares in nats (in logs for the hyperparameter law). Each point is weighted by its number of runs.
 
-**Noise.** sigma comes from the repeated runs, or is given. A residual scatter that exceeds it (F test at 5 %) is misfit
-of the law, and is then used instead; otherwise both are pooled. With neither, the residuals alone must do.
+**Noise.** sigma comes from repeated runs, or is given. If the residuals scatter more (F test at 5 %), the law does not
+fit, and their scatter is used instead; otherwise both are pooled. Without repeated runs the residuals alone give sigma.
 
-**Intervals** are 95 % and from a bootstrap: errors of Student's t with the degrees of freedom of sigma are added to the
-fitted values and the law is fitted again, 1,000 times. ``resample="points"`` draws the errors from the points' own
-residuals instead of the normal distribution, which needs twice as many points as parameters. (Drawing whole points
-leaves designs that do not determine the law, and covers 91 % with 12 points: docs/log.md.)
+**Intervals** are 95 % and from a bootstrap of 1,000 refits. Each refit adds errors of Student's t, with the degrees of
+freedom of sigma, to the fitted values. ``resample="points"`` draws the errors from the residuals instead, which needs
+twice as many points as parameters. Resampling whole points is not offered: many draws do not determine the law, and the
+intervals cover 91 % with 12 points (docs/log.md).
 
-**leave_one_out** is the root mean square error of predicting each point from the others. It is the number to look at:
-four points and three parameters leave one degree of freedom, and the residuals look small whatever the truth is.
+**leave_one_out** is the root mean square error of predicting each point from the others. It says most about a law: with
+four points and three parameters the residuals look small whatever the truth is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from fairstep.analysis.powers import Array, Form, fit
+from fairstep.analysis.laws.power_fit import Array, Form, fit
 from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
 
 DRAWS = 1000
@@ -105,11 +105,11 @@ class Law:
 
     def row(self) -> dict[str, object]:
         """Flat JSON: parameters with intervals, errors, warnings."""
-        found: dict[str, object] = {}
+        row: dict[str, object] = {}
         for name, (low, high) in self.intervals.items():
-            found |= {name: self.parameters[name], f"{name}_low": _finite(low), f"{name}_high": _finite(high)}
-        found |= {"points": len(self.y), "rmse": self.rmse, "leave_one_out": _finite(self.leave_one_out)}
-        return found | {"sigma": _finite(self.noise.sigma), "warnings": " ".join(self.warnings)}
+            row |= {name: self.parameters[name], f"{name}_low": _finite(low), f"{name}_high": _finite(high)}
+        row |= {"points": len(self.y), "rmse": self.rmse, "leave_one_out": _finite(self.leave_one_out)}
+        return row | {"sigma": _finite(self.noise.sigma), "warnings": " ".join(self.warnings)}
 
     def _values(self, parameters: Array, x: Array) -> Array:
         with np.errstate(over="ignore"):  # a draw far out is infinite
@@ -215,7 +215,7 @@ def student(rng: np.random.Generator, degrees: float, sets: int, points: int, co
     chi.
 
     Every column runs through the quantiles 1/2, 3/2, ... of its distribution over ``sets``, shuffled (a Latin
-    hypercube): the ends of an interval then hang much less on the draw than those of independent numbers.
+    hypercube): the ends of an interval then depend on the draw much less than with independent numbers.
     """
     from scipy.special import chdtri, ndtri
 
@@ -262,18 +262,18 @@ def _noise(noise: Noise | None, squares: float, spare: int, warnings: list[str])
 
 
 def _warnings(form: Form, vector: Array, points: int, spare: int) -> list[str]:
-    found = []
+    warnings = []
     if spare <= 1:
         more = "no" if spare <= 0 else "only one"
-        found.append(
+        warnings.append(
             f"{points} points for {len(vector)} parameters leave {more} degree of freedom to check the law by."
         )
     for place, (low, high) in enumerate(form.bounds, len(form.coefficients)):
         if np.isclose(vector[place], low) or np.isclose(vector[place], high):
-            found.append(f"The exponent {form.parameters[place]} is at its bound of {vector[place]:g}.")
+            warnings.append(f"The exponent {form.parameters[place]} is at its bound of {vector[place]:g}.")
     if not form.free and (zero := [n for n, v in zip(form.coefficients, vector, strict=False) if v <= 0]):
-        found.append(f"{', '.join(zero)} is at its bound of 0.")
-    return found
+        warnings.append(f"{', '.join(zero)} is at its bound of 0.")
+    return warnings
 
 
 def _leave_one_out(form: Form, x: Array, y: Array, counts: Array, logarithmic: bool) -> float:
@@ -292,9 +292,9 @@ def _solve_in_logs(form: Form, x: Array, y: Array, weights: Array) -> Array:
     alike = weights[:1] if (weights == weights[0]).all() else weights  # draws of one data set share their weights
     normal = np.einsum("np,sn,nq->spq", centred, alike, centred)
     right = np.einsum("np,sn->sp", centred, weights * np.log(y))
-    found = (np.linalg.pinv(normal) @ right[..., None])[..., 0]
-    found[:, 0] = np.exp(np.clip(found[:, 0] - (found[:, 1:] * middle[1:]).sum(1), -FAR, FAR))
-    return found
+    solved = (np.linalg.pinv(normal) @ right[..., None])[..., 0]
+    solved[:, 0] = np.exp(np.clip(solved[:, 0] - (solved[:, 1:] * middle[1:]).sum(1), -FAR, FAR))
+    return solved
 
 
 def _finite(value: float) -> float | None:

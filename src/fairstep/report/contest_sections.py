@@ -1,90 +1,29 @@
-"""The sections of one contest: verdict, curves, search, certificates, costs, claims, ledger, how to repeat it."""
+"""The sections of one contest: verdict, curves, search, certificates, costs, claims, ledger, and how to repeat it."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from fairstep.analysis import (
-    AnalysisError,
-    BaselineCurve,
-    Law,
-    contest_result,
-    count_text,
-    headline,
-    loss_law,
-    plural,
-    seconds_text,
-)
-from fairstep.analysis.verdict import baseline_curve
+from fairstep.analysis import count_text, plural, seconds_text
 from fairstep.report import costs, figures, scaling
 from fairstep.report.certificates import certificate_section
 from fairstep.report.claims import claims_section
-from fairstep.report.drawing import Look
+from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import text
 from fairstep.report.section import Section, command, figure, how, paragraph, template
 from fairstep.report.table import filters
 from fairstep.report.tables import facts, ledger_html, ledger_table, verdict_html, verdict_table
-from fairstep.runs import Ledger, Run
-
-Row = Mapping[str, Any]
+from fairstep.runs import Ledger
 
 
-@dataclass(frozen=True)
-class Contest:
-    """A contest's files. ``prefix`` makes ids unique on a page of several; ``store``: how a user names it."""
-
-    ledger: Ledger
-    runs: tuple[Run, ...]
-    store: str
-    prefix: str = ""
-
-    @classmethod
-    def read(cls, ledger: Ledger, runs: Iterable[Run], store: str, prefix: str = "") -> Loaded:
-        """Raises fairstep.analysis.AnalysisError when the runs cannot be compared."""
-        from fairstep.runs.table import trial_table
-
-        contest = cls(ledger, tuple(runs), store, prefix)
-        trials = trial_table(ledger, contest.runs)
-        result = contest_result(ledger, contest.runs)
-        return Loaded(contest, result, trials.to_dicts(), Look.of(ledger), baseline_curve(trials, ledger.baseline))
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A contest with its result, its trials (rows of ``runs.table.trial_table``) and the baseline's budgets."""
-
-    contest: Contest
-    result: dict[str, Any]
-    trials: list[dict[str, Any]]
-    look: Look
-    curve: BaselineCurve | None
-
-    @property
-    def ledger(self) -> Ledger:
-        return self.contest.ledger
-
-    @property
-    def runs(self) -> dict[str, Run]:
-        return {run.id: run for run in self.contest.runs}
-
-    def key(self, name: str) -> str:
-        return f"{self.contest.prefix}{name}"
-
-    @property
-    def headline(self) -> str:
-        return headline(self.result)
-
-
-def sections(loaded: Loaded) -> list[Section]:
+def sections(loaded: LoadedContest) -> list[Section]:
     """All of a contest, in order."""
-    found = [_verdict(loaded), _tokens(loaded), _curves(loaded), _sweeps(loaded)]
-    found += [certificate_section(loaded.ledger, loaded.key), costs.section(loaded.result, loaded.trials, loaded)]
-    found += [claims_section(loaded.ledger, loaded.contest.runs, loaded.key, loaded.contest.store)]
-    return [section for section in [*found, _ledger(loaded), _reproduce(loaded)] if section.body]
+    parts = [_verdict(loaded), _tokens(loaded), _curves(loaded), _sweeps(loaded)]
+    parts += [certificate_section(loaded.ledger, loaded.key), costs.section(loaded), claims_section(loaded)]
+    return [section for section in [*parts, _ledger(loaded), _reproduce(loaded)] if section.body]
 
 
 def cell_words(ledger: Ledger) -> str:
@@ -94,16 +33,16 @@ def cell_words(ledger: Ledger) -> str:
     return f"{size} · {work} · {cell.data} · {cell.precision}"
 
 
-def lede(loaded: Loaded) -> str:
-    result = loaded.result
-    ended = {row["run"]: row["train_seconds"] or 0.0 for row in loaded.trials if row["status"] in ("done", "diverged")}
+def lede(loaded: LoadedContest) -> str:
+    result, rows = loaded.result, loaded.trials.rows
+    ended = {row["run"]: row["train_seconds"] or 0.0 for row in rows if row["status"] in ("done", "diverged")}
     seeds = max((row["seeds"] for row in result["contestants"]), default=0)
     spent = f"{plural(len(result['contestants']), 'contestant')}, {plural(len(ended), 'training')}"
     again = f", and its choice was then trained again on {plural(seeds, 'fresh seed')} that all share" if seeds else ""
     return f"{spent}, {seconds_text(sum(ended.values()))} of training. Each was searched on this workload{again}."
 
 
-def _verdict(loaded: Loaded) -> Section:
+def _verdict(loaded: LoadedContest) -> Section:
     result, key = loaded.result, loaded.key
     body = (
         verdict_html(result, loaded.look.colour, key("verdicts"), key("note"))
@@ -115,13 +54,13 @@ def _verdict(loaded: Loaded) -> Section:
             "Speedup in tokens with 95 % intervals. An open arrow marks an end that lies beyond the budgets that "
             f"{loaded.ledger.baseline} was trained for.",
         )
-        + how(shlex.join(["fairstep", "report", loaded.contest.store, "--contest", loaded.ledger.name, "--json"]))
+        + how(shlex.join(["fairstep", "report", loaded.store, "--contest", loaded.ledger.name, "--json"]))
     )
     drawn = {key("forest"): figures.forest(result, loaded.look)}
     return Section(key("verdict"), "Verdict", body, drawn, (verdict_table(result, key("verdicts")),))
 
 
-def _tokens(loaded: Loaded) -> Section:
+def _tokens(loaded: LoadedContest) -> Section:
     key, baseline = loaded.key, loaded.ledger.baseline
     caption = (
         f"{baseline} trained to the end at several budgets (grey), and each contestant's loss carried over to that "
@@ -129,34 +68,22 @@ def _tokens(loaded: Loaded) -> Section:
     )
     body = figure(key("tokens"), "Final loss against tokens of the baseline", caption)
     drawn = {key("tokens"): figures.tokens_for_loss(loaded.result, loaded.look)}
-    fitted = _law(loaded)
-    if fitted is not None:
+    law = loaded.trials.law
+    if law is not None:
         numbers = ", ".join(
-            f"{name} {fitted.parameters[name]:.4g} [{low:.4g}, {high:.4g}]"
-            for name, (low, high) in fitted.intervals.items()
+            f"{name} {law.parameters[name]:.4g} [{low:.4g}, {high:.4g}]" for name, (low, high) in law.intervals.items()
         )
         caption = (
             f"The law alpha D^-B + beta of {baseline}'s budgets, D in multiples of the contest's, with residuals: "
-            f"{numbers}; each budget predicted from the others misses by {fitted.leave_one_out:.4f} nats. It does not "
-            f"enter the verdict. {' '.join(fitted.warnings)}"
+            f"{numbers}; each budget predicted from the others misses by {law.leave_one_out:.4f} nats. It does not "
+            f"enter the verdict. {' '.join(law.warnings)}"
         )
         body += figure(key("law"), "Scaling law of the baseline with residuals", caption)
-        drawn[key("law")] = scaling.laws({"": {baseline: fitted}}, loaded.look, "tokens over the contest's")
+        drawn[key("law")] = scaling.laws({"": {baseline: law}}, loaded.look, "tokens over the contest's")
     return Section(key("budgets"), "How a loss becomes tokens", body, drawn)
 
 
-def _law(loaded: Loaded) -> Law | None:
-    """The law of the baseline's budgets, where there are more than its parameters."""
-    curve = loaded.curve
-    if curve is None or len(curve.tokens) < 4:
-        return None
-    try:
-        return loss_law([tokens / loaded.ledger.cell.tokens for tokens in curve.tokens], curve.runs)
-    except AnalysisError:  # losses all equal
-        return None
-
-
-def _curves(loaded: Loaded) -> Section:
+def _curves(loaded: LoadedContest) -> Section:
     key = loaded.key
     caption = (
         "Final runs: every seed thin, the mean of the seeds bold. Measured on a part of the evaluation set; the losses "
@@ -171,11 +98,11 @@ def _curves(loaded: Loaded) -> Section:
         )
         more = f"; and {len(crossed) - 8} more" if len(crossed) > 8 else ""
         body += paragraph(f"On the way: {words}{more}. None of it counts.")
-    drawn = figures.loss_curves(_evaluations(loaded.trials, loaded.runs), loaded.look)
+    drawn = figures.loss_curves(_evaluations(loaded), loaded.look)
     return Section(key("training"), "Loss while training", body, {key("curves"): drawn})
 
 
-def _sweeps(loaded: Loaded) -> Section:
+def _sweeps(loaded: LoadedContest) -> Section:
     key = loaded.key
     chosen = {
         name: json.dumps(choice.hyperparameters, sort_keys=True) for name, choice in loaded.ledger.choices.items()
@@ -189,54 +116,43 @@ def _sweeps(loaded: Loaded) -> Section:
         key("search"),
         "Search of hyperparameters",
         body,
-        {key("sweeps"): figures.sweeps(loaded.trials, chosen, loaded.look)},
+        {key("sweeps"): figures.sweeps(loaded.trials.rows, chosen, loaded.look)},
     )
 
 
-def _ledger(loaded: Loaded) -> Section:
-    key = loaded.key
-    controls = filters(key("trials"), loaded.trials, ("contestant", "phase", "status"), "trials")
-    body = controls + ledger_html(loaded.trials, loaded.look.colour, key("trials"))
-    return Section(key("ledger"), "Ledger of trials", body, tables=(ledger_table(loaded.trials, key("trials")),))
+def _ledger(loaded: LoadedContest) -> Section:
+    key, rows = loaded.key, loaded.trials.rows
+    controls = filters(key("trials"), rows, ("contestant", "phase", "status"), "trials")
+    body = controls + ledger_html(rows, loaded.look.colour, key("trials"))
+    return Section(key("ledger"), "Ledger of trials", body, tables=(ledger_table(rows, key("trials")),))
 
 
-def _reproduce(loaded: Loaded) -> Section:
+def _reproduce(loaded: LoadedContest) -> Section:
     words = (
         "The command plans the same runs, finds those that are in its store, and trains the others. One run alone: "
         "copy its spec.json (every setting is in it) into a folder DIR/runs/RUN of your own and train that."
     )
-    store = shlex.quote(loaded.contest.store)
+    store = shlex.quote(loaded.store)
     body = command(loaded.ledger.command) + paragraph(words)
     body += command(
         f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m fairstep.train DIR/runs/RUN"
     )
-    return Section(loaded.key("reproduce"), "Reproduce", body + facts(_environment(loaded.ledger, loaded.contest.runs)))
+    return Section(loaded.key("reproduce"), "Reproduce", body + facts(_environment(loaded)))
 
 
-def _evaluations(trials: Iterable[Row], runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:
-    """Evaluations of the final runs: contestant -> one curve a seed.
-
-    The evaluation at the end is over more windows than those on the way, so its loss is of another text and not a
-    point of the curve. The row at 0 tokens has no place on a log axis.
-    """
+def _evaluations(loaded: LoadedContest) -> dict[str, list[dict[str, Any]]]:
+    """Evaluations of the final runs: contestant -> one curve a seed. A log axis has no place for 0 tokens."""
     curves: dict[str, list[dict[str, Any]]] = {}
-    for row in trials:
-        if row["phase"] != "final" or row["run"] not in runs:
-            continue
-        rows = [point for point in runs[row["run"]].metrics() if point.get("kind") == "evaluation"]
-        windows = rows[0].get("windows") if rows else None
-        points = [
-            (point["tokens"], point["loss"])
-            for point in rows
-            if point.get("windows") == windows and point.get("tokens", 0) > 0 and _drawable(point.get("loss"))
-        ]
-        curve = {
-            "seed": row["init_seed"],
-            "tokens": [tokens for tokens, _ in points],
-            "losses": [loss for _, loss in points],
-            "status": row["status"],
-        }
-        curves.setdefault(row["contestant"], []).append(curve)
+    for name, members in loaded.trials.evaluations.items():
+        for member in members:
+            points = [(tokens, loss) for tokens, loss in member.points if tokens > 0 and _drawable(loss)]
+            curve = {
+                "seed": member.seeds[0],
+                "status": member.status,
+                "tokens": [tokens for tokens, _ in points],
+                "losses": [loss for _, loss in points],
+            }
+            curves.setdefault(name, []).append(curve)
     return curves
 
 
@@ -251,11 +167,11 @@ def notes(title: str, sentences: Sequence[str]) -> str:
     return f'<div class="notes"><h3>{text(title)}</h3><ul>{lines}</ul></div>' if lines else ""
 
 
-def _environment(ledger: Ledger, runs: Iterable[Run]) -> list[tuple[str, str]]:
+def _environment(loaded: LoadedContest) -> list[tuple[str, str]]:
     """Corpus and environments; a key whose value differs between runs lists up to three values."""
-    cell = ledger.cell
+    cell = loaded.ledger.cell
     seen: dict[str, dict[str, None]] = {}
-    for run in runs:
+    for run in loaded.trials.runs.values():
         for key, value in run.environment.items():
             seen.setdefault(str(key).replace("_", " "), {})[str(value)] = None
     pairs = {"corpus": cell.data, "corpus fingerprint": cell.fingerprint, "vocabulary": f"{cell.vocabulary} tokens"}

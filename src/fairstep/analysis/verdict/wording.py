@@ -1,4 +1,4 @@
-"""Numbers and verdicts as the words that the terminal and the page both print, so that they cannot disagree."""
+"""Numbers and verdicts as words. The terminal and the page both print these, so they cannot disagree."""
 
 from __future__ import annotations
 

@@ -1,23 +1,22 @@
-"""Which optimizer for a workload that nobody ran: expected speedups over AdamW, with intervals that widen off the data.
+"""Expected speedups over AdamW at a workload that nobody ran, with intervals that widen away from the data.
 
 The logarithm of an optimizer's speedup is a Gaussian process over (log2 parameters, log2 Chinchilla ratio, log2 batch):
 universal kriging (Matheron 1969; Rasmussen and Williams, *Gaussian Processes for Machine Learning*, 2006, sections 2.2
-and 2.7). Its covariance has four parts, whose sizes are those of the data (maximum marginal likelihood over all
-optimizers together):
+and 2.7). Its covariance has four parts. Their sizes maximise the marginal likelihood of all optimizers together:
 
-* a level and three slopes of the optimizer: inside the data an average, outside it a line that gets unsure;
-* a wandering deviation from the line (exponential covariance, so that no direction is carried on beyond the data),
-  which forgets at a rate of its own along each axis;
-* the study: tuning, data and code make two studies of one cell differ. A new workload is a study of its own, so its
-  interval contains all of that; a store's own contests are the same study as the workload that is asked about;
+* a level and three slopes of the optimizer: an average inside the data, a line that gets unsure outside;
+* a wandering deviation from the line. Its covariance is exponential, so no direction is carried on beyond the data, and
+  it has one length scale along each axis;
+* the study. Two studies of one cell differ in tuning, data and code. A new workload is a new study, so its interval
+  contains all of that; the contests of a store are of the same study as the workload that is asked about;
 * the cell: what is left, beside the error that a point's source states.
 
-Differences in loss follow from speedups through ``fall_law``: the nats that AdamW gains when tokens double.
+Gaps in loss follow from speedups through ``points.loss_drop_law``: the nats that AdamW gains when tokens double.
 
-Places are ties unless two speedups are separated at 95 %, each pair by itself, their errors taken as independent.
+Ranks are ties unless two speedups are separated at 95 %, each pair by itself, with independent errors.
 
-Checked by leaving out published data (docs/recommend.md): 95 % intervals cover 96 % of left-out cells, 93 % of the
-cells of a left-out model size, 94 % of those of a left-out paper.
+Leave-one-out checks on published data (docs/recommend.md): 95 % intervals cover 96 % of left-out cells, 93 % of the
+cells of a left-out model size and 94 % of the cells of a left-out paper.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.laws import Law
-from fairstep.analysis.powers import Array
-from fairstep.analysis.ranking import ranking
-from fairstep.analysis.recommend_points import BASELINE, NORMAL, Point, Target
+from fairstep.analysis.laws.law import Law
+from fairstep.analysis.laws.power_fit import Array
 from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis.verdict.ranking import ranking
+from fairstep.recommend.points import BASELINE, NORMAL, Point, Target, log_distance
 
 AXES = ("matrix parameters", "Chinchilla ratio", "tokens a batch")
 LEAST_POINTS = 3
@@ -105,8 +104,8 @@ def fit_scales(points: Iterable[Point]) -> Scales:
         return float(np.sum(parts))
 
     bounds = [(math.log(low), math.log(high)) for low, high in BOUNDS]
-    found = minimize(unlikely, np.log(START), method="L-BFGS-B", bounds=bounds, options={"maxiter": 80})
-    return Scales(*map(float, np.exp(found.x)))
+    fitted = minimize(unlikely, np.log(START), method="L-BFGS-B", bounds=bounds, options={"maxiter": 80})
+    return Scales(*map(float, np.exp(fitted.x)))
 
 
 def forecast(
@@ -115,11 +114,11 @@ def forecast(
     law: Law,
     study: str = "",
     scales: Scales | None = None,
-    fall: float | None = None,
+    drop: float | None = None,
 ) -> list[Forecast]:
     """Forecasts for every optimizer with at least three points, and AdamW itself; highest speedup first.
 
-    ``study``: that of the target, for a store's own contests; ``fall``: nats per doubling at the target, if it is known
+    ``study``: the target's, for the contests of a store; ``drop``: nats per doubling at the target, if it is known
     better than by ``law``. Raises AnalysisError without points.
     """
     from scipy.special import ndtr
@@ -132,14 +131,14 @@ def forecast(
     values = {name: _predict(scales, members, target, study, middle) for name, members in groups.items()}
     values[BASELINE] = (0.0, 0.0)
     places = {place.name: place for place in ranking({n: -v for n, (v, _) in values.items()}, _separation(values))}
-    fall = law.at(target.parameters, target.tokens) if fall is None else fall
-    found = []
+    drop = law.at(target.parameters, target.tokens) if drop is None else drop
+    forecasts = []
     for name, (value, deviation) in values.items():
         ends = (value, value - NORMAL * deviation, value + NORMAL * deviation)
-        gap, gap_low, gap_high = (gap_of(end, fall, law.parameters["B"]) for end in ends)
+        gap, gap_low, gap_high = (gap_of(end, drop, law.parameters["B"]) for end in ends)
         members = groups.get(name, [])
-        nearest = min(members, key=lambda point: apart(point, target), default=None)
-        found.append(
+        nearest = min(members, key=lambda point: log_distance(point, target), default=None)
+        forecasts.append(
             Forecast(
                 optimizer=name,
                 speedup=2 ** ends[0],
@@ -154,34 +153,29 @@ def forecast(
                 tied=places[name].best != places[name].worst,
                 cells=len(members),
                 nearest=nearest,
-                distance=apart(nearest, target) if nearest else 0.0,
+                distance=log_distance(nearest, target) if nearest else 0.0,
                 outside=outside(members, target) if members else (),
             )
         )
-    return sorted(found, key=lambda row: -row.speedup)
+    return sorted(forecasts, key=lambda row: -row.speedup)
 
 
-def gap_of(log_speedup: float, fall: float, exponent: float) -> float:
-    """Nats that AdamW's loss falls by from D to S D tokens, when doubling D gains ``fall`` ~ D^-exponent at D."""
+def gap_of(log_speedup: float, drop: float, exponent: float) -> float:
+    """Nats that AdamW's loss falls by from D to S D tokens, when doubling D gains ``drop`` ~ D^-exponent at D."""
     grown = 1 - 2 ** (-exponent * log_speedup)
-    return float(fall * grown / (exponent * math.log(2)))
-
-
-def apart(point: Point, target: Target) -> float:
-    """Distance in doublings, over all three axes."""
-    return math.dist(point.place, target.place)
+    return float(drop * grown / (exponent * math.log(2)))
 
 
 def outside(points: Collection[Point], target: Target) -> tuple[str, ...]:
     """A sentence part for every axis along which the target lies more than a doubling beyond all points."""
-    found = []
+    parts = []
     for axis, name in enumerate(AXES):
-        known, here = [point.place[axis] for point in points], target.place[axis]
-        beyond = max(min(known) - here, here - max(known))
+        places, here = [point.place[axis] for point in points], target.place[axis]
+        beyond = max(min(places) - here, here - max(places))
         if beyond > FAR:
-            side = "below" if here < min(known) else "above"
-            found.append(f"{name} {2**beyond:.3g} times {side} the data")
-    return tuple(found)
+            side = "below" if here < min(places) else "above"
+            parts.append(f"{name} {2**beyond:.3g} times {side} the data")
+    return tuple(parts)
 
 
 def _by_optimizer(points: Iterable[Point]) -> dict[str, list[Point]]:
@@ -202,8 +196,8 @@ def _arrays(points: Sequence[Point]) -> tuple[Array, list[str], Array, Array]:
 
 
 def _noisy(scales: Scales, places: Array, studies: Sequence[str], errors: Array) -> Array:
-    known = scales.covariance(places, places, (studies, studies))
-    return known + np.diag(errors**2 + scales.cell**2)
+    exact = scales.covariance(places, places, (studies, studies))
+    return exact + np.diag(errors**2 + scales.cell**2)
 
 
 def _unlikely(scales: Scales, places: Array, studies: Sequence[str], values: Array, errors: Array) -> float:

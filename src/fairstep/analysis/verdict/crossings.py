@@ -1,7 +1,7 @@
 """Curves that cross on the way: which contestant led when. Shown to readers, never used for a verdict.
 
 A learning rate that has not decayed yet says little about the end: W's Muon without weight decay leads early and ends
-0.05 nats behind. Every verdict of this package is from the ends of full schedules.
+0.05 nats behind. Every verdict comes from the ends of full schedules.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def crossings(curves: Mapping[str, Curve]) -> list[Crossing]:
     left out. A contact without a change of order is no crossing.
     """
     clean = {name: _clean(curve) for name, curve in curves.items()}
-    found = []
+    changes = []
     names = list(clean)
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
-            found += _between(first, clean[first], second, clean[second])
-    return sorted(found, key=lambda crossing: crossing.tokens)
+            changes += _between(first, clean[first], second, clean[second])
+    return sorted(changes, key=lambda crossing: crossing.tokens)
 
 
 def mean_curve(runs: Sequence[Curve]) -> list[tuple[float, float]]:
@@ -54,13 +54,13 @@ def _between(first: str, a: np.ndarray, second: str, b: np.ndarray) -> list[Cros
     grid = grid[(grid >= start) & (grid <= end)]
     gap = np.interp(grid, a[:, 0], a[:, 1]) - np.interp(grid, b[:, 0], b[:, 1])
     grid, gap = grid[gap != 0], gap[gap != 0]
-    found = []
+    changes = []
     for place in np.flatnonzero(np.sign(gap[1:]) != np.sign(gap[:-1])):
         share = gap[place] / (gap[place] - gap[place + 1])
         tokens = float(grid[place] + share * (grid[place + 1] - grid[place]))
         ahead, then = (first, second) if gap[place] < 0 else (second, first)
-        found.append(Crossing(tokens, ahead, then))
-    return found
+        changes.append(Crossing(tokens, ahead, then))
+    return changes
 
 
 def _clean(curve: Curve) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairstep.analysis import contest_result
-from fairstep.analysis.details import DETAILS
+from fairstep.analysis.verdict.extra_statistics import EXTRA
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest
@@ -20,7 +20,7 @@ def rows(contest: FakeContest) -> dict[str, dict[str, Any]]:
 
 def test_every_contestant_has_every_detail(demo_contest: FakeContest) -> None:
     for row in rows(demo_contest).values():
-        assert set(DETAILS) <= row.keys()
+        assert set(EXTRA) <= row.keys()
         json.dumps(row, allow_nan=False)
 
 

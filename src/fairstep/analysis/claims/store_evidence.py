@@ -1,0 +1,104 @@
+"""The contests of a store as evidence for the papers' claims: one cell for each contest."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+from fairstep.analysis.claims.evidence import SPELLINGS, Cell, Evidence, Measured
+from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
+from fairstep.analysis.trials import Trials
+from fairstep.analysis.verdict.crossings import Curve
+from fairstep.analysis.verdict.judge import Verdict, verdicts
+from fairstep.analysis.verdict.wording import count_text
+from fairstep.runs import Ledger, Store
+
+
+def store_evidence(store: Store) -> Evidence:
+    """Cells of all contests. Raises AnalysisError when there is none, or a contest's runs cannot be compared."""
+    ledgers = store.ledgers()
+    if not ledgers:
+        raise AnalysisError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
+    runs = store.runs()
+    cells = tuple(contest_cell(ledger, Trials.read(ledger, runs)) for ledger in ledgers)
+    return Evidence(str(store.path), cells, from_store=True)
+
+
+def spelling(contestant: str) -> str:
+    """A contestant's name as the papers write it."""
+    return SPELLINGS.get(contestant.lower(), contestant.lower())
+
+
+def contest_cell(ledger: Ledger, trials: Trials) -> Cell:
+    """A contest as a cell: its ledger has the workload, its trials the losses. Raises AnalysisError when its runs
+    cannot be compared."""
+    judged = verdicts(trials)
+    losses = {spelling(verdict.name): _final(trials, verdict) for verdict in judged}
+    speedups = {
+        spelling(verdict.name): (verdict.speedup, verdict.speedup_low, verdict.speedup_high)
+        for verdict in judged
+        if verdict.name != trials.baseline and math.isfinite(verdict.speedup)
+    }
+    cell = ledger.cell
+    return Cell(
+        f"{ledger.name} ({cell.model}, {count_text(cell.tokens)} tokens)",
+        cell.model,
+        cell.parameters_matrix,
+        cell.batch_tokens,
+        cell.tokens,
+        {name: measured for name, measured in losses.items() if measured is not None},
+        _sweeps(trials, _error(losses)),
+        speedups,
+        lambda: _curves(trials),
+        key=ledger.name,
+        steps=cell.steps,
+        data=cell.fingerprint,
+    )
+
+
+def _curves(trials: Trials) -> dict[str, list[Curve]]:
+    """Evaluation curves of the final runs that are done."""
+    curves: dict[str, list[Curve]] = {
+        spelling(name): [curve.points for curve in members if curve.status == "done"]
+        for name, members in trials.evaluations.items()
+    }
+    return {name: members for name, members in curves.items() if members}
+
+
+def _final(trials: Trials, verdict: Verdict) -> Measured | None:
+    if verdict.verdict == "diverged":
+        return Measured(math.nan)
+    losses = trials[verdict.name].losses
+    if not losses:
+        return None
+    mean = mean_interval(losses.values())
+    return Measured(mean.value, mean.high - mean.value, runs=losses)
+
+
+def _error(losses: Mapping[str, Measured | None]) -> float:
+    """Half the 95 % interval of one trial's loss, from the seeds of all contestants' finals; inf without any."""
+    sigma, degrees = pooled_deviation([list(m.runs.values()) for m in losses.values() if m is not None])
+    return t_quantile(degrees, (1 + LEVEL) / 2) * sigma if degrees else math.inf
+
+
+def _sweeps(trials: Trials, error: float) -> dict[tuple[str, str], dict[float, Measured]]:
+    """Around each contestant's best trial, the trials that differ from it in one hyperparameter."""
+    sweeps: dict[tuple[str, str], dict[float, Measured]] = {}
+    for contestant in trials.names:
+        ended = [row for row in trials[contestant].tuning if row["status"] in ("done", "diverged")]
+        points = [row | {"values": json.loads(row["hyperparameters"] or "{}")} for row in ended]
+        done = [row for row in points if row["final_loss"] is not None]
+        if not done:
+            continue
+        best = min(done, key=lambda row: row["final_loss"])["values"]
+        for row in points:
+            changed = [key for key in best if row["values"].get(key) != best[key]]
+            names = changed or list(best)
+            if len(changed) <= 1 and (row["final_loss"] is not None or changed):
+                loss = Measured(math.nan if row["final_loss"] is None else row["final_loss"], error)
+                for name in names:
+                    value = row["values"].get(name)
+                    if isinstance(value, int | float) and not isinstance(value, bool):
+                        sweeps.setdefault((spelling(contestant), name), {})[float(value)] = loss
+    return {key: table for key, table in sweeps.items() if len(table) > 1}

@@ -1,0 +1,95 @@
+"""The baseline's loss against tokens, from separate full runs at several budgets.
+
+Each point is the mean final loss of runs with one budget and its own schedule. A point inside one run would not do: its
+learning rate has not decayed yet. Between budgets the loss is a monotone cubic of log tokens (Fritsch and Butland, SIAM
+J. Sci. Stat. Comput. 5, 1984). Straight lines would lie above a convex curve and overstate every speedup, by up to 3 %
+between budgets a factor of 2 apart.
+
+A loss that rises with tokens is noise, or the hyperparameters do not suit the budget. Isotonic regression, weighted by
+the number of runs, repairs it: budgets that are out of order become equal.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairstep.analysis.statistics import AnalysisError
+
+Array = NDArray[np.float64]
+
+LEAST_FALL = 1e-9
+"""Nats per token by which every budget lies below the one before, so that a repaired curve can be inverted."""
+
+PIECES = 16
+"""Straight pieces that stand for the cubic between two budgets."""
+
+
+@dataclass(frozen=True)
+class BaselineCurve:
+    """The baseline's final losses (nats per token): for every budget in tokens, rising, one loss per run."""
+
+    tokens: tuple[int, ...]
+    runs: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, runs: Mapping[int, Sequence[float]]) -> BaselineCurve:
+        """Raises AnalysisError for no budgets, or one without tokens or runs."""
+        if not runs or any(tokens <= 0 or not losses for tokens, losses in runs.items()):
+            raise AnalysisError("a baseline curve needs budgets of at least one token with at least one run each")
+        budgets = tuple(sorted(runs))
+        return cls(budgets, tuple(tuple(runs[budget]) for budget in budgets))
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Mean loss at every budget."""
+        return tuple(float(np.mean(losses)) for losses in self.runs)
+
+    @property
+    def fitted(self) -> tuple[float, ...]:
+        """Mean losses after the repair: the curve that is inverted."""
+        return tuple(repair(np.array([self.losses]), self.counts)[0].tolist())
+
+    @property
+    def counts(self) -> Array:
+        """Runs at every budget."""
+        return np.array([len(losses) for losses in self.runs], dtype=float)
+
+
+def curve_line(tokens: Sequence[float], fitted: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The curve through the repaired losses at the budgets, read off finely enough to be drawn: tokens and losses."""
+    x, y = line(np.log(np.array(tokens, dtype=float)), np.array([fitted]))
+    return np.exp(x).tolist(), y[0].tolist()
+
+
+def repair(losses: Array, weights: Array) -> Array:
+    """Falling curves (draws, budgets) nearest to losses (draws, budgets) in weighted squares.
+
+    The min-max formula of isotonic regression, g_k = min_{i<=k} max_{j>=k} mean(y_i..y_j), does all draws at once; it
+    would be slow for many budgets, and a contest has a handful.
+    """
+    fitted = losses.copy()
+    rising = (np.diff(losses, axis=1) > 0).any(axis=1)
+    wrong, count = losses[rising], losses.shape[1]
+    for k in range(count if rising.any() else 0):
+        best = np.full(wrong.shape[0], np.inf)
+        for i in range(k + 1):
+            means = [np.average(wrong[:, i : j + 1], axis=1, weights=weights[i : j + 1]) for j in range(k, count)]
+            best = np.minimum(best, np.max(means, axis=0))
+        fitted[rising, k] = best
+    return fitted - LEAST_FALL * np.arange(count)
+
+
+def line(log_tokens: Array, curves: Array) -> tuple[Array, Array]:
+    """Curves (draws, budgets) on a fine grid that has every budget as a point: (points,) and losses (draws, points)."""
+    from scipy.interpolate import PchipInterpolator
+
+    if log_tokens.size == 1:
+        return log_tokens, curves
+    parts = [np.linspace(start, end, PIECES, endpoint=False) for start, end in itertools.pairwise(log_tokens)]
+    x = np.append(np.concatenate(parts), log_tokens[-1])
+    return x, PchipInterpolator(log_tokens, curves, axis=1)(x)

@@ -1,0 +1,296 @@
+"""Trials: the rows of a contest by contestant, and everything that a verdict is computed from, each quantity once.
+
+A trial needs a contestant, a phase, a seed, its tokens and its final loss. Everything else is optional: workload,
+hyperparameters, status, run identity, seconds and state bytes. What cannot be checked without a column is listed in
+``unchecked``, and a contest's notes repeat it.
+
+The phases are ``tune`` (the search of hyperparameters), ``final`` (the chosen ones on seeds that the search has not
+seen) and ``budget`` (the baseline at other lengths, which turn a loss into tokens).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+from fairstep.analysis.laws.baseline_curve import BaselineCurve
+from fairstep.analysis.laws.law import Law, loss_law
+from fairstep.analysis.statistics import AnalysisError
+from fairstep.runs import Ledger, Phase, Run, Status
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Row = dict[str, Any]
+Seeds = tuple[int, int]
+"""(init_seed, data_seed)."""
+
+REQUIRED = ("contestant", "phase", "tokens", "final_loss")
+SEED_COLUMNS = ("seed", "init_seed", "data_seed")
+LAW_BUDGETS = 4
+"""Budgets of the baseline from which its law is fitted: one more than the law's parameters."""
+
+CHECKS = {
+    "workload": "that all runs have the same model, data, batch and precision",
+    "hyperparameters": "that all seeds of a final have the same hyperparameters",
+    "run": "that no final run was already used by the search",
+}
+"""Optional column -> what is checked by it."""
+
+
+@dataclass(frozen=True)
+class EvaluationCurve:
+    """Evaluation losses on the way of one final run. ``points``: (tokens, nats per token), in order.
+
+    The evaluation at the end of a run is over more windows than the ones on the way. Its loss is of another set and
+    therefore no point of the curve.
+    """
+
+    seeds: Seeds
+    status: Status
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class ContestantTrials:
+    """The trials of one contestant, by what they were for."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def tuning(self) -> tuple[Row, ...]:
+        """Trials of the search."""
+        return tuple(row for row in self.rows if row["phase"] == "tune")
+
+    @cached_property
+    def finals(self) -> tuple[Row, ...]:
+        """Final runs that the search has not used: it chose by the others, so they are not fresh evidence.
+
+        Raises AnalysisError when their hyperparameters differ.
+        """
+        searched = {row["run"] for row in self.tuning}
+        finals = tuple(row for row in self.rows if row["phase"] == "final" and row["run"] not in searched)
+        if len({row["hyperparameters"] for row in finals if row["hyperparameters"] is not None}) > 1:
+            raise AnalysisError(
+                f"the final runs of {self.name!r} have different hyperparameters; all seeds of a final must share them"
+            )
+        return finals
+
+    @cached_property
+    def losses(self) -> dict[Seeds, float]:
+        """Seeds -> loss in nats per token, of every final run that is done."""
+        return {
+            (row["init_seed"], row["data_seed"]): float(row["final_loss"])
+            for row in self.finals
+            if row["status"] == "done" and row["final_loss"] is not None
+        }
+
+    def count(self, status: Status) -> int:
+        """Final runs with this status."""
+        return sum(row["status"] == status for row in self.finals)
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """All trials of a contest. Make one with ``read`` (our stores) or ``from_rows`` (anyone's table).
+
+    ``rows`` have the keys of ``runs.table.TRIAL_COLUMNS``, null where nothing is known. ``contestants`` are listed
+    first and may have no trials yet. ``ledger`` and ``runs`` are the source of the rows, if that is a store.
+    """
+
+    rows: tuple[Row, ...]
+    baseline: str
+    contestants: tuple[str, ...] = ()
+    ledger: Ledger | None = None
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    unchecked: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, ledger: Ledger, runs: Iterable[Run]) -> Trials:
+        """A ledger's trials. ``runs`` may be all runs of a store: only the ones that the ledger names are read, each
+        once."""
+        from fairstep.runs.table import trial_rows
+
+        given = {run.id: run for run in runs}
+        members = {trial.run: given[trial.run] for trial in ledger.trials if trial.run in given}
+        rows = tuple(trial_rows(ledger, members.values()))
+        return cls(rows, ledger.baseline, ledger.contestants, ledger, members)
+
+    @classmethod
+    def from_rows(
+        cls, rows: pl.DataFrame | Iterable[Mapping[str, Any]], baseline: str, contestants: Sequence[str] = ()
+    ) -> Trials:
+        """Trials of plain rows, one a run.
+
+        Columns: ``contestant``, ``phase``, ``tokens`` (trained), ``final_loss`` (nats per token) and a seed (``seed``,
+        or ``init_seed`` and ``data_seed``; final runs need one). Any other key of ``runs.table.TRIAL_COLUMNS`` is
+        optional. Without ``status`` a run with a finite loss is done, one with nan or infinity has diverged and one
+        without a loss is unfinished. Raises AnalysisError for a missing column or a bad value, with the number of the
+        row.
+        """
+        given = rows.to_dicts() if hasattr(rows, "to_dicts") else [dict(row) for row in rows]
+        columns = dict.fromkeys(key for row in given for key in row)
+        missing = [name for name in REQUIRED if name not in columns]
+        missing += [] if any(name in columns for name in SEED_COLUMNS) else ["seed"]
+        if given and missing:
+            raise AnalysisError(
+                f"trials need the columns {', '.join(REQUIRED)} and seed; "
+                f"{', '.join(missing)} is missing from {', '.join(map(str, columns))}"
+            )
+        made = tuple(_row(number, row) for number, row in enumerate(given, 1))
+        _check_seeds(made)
+        absent = [name for name in CHECKS if name not in columns]
+        if not any(row["phase"] == "tune" for row in made):
+            absent = [name for name in absent if name != "run"]
+        notes = tuple(f"Not checked, because the trials have no column {name}: {CHECKS[name]}." for name in absent)
+        return cls(made, baseline, tuple(contestants), unchecked=notes if made else ())
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All contestants, in the order of the contest."""
+        return tuple(dict.fromkeys([*self.contestants, *(row["contestant"] for row in self.rows)]))
+
+    @cached_property
+    def _members(self) -> dict[str, ContestantTrials]:
+        rows: dict[str, list[Row]] = {name: [] for name in self.names}
+        for row in self.rows:
+            rows[row["contestant"]].append(row)
+        return {name: ContestantTrials(name, tuple(group)) for name, group in rows.items()}
+
+    def __getitem__(self, name: str) -> ContestantTrials:
+        """One contestant's trials; an unknown name has none."""
+        return self._members.get(name) or ContestantTrials(name, ())
+
+    @cached_property
+    def tokens(self) -> int | None:
+        """The contest's budget: tokens of the baseline's final runs. None while none is done."""
+        return next((int(row["tokens"]) for row in self[self.baseline].finals if row["status"] == "done"), None)
+
+    @cached_property
+    def curve(self) -> BaselineCurve | None:
+        """The baseline's final losses against tokens: final runs at the contest's budget, budget runs at the others.
+
+        None while the baseline has no final loss.
+        """
+        base = self[self.baseline]
+        if not base.losses or self.tokens is None:
+            return None
+        losses: dict[int, list[float]] = {self.tokens: list(base.losses.values())}
+        for row in base.rows:
+            if row["phase"] == "budget" and row["status"] == "done":
+                losses.setdefault(int(row["tokens"]), []).append(float(row["final_loss"]))
+        return BaselineCurve.of(losses)
+
+    @cached_property
+    def law(self) -> Law | None:
+        """The law alpha D^-B + beta of the baseline's budgets, D in multiples of the contest's budget.
+
+        None below ``LAW_BUDGETS`` budgets, or when all losses are equal.
+        """
+        if self.curve is None or self.tokens is None or len(self.curve.tokens) < LAW_BUDGETS:
+            return None
+        try:
+            return loss_law([tokens / self.tokens for tokens in self.curve.tokens], self.curve.runs)
+        except AnalysisError:
+            return None
+
+    @cached_property
+    def evaluations(self) -> dict[str, list[EvaluationCurve]]:
+        """Contestant -> evaluation curves of its final runs; empty for runs whose metrics are not at hand."""
+        curves: dict[str, list[EvaluationCurve]] = {}
+        for name in self.names:
+            for row in self[name].finals:
+                if row["run"] in self.runs:
+                    points = _points(self.runs[row["run"]].metrics())
+                    curve = EvaluationCurve((row["init_seed"], row["data_seed"]), row["status"], points)
+                    curves.setdefault(name, []).append(curve)
+        return curves
+
+
+def as_trials(
+    trials: Trials | pl.DataFrame | Iterable[Mapping[str, Any]], baseline: str, contestants: Sequence[str] = ()
+) -> Trials:
+    """Trials as they are, or made ``from_rows``. Raises AnalysisError."""
+    return trials if isinstance(trials, Trials) else Trials.from_rows(trials, baseline, contestants)
+
+
+def _points(metrics: Iterable[Row]) -> tuple[tuple[float, float], ...]:
+    """Evaluations over as many windows as the first one."""
+    rows = [row for row in metrics if row.get("kind") == "evaluation"]
+    windows = rows[0].get("windows") if rows else None
+    return tuple((row["tokens"], row["loss"]) for row in rows if row.get("windows") == windows and "loss" in row)
+
+
+def _row(number: int, given: Row) -> Row:
+    """A plain row with every key of a trial. ``number`` is the row's, from 1."""
+    from fairstep.runs.table import TRIAL_COLUMNS
+
+    row: Row = {name: given.get(name) for name in TRIAL_COLUMNS}
+    seeds = [given[name] for name in SEED_COLUMNS if given.get(name) is not None]
+    row["init_seed"] = seeds[0] if seeds and row["init_seed"] is None else row["init_seed"]
+    row["data_seed"] = row["init_seed"] if row["data_seed"] is None else row["data_seed"]
+    row["contestant"], row["run"] = str(row["contestant"]), str(row["run"] or f"row {number}")
+    if row["phase"] not in get_args(Phase):
+        raise AnalysisError(f"row {number}: the phase must be {_listed(Phase)}, not {row['phase']!r}")
+    loss = row["final_loss"]
+    if loss is not None and (isinstance(loss, bool) or not isinstance(loss, int | float)):
+        raise AnalysisError(f"row {number}: final_loss must be a number in nats per token or missing, not {loss!r}")
+    finite = loss is not None and math.isfinite(loss)
+    row["final_loss"] = float(loss) if loss is not None and finite else None
+    row["status"] = row["status"] or ("done" if finite else "unfinished" if loss is None else "diverged")
+    if row["status"] not in get_args(Status):
+        raise AnalysisError(f"row {number}: the status must be {_listed(Status)}, not {row['status']!r}")
+    if row["status"] == "done":
+        if not finite:
+            raise AnalysisError(f"row {number}: a run that is done needs a finite final_loss, not {loss!r}")
+        row["tokens"] = _whole(number, "tokens", row["tokens"], 1)
+        for name in ("init_seed", "data_seed") if row["phase"] == "final" else ():
+            row[name] = _whole(number, name, row[name], 0)
+        row["budget_tokens"] = row["budget_tokens"] or row["tokens"]
+    for name in ("hyperparameters", "varied", "workload"):
+        row[name] = _as_json(number, name, row[name])
+    row["varied"] = row["varied"] or row["hyperparameters"] or "{}"
+    if row["lr"] is None and row["hyperparameters"]:
+        row["lr"] = json.loads(row["hyperparameters"]).get("lr")
+    return row
+
+
+def _whole(number: int, name: str, value: Any, least: int) -> int:
+    if isinstance(value, int | float) and math.isfinite(value) and value == int(value) >= least:
+        return int(value)
+    raise AnalysisError(f"row {number}: {name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _as_json(number: int, name: str, value: Any) -> str | None:
+    """A mapping, or the JSON of one, as JSON with sorted keys."""
+    if value is None:
+        return None
+    try:
+        table = json.loads(value) if isinstance(value, str) else dict(value)
+    except (TypeError, ValueError):
+        table = None
+    if not isinstance(table, dict):
+        raise AnalysisError(f"row {number}: {name} must be a JSON object, not {value!r}")
+    return json.dumps(table, sort_keys=True)
+
+
+def _check_seeds(rows: Iterable[Row]) -> None:
+    """Refuse two final runs of one contestant on the same seeds: one of them would be lost."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for number, row in enumerate(rows, 1):
+        key = (row["contestant"], row["init_seed"], row["data_seed"])
+        if row["phase"] == "final" and row["status"] == "done" and seen.setdefault(key, row["run"]) != row["run"]:
+            raise AnalysisError(
+                f"row {number}: {row['contestant']} has another final run with the seeds {key[1:]}; each seed counts "
+                "once"
+            )
+
+
+def _listed(literal: Any) -> str:
+    *names, last = get_args(literal)
+    return f"{', '.join(names)} or {last}"

@@ -1,0 +1,232 @@
+"""From trials to verdicts: faster, slower or not separable, and why a contestant could not be judged.
+
+A contestant is judged by its *final* runs alone: the chosen hyperparameters on seeds that the search has not seen. The
+best of many noisy tuning losses is too low by selection and is never a result. The test is the 95 % t-interval of the
+paired difference of final losses, baseline - contestant, for each contestant alone. Of many comparisons between equal
+optimizers, 1 in 20 is wrongly separated (half of these "faster").
+
+A diverged final run is a result without a number. The mean of the surviving seeds would flatter, so no loss is given
+and the verdict is "diverged". A missing or failed final run makes the verdict "incomplete".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference
+from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
+from fairstep.analysis.verdict.speedup import Bound, token_speedup
+from fairstep.analysis.verdict.wording import gap_text, plural
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Outcome = Literal["faster", "slower", "not separable", "baseline", "diverged", "incomplete"]
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known about one contestant. Numbers that cannot be given are nan; intervals that cannot, infinite.
+
+    Losses, ``difference`` (baseline - contestant: above 0 is better) and ``sigma`` (deviation over seeds) are nats per
+    token. ``speedup`` is in tokens; ``time_speedup`` is the same times the ratio of seconds per step. Seconds are
+    medians over the final runs. ``trials`` and ``tokens_spent`` are search and finals, finished runs only; what the
+    baseline's other budgets cost is in ``budget_trials`` and ``budget_tokens``, since it does not help the baseline.
+    """
+
+    name: str
+    verdict: Outcome
+    reason: str
+    loss: float = NAN
+    loss_low: float = NAN
+    loss_high: float = NAN
+    speedup: float = NAN
+    speedup_low: float = NAN
+    speedup_high: float = NAN
+    speedup_bound: Bound | None = None
+    speedup_limits: tuple[float, float] | None = None
+    time_speedup: float = NAN
+    difference: float = NAN
+    difference_low: float = NAN
+    difference_high: float = NAN
+    sigma: float = NAN
+    seeds: int = 0
+    final_losses: tuple[float | None, ...] = ()
+    step_seconds: float = NAN
+    optimizer_seconds: float = NAN
+    state_bytes: int | None = None
+    trials: int = 0
+    tuning_trials: int = 0
+    tokens_spent: int = 0
+    budget_trials: int = 0
+    budget_tokens: int = 0
+    lr: float | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+    def row(self) -> Row:
+        """A flat JSON row; what is not finite becomes null."""
+        return {key: _json(value) for key, value in asdict(self).items()}
+
+
+def verdicts(
+    trials: Trials | pl.DataFrame | Iterable[Mapping[str, Any]],
+    baseline: str = "",
+    contestants: Sequence[str] | None = None,
+) -> list[Verdict]:
+    """One verdict for each contestant, lowest loss first, then those without a loss.
+
+    ``trials`` are Trials, or the rows that ``Trials.from_rows`` takes; with rows, ``baseline`` names the measuring
+    stick and ``contestants`` adds contestants without trials. Raises AnalysisError when the baseline has no trials,
+    or when final and budget runs do not share one workload.
+    """
+    trials = as_trials(trials, baseline, contestants or ())
+    base = trials[trials.baseline]
+    if not base.rows:
+        others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"
+        raise AnalysisError(f"the baseline {base.name!r} has no trials in this contest, which has only {others}")
+    _check_comparable(trials.rows)
+    judged = [_judge(trials, trials[name], base) for name in trials.names]
+    return sorted(judged, key=lambda verdict: (math.isnan(verdict.loss), verdict.loss))
+
+
+def _problem(contestant: ContestantTrials) -> tuple[Outcome, str] | None:
+    """Why the finals give no loss, if they do not."""
+    finals, tuning = contestant.finals, contestant.tuning
+    if not finals:
+        ended = [row for row in tuning if row["status"] in ("done", "diverged")]
+        if ended and all(row["status"] == "diverged" for row in tuning):
+            return "diverged", f"all {plural(len(ended), 'tuning run')} diverged, so there was nothing to repeat"
+        return "incomplete", "no final run on fresh seeds yet"
+    total = len(finals)
+    if diverged := contestant.count("diverged"):
+        return "diverged", f"{diverged} of {plural(total, 'final run')} diverged, so no mean loss is given"
+    if failed := contestant.count("failed"):
+        message = next(row["message"] for row in finals if row["status"] == "failed")
+        return "incomplete", f"{failed} of {plural(total, 'final run')} failed" + (f": {message}" if message else "")
+    if len(contestant.losses) < total:
+        return "incomplete", f"{total - len(contestant.losses)} of {plural(total, 'final run')} still to finish"
+    return None
+
+
+def _facts(contestant: ContestantTrials) -> Row:
+    """Costs and choices, which need no verdict."""
+    ended = {row["run"]: row for row in contestant.rows if row["status"] in ("done", "diverged")}
+    tuning = {row["run"] for row in contestant.tuning} & ended.keys()
+    budget = {row["run"] for row in contestant.rows if row["phase"] == "budget"} & ended.keys()
+    done = [row for row in contestant.finals if row["status"] == "done"]
+    chosen = next((row for row in contestant.finals if row["hyperparameters"] is not None), None)
+    return {
+        "seeds": len(contestant.losses),
+        "final_losses": tuple(row["final_loss"] for row in contestant.finals),
+        "step_seconds": _median(row["step_seconds"] for row in done),
+        "optimizer_seconds": _median(row["optimizer_seconds"] for row in done),
+        "state_bytes": done[0]["state_bytes"] if done else None,
+        "trials": len(ended) - len(budget),
+        "tuning_trials": len(tuning),
+        "tokens_spent": sum(row["tokens"] or 0 for run, row in ended.items() if run not in budget),
+        "budget_trials": len(budget),
+        "budget_tokens": sum(row["tokens"] or 0 for run, row in ended.items() if run in budget),
+        "lr": chosen["lr"] if chosen else None,
+        "hyperparameters": json.loads(chosen["varied"]) if chosen else {},
+    }
+
+
+def _judge(trials: Trials, contestant: ContestantTrials, base: ContestantTrials) -> Verdict:
+    name, facts, problem = contestant.name, _facts(contestant), _problem(contestant)
+    curve = trials.curve
+    if contestant.losses and not (problem and problem[0] == "diverged"):
+        loss = mean_interval(contestant.losses.values())
+        facts |= {"loss": loss.value, "loss_low": loss.low, "loss_high": loss.high, "sigma": loss.deviation}
+    if problem:
+        return Verdict(name, *problem, **facts)
+    if name == base.name:
+        reason = f"the measuring stick, trained at {plural(len(curve.tokens) if curve else 0, 'budget')}"
+        facts |= dict.fromkeys(("speedup", "speedup_low", "speedup_high", "time_speedup"), 1.0)
+        facts |= dict.fromkeys(("difference", "difference_low", "difference_high"), 0.0)
+        return Verdict(name, "baseline", reason, **facts)
+    why = _problem(base)
+    if why or curve is None or trials.tokens is None:
+        return Verdict(name, "incomplete", f"the baseline cannot be compared with: {why and why[1]}", **facts)
+    try:
+        difference = paired_difference(base.losses, contestant.losses)
+    except AnalysisError:
+        reason = f"shares no final seed with {base.name}, so a paired test is impossible"
+        return Verdict(name, "not separable", reason, **facts)
+    judged = Verdict(
+        name,
+        _outcome(difference),
+        _reason(difference, base.name),
+        difference=difference.value,
+        difference_low=difference.low,
+        difference_high=difference.high,
+        **facts,
+    )
+    if len(curve.tokens) == 1:
+        return judged
+    speedup = token_speedup(curve, difference, trials.tokens, tuple(contestant.losses.values()))
+    base_seconds = _median(row["step_seconds"] for row in base.finals if row["status"] == "done")
+    return replace(
+        judged,
+        speedup=speedup.value,
+        speedup_low=speedup.low if difference.has_interval else -math.inf,
+        speedup_high=speedup.high if difference.has_interval else math.inf,
+        speedup_bound=speedup.bound,
+        speedup_limits=speedup.limits,
+        time_speedup=speedup.value * base_seconds / (judged.step_seconds or NAN),
+    )
+
+
+def _outcome(difference: Estimate) -> Outcome:
+    return "faster" if difference.low > 0 else "slower" if difference.high < 0 else "not separable"
+
+
+def _reason(difference: Estimate, baseline: str) -> str:
+    if not difference.has_interval:
+        return f"only one seed is shared with {baseline}, which gives no interval; two or more would"
+    return gap_text(difference.value, difference.low, difference.high, baseline, difference.count)
+
+
+def _check_comparable(rows: Iterable[Row]) -> None:
+    """Refuse final and budget runs of different workloads, and final runs of different budgets."""
+    seen: dict[str, tuple[str, Any]] = {}
+    for row in rows:
+        if row["phase"] == "tune":
+            continue
+        values = _flat(json.loads(row["workload"])) if row["workload"] is not None else {}
+        if row["phase"] == "final" and row["budget_tokens"] is not None:
+            values["tokens"] = row["budget_tokens"]
+        differing = [
+            f"{key} ({seen[key][1]} in {seen[key][0]}, {value} in {row['run']})"
+            for key, value in values.items()
+            if seen.setdefault(key, (row["run"], value))[1] != value
+        ]
+        if differing:
+            raise AnalysisError(
+                f"runs of different workloads cannot be compared; they differ in {', '.join(differing)}"
+            )
+
+
+def _flat(value: Row, prefix: str = "") -> Row:
+    flat: Row = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return flat
+
+
+def _median(values: Iterable[float | None]) -> float:
+    numbers = [value for value in values if value is not None]
+    return statistics.median(numbers) if numbers else NAN
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    return value
