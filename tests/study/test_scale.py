@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.study.played import random_objective
+from tests.study.simulate import SchedulerDied, SimulatedLauncher
 from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Ledger, Run, RunSpec, Store
@@ -16,8 +18,6 @@ from fairstep.study import Axis, Contest, Contestant, Patience, Space, carry_out
 from fairstep.study.accounts import certificates, effort_of
 from fairstep.study.protocols import Grid, Protocol, Star
 from fairstep.study.runner import failures_of
-from fairstep.study.simulate import SchedulerDied, SimulatedLauncher
-from fairstep.study.synthetic import Synthetic
 
 NAMES = ("adamw", "lion", "muon", "signum", "soap")
 PATIENCE = Patience(attempts=6, silence=600.0)
@@ -44,7 +44,7 @@ def contest(points: int, cells: int, protocol: Protocol) -> Contest:
 
 
 def answer_of(points: int) -> Callable[[RunSpec], float]:
-    made = {name: Synthetic.drawn(space(points), seed, cliff=2.0) for seed, name in enumerate(NAMES)}
+    made = {name: random_objective(space(points), seed, cliff=2.0) for seed, name in enumerate(NAMES)}
 
     def answer(spec: RunSpec) -> float:
         hyper = spec.optimizer.hyperparameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ class StudyPlanOptions:
     """Trials, tokens, FLOPs and device hours of a study, by cell and by phase, without its texts and without training.
 
     What a protocol asks for depends on results, so it is played on random objectives: with noise, and with optima off
-    the starting point and beyond the grids, from hardly to far. "expected" is the mean of these games and "10 to 90 %"
-    their range; "least" is mostly the game in which every search begins at its optimum.
+    the starting point and beyond the grids, from hardly to far. "expected" is the mean of these games, "least" and
+    "most" are their ends; "least" is mostly the game in which every search begins at its optimum.
 
     Example: fairstep study plan studies/wen-phase1.toml --device h100
     Example: fairstep study plan studies/pocket-wen.toml --measure
@@ -95,23 +95,22 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
     names = [contestant.name for contestant in contest.contestants]
     print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
     unit = f"{device.name} hours"
-    header = ["cell", "tokens a run", "one run", "memory", "trials expected", "10 to 90 %", "tokens", "FLOPs", unit]
+    header = ["cell", "tokens a run", "one run", "memory", "least", "trials expected", "most", "tokens", "FLOPs", unit]
     rows = []
     for cell, workload in contest.cells.items():
         mine = [costs[cell, name] for name in names]
         longest, largest = max(c.seconds_expected for c in mine), max(c.memory_bytes for c in mine)
         spread = found.spread(cell=cell)
         run = [cell, count_text(workload.tokens), duration(longest), f"{largest / 1e9:.1f} GB"]
-        rows.append([*run, trials(spread.expected), between(spread, trials), *numbers(spread.expected)])
+        rows.append([*run, *trials(spread), *numbers(spread.expected)])
     screen.print_table("Cells", header, rows)
     print()
-    header = ["phase", "trials expected", "10 to 90 %", "least", "most", "tokens", "FLOPs", unit, "10 to 90 %"]
+    header = ["phase", "least", "trials expected", "most", "tokens", "FLOPs", unit]
     rows = []
     for phase in (*PHASES, None):
         spread = found.spread(phase=phase)
         if phase is None or spread.most.trials:
-            many = [trials(spread.expected), between(spread, trials), trials(spread.least), trials(spread.most)]
-            rows.append([phase or "all", *many, *numbers(spread.expected), between(spread, hours)])
+            rows.append([phase or "all", *trials(spread), *numbers(spread.expected)])
     screen.print_table("Phases", header, rows)
     print(
         f"\n* Trials: {len(found.games)} games on random objectives, with noise and with starting points that fit from "
@@ -140,13 +139,8 @@ def numbers(spent: Spent) -> list[str]:
     return [count_text(spent.tokens), f"{spent.flops:.2g}", hours(spent)]
 
 
-def between(spread: Spread, written: Callable[[Spent], str]) -> str:
-    low, high = written(spread.low), written(spread.high)
-    return low if low == high else f"{low} to {high}"
-
-
-def trials(spent: Spent) -> str:
-    return f"{spent.trials:,}"
+def trials(spread: Spread) -> list[str]:
+    return [f"{spent.trials:,}" for spent in (spread.least, spread.expected, spread.most)]
 
 
 def hours(spent: Spent) -> str:
@@ -155,11 +149,12 @@ def hours(spent: Spent) -> str:
 
 
 def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Any]:
-    """``cells``, ``phases`` and ``all``: least, low (10 %), expected, high (90 %) and most of the games; ``runs``: one
-    of every cell and contestant."""
+    """``cells``, ``phases`` and ``all``: least, expected and most of the games. ``runs``: one of every cell and
+    contestant. ``low`` and ``high``, once the games' 10th and 90th percentiles, repeat least and most."""
 
     def spread(cell: str | None = None, phase: str | None = None) -> dict[str, Any]:
-        return asdict(found.spread(cell, phase))
+        ends = asdict(found.spread(cell, phase))
+        return ends | {"low": ends["least"], "high": ends["most"]}
 
     device: Device = next(iter(costs.values())).device
     return {

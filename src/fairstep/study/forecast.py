@@ -56,13 +56,11 @@ Answer = Callable[[str, Wanted], float]
 
 @dataclass(frozen=True)
 class Spread:
-    """Of all games: the least and the most; of the drawn ones: the mean and the 10th and 90th percentile (with fewer
-    than nine games, their least and most). Each number of a ``Spent`` is taken by itself."""
+    """The least and the most of all games, and the mean of the drawn ones. Each number of a ``Spent`` is taken by
+    itself."""
 
     least: Spent
-    low: Spent
     expected: Spent
-    high: Spent
     most: Spent
 
 
@@ -77,13 +75,7 @@ class Forecast:
         """Of a cell, a phase, or all."""
         drawn = [self._sum(game, cell, phase) for game in self.games]
         every = [self._sum(self.ideal, cell, phase), *drawn]
-        return Spread(
-            _each(min, every),
-            _each(_low, drawn),
-            _each(statistics.fmean, drawn),
-            _each(_high, drawn),
-            _each(max, every),
-        )
+        return Spread(_each(min, every), _each(statistics.fmean, drawn), _each(max, every))
 
     @staticmethod
     def _sum(game: Game, cell: str | None, phase: str | None) -> Spent:
@@ -113,14 +105,6 @@ def _each(statistic: Callable[[Sequence[float]], float], spent: Sequence[Spent])
         statistic([one.flops for one in spent]),
         statistic([one.seconds for one in spent]),
     )
-
-
-def _low(values: Sequence[float]) -> float:
-    return max(min(values), statistics.quantiles(values, n=10)[0])
-
-
-def _high(values: Sequence[float]) -> float:
-    return min(max(values), statistics.quantiles(values, n=10)[-1])
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,14 @@ of its own. A learning rate more than ``cliff`` steps above the optimum diverges
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from fairstep.runs import RunSpec, Summary, Trial, Value
-from fairstep.study.contest import Contest
-from fairstep.study.plan import Plan
+from fairstep.runs import Value
 from fairstep.study.space import Configuration, Space, key
 
 
@@ -41,26 +38,6 @@ class Synthetic:
     salt: str = ""
     _known: dict[tuple[str, Value], float] = field(default_factory=dict, repr=False, compare=False)
     _draw: random.Random = field(default_factory=random.Random, repr=False, compare=False)
-
-    @classmethod
-    def drawn(
-        cls, space: Space, seed: int, sigma: float = 1e-3, outside: float = 0.0, cliff: float = math.inf
-    ) -> Synthetic:
-        """A random one: the optimum anywhere on the grid, or as far beyond its ends as ``outside`` steps; interactions
-        as strong as keep one optimum."""
-        draw = random.Random(f"objective {seed}")
-        names = space.searched
-        optimum, curvature = {}, {}
-        for name in names:
-            axis = space.axes[name]
-            beyond = outside if axis.numeric else 0.0
-            optimum[name] = draw.uniform(-beyond, len(axis.values) - 1 + beyond)
-            curvature[name] = math.exp(draw.uniform(math.log(1e-3), math.log(2e-2)))
-        pairs = {
-            (a, b): draw.uniform(-1, 1) * 2 * math.sqrt(curvature[a] * curvature[b]) / max(1, len(names) - 1)
-            for a, b in itertools.combinations(names, 2)
-        }
-        return cls(space, optimum, curvature, pairs, sigma, cliff=cliff, salt=str(seed))
 
     def loss(self, configuration: Configuration) -> float:
         """Without noise; inf where it diverges."""
@@ -96,26 +73,3 @@ class Synthetic:
     def _normal(self, seed: str) -> float:
         self._draw.seed(seed)
         return self._draw.gauss(0, 1)
-
-
-Answer = Callable[[str, Trial, RunSpec], float]
-"""The loss of a trial, by cell; inf for a divergence."""
-
-
-def play(contest: Contest, answer: Answer) -> Plan:
-    """Carry a contest out on losses that are there for the asking; the plan that it ends in."""
-    plan = contest.plan()
-    while (identity := plan.take()) is not None:
-        spec = plan.specs[identity]
-        cell, trial = plan.roles(identity)[0]
-        plan.tell(identity, summary_of(spec, answer(cell, trial, spec)))
-    return plan
-
-
-def summary_of(spec: RunSpec, loss: float, seconds: float = 0.0) -> Summary:
-    """What a run with this loss would have left behind."""
-    if not math.isfinite(loss):
-        return Summary(status="diverged", steps=spec.steps // 4, tokens=spec.steps // 4 * spec.batch_tokens)
-    return Summary(
-        status="done", final_loss=loss, steps=spec.steps, tokens=spec.steps * spec.batch_tokens, train_seconds=seconds
-    )

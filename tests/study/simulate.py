@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
+from tests.study.played import summary_of
+
 from fairstep.runs import Run, RunSpec, write_atomic
 from fairstep.study.launcher import Event
-from fairstep.study.synthetic import summary_of
 
 
 class SchedulerDied(RuntimeError):
