@@ -17,7 +17,7 @@ Answer = Callable[[str, Trial, RunSpec], float]
 
 def play(contest: Contest, answer: Answer) -> Plan:
     """Carry a contest out on losses that are there for the asking; the plan that it ends in."""
-    plan = contest.plan()
+    plan = Plan(contest)
     while (identity := plan.take()) is not None:
         spec = plan.specs[identity]
         cell, trial = plan.roles(identity)[0]

@@ -72,14 +72,14 @@ def test_what_is_missing_is_named() -> None:
     _, certificate = played(bowl(sigma=1e-4, lr=9.0), Grid(), extensions=1)
     assert certificate.edges == ["lr"]
     assert "outermost value tried is the chosen one: lr 0.016 (upper)" in certificate.missing[-1]
-    plan = contest(Grid()).plan()
+    plan = Plan(contest(Grid()))
     early = certificates(plan)["", "adamw"]
     assert early.missing == ("Tuning goes on: 0 of 72 trials known so far have results.",)
     assert early.statement == "Nothing is chosen."
 
 
 def test_finals_that_have_not_come_or_diverged_are_missing() -> None:
-    plan = contest(Grid()).plan()
+    plan = Plan(contest(Grid()))
     objective = bowl(sigma=1e-4)
     for spec in plan.missing():
         loss = objective.run(plan.roles(spec.identity)[0][1].hyperparameters, 0)

@@ -32,7 +32,7 @@ def answer() -> Answer:
 
 
 def one_by_one(contest: Contest, answer: Answer, seed: int) -> tuple[Plan, dict[str, Summary]]:
-    draw, plan, results = random.Random(seed), contest.plan(), {}
+    draw, plan, results = random.Random(seed), Plan(contest), {}
     while waiting := plan.missing():
         spec = draw.choice(waiting)
         cell, trial = plan.roles(spec.identity)[0]
@@ -54,7 +54,7 @@ def test_the_order_of_results_does_not_matter_to_protocols_over_many_cells() -> 
         whole = play(held, answer())
         for seed in range(1):
             plan, results = one_by_one(held, answer(), seed)
-            again = held.plan(results.get)
+            again = Plan(held, results.get)
             for other in (plan, again):
                 assert other.finished
                 assert set(other.trials) == set(whole.trials)
@@ -64,7 +64,7 @@ def test_the_order_of_results_does_not_matter_to_protocols_over_many_cells() -> 
 
 def test_every_cell_is_concluded_as_soon_as_it_is_settled() -> None:
     """The final runs of one cell do not wait for the tuning of another."""
-    plan, give = contest(Star()).plan(), answer()
+    plan, give = Plan(contest(Star())), answer()
     while waiting := [spec for spec in plan.missing() if spec.tokens == 6400]:
         for spec in waiting:
             cell, trial = plan.roles(spec.identity)[0]
@@ -75,7 +75,7 @@ def test_every_cell_is_concluded_as_soon_as_it_is_settled() -> None:
 
 
 def test_a_result_told_twice_or_of_a_stranger_changes_nothing() -> None:
-    plan = contest(Star()).plan()
+    plan = Plan(contest(Star()))
     first = plan.missing()[0]
     plan.tell(first.identity, Summary(status="done", final_loss=3.0))
     before = len(plan.missing())

@@ -16,6 +16,7 @@ from fairstep.study import (
     Contest,
     Layout,
     LocalLauncher,
+    Plan,
     State,
     Workload,
     carry_out,
@@ -71,7 +72,7 @@ def test_a_star_with_batches_at_fixed_tokens_survives_a_killed_worker(tiny: Any,
         assert [t.hyperparameters for t in finals] == [choice.hyperparameters] * 2
         assert ledger.certificates[name].fresh == 2
         assert ledger.certificates[name].sigma is not None
-    again = held.plan(results_of(store))
+    again = Plan(held, results_of(store))
     assert again.finished
     assert again.choices["tiny", "lion"] == ledger.choices["lion"]
     assert certificates(again)["tiny", "adamw"].configuration == ledger.certificates["adamw"].configuration

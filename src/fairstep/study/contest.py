@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from fairstep.runs import RunSpec, Summary, Value
 from fairstep.study.protocols import Protocol
@@ -19,9 +18,6 @@ from fairstep.study.protocols.grid import Grid
 from fairstep.study.search import Problem
 from fairstep.study.space import Configuration, Space
 from fairstep.study.workload import TUNABLE, Workload
-
-if TYPE_CHECKING:
-    from fairstep.study.plan import Plan
 
 FINALIST_SEED = 1001
 """The first of the seeds that choose among finalists; tuning has seed 0 and final runs have seeds 1, 2, ..."""
@@ -100,10 +96,3 @@ class Contest:
     budget_seeds: int = 1
     extensions: int = 4
     trials: int = 0
-
-    def plan(self, results: Results = lambda run: None, failures: Mapping[str, int] | None = None) -> Plan:
-        """All trials that are known to be wanted after these results, and the choices that they allow. ``failures``:
-        attempts at runs that are known to have come to nothing."""
-        from fairstep.study.plan import Plan
-
-        return Plan(self, results, failures)

@@ -1,6 +1,6 @@
 """From results to the trials that are wanted now. It runs the searches of a contest as far as results allow.
 
-A plan is a pure function of results: ``Contest.plan(results)`` on the runs of a store, or ``tell`` with one result
+A plan is a pure function of results: ``Plan(contest, results)`` on the runs of a store, or ``tell`` with one result
 after the other, in any order, end in the same trials and choices. A result costs the work that it causes and no more:
 no search is run twice, and nothing grows with the number of trials known.
 """
@@ -46,7 +46,10 @@ class _Task:
 
 
 class Plan:
-    """Trials known so far in the order in which they came up, and the choices made. A trial is listed once."""
+    """Trials known so far in the order in which they came up, and the choices made. A trial is listed once.
+
+    ``failures``: attempts at runs that are known to have come to nothing, by identity.
+    """
 
     def __init__(
         self, contest: Contest, results: Results = lambda run: None, failures: Mapping[str, int] | None = None

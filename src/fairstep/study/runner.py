@@ -109,7 +109,7 @@ class _Runner:
         self.bases, self.store, self.launcher = bases, store, launcher
         self.watch, self.patience, self.clock = watch, patience, clock
         self.results = results_of(store)
-        self.plan = contest.plan(self.results, failures_of(store, bases))
+        self.plan = Plan(contest, self.results, failures_of(store, bases))
         self.state = State(self.plan)
         self.attempts: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
