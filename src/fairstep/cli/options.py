@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from pydantic import BaseModel, ValidationError
 
 from fairstep import optim
-from fairstep.cli import screen
-from fairstep.data import Corpus, check_budget, prepare
+from fairstep.cli.texts import corpus_of, text_of
 from fairstep.model import Preset, preset
-from fairstep.runs import DataSpec, DecayShape, Execution, ModelSpec, ScheduleKind, Value, machine
+from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
-from fairstep.study.schema import token_count
+from fairstep.study.cells import Place, cells_of
+from fairstep.study.schema import CellsTable, DataTable, token_count
 
 Options = TypeVar("Options")
+Table = TypeVar("Table", bound=BaseModel)
 
 Assignments = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 CHINCHILLA_TOKENS_PER_PARAMETER = 20
 """W counts one Chinchilla as 20 tokens per matrix parameter."""
+
+SHAPE = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
+"""Options that a run's course follows, under the same names in a study."""
 
 LEAST = {"batch_sequences": 0, "micro_batch_sequences": 0, "evaluation_tokens": 1, "clip_norm": 0, "threads": 0}
 
@@ -80,11 +85,20 @@ class WorkloadOptions:
     """Compile the model (needs a C++ compiler on a CPU; without one it runs uncompiled)."""
 
 
-def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, Preset, Layout]:
-    """Prepare the corpus and write the workload out. ``longest`` is the longest run's share of the budget.
+def prepared(options: WorkloadOptions) -> tuple[Workload, Preset, Layout]:
+    """Prepare the text and write the workload out. Raises ValueError (DataError for the text) with one sentence."""
+    cells, data = cells_table(options), data_table(options)
+    corpus = corpus_of(data)
+    size = preset(options.preset)
+    division = layout(machine(), size.parameters(corpus.vocabulary), threads=options.threads)
+    assert isinstance(cells.tokens, int)
+    texts = {corpus.name: text_of(corpus, data, cells.tokens, size.context)}
+    (cell,) = cells_of(cells, 0, texts, Place(execution(options, division), machine().precision))
+    return cell.workload, size, division
 
-    Raises ValueError (DataError for the text) with one sentence.
-    """
+
+def cells_table(options: WorkloadOptions) -> CellsTable:
+    """The options as the ``[[cells]]`` table of a study, with every value written out. Raises ValueError."""
     size = preset(options.preset)
     if not (math.isfinite(options.epochs) and options.epochs > 0):
         raise ValueError(f"--epochs must be a positive number, not {options.epochs}")
@@ -94,29 +108,39 @@ def prepared(options: WorkloadOptions, longest: float = 1.0) -> tuple[Workload, 
         if not least <= (value := getattr(options, name)) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     sequences = options.batch_sequences or size.batch_sequences
-    wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_tokens(1.0, size)
     batch_tokens = sequences * size.context
-    tokens = max(1, round(wanted / batch_tokens)) * batch_tokens
-    here = machine()
-    corpus = load_corpus(options)
-    division = layout(here, size.parameters(corpus.vocabulary), threads=options.threads)
-    evaluation_tokens = evaluated(corpus, round(tokens * longest), size.context, options.evaluation_tokens, options)
-    workload = Workload(
-        model=ModelSpec(**size.fields(corpus.vocabulary)),
-        data=data_spec(corpus, options),
+    wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_tokens(1.0, size)
+    return table(
+        CellsTable,
+        model=options.preset,
+        tokens=max(1, round(wanted / batch_tokens)) * batch_tokens,
         batch_sequences=sequences,
-        tokens=tokens,
-        precision=here.precision if options.precision == "auto" else options.precision,
-        schedule=options.schedule,
-        decay_fraction=options.decay_fraction,
-        decay_shape=options.decay_shape,
-        warmup_fraction=options.warmup_fraction,
-        final_fraction=options.final_fraction,
-        clip_norm=options.clip_norm,
-        evaluation_tokens=evaluation_tokens,
-        execution=execution(options, division),
+        precision=machine().precision if options.precision == "auto" else options.precision,
+        evaluation_tokens=options.evaluation_tokens,
+        **{name: getattr(options, name) for name in SHAPE},
     )
-    return workload, size, division
+
+
+def data_table(options: WorkloadOptions) -> DataTable:
+    """The options as a ``[data]`` table of a study. Raises ValueError."""
+    return table(
+        DataTable,
+        source=list(options.data),
+        tokenizer=options.tokenizer,
+        vocabulary=options.vocabulary,
+        validation=named_sources(options.validation),
+        epochs=options.epochs,
+    )
+
+
+def table(kind: type[Table], **values: Any) -> Table:
+    """A table of a study from values that options gave. Raises ValueError that names the first wrong one."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        raise ValueError(f"{first['loc'][0]}: {message}, not {first['input']!r}") from None
 
 
 def chinchilla_tokens(multiple: float, size: Preset) -> int:
@@ -133,22 +157,6 @@ def budget_of(tokens: str, chinchilla: float | None, size: Preset) -> int:
     return 0 if chinchilla is None else chinchilla_tokens(chinchilla, size)
 
 
-def evaluated(corpus: Corpus, budget: int, context: int, wanted: int, options: WorkloadOptions) -> int:
-    """Validation tokens of the final evaluation: as many as wanted, or all whole windows. Says when text is repeated.
-
-    Raises DataError when the text is too short for the budget.
-    """
-    tokens = min(wanted, (corpus.validation_tokens - 1) // context * context)
-    epochs = check_budget(corpus, budget, context, tokens, max_epochs=options.epochs)
-    if epochs > 1:
-        screen.say(f"{budget:,} tokens read {corpus.name} {epochs:.2f} times")
-    return tokens
-
-
-def data_spec(corpus: Corpus, options: WorkloadOptions) -> DataSpec:
-    return DataSpec(name=corpus.name, fingerprint=corpus.fingerprint, vocabulary=corpus.vocabulary, source=options.data)
-
-
 def execution(options: WorkloadOptions, division: Layout) -> Execution:
     return Execution(
         device=machine().device,
@@ -156,18 +164,6 @@ def execution(options: WorkloadOptions, division: Layout) -> Execution:
         micro_batch_sequences=options.micro_batch_sequences,
         compile=options.compile,
     )
-
-
-def load_corpus(options: WorkloadOptions) -> Corpus:
-    """The corpus from the cache, or made now with a progress bar."""
-    with screen.stages("preparing the text") as report:
-        return prepare(
-            options.data or None,
-            vocabulary=options.vocabulary,
-            tokenizer=options.tokenizer,
-            validation=named_sources(options.validation),
-            progress=report,
-        )
 
 
 def named_sources(given: tuple[str, ...]) -> dict[str, str]:

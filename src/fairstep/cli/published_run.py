@@ -8,20 +8,17 @@ from typing import Any
 
 from fairstep.cli import screen
 from fairstep.cli.options import (
+    SHAPE,
     WorkloadOptions,
     budget_of,
-    data_spec,
-    evaluated,
+    data_table,
     execution,
     hyperparameters,
-    load_corpus,
 )
+from fairstep.cli.texts import corpus_of, text_of
 from fairstep.runs import RunSpec, machine
 from fairstep.study import layout
 from fairstep.study.presets import Variant, run_preset
-
-ITS_OWN = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
-"""Options of a workload that a published run brings along."""
 
 
 def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int, variant: Variant) -> RunSpec:
@@ -30,7 +27,7 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
     ``given`` replaces published hyperparameters.
     """
     defaults = {field.name: field.default for field in fields(options)}
-    for name in ITS_OWN:
+    for name in SHAPE:  # a published run brings them along
         if getattr(options, name) != defaults[name]:
             model = options.preset.rpartition("/")[0]
             raise ValueError(
@@ -40,19 +37,21 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
     found = run_preset(options.preset, round(options.chinchilla or 1), variant)
     tokens = budget_of(options.tokens, options.chinchilla, found.model) or found.tokens
     complete = hyperparameters(found.optimizer, {**found.hyperparameters, **given})
-    corpus = load_corpus(options)
+    data, context = data_table(options), found.model.context
+    corpus = corpus_of(data)
+    text = text_of(corpus, data, tokens, context)
     wanted = options.evaluation_tokens
     wanted = found.final_tokens if wanted == defaults["evaluation_tokens"] else wanted
     here = machine()
     for remark in found.remarks:
         screen.say(f"{found.name}: {remark}")
     return found.spec(
-        data_spec(corpus, options),
+        text.data,
         tokens=tokens,
         hyperparameters=complete,
         seed=seed,
         precision=here.precision if options.precision == "auto" else options.precision,
         batch_sequences=options.batch_sequences,
-        validation_tokens=evaluated(corpus, tokens, found.model.context, wanted, options),
+        validation_tokens=min(wanted, text.evaluable(context)),
         execution=execution(options, layout(here, found.model.parameters(corpus.vocabulary), threads=options.threads)),
     )

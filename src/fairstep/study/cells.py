@@ -28,6 +28,10 @@ class Text:
     data: DataSpec
     validation_tokens: int = 0
 
+    def evaluable(self, context: int) -> int:
+        """Tokens of all whole windows."""
+        return (self.validation_tokens - 1) // context * context
+
 
 @dataclass(frozen=True)
 class Place:
@@ -106,8 +110,8 @@ def _workload(
     model = {key: chosen[key] for key in MODEL_OPTIONS if key in chosen}
     evaluated = table.evaluation_tokens
     if text.validation_tokens:
-        evaluated = min(evaluated, (text.validation_tokens - 1) // size.context * size.context)
-    micro = {"micro_batch_sequences": table.micro_batch_sequences}
+        evaluated = min(evaluated, text.evaluable(size.context))
+    micro = {"micro_batch_sequences": table.micro_batch_sequences or place.execution.micro_batch_sequences}
     return Workload(
         model=ModelSpec(**size.fields(text.data.vocabulary) | model),
         data=text.data,

@@ -11,7 +11,7 @@ from fairstep import optim
 from fairstep.runs.frozen import explain
 from fairstep.study.cells import StudyCell
 from fairstep.study.contest import Contestant
-from fairstep.study.entry import entry, nearest_run
+from fairstep.study.entry import axis_of, entry, nearest_run
 from fairstep.study.lines import Lines
 from fairstep.study.presets import PAPERS
 from fairstep.study.schema import ContestantTable
@@ -32,6 +32,8 @@ def contestants_of(
     for name in described.grid:
         if not described.grid[name]:
             raise lines.error([*at, "grid", name], f"the grid of {name} is empty; give it at least one value")
+    if unknown := [name for name in described.factor if name not in described.grid]:
+        raise lines.error([*at, "factor", unknown[0]], f"factor names {unknown[0]!r}, which has no grid here")
     if len(tied := [name for name in WARMUPS if name in described.grid or name in described.run]) > 1:
         raise lines.error(
             [*at, "grid", tied[-1]], f"contradictory ties: the warm-up is tied to {' and to '.join(tied)}; keep one"
@@ -55,7 +57,7 @@ def contestants_of(
                 workloads,
                 PAPERS.get(paper),
                 described.set,
-                described.grid,
+                {key: axis_of(spec, key, values, described.factor.get(key)) for key, values in described.grid.items()},
                 [] if space == "none" else described.only,
                 label,
                 scale,

@@ -172,17 +172,19 @@ def _paper_space(
     return tried, _run_space(tuning.run_space, workload) if tuning else {}
 
 
-def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis) -> Axis:
-    """The values of one hyperparameter with its domain; every value is checked. Raises ValueError."""
+def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis, factor: float | None = None) -> Axis:
+    """The values of one hyperparameter with its domain; every value is checked. ``factor``: see ``Axis``; None: as the
+    optimizer's own grid has it. Raises ValueError."""
     if isinstance(values, Axis):
         return values
     if name in TUNABLE and name not in spec.hyperparameters:
-        return Axis(tuple(values), domain=RUN_DOMAINS.get(name, "(-inf, inf)"))
+        return Axis(tuple(values), factor or 0.0, RUN_DOMAINS.get(name, "(-inf, inf)"))
     checked = tuple(spec.validate({name: value})[name] for value in values)
     known = spec.hyperparameters[name]
     grid = spec.search_space.get(name)
     domain = known.domain if isinstance(known.domain, str) and known.domain else "(-inf, inf)"
-    return Axis(checked, grid.factor if grid else 0.0, domain)
+    own = grid.factor if grid else 0.0
+    return Axis(checked, own if factor is None else factor, domain)
 
 
 def _of_the_run(name: str) -> Hyperparameter:

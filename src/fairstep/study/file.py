@@ -46,15 +46,11 @@ TABLES: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Study:
-    """A study file that was read. ``name`` is the file's."""
+    """A study: what its file says, and where. One that is in no file (``fairstep compare``) has no lines."""
 
-    file: Path
+    name: str
     table: StudyTable
     lines: Lines = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        return self.file.stem
 
     @property
     def digest(self) -> str:
@@ -74,6 +70,7 @@ class Study:
             threads=threads,
             compile=launcher.compile,
             parallel=launcher.parallel,
+            micro_batch_sequences=launcher.micro_batch_sequences,
         )
         return Place(run, "bf16" if named else here.precision)
 
@@ -244,7 +241,7 @@ def read(path: str | Path) -> Study:
         raise lines.error(
             ["budgets"], "budgets are other lengths of the baseline, as multiples of its own; leave out 1"
         )
-    study = Study(file, table, lines)
+    study = Study(table.name or file.stem, table, lines)
     try:
         study.device  # noqa: B018  (asking is the check)
     except ValueError as error:

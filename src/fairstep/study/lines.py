@@ -62,5 +62,15 @@ class Lines:
         return StudyError(f"{self.file}, line {self.of(path)}: {sentence}")
 
 
+class NoLines(Lines):
+    """Of a study that is in no file: an error is the sentence alone."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "")
+
+    def error(self, path: Sequence[str | int], sentence: str) -> StudyError:
+        return StudyError(sentence)
+
+
 def _keys(dotted: str) -> tuple[str, ...]:
     return tuple(key.strip("\"'") for key in re.findall(_KEY, dotted))

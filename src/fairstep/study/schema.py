@@ -28,6 +28,13 @@ class DataTable(_Table):
     """Of a BPE that is trained on the text; with a tokenizer.json, how many tokens that one has, for the plan."""
     validation: dict[str, str] = {}
     epochs: Above = 4.0
+    fingerprint: str = ""
+    """What the prepared text must be, by content. A study is then the same wherever its text lies."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the text: its content where that is pinned, else where it comes from."""
+        content = {"fingerprint", "vocabulary"} if self.fingerprint else None
+        return self.model_dump(mode="json", include=content, exclude_defaults=True)
 
 
 class CellsTable(_Table):
@@ -80,6 +87,9 @@ class ContestantTable(_Table):
     run: dict[str, Value] = {}
     """Settings of the run that are this contestant's own: schedule, warmup_steps, clip_norm ..."""
     grid: dict[str, list[Value]] = {}
+    factor: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Ratio by which a grid goes on beyond its ends (0: the ratio of its two outermost values). Default: the
+    optimizer's own."""
 
 
 class ProtocolTable(BaseModel):
@@ -123,6 +133,8 @@ class LauncherTable(_Table):
     silence: Annotated[float, Field(ge=0)] = 0.0
     """Seconds without a word after which a trial is cancelled; 0: never."""
     compile: bool = True
+    micro_batch_sequences: Count = 0
+    """Sequences of a forward pass, in cells that do not say; 0: the whole batch at once."""
 
     @property
     def each(self) -> int:
@@ -134,6 +146,8 @@ class StudyTable(_Table):
     """The whole file."""
 
     title: str = ""
+    name: str = ""
+    """Of the study, in its ledgers. Default: the file's."""
     baseline: str = ""
     seeds: Count = 3
     finalists: Positive = 1
@@ -150,8 +164,9 @@ class StudyTable(_Table):
     launcher: LauncherTable = LauncherTable()
 
     def identity(self) -> dict[str, Any]:
-        """What decides the study: not its title and not who runs it."""
-        return self.model_dump(mode="json", exclude={"title", "launcher"}, exclude_defaults=True)
+        """What decides the study: not its title or name, and not who runs it."""
+        fields = self.model_dump(mode="json", exclude={"title", "name", "launcher"}, exclude_defaults=True)
+        return fields | ({"data": {name: text.identity() for name, text in self.data.items()}} if self.data else {})
 
 
 def token_count(text: str | int, option: str = "--tokens") -> int:
