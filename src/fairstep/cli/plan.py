@@ -24,7 +24,7 @@ from fairstep.cli.pace import HINT, basis, paced
 from fairstep.model import preset
 from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
 from fairstep.study import Workload, layout
-from fairstep.study.cost import Cost, cost
+from fairstep.study.cost import COMPILER, Cost, cost
 from fairstep.study.devices import CPU_UTILISATION, Device, device
 from fairstep.study.division import Division
 from fairstep.study.presets import is_run_preset, run_preset
@@ -200,6 +200,9 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     print(f"* Time: {time_from(found)}")
     print("* The peak is weights, state and process with the larger of activations + logits + bf16 weights, and")
     print("  gradients + copy; with gradient accumulation the gradients are in both.")
+    if found.device.name == "cpu" and spec.execution.compile:
+        print(f"* {size_text(COMPILER)} of the process are torch's compiler at work. A run that finds its kernels in")
+        print("  torch's cache takes that much less.")
     for remark in remarks:
         print(f"* {remark[0].upper()}{remark[1:]}.")
 
