@@ -21,9 +21,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "published": set(),
     "train": {"optim", "model", "data", "runs"},
     "analysis": {"runs", "published"},
-    "study": {"runs", "analysis", "optim", "model", "published"},
+    "cost": {"optim", "model", "runs"},
+    "study": {"runs", "analysis", "published", "cost", "optim", "model"},
     "report": {"runs", "analysis", "published"},
-    "cli": {"optim", "model", "data", "runs", "published", "train", "analysis", "study", "report"},
+    "cli": {"optim", "model", "data", "runs", "published", "train", "analysis", "cost", "study", "report"},
 }
 WITH_TORCH = {"optim", "model", "train"}
 
@@ -75,7 +76,9 @@ def test_every_file_says_what_it_is_for_and_is_one_idea(path: Path) -> None:
     assert len(text.splitlines()) <= 320, f"{path} is too long to be one idea"
 
 
-@pytest.mark.parametrize("room", ["runs", "data", "optim", "model", "analysis", "study", "report", "cli.compare"])
+@pytest.mark.parametrize(
+    "room", ["runs", "data", "optim", "model", "analysis", "cost", "study", "report", "cli.compare"]
+)
 def test_describing_a_contest_loads_no_torch(room: str) -> None:
     code = f"import sys, fairstep.{room}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

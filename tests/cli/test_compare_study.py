@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from tests.study.simulate import SimulatedLauncher
 
-from fairstep.cli import main, options, texts
+from fairstep.cli import main
 from fairstep.cli.compare import CompareOptions, baseline_of, contestant_tables, save, study_of
+from fairstep.cli.shared import options, texts
 from fairstep.data import Corpus
 from fairstep.runs import Ledger, Machine, Store
-from fairstep.study import carry_out, file
-from fairstep.study.cells import Text
-from fairstep.study.file import Study, read
+from fairstep.study import carry_out
+from fairstep.study.file.cells import Text
+from fairstep.study.file.study import Study, read
 
 SGD = "torch.optim:SGD"
 CONTESTS = {
@@ -86,8 +87,8 @@ def test_where_and_how_a_contest_runs_does_not_name_its_ledger(
         assert name("--precision", "float32", *more) != here
     assert name("--precision", "bf16") != here
     elsewhere = Machine(processor="another", cores=96, memory_bytes=10**12, cpu_bf16=True, gpus=8)
-    for module in (options, file):
-        monkeypatch.setattr(module, "machine", lambda: elsewhere)
+    for module in ("fairstep.cli.shared.options", "fairstep.study.file.study"):
+        monkeypatch.setattr(f"{module}.machine", lambda: elsewhere)
     assert name("--precision", "float32") == here
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from fairstep import optim
+from fairstep.cost.devices import Device
+from fairstep.cost.run_cost import COMPILER, cost
 from fairstep.model import PRESETS
 from fairstep.runs import (
     DataSpec,
@@ -22,8 +24,6 @@ from fairstep.runs import (
     Store,
     machine,
 )
-from fairstep.study.cost import COMPILER, cost
-from fairstep.study.devices import Device
 
 TOLERANCE = 0.15
 

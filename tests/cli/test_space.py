@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fairstep import optim
-from fairstep.cli import space
 from fairstep.cli.compare import CompareOptions, contestant_tables
+from fairstep.cli.shared import space
 from fairstep.study import Axis
 
 SGD, RMSPROP = "torch.optim:SGD", "torch.optim:RMSprop"

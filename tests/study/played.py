@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from fairstep.runs import RunSpec, Summary, Trial
 from fairstep.study import Contest, Plan, Space
-from fairstep.study.synthetic import Synthetic
+from fairstep.study.forecast.objectives import Synthetic
 
 Answer = Callable[[str, Trial, RunSpec], float]
 """The loss of a trial, by cell; inf for a divergence."""

@@ -16,7 +16,7 @@ from typing import Self
 from tests.study.played import summary_of
 
 from fairstep.runs import Run, RunSpec, write_atomic
-from fairstep.study.launcher import Event
+from fairstep.study.launchers.base import Event
 
 
 class SchedulerDied(RuntimeError):

@@ -12,10 +12,10 @@ from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Certificate, Summary
 from fairstep.study import Axis, Contest, Contestant, Plan, Space
-from fairstep.study.accounts import certificates
+from fairstep.study.forecast.objectives import Synthetic
 from fairstep.study.protocols import Descent, Grid, Protocol, Random, Star
-from fairstep.study.space import key
-from fairstep.study.synthetic import Synthetic
+from fairstep.study.protocols.space import key
+from fairstep.study.tournament.ledgers import certificates
 
 SPACE = Space(
     {

@@ -12,14 +12,14 @@ import pytest
 from tests.study.played import Answer, play
 from tests.study.test_contest import WORKLOAD
 
+from fairstep.cost.devices import DEVICES
+from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import RunSpec, Trial, Value
 from fairstep.study import Axis, Contest, Contestant, Space, Workload
-from fairstep.study.cost import Cost, cost
-from fairstep.study.devices import DEVICES
-from fairstep.study.forecast import Forecast, forecast
-from fairstep.study.landscape import objectives
-from fairstep.study.plan import Plan
+from fairstep.study.forecast.games import Forecast, forecast
+from fairstep.study.forecast.random_objectives import objectives
 from fairstep.study.protocols import TPE, Descent, Grid, Protocol, Semenov, Star, Wen
+from fairstep.study.tournament.trials import Plan
 
 SPACE = Space(
     {

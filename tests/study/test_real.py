@@ -21,7 +21,7 @@ from fairstep.study import (
     Workload,
     carry_out,
     certificates,
-    entry,
+    contestant_from_spec,
     results_of,
 )
 from fairstep.study.protocols import Star
@@ -42,7 +42,7 @@ def contest(tiny: Any) -> Contest:
     )
     cells = {"tiny": cell}
     grids = {"lr": (0.01, 0.02), "batch_sequences": Axis((4, 8), domain="[1, inf)", fixed=True)}
-    contestants = tuple(entry(name, cells, grids=grids) for name in ("adamw", "lion"))
+    contestants = tuple(contestant_from_spec(name, cells, grids=grids) for name in ("adamw", "lion"))
     return Contest(cells, contestants, "adamw", Star(tolerance=0.0), seeds=2, finalists=2, extensions=1, budgets=())
 
 

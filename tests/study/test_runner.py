@@ -10,7 +10,7 @@ from typing import Any, Self
 import pytest
 from tests.study.test_contest import bowl, contest
 
-from fairstep.cli.watch import News
+from fairstep.cli.shared.watch import News
 from fairstep.runs import Cell, Ledger, Run, Store, Summary
 from fairstep.study import ContestError, Patience, Plan, State, carry_out, differences
 

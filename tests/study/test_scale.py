@@ -15,9 +15,9 @@ from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Ledger, Run, RunSpec, Store
 from fairstep.study import Axis, Contest, Contestant, Patience, Plan, Space, carry_out, results_of
-from fairstep.study.accounts import certificates, effort_of
 from fairstep.study.protocols import Grid, Protocol, Star
-from fairstep.study.runner import failures_of
+from fairstep.study.tournament.ledgers import certificates, effort_of
+from fairstep.study.tournament.runner import failures_of
 
 NAMES = ("adamw", "lion", "muon", "signum", "soap")
 PATIENCE = Patience(attempts=6, silence=600.0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fairstep.study.file import read
-from fairstep.study.forecast import forecast
+from fairstep.study.file.study import read
+from fairstep.study.forecast.games import forecast
 
 FOLDER = Path(__file__).parents[2] / "studies"
 FILES = sorted(FOLDER.rglob("*.toml"))

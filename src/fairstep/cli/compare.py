@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import tyro
 
 from fairstep import optim
-from fairstep.cli import screen, space
-from fairstep.cli.options import (
+from fairstep.cli.shared import screen, space
+from fairstep.cli.shared.options import (
     Assignments,
     WorkloadOptions,
     assignment,
@@ -22,17 +22,17 @@ from fairstep.cli.options import (
     parse,
     table,
 )
-from fairstep.cli.texts import corpus_of, text_of
-from fairstep.cli.tournament import carried_out, conclude
+from fairstep.cli.shared.texts import corpus_of, text_of
+from fairstep.cli.shared.tournament import carried_out, conclude
 from fairstep.model import preset
 from fairstep.runs import Store
 from fairstep.study import LocalLauncher, Space
-from fairstep.study.cells import Text
-from fairstep.study.file import Study
-from fairstep.study.launchers import launcher_of
-from fairstep.study.lines import NoLines
-from fairstep.study.schema import ContestantTable, LauncherTable, StudyTable
-from fairstep.study.toml import toml_of
+from fairstep.study.file.cells import Text
+from fairstep.study.file.launcher import launcher_of
+from fairstep.study.file.line_numbers import NoLines
+from fairstep.study.file.schema import ContestantTable, LauncherTable, StudyTable
+from fairstep.study.file.study import Study
+from fairstep.study.file.toml import toml_of
 
 
 @dataclass(frozen=True)
