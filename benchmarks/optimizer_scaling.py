@@ -39,6 +39,7 @@ import time
 from pathlib import Path
 
 from fairstep import optim
+from fairstep.cost.rank_shares import rank_shares, works
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
@@ -46,7 +47,6 @@ from fairstep.optim import ownership
 from fairstep.optim.ownership import divide
 from fairstep.optim.work import team_size, totals
 from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
-from fairstep.study.division import division, works
 
 RATE, UTILISATION, MEMORY, BANDWIDTH, LATENCY, BUCKET = 989e12, 0.4, 3.35e12, 50e9, 1e-5, 25 * 2**20
 EVERY_STEP: dict[str, dict[str, bool | int | float | str]] = {
@@ -149,7 +149,7 @@ def show_table() -> None:
         for model, ranks in CELLS:
             spec = specification(model, optimizer)
             table = parameter_table(config_of(spec.model.model_dump()))
-            alone, shares = (division(spec, table, count, "ddp-sharded") for count in (1, ranks))
+            alone, shares = (rank_shares(spec, table, count, "ddp-sharded") for count in (1, ranks))
             assert alone and shares
             text = f"{shares.imbalance:+.1%}"
             if shares.imbalance > AIM:
@@ -226,7 +226,7 @@ def main() -> None:
                 options.layers,
                 options.whole,
             )
-            shares = division(spec, table, ranks, "ddp-sharded")
+            shares = rank_shares(spec, table, ranks, "ddp-sharded")
             assert shares
             crowded = "" if ranks <= machine().cores else "  (more ranks than cores)"
             print(
@@ -240,7 +240,7 @@ def main() -> None:
         spec = specification(options.modelled, optimizer)
         table = parameter_table(config_of(spec.model.model_dump()))
         for ranks in RANKS:
-            shares = division(spec, table, ranks, "ddp-sharded")
+            shares = rank_shares(spec, table, ranks, "ddp-sharded")
             assert shares
             elements = sum(p.elements for p in table)
             moved = 4 * (3 * elements / ranks + 2 * shares.state_floats_largest)

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from fairstep import optim
-from fairstep.cli.options import WorkloadOptions, prepared
+from fairstep.cli.shared.options import WorkloadOptions, prepared
 from fairstep.data import Batches, open_corpus
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import RunSpec, machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from fairstep import optim
+from fairstep.cost.devices import Device
+from fairstep.cost.run_cost import COMPILER, cost
 from fairstep.model import PRESETS
 from fairstep.runs import (
     DataSpec,
@@ -21,8 +24,6 @@ from fairstep.runs import (
     Store,
     machine,
 )
-from fairstep.study.cost import cost
-from fairstep.study.devices import Device
 
 TOLERANCE = 0.15
 
@@ -51,11 +52,19 @@ def test_planned_memory_is_what_a_run_takes(
         tokens=3 * sequences * size.context,
         execution=Execution(threads=machine().cores, compile=compiled),
     )
-    run = Store(tmp_path).run(spec)
-    run.directory.mkdir(parents=True)
-    (run.directory / "spec.json").write_text(spec.to_json())
-    subprocess.run([sys.executable, "-m", "fairstep.train", str(run.directory)], check=True, capture_output=True)
-    assert run.summary is not None
-    measured = run.summary.peak_memory_bytes
     planned = cost(spec, Device("cpu", 1e11, 0, 0.35, "none")).memory_bytes
-    assert abs(planned / measured - 1) < TOLERANCE, f"planned {planned / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB"
+    taken = {"": planned}
+    if compiled:  # what torch's compiler takes is planned; where the kernels are in its cache, it does not work
+        taken = {"compiled here": planned, "compiled before": planned - COMPILER}
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kernels")}
+    for when, expected in taken.items():
+        run = Store(tmp_path / f"store {when}").run(spec)
+        run.directory.mkdir(parents=True)
+        (run.directory / "spec.json").write_text(spec.to_json())
+        command = [sys.executable, "-m", "fairstep.train", str(run.directory)]
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        assert run.summary is not None
+        measured = run.summary.peak_memory_bytes
+        said = f"planned {expected / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB, {when}".rstrip(", ")
+        print(said)
+        assert abs(expected / measured - 1) < TOLERANCE, said

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fairstep import optim
-from fairstep.cli import space
-from fairstep.cli.compare import CompareOptions, contestants_of, ledger_name
+from fairstep.cli.compare import CompareOptions, contestant_tables
+from fairstep.cli.shared import space
 from fairstep.study import Axis
 
 SGD, RMSPROP = "torch.optim:SGD", "torch.optim:RMSprop"
@@ -64,24 +64,15 @@ def test_a_longer_grid_keeps_the_factor_and_the_centre() -> None:
 
 def test_every_contestant_gets_as_many_trials_as_the_longest_space(capsys: pytest.CaptureFixture[str]) -> None:
     options = CompareOptions(("adamw", SGD, "lion"), space=("lr=log:1e-3:1:11",))
-    contestants = contestants_of(options)
-    assert [contestant.space.size() for contestant in contestants] == [11, 11, 11]
+    contestants = contestant_tables(options)
+    assert [len(contestant.grid["lr"]) for contestant in contestants] == [11, 11, 11]
     assert "every contestant gets 11 learning rates" in capsys.readouterr().err
-    assert contestants[1].name == SGD
-    assert contestants[1].hyperparameters["momentum"] == 0
+    assert contestants[1].optimizer == SGD
 
 
 def test_without_a_space_a_foreign_optimizer_is_tuned_around_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    contestants = contestants_of(CompareOptions(("adamw", SGD)))
-    assert contestants[1].space.axes["lr"].values == (0.0005, 0.001, 0.002)
+    contestants = contestant_tables(CompareOptions(("adamw", SGD)))
+    assert contestants[1].grid["lr"] == [0.0005, 0.001, 0.002]
     assert f"{SGD}: without --space its learning rates are 0.0005 0.001 0.002, around its default" in " ".join(
         capsys.readouterr().err.split()
     )
-
-
-def test_ledgers_have_file_names() -> None:
-    from fairstep.study import Contest
-
-    contestants = contestants_of(CompareOptions(("adamw", SGD)))
-    name = ledger_name(Contest(cells={}, contestants=contestants, baseline="adamw"))
-    assert name.startswith("adamw-torch.optim_SGD-") and ":" not in name

@@ -7,14 +7,15 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from tests.study.played import play, random_objective
 from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Certificate, Summary
 from fairstep.study import Axis, Contest, Contestant, Plan, Space
-from fairstep.study.accounts import certificates
+from fairstep.study.forecast.objectives import Synthetic
 from fairstep.study.protocols import Descent, Grid, Protocol, Random, Star
-from fairstep.study.space import key
-from fairstep.study.synthetic import Synthetic, play
+from fairstep.study.protocols.space import key
+from fairstep.study.tournament.ledgers import certificates
 
 SPACE = Space(
     {
@@ -71,14 +72,14 @@ def test_what_is_missing_is_named() -> None:
     _, certificate = played(bowl(sigma=1e-4, lr=9.0), Grid(), extensions=1)
     assert certificate.edges == ["lr"]
     assert "outermost value tried is the chosen one: lr 0.016 (upper)" in certificate.missing[-1]
-    plan = contest(Grid()).plan()
+    plan = Plan(contest(Grid()))
     early = certificates(plan)["", "adamw"]
     assert early.missing == ("Tuning goes on: 0 of 72 trials known so far have results.",)
     assert early.statement == "Nothing is chosen."
 
 
 def test_finals_that_have_not_come_or_diverged_are_missing() -> None:
-    plan = contest(Grid()).plan()
+    plan = Plan(contest(Grid()))
     objective = bowl(sigma=1e-4)
     for spec in plan.missing():
         loss = objective.run(plan.roles(spec.identity)[0][1].hyperparameters, 0)
@@ -134,7 +135,7 @@ def test_statements_are_true_at_their_level(name: str, capsys: pytest.CaptureFix
         true[statement] += is_true
 
     for seed in range(REPETITIONS):
-        objective = Synthetic.drawn(SPACE, seed, sigma=SIGMAS[seed % len(SIGMAS)], outside=1.5)
+        objective = random_objective(SPACE, seed, sigma=SIGMAS[seed % len(SIGMAS)], outside=1.5)
         plan, certificate = played(objective, PROTOCOLS[name], finalists=3, finalist_seeds=3, seeds=3)
         tuning = plan.standings["", "adamw"].tuning
         here = objective.loss(certificate.configuration)
@@ -168,7 +169,7 @@ def test_statements_are_true_at_their_level(name: str, capsys: pytest.CaptureFix
 def test_edges_lead_to_optima_outside_the_first_grid() -> None:
     """The optimum of lr lies 3 steps above the grid; without extension the best is at the edge, and is said to be."""
     for seed in range(50):
-        drawn = Synthetic.drawn(SPACE, seed, sigma=0.0)
+        drawn = random_objective(SPACE, seed, sigma=0.0)
         away = Synthetic(SPACE, {**drawn.optimum, "lr": 6.0}, {**drawn.curvature, "lr": 0.01})
         _, short = played(away, Star(tolerance=0.0), extensions=0)
         plan, long = played(away, Star(tolerance=0.0), extensions=4)

@@ -47,14 +47,14 @@ def carried_out(contest: Contest, objective: Objective, order: random.Random | N
     """Plan, carry out what is missing, plan again; or tell one plan the results one by one in a random order."""
     results: dict[str, Summary] = {}
     if order is not None:
-        plan = contest.plan()
+        plan = Plan(contest)
         while waiting := plan.missing():
             spec = order.choice(waiting)
             results[spec.identity] = objective(spec)
             plan.tell(spec.identity, results[spec.identity])
         return plan, len(results)
     while True:
-        plan = contest.plan(results.get)
+        plan = Plan(contest, results.get)
         missing = plan.missing()
         if not missing:
             return plan, len(results)
@@ -144,7 +144,7 @@ def test_the_outcome_does_not_depend_on_the_order_of_results(seed: int, adamw: f
 
 
 def test_long_trials_start_first_among_the_finals() -> None:
-    plan = contest().plan()
+    plan = Plan(contest())
     assert {trial.phase for trial in trials(plan)} == {"tune"}
     objective = bowl({"adamw": 0.002, "muon": 0.004})
     for spec in plan.missing():
@@ -154,7 +154,7 @@ def test_long_trials_start_first_among_the_finals() -> None:
 
 def test_a_failed_run_is_not_a_result() -> None:
     """The caller of plan never passes failed summaries on; see runner.results_of."""
-    plan = contest().plan()
+    plan = Plan(contest())
     assert len(plan.missing()) == 8
     assert plan.choices == {}
 

@@ -7,7 +7,7 @@ from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import ModelSpec
 from fairstep.study import Axis, Workload
-from fairstep.study.entry import entry
+from fairstep.study.file.published_spaces import contestant_from_spec
 
 LARGE = Workload(
     model=ModelSpec(preset="130m", layers=32, width=512, heads=8, mlp_width=2048, vocabulary=300, context=4096),
@@ -19,7 +19,7 @@ LARGE = Workload(
 
 
 def test_a_small_cell_has_the_small_grids() -> None:
-    contestant = entry("adamw", {"small": WORKLOAD})
+    contestant = contestant_from_spec("adamw", {"small": WORKLOAD})
     assert list(contestant.space.axes) == ["lr"]
     assert contestant.space.axes["lr"].domain == "(0, inf)"
     assert contestant.optimizer == contestant.name == "adamw"
@@ -27,7 +27,7 @@ def test_a_small_cell_has_the_small_grids() -> None:
 
 def test_wens_grids_at_wens_size() -> None:
     """From wen/sweeps.json: AdamW, 130m, 1x."""
-    contestant = entry("adamw", {"130m": LARGE}, paper="W", label="tuned AdamW")
+    contestant = contestant_from_spec("adamw", {"130m": LARGE}, paper="W", label="tuned AdamW")
     axes = contestant.spaces["130m"].axes
     assert axes["lr"].values == (0.004, 0.008, 0.016, 0.032)
     assert axes["beta2"].values == (0.9, 0.95, 0.98)
@@ -45,25 +45,25 @@ def test_wens_grids_at_wens_size() -> None:
 
 
 def test_given_values_are_fixed_and_given_grids_are_taken() -> None:
-    contestant = entry(
+    contestant = contestant_from_spec(
         "adamw", {"130m": LARGE}, "W", given={"beta1": 0.95}, grids={"lr": (0.001, 0.01), "eps": Axis((1e-8,))}
     )
     axes = contestant.space.axes
     assert "beta1" not in axes
     assert contestant.hyperparameters["beta1"] == 0.95
     assert axes["lr"].values == (0.001, 0.01)
-    assert list(entry("adamw", {"130m": LARGE}, "W", only=("lr", "beta2")).space.axes) == ["lr", "beta2"]
+    assert list(contestant_from_spec("adamw", {"130m": LARGE}, "W", only=("lr", "beta2")).space.axes) == ["lr", "beta2"]
 
 
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match="did you mean"):
-        entry("adamw", {"": WORKLOAD}, grids={"beta": (0.9,)})
+        contestant_from_spec("adamw", {"": WORKLOAD}, grids={"beta": (0.9,)})
     with pytest.raises(ValueError, match="lr must be a number"):
-        entry("adamw", {"": WORKLOAD}, grids={"lr": (-1.0, 0.1)})
+        contestant_from_spec("adamw", {"": WORKLOAD}, grids={"lr": (-1.0, 0.1)})
     with pytest.raises(ValueError, match="empty"):
-        entry("adamw", {"": WORKLOAD}, grids={"lr": ()})
+        contestant_from_spec("adamw", {"": WORKLOAD}, grids={"lr": ()})
     with pytest.raises(ValueError, match="clip_norm is of the run"):
-        entry("adamw", {"": WORKLOAD}, given={"clip_norm": 1.0})
+        contestant_from_spec("adamw", {"": WORKLOAD}, given={"clip_norm": 1.0})
     with pytest.raises(ValueError, match="tied to one thing, not to warmup_steps and warmup_fraction"):
         Workload(**(vars(WORKLOAD) | {"warmup_steps": 10, "warmup_fraction": 0.1}))
 

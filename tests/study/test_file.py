@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import main
-from fairstep.study.file import read
-from fairstep.study.lines import Lines, StudyError
+from fairstep.study.file.line_numbers import LineNumbers, StudyError
+from fairstep.study.file.study import read
 from fairstep.study.protocols import Descent, Semenov, Star, Wen
 
 GOOD = """\
@@ -211,7 +211,9 @@ def test_a_cell_that_does_not_fit_is_refused_with_a_remedy(tmp_path: Path, capsy
 
 
 def test_lines_of_tables_in_tables() -> None:
-    lines = Lines(Path("x"), '[a]\nb = 1\n[[c]]\nd = 1\n[c.e]\nf = 1\n[[c]]\ng.h = 2\n[c.e]\nf = 3\n["x y".z]\nq = 1\n')
+    lines = LineNumbers(
+        Path("x"), '[a]\nb = 1\n[[c]]\nd = 1\n[c.e]\nf = 1\n[[c]]\ng.h = 2\n[c.e]\nf = 3\n["x y".z]\nq = 1\n'
+    )
     assert [lines.of(path) for path in (("a", "b"), ("c", 0, "e", "f"), ("c", 1, "e", "f"), ("c", 1, "g", "h"))] == [
         2,
         6,

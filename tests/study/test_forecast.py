@@ -9,17 +9,17 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
+from tests.study.played import Answer, play
 from tests.study.test_contest import WORKLOAD
 
+from fairstep.cost.devices import DEVICES
+from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import RunSpec, Trial, Value
 from fairstep.study import Axis, Contest, Contestant, Space, Workload
-from fairstep.study.cost import Cost, cost
-from fairstep.study.devices import DEVICES
-from fairstep.study.forecast import Forecast, forecast
-from fairstep.study.landscape import objectives
-from fairstep.study.plan import Plan
+from fairstep.study.forecast.games import Forecast, forecast
+from fairstep.study.forecast.random_objectives import objectives
 from fairstep.study.protocols import TPE, Descent, Grid, Protocol, Semenov, Star, Wen
-from fairstep.study.synthetic import Answer, play
+from fairstep.study.tournament.trials import Plan
 
 SPACE = Space(
     {
@@ -119,11 +119,8 @@ def test_the_range_covers_studies_of_another_kind(name: str) -> None:
     held = contest(PROTOCOLS[name])
     spread = forecast(held, costs(held)).spread()
     real = [len(play(held, valley(seed)).specs) for seed in range(40)]
-    inside = sum(spread.low.trials <= trials <= spread.high.trials for trials in real)
     within = sum(spread.least.trials <= trials <= spread.most.trials for trials in real)
-    print(name, spread.least.trials, spread.low.trials, spread.expected.trials, spread.high.trials, spread.most.trials)
-    print(sorted(real), inside, within)
-    assert inside >= 26
+    print(name, spread.least.trials, spread.expected.trials, spread.most.trials, sorted(real), within)
     assert within >= 36
     assert 0.75 < sum(real) / len(real) / spread.expected.trials < 1.33
 
@@ -134,7 +131,7 @@ def test_a_forecast_is_the_same_every_time_and_its_parts_add_up() -> None:
     assert isinstance(found, Forecast)
     assert found == again
     whole = found.spread()
-    assert whole.least.trials < whole.low.trials < whole.expected.trials < whole.high.trials <= whole.most.trials
+    assert whole.least.trials < whole.expected.trials < whole.most.trials
     cells = [found.spread(cell=cell) for cell in CELLS]
     assert abs(sum(cell.expected.trials for cell in cells) - whole.expected.trials) <= len(cells)
     tune = found.spread(cell="4x", phase="tune").least

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fairstep.runs import Run, Store
-from fairstep.study.slurm_launcher import SlurmLauncher
+from fairstep.study.launchers.slurm import SlurmLauncher
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from fairstep.cli import main, pace
+from fairstep.cli import main
+from fairstep.cli.shared import pace
+from fairstep.cost.pace import Pace, evaluated, short, steps_for
 from fairstep.data import Corpus
 from fairstep.runs import EvaluationSpec, ScheduleSpec, Store
 from fairstep.runs.files import read_jsonl
 from fairstep.study import Layout
-from fairstep.study.pace import Pace, evaluated, short, steps_for
 from fairstep.train import train
 
 PACE = Pace(step=0.5, evaluation=0.001, around=2.0, first=30.0, at_once=2, batch_tokens=2048, load=1.0)

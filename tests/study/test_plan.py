@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
+from tests.study.played import Answer, play, random_objective, summary_of
 from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Summary
 from fairstep.study import Axis, Contest, Contestant, Plan, Space, Workload, certificates
 from fairstep.study.protocols import Protocol, Semenov, Star, Wen
-from fairstep.study.synthetic import Answer, Synthetic, play, summary_of
 
 SPACE = Space({"lr": Axis((0.001, 0.002, 0.004), domain="(0, inf)"), "beta2": Axis((0.9, 0.95, 0.98), domain="[0, 1)")})
 CELLS = {f"{n}x": Workload(**(vars(WORKLOAD) | {"tokens": 6400 * n})) for n in (1, 2, 4, 8)}
@@ -24,7 +24,7 @@ def answer() -> Answer:
     """By the run's own length: a run of half of 2x is the same run as one of 1x, and serves both."""
     lengths = (3200, 6400, 12_800, 25_600, 51_200)
     made = {
-        (tokens, name): Synthetic.drawn(SPACE, 10 * i + j)
+        (tokens, name): random_objective(SPACE, 10 * i + j)
         for i, tokens in enumerate(lengths)
         for j, name in enumerate(("adamw", "lion"))
     }
@@ -32,7 +32,7 @@ def answer() -> Answer:
 
 
 def one_by_one(contest: Contest, answer: Answer, seed: int) -> tuple[Plan, dict[str, Summary]]:
-    draw, plan, results = random.Random(seed), contest.plan(), {}
+    draw, plan, results = random.Random(seed), Plan(contest), {}
     while waiting := plan.missing():
         spec = draw.choice(waiting)
         cell, trial = plan.roles(spec.identity)[0]
@@ -54,7 +54,7 @@ def test_the_order_of_results_does_not_matter_to_protocols_over_many_cells() -> 
         whole = play(held, answer())
         for seed in range(1):
             plan, results = one_by_one(held, answer(), seed)
-            again = held.plan(results.get)
+            again = Plan(held, results.get)
             for other in (plan, again):
                 assert other.finished
                 assert set(other.trials) == set(whole.trials)
@@ -64,7 +64,7 @@ def test_the_order_of_results_does_not_matter_to_protocols_over_many_cells() -> 
 
 def test_every_cell_is_concluded_as_soon_as_it_is_settled() -> None:
     """The final runs of one cell do not wait for the tuning of another."""
-    plan, give = contest(Star()).plan(), answer()
+    plan, give = Plan(contest(Star())), answer()
     while waiting := [spec for spec in plan.missing() if spec.tokens == 6400]:
         for spec in waiting:
             cell, trial = plan.roles(spec.identity)[0]
@@ -75,7 +75,7 @@ def test_every_cell_is_concluded_as_soon_as_it_is_settled() -> None:
 
 
 def test_a_result_told_twice_or_of_a_stranger_changes_nothing() -> None:
-    plan = contest(Star()).plan()
+    plan = Plan(contest(Star()))
     first = plan.missing()[0]
     plan.tell(first.identity, Summary(status="done", final_loss=3.0))
     before = len(plan.missing())

@@ -10,7 +10,8 @@ import pytest
 from fairstep.model import PRESETS
 from fairstep.published import semenov, wen
 from fairstep.runs import DataSpec, ModelSpec, RunSpec
-from fairstep.study import Workload, presets
+from fairstep.study import Workload, published_runs
+from fairstep.study.published_runs import Variant
 
 SEMENOV = semenov.configuration_list()
 WEN = wen.results().to_dicts()
@@ -36,9 +37,9 @@ WEN_OWN: dict[str, dict[str, str]] = {
 ADAM = {"beta1": "beta1", "beta2": "beta2", "epsilon": "eps", "gamma": "gamma"}
 
 
-def spec(name: str, vocabulary: int, chinchilla: int = 1, variant: presets.Variant = "code", **more: Any) -> RunSpec:
+def spec(name: str, vocabulary: int, chinchilla: int = 1, variant: Variant = "code", **more: Any) -> RunSpec:
     data = DataSpec(name="text", fingerprint="0" * 64, vocabulary=vocabulary)
-    return presets.run_preset(name, chinchilla, variant).spec(data, **more)
+    return published_runs.run_preset(name, chinchilla, variant).spec(data, **more)
 
 
 def scale_of(name: str) -> str:
@@ -104,8 +105,8 @@ def test_every_best_configuration_of_wen_is_a_preset(given: dict[str, Any]) -> N
 
 
 def test_all_presets_are_listed_and_build() -> None:
-    assert len([name for name in presets.names() if name.startswith("semenov/")]) == 48
-    for name in presets.names():
+    assert len([name for name in published_runs.names() if name.startswith("semenov/")]) == 48
+    for name in published_runs.names():
         assert spec(name, 50_257 if name.startswith("semenov") else 128_256).steps > 1000
 
 
@@ -144,4 +145,4 @@ def test_another_length_keeps_what_is_tied_to_it() -> None:
 )
 def test_what_was_not_published_is_refused(name: str, chinchilla: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        presets.run_preset(name, chinchilla)
+        published_runs.run_preset(name, chinchilla)

@@ -10,7 +10,7 @@ import pytest
 
 from fairstep.study import Axis, Configuration, Space
 from fairstep.study.protocols import TPE, Descent, Grid, OneCell, Protocol, Random, Semenov, Star, Wen, sensitive
-from fairstep.study.search import Problem, Settled, Tuning, Wanted, solve
+from fairstep.study.protocols.search import Problem, Settled, Tuning, Wanted, solve
 
 SPACE = Space(
     {

@@ -16,11 +16,12 @@ from fairstep.study import (
     Contest,
     Layout,
     LocalLauncher,
+    Plan,
     State,
     Workload,
     carry_out,
     certificates,
-    entry,
+    contestant_from_spec,
     results_of,
 )
 from fairstep.study.protocols import Star
@@ -41,7 +42,7 @@ def contest(tiny: Any) -> Contest:
     )
     cells = {"tiny": cell}
     grids = {"lr": (0.01, 0.02), "batch_sequences": Axis((4, 8), domain="[1, inf)", fixed=True)}
-    contestants = tuple(entry(name, cells, grids=grids) for name in ("adamw", "lion"))
+    contestants = tuple(contestant_from_spec(name, cells, grids=grids) for name in ("adamw", "lion"))
     return Contest(cells, contestants, "adamw", Star(tolerance=0.0), seeds=2, finalists=2, extensions=1, budgets=())
 
 
@@ -71,7 +72,7 @@ def test_a_star_with_batches_at_fixed_tokens_survives_a_killed_worker(tiny: Any,
         assert [t.hyperparameters for t in finals] == [choice.hyperparameters] * 2
         assert ledger.certificates[name].fresh == 2
         assert ledger.certificates[name].sigma is not None
-    again = held.plan(results_of(store))
+    again = Plan(held, results_of(store))
     assert again.finished
     assert again.choices["tiny", "lion"] == ledger.choices["lion"]
     assert certificates(again)["tiny", "adamw"].configuration == ledger.certificates["adamw"].configuration

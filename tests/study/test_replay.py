@@ -11,8 +11,8 @@ import pytest
 from fairstep.cli import main
 from fairstep.published import wen
 from fairstep.study.protocols import Descent, OneCell, Star, sensitive
-from fairstep.study.replay import TOLERANCE, records, replay
-from fairstep.study.space import key
+from fairstep.study.protocols.space import key
+from fairstep.study.protocols.wen_replay import TOLERANCE, records, replay
 
 NOT_ON_RECORD = {("adamw", "520m", 1), ("nadamw", "520m", 1), ("cautious", "130m", 4)}
 """Cells whose best configuration W's records do not hold: known from comparing the best losses with the sweeps."""

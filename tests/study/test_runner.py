@@ -10,9 +10,9 @@ from typing import Any, Self
 import pytest
 from tests.study.test_contest import bowl, contest
 
-from fairstep.cli.watch import News
+from fairstep.cli.shared.watch import News
 from fairstep.runs import Cell, Ledger, Run, Store, Summary
-from fairstep.study import ContestError, Patience, State, carry_out, differences
+from fairstep.study import ContestError, Patience, Plan, State, carry_out, differences
 
 OBJECTIVE = bowl({"adamw": 0.002, "muon": 0.004})
 
@@ -100,7 +100,7 @@ def test_an_interrupted_contest_goes_on_and_ends_the_same(tmp_path: Path, stop_a
 
 
 def test_a_crashed_trial_is_tried_again(tmp_path: Path) -> None:
-    plan = contest().plan(lambda spec: None)
+    plan = Plan(contest(), lambda spec: None)
     victim = next(iter(plan.trials.values())).trial.run
     launcher = Pretender(failing={victim: 1})
     carried(Store(tmp_path).writable(), launcher)
@@ -108,7 +108,7 @@ def test_a_crashed_trial_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_failed_attempts_are_said_once_each_with_their_trial(tmp_path: Path) -> None:
-    plan = contest().plan(lambda spec: None)
+    plan = Plan(contest(), lambda spec: None)
     victim = next(iter(plan.trials.values())).trial.run
     news, said = News(), list[str]()
     with pytest.raises(ContestError):
@@ -118,7 +118,7 @@ def test_failed_attempts_are_said_once_each_with_their_trial(tmp_path: Path) -> 
 
 
 def test_a_trial_that_keeps_failing_ends_in_words_and_loses_nothing(tmp_path: Path) -> None:
-    plan = contest().plan(lambda spec: None)
+    plan = Plan(contest(), lambda spec: None)
     victim = next(iter(plan.trials.values())).trial.run
     store = Store(tmp_path).writable()
     with pytest.raises(ContestError, match=f"run {victim}: its process was killed by signal 9"):
@@ -127,7 +127,7 @@ def test_a_trial_that_keeps_failing_ends_in_words_and_loses_nothing(tmp_path: Pa
 
 
 def test_a_failed_summary_is_not_a_result(tmp_path: Path) -> None:
-    store, plan = Store(tmp_path).writable(), contest().plan(lambda spec: None)
+    store, plan = Store(tmp_path).writable(), Plan(contest(), lambda spec: None)
     victim = next(iter(plan.trials.values())).trial.run
     store.run(victim).write_summary(Summary(status="failed", message="out of memory"))
     launcher = Pretender()
@@ -163,7 +163,7 @@ class Silent(Pretender):
 
 
 def test_a_silent_trial_is_cancelled_once_and_tried_again(tmp_path: Path) -> None:
-    victim = next(iter(contest().plan().specs))
+    victim = next(iter(Plan(contest()).specs))
     launcher = Silent(victim)
     complete = carry_out(
         contest(),
@@ -179,7 +179,7 @@ def test_a_silent_trial_is_cancelled_once_and_tried_again(tmp_path: Path) -> Non
 
 
 def test_failed_attempts_of_earlier_sittings_stay_in_the_ledger(tmp_path: Path) -> None:
-    store, victim = Store(tmp_path).writable(), next(iter(contest().plan().specs))
+    store, victim = Store(tmp_path).writable(), next(iter(Plan(contest()).specs))
     with pytest.raises(ContestError):
         carried(store, Pretender(failing={victim: 9}))
     complete = carried(store, Pretender())

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.study.played import random_objective
+from tests.study.simulate import SchedulerDied, SimulatedLauncher
 from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Ledger, Run, RunSpec, Store
-from fairstep.study import Axis, Contest, Contestant, Patience, Space, carry_out, results_of
-from fairstep.study.accounts import certificates, effort_of
+from fairstep.study import Axis, Contest, Contestant, Patience, Plan, Space, carry_out, results_of
 from fairstep.study.protocols import Grid, Protocol, Star
-from fairstep.study.runner import failures_of
-from fairstep.study.simulate import SchedulerDied, SimulatedLauncher
-from fairstep.study.synthetic import Synthetic
+from fairstep.study.tournament.ledgers import certificates, effort_of
+from fairstep.study.tournament.runner import failures_of
 
 NAMES = ("adamw", "lion", "muon", "signum", "soap")
 PATIENCE = Patience(attempts=6, silence=600.0)
@@ -44,7 +44,7 @@ def contest(points: int, cells: int, protocol: Protocol) -> Contest:
 
 
 def answer_of(points: int) -> Callable[[RunSpec], float]:
-    made = {name: Synthetic.drawn(space(points), seed, cliff=2.0) for seed, name in enumerate(NAMES)}
+    made = {name: random_objective(space(points), seed, cliff=2.0) for seed, name in enumerate(NAMES)}
 
     def answer(spec: RunSpec) -> float:
         hyper = spec.optimizer.hyperparameters
@@ -93,7 +93,7 @@ def carried(
 
 def check(contest: Contest, store: Store, ledgers: dict[str, Ledger], starts: Counter[str]) -> None:
     """Every trial once, with a result and its cost; the ledgers on disk are these."""
-    plan = contest.plan(results_of(store))
+    plan = Plan(contest, results_of(store))
     assert plan.finished
     listed = [(cell, t.contestant, t.phase, t.run) for cell, ledger in ledgers.items() for t in ledger.trials]
     assert sorted(listed) == sorted(plan.trials)
@@ -131,7 +131,7 @@ def test_ten_thousand_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     large, answer = contest(5, 4, Grid()), answer_of(5)
     store = Store(tmp_path).writable()
     began = time.process_time()
-    assert len(large.plan().specs) == 10_000
+    assert len(Plan(large).specs) == 10_000
     planning = time.process_time() - began
     first, _, before = carried(large, store, answer, dies_after=5_500)
     second, ledgers, after = carried(large, store, answer, seed=1)
@@ -147,7 +147,7 @@ def test_ten_thousand_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         )
     assert len(proofs) == 20
     assert all(not proof.missing for proof in proofs)
-    again = certificates(large.plan(results_of(store), failures_of(store, bases(large))))
+    again = certificates(Plan(large, results_of(store), failures_of(store, bases(large))))
     assert again["cell 0", "muon"] == ledgers["cell 0"].certificates["muon"]
     check(large, store, ledgers, starts)
     assert 0.03 < (first.failed + second.failed).total() / starts.total() < 0.12

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fairstep.study.file import read
-from fairstep.study.forecast import forecast
+from fairstep.study.file.study import read
+from fairstep.study.forecast.games import forecast
 
 FOLDER = Path(__file__).parents[2] / "studies"
 FILES = sorted(FOLDER.rglob("*.toml"))
@@ -34,8 +34,8 @@ def test_a_shipped_study_is_planned(path: Path) -> None:
     found = forecast(contest, costs)
     took = time.process_time() - began
     spread = found.spread()
-    assert len(costs) * max(1, contest.seeds) <= spread.least.trials <= spread.low.trials <= spread.expected.trials
-    assert spread.expected.trials <= spread.high.trials <= spread.most.trials
+    assert len(costs) * max(1, contest.seeds) <= spread.least.trials <= spread.expected.trials
+    assert spread.expected.trials <= spread.most.trials
     assert spread.expected.tokens > 0
     assert spread.expected.flops > 0
     assert took < 6.0, "planning is to take less than 4 s on an idle core; on a shared one, up to twice that"

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from fairstep.cost.rank_shares import works
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
 from fairstep.optim.ownership import divide
 from fairstep.optim.work import team_size
 from fairstep.runs import Execution, ModelSpec, RunSpec, Store
-from fairstep.study.division import works
 from fairstep.train import train
 from fairstep.train.ranks.world import World
 

@@ -1,10 +1,7 @@
-"""``fairstep compare``: from names to a verdict."""
+"""``fairstep compare``: from names to a verdict. A study of one cell, which options describe instead of a file."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -14,15 +11,28 @@ from typing import Annotated, Any
 import tyro
 
 from fairstep import optim
-from fairstep.cli import fail, screen, space
-from fairstep.cli.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
-from fairstep.cli.verdict import print_verdict
-from fairstep.cli.watch import watching
-from fairstep.runs import Ledger, Store, machine
-from fairstep.study import Contest, Contestant, ContestError, Layout, LocalLauncher, Space, carry_out
-
-CELL = ""
-"""Name of a contest's only cell."""
+from fairstep.cli.shared import screen, space
+from fairstep.cli.shared.options import (
+    Assignments,
+    WorkloadOptions,
+    assignment,
+    cells_table,
+    data_table,
+    hyperparameters,
+    parse,
+    table,
+)
+from fairstep.cli.shared.texts import corpus_of, text_of
+from fairstep.cli.shared.tournament import carried_out, conclude
+from fairstep.model import preset
+from fairstep.runs import Store
+from fairstep.study import LocalLauncher, Space
+from fairstep.study.file.cells import Text
+from fairstep.study.file.launcher import launcher_of
+from fairstep.study.file.line_numbers import NoLines
+from fairstep.study.file.schema import ContestantTable, LauncherTable, StudyTable
+from fairstep.study.file.study import Study
+from fairstep.study.file.toml import toml_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class CompareOptions:
     """Folder of the runs, the ledger and the report."""
     report: Path | None = None
     """Where to write the page. Default: report.html in the store."""
+    save: Path | None = None
+    """Also write the study file of this contest. `fairstep study run` on that file finds every run done here."""
     json: bool = False
     """Print the verdicts as JSON."""
     workload: Annotated[WorkloadOptions, tyro.conf.arg(name="")] = field(default_factory=WorkloadOptions)
@@ -69,64 +81,83 @@ class CompareOptions:
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
-    contestants = contestants_of(options)
-    names = [contestant.name for contestant in contestants]
+    contestants = contestant_tables(options)
+    names = [str(contestant.optimizer) for contestant in contestants]
     baseline = baseline_of(options, names)
     store = Store(options.store).writable()
-    workload, size, division = prepared(options.workload, longest=max((1.0, *options.budgets)))
-    contest = Contest(
-        cells={CELL: workload},
-        contestants=contestants,
-        baseline=baseline,
-        seeds=options.seeds,
-        budgets=options.budgets,
-        budget_seeds=options.budget_seeds,
-        extensions=options.extensions,
-    )
-    for contestant in contestants:  # what no run can be made of is refused here: a search leaves such points out
-        contestant.spec(workload, contestant.problem(CELL, workload, 0, 0).start, 0)
-    cell = workload.cell(size.parameters_matrix, size.parameters(workload.model.vocabulary))
-    ledger = Ledger(
-        name=ledger_name(contest),
-        command=shlex.join(["fairstep", "compare", *arguments]),
-        baseline=baseline,
-        contestants=tuple(names),
-        cell=cell,
-    )
-    here = machine()
-    if options.workers:
-        division = Layout(options.workers, division.threads)
-    screen.say(
-        f"{', '.join(names)} on {cell.data}: {size.name} matrix parameters, {cell.tokens:,} tokens a run, "
-        f"{division.workers} run(s) at a time with {division.threads} thread(s), {workload.precision}"
-    )
+    study, texts = study_of(options, contestants, baseline)
+    (cell,) = study.cells(texts)
+    study.contest(texts)  # what cannot be run is refused before anything is written
+    if options.save is not None:
+        save(study, options.save)
+    launcher = launcher_of(study)
+    assert isinstance(launcher, LocalLauncher)
+    division, workload = launcher.layout, cell.workload
     began = time.perf_counter()
-    with LocalLauncher(here, division) as launcher, watching() as watch:
-        try:
-            ledger = carry_out(contest, {CELL: ledger}, store, launcher, watch)[CELL]
-        except ContestError as error:
-            return fail(f"{error}; finished runs are kept in {store.path}", 1)
-    return conclude(store, ledger, options.report, options.json, time.perf_counter() - began)
-
-
-def conclude(store: Store, ledger: Ledger, page: Path | None, as_json: bool, seconds: float | None = None) -> int:
-    """Print the verdict of a ledger and write its page."""
-    from fairstep.analysis import Trials, contest_result
-    from fairstep.report import write_report
-
-    trials = Trials.read(ledger, store.runs())
-    result: dict[str, Any] = contest_result(trials)
-    path = write_report(store, ledger, page or store.path / "report.html", trials).absolute()
-    if as_json:
-        print(json.dumps(result | {"report": str(path)}))
-    else:
-        print_verdict(result, seconds)
-        print(f"\nreport: {path}")
+    ledgers = carried_out(
+        study,
+        texts,
+        store,
+        launcher,
+        shlex.join(["fairstep", "compare", *arguments]),
+        f"{', '.join(names)} on {workload.data.name}: {cell.size.name} matrix parameters, {workload.tokens:,} tokens "
+        f"a run, {division.workers} run(s) at a time with {division.threads} thread(s), {workload.precision}",
+    )
+    if ledgers is None:
+        return 1
+    page = options.report or store.path / "report.html"
+    conclude(store, ledgers[cell.name], page, options.json, time.perf_counter() - began)
     return 0
 
 
-def contestants_of(options: CompareOptions) -> tuple[Contestant, ...]:
-    """Contestants with checked hyperparameters. Raises ValueError."""
+def study_of(
+    options: CompareOptions, contestants: list[ContestantTable], baseline: str
+) -> tuple[Study, dict[str, Text]]:
+    """The study that the options describe, of one cell, and its text, prepared now. Raises ValueError.
+
+    The study is named by its contestants. It holds the text by content, so that its ledger has one name on every
+    machine.
+    """
+    cells, data = cells_table(options.workload), data_table(options.workload)
+    corpus = corpus_of(data)
+    assert isinstance(cells.tokens, int)
+    longest = round(cells.tokens * max((1.0, *options.budgets)))
+    text = text_of(corpus, data, longest, preset(options.workload.preset).context)
+    described = table(
+        StudyTable,
+        name="-".join(str(contestant.optimizer) for contestant in contestants),
+        baseline=baseline,
+        seeds=options.seeds,
+        budgets=list(options.budgets),
+        budget_seeds=options.budget_seeds,
+        extensions=options.extensions,
+        data={corpus.name: data.model_copy(update={"fingerprint": corpus.fingerprint})},
+        cells=[cells],
+        contestants=contestants,
+        launcher=LauncherTable(
+            workers=options.workers,
+            threads=options.workload.threads,
+            compile=options.workload.compile,
+            micro_batch_sequences=options.workload.micro_batch_sequences,
+            attempts=2,
+        ),
+    )
+    return Study(described.name, described, NoLines()), {corpus.name: text}
+
+
+def save(study: Study, path: Path) -> None:
+    """Write the study file. Raises ValueError for a path that is no study file's, or that holds another study."""
+    if path.suffix != ".toml":
+        raise ValueError(f"--save takes a file whose name ends in .toml, not {path}")
+    text = toml_of(study.table)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"--save would write over {path}, which holds something else; give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
+    """The contestants as tables of a study, with checked hyperparameters. Raises ValueError."""
     specs = [optim.get(name) for name in options.contestants]
     names = [spec.name for spec in specs]
     if len(names) < 2:
@@ -144,11 +175,21 @@ def contestants_of(options: CompareOptions) -> tuple[Contestant, ...]:
             raise ValueError(f"--set takes CONTESTANT.NAME=VALUE with one of {listed}, and not lr; got {text!r}")
         given[owner][name] = value
     spaces = spaces_of(options, specs)
-    return tuple(
-        Contestant(
-            name=spec.name, hyperparameters=hyperparameters(spec.name, given[spec.name]), space=spaces[spec.name]
-        )
-        for spec in specs
+    return [contestant_table(spec, given[spec.name], spaces[spec.name]) for spec in specs]
+
+
+def contestant_table(spec: optim.OptimizerSpec, given: dict[str, Any], space: Space) -> ContestantTable:
+    """An optimizer with what ``--set`` fixes and ``--space`` tries. Raises ValueError."""
+    defaults = hyperparameters(spec.name, {})
+    fixed = {name: value for name, value in hyperparameters(spec.name, given).items() if value != defaults[name]}
+    usual = {name: grid.factor for name, grid in spec.search_space.items()}
+    return table(
+        ContestantTable,
+        optimizer=spec.name,
+        space="none",
+        set=fixed,
+        grid={name: list(axis.values) for name, axis in space.axes.items()},
+        factor={name: axis.factor for name, axis in space.axes.items() if axis.factor != usual.get(name, 0.0)},
     )
 
 
@@ -196,10 +237,3 @@ def check_effort(options: CompareOptions) -> None:
             raise ValueError(
                 f"--budgets takes multiples of the token budget from 0.05 to 20 other than 1, not {budget}"
             )
-
-
-def ledger_name(contest: Contest) -> str:
-    """Readable, and different for contests that differ in anything."""
-    digest = hashlib.sha256(repr(contest).encode()).hexdigest()[:8]
-    names = "-".join(contestant.name for contestant in contest.contestants)
-    return re.sub(r"[^\w.+-]", "_", names) + f"-{digest}"

@@ -10,19 +10,33 @@ from typing import Any
 
 import tyro
 
-from fairstep.cli import fail, screen
-from fairstep.cli.options import named_sources, parse, token_count
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.dispatch import Menu, Verb, fail
+from fairstep.cli.shared.options import named_sources, parse, token_count
 from fairstep.data import Corpus, DataError, cache_directory, corpora, find_corpus, prepare
 from fairstep.data.corpus import read_meta
 
-HELP = """usage: fairstep data VERB [options]        fairstep data VERB --help explains one
-
-  prepare    text, Hugging Face datasets or token files to a corpus in the cache
-  inspect    what a corpus holds, a sample of it, and whether its files are as they were written
-  list       the prepared corpora
-
+MENU = Menu(
+    program="fairstep data",
+    title="fairstep data: texts as corpora of tokens",
+    package="fairstep.cli",
+    of=" of data",
+    groups={
+        "": {
+            "prepare": Verb(
+                "text, Hugging Face datasets or token files to a corpus in the cache", f"{__name__}:prepare_text"
+            ),
+            "inspect": Verb(
+                "what a corpus holds, a sample of it, and whether its files are as they were written",
+                f"{__name__}:inspect",
+            ),
+            "list": Verb("the prepared corpora", f"{__name__}:list_corpora"),
+        }
+    },
+    more="""\
 Example: fairstep data prepare 'texts/*.jsonl.gz' --name mine
-"""
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -91,14 +105,7 @@ class ListOptions:
 
 
 def main(arguments: list[str]) -> int:
-    verbs = {"prepare": prepare_text, "inspect": inspect, "list": list_corpora}
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    verb, *rest = arguments
-    if verb not in verbs:
-        raise ValueError(f"unknown verb {verb!r} of data; the verbs are {', '.join(verbs)}")
-    return verbs[verb](rest)
+    return MENU.run(arguments)
 
 
 def prepare_text(arguments: list[str]) -> int:

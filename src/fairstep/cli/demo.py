@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fairstep.cli import compare
 
+DemoOptions = compare.CompareOptions
+
 ARGUMENTS = ["adamw", "lion", "muon", "soap", "--chinchilla", "0.35", "--budgets", "0.5", "1.4", "2"]
 """A fraction of a Chinchilla, so that it ends in minutes; a budget at 1.4, where speedups are claimed to lie."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import tyro
 
 from fairstep import optim
-from fairstep.cli.options import Assignments, assignment, parse
+from fairstep.cli.shared.options import Assignments, assignment, parse
 
 MARKS = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from fairstep.cli import screen
-from fairstep.cli.options import parse
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import parse
 from fairstep.runs import Store, machine
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from fairstep.cli.options import parse
+from fairstep.cli.shared.options import parse
 from fairstep.runs import Store
 
 

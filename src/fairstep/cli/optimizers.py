@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import tyro
 
 from fairstep import optim
-from fairstep.cli import screen
-from fairstep.cli.options import parse
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import parse
 
 SHAPE = (1024, 1024)
 """The matrix for which costs are given as numbers."""

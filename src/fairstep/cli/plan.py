@@ -11,8 +11,8 @@ import tyro
 
 from fairstep import optim
 from fairstep.analysis import count_text
-from fairstep.cli import screen
-from fairstep.cli.options import (
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import (
     Assignments,
     assignment,
     budget_of,
@@ -20,14 +20,14 @@ from fairstep.cli.options import (
     hyperparameters,
     parse,
 )
-from fairstep.cli.pace import HINT, basis, paced
+from fairstep.cli.shared.pace import HINT, basis, paced
+from fairstep.cost.devices import CPU_UTILISATION, Device, device
+from fairstep.cost.rank_shares import RankShares
+from fairstep.cost.run_cost import COMPILER, Cost, cost
 from fairstep.model import preset
 from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
 from fairstep.study import Workload, layout
-from fairstep.study.cost import Cost, cost
-from fairstep.study.devices import CPU_UTILISATION, Device, device
-from fairstep.study.division import Division
-from fairstep.study.presets import is_run_preset, run_preset
+from fairstep.study.published_runs import is_run_preset, run_preset
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,9 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     ]
     print()
     screen.print_table("memory of each process", ["", "bytes"], parts)
-    if found.division:
+    if found.shares:
         print()
-        show_division(found.division)
+        show_rank_shares(found.shares)
     print()
     if found.fits is False:
         room = size_text(found.device.memory_bytes)
@@ -200,6 +200,9 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     print(f"* Time: {time_from(found)}")
     print("* The peak is weights, state and process with the larger of activations + logits + bf16 weights, and")
     print("  gradients + copy; with gradient accumulation the gradients are in both.")
+    if found.device.name == "cpu" and spec.execution.compile:
+        print(f"* {size_text(COMPILER)} of the process are torch's compiler at work. A run that finds its kernels in")
+        print("  torch's cache takes that much less.")
     for remark in remarks:
         print(f"* {remark[0].upper()}{remark[1:]}.")
 
@@ -215,7 +218,7 @@ def time_from(found: Cost) -> str:
     return f"{text} {HINT}" if found.device.name == "cpu" and found.devices == 1 else text
 
 
-def show_division(shares: Division) -> None:
+def show_rank_shares(shares: RankShares) -> None:
     """What a rank has of the optimizer's step, and what it sends."""
     share = shares.state_floats_largest / max(shares.state_floats_whole, 1)
     rows = [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from fairstep.cli import screen
-from fairstep.cli.options import parse
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import parse
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,8 +10,8 @@ from typing import Any
 
 from fairstep.analysis import bytes_text, count_text
 from fairstep.analysis.verdict.wording import DASH
-from fairstep.cli import screen
-from fairstep.cli.options import parse, token_count
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import parse, token_count
 from fairstep.runs import Store
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from fairstep.cli import screen
-from fairstep.cli.options import parse
-from fairstep.cli.verdict import print_verdict
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.verdict import print_verdict
 from fairstep.runs import Store
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from fairstep import optim
-from fairstep.cli import screen
-from fairstep.cli.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
-from fairstep.cli.published_run import published_run
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
+from fairstep.cli.shared.published_run import published_run
 from fairstep.runs import Execution, Run, RunSpec, Store
-from fairstep.study.presets import is_run_preset
+from fairstep.study.published_runs import is_run_preset
 
 if TYPE_CHECKING:
     from fairstep.train.ranks.world import World

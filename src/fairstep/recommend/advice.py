@@ -14,14 +14,14 @@ from typing import Any
 
 from fairstep import optim
 from fairstep.analysis import AnalysisError, count_text, hyperparameter_law
+from fairstep.cost.devices import Device
+from fairstep.cost.run_cost import Cost, cost
 from fairstep.model.presets import PRESETS
 from fairstep.optim import Tuning
 from fairstep.published import semenov
 from fairstep.recommend.kriging import Forecast
 from fairstep.recommend.points import NOT_OURS, Target, log_distance
 from fairstep.runs import DataSpec, Execution, Ledger, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec
-from fairstep.study.cost import Cost, cost
-from fairstep.study.devices import Device
 
 LEAST_LAW_CELLS = 6
 SAME_BATCH = 4.0

@@ -3,16 +3,19 @@
 It never calls into the training loop, so any scheduler can carry a trial; statistics belong to analysis.
 """
 
-from fairstep.study.accounts import certificates, differences, ledgers
-from fairstep.study.contest import Contest, Contestant
-from fairstep.study.entry import entry
-from fairstep.study.launcher import Event, Launcher
-from fairstep.study.local import Layout, LocalLauncher, layout
-from fairstep.study.plan import Plan
+from fairstep.study.file.published_spaces import contestant_from_spec
+from fairstep.study.launchers.base import Event, Launcher
+from fairstep.study.launchers.local import Layout, LocalLauncher, layout
 from fairstep.study.protocols import PROTOCOLS, Protocol
-from fairstep.study.runner import ContestError, Patience, State, carry_out, results_of
-from fairstep.study.space import Axis, Configuration, Space
+from fairstep.study.protocols.space import Axis, Configuration, Space
+from fairstep.study.tournament.contest import Contest, Contestant
+from fairstep.study.tournament.ledgers import certificates, differences, ledgers
+from fairstep.study.tournament.runner import ContestError, Patience, State, carry_out, results_of
+from fairstep.study.tournament.trials import Plan
 from fairstep.study.workload import TUNABLE, Workload
+
+entry = contestant_from_spec
+"""Its earlier name."""
 
 __all__ = [
     "PROTOCOLS",
@@ -34,6 +37,7 @@ __all__ = [
     "Workload",
     "carry_out",
     "certificates",
+    "contestant_from_spec",
     "differences",
     "entry",
     "layout",

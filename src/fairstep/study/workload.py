@@ -22,7 +22,7 @@ from fairstep.runs import (
     ScheduleSpec,
     Value,
 )
-from fairstep.study.space import Configuration
+from fairstep.study.protocols.space import Configuration
 
 TUNABLE = (
     "batch_sequences",

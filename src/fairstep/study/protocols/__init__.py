@@ -5,12 +5,12 @@ protocol whose cells depend on one another (W's phases, S's re-tuning for length
 knows of runs, stores or launchers: it asks for losses (``study/search.py``).
 """
 
-from fairstep.study.protocols.across import OneCell, Protocol, settle
-from fairstep.study.protocols.descent import Descent
+from fairstep.study.protocols.coordinate_descent import Descent
 from fairstep.study.protocols.grid import Grid
+from fairstep.study.protocols.one_cell import OneCell, Protocol, settle
 from fairstep.study.protocols.sampling import Random
 from fairstep.study.protocols.semenov import Semenov
-from fairstep.study.protocols.star import Star
+from fairstep.study.protocols.star_search import Star
 from fairstep.study.protocols.tpe import TPE
 from fairstep.study.protocols.wen import Wen, sensitive
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairstep.study.protocols.across import OneCell
-from fairstep.study.search import Search, Tuning
+from fairstep.study.protocols.one_cell import OneCell
+from fairstep.study.protocols.search import Search, Tuning
 
 
 @dataclass(frozen=True)

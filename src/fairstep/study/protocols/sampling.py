@@ -7,9 +7,9 @@ import random
 from dataclasses import dataclass
 
 from fairstep.runs import Value
-from fairstep.study.protocols.across import OneCell
-from fairstep.study.search import Search, Tuning
-from fairstep.study.space import key
+from fairstep.study.protocols.one_cell import OneCell
+from fairstep.study.protocols.search import Search, Tuning
+from fairstep.study.protocols.space import key
 
 
 @dataclass(frozen=True)

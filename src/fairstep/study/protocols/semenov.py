@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fairstep.study.protocols.across import OneCell, settle
-from fairstep.study.protocols.descent import Descent
-from fairstep.study.search import Across, Problem, Search, Tuning
+from fairstep.study.protocols.coordinate_descent import Descent
+from fairstep.study.protocols.one_cell import OneCell, settle
+from fairstep.study.protocols.search import InEveryCell, Problem, Search, Tuning
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Semenov:
         if unknown := {first, *self.retuned} - set(cells):
             raise ValueError(f"the protocol names cells that the study has not: {', '.join(sorted(unknown))}")
         order = tuple(name for name in self.order if name in cells[first].space.axes)
-        found = yield Across({first: settle(Descent(self.threshold, order, cycles=1), Tuning(cells[first]))})
+        found = yield InEveryCell({first: settle(Descent(self.threshold, order, cycles=1), Tuning(cells[first]))})
         best = found[first].best or {}
         searches = {}
         for name, problem in cells.items():
@@ -42,7 +42,7 @@ class Semenov:
             if not again:
                 tuning.notes.append(f"Not tuned here: hyperparameters are those found in {first}.")
             searches[name] = settle(Descent(self.threshold, cycles=1) if again else AsItIs(), tuning)
-        yield Across(searches)
+        yield InEveryCell(searches)
 
 
 class AsItIs(OneCell):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairstep.runs import Value
-from fairstep.study.protocols.across import OneCell
-from fairstep.study.search import Search, Tuning
+from fairstep.study.protocols.one_cell import OneCell
+from fairstep.study.protocols.search import Search, Tuning
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

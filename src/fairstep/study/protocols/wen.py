@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fairstep.runs import Value
-from fairstep.study.protocols.across import OneCell, settle
-from fairstep.study.protocols.star import Star
-from fairstep.study.search import Across, Hyperparameters, Problem, Search, Tuning
-from fairstep.study.space import Axis, Configuration, rounded
+from fairstep.study.protocols.one_cell import OneCell, settle
+from fairstep.study.protocols.search import Hyperparameters, InEveryCell, Problem, Search, Tuning
+from fairstep.study.protocols.space import Axis, Configuration, rounded
+from fairstep.study.protocols.star_search import Star
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Wen:
         first = self.phase1 or tuple(name for name in cells if name not in later)
         if unknown := ({*first, *self.checked} | later) - set(cells):
             raise ValueError(f"the protocol names cells that the study has not: {', '.join(sorted(unknown))}")
-        tuned: dict[str, Tuning] = yield Across({name: settle(self.first, Tuning(cells[name])) for name in first})
+        tuned: dict[str, Tuning] = yield InEveryCell({name: settle(self.first, Tuning(cells[name])) for name in first})
         names = sensitive([tuning.near(self.near) for tuning in tuned.values()])
         kept = f"Scaling-sensitive, by the cells of phase I: {', '.join(names) or 'none'}."
         searches = {}
@@ -54,7 +54,7 @@ class Wen:
             tuning = Tuning(cells[name].from_start(nearest(tuned, cells[name]).best or {}, only=names))
             tuning.notes.append(kept)
             searches[name] = settle(self.second, tuning)
-        tuned |= yield Across(searches)
+        tuned |= yield InEveryCell(searches)
         searches = {}
         for name in self.phase3:
             start, notes = predicted(tuned, cells[name], names, self.law)
@@ -62,7 +62,7 @@ class Wen:
             tuning = Tuning(cells[name].from_start(start, only=None if check else ()))
             tuning.notes.extend([kept, *notes])
             searches[name] = settle(Predicted(self.first if check else None), tuning)
-        yield Across(searches)
+        yield InEveryCell(searches)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What several verbs share: the dispatcher, options, the screen. No verb may go in here."""

@@ -1,0 +1,105 @@
+"""From a word on the command line to the module that answers it: help, nearest names, shell completion.
+
+A verb's module has ``main(arguments)`` and the dataclass of its options, which is named after it (``CompareOptions``).
+Modules are loaded when they are called, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections import namedtuple
+from collections.abc import Mapping
+
+SHELLS = ("bash", "zsh", "fish")
+
+Verb = namedtuple("Verb", ("text", "target", "menu"), defaults=("", False))
+"""What a verb does, in one line. ``target``: module and function, for a module that answers several verbs; default:
+``main`` of the module of that name. ``menu``: whether its words are verbs again."""
+
+
+class Menu:
+    """Verbs in groups, under the headings of the help. ``package`` holds their modules. ``word`` is what a verb is
+    called here, ``of`` what its menu is called (" of data"). ``more`` is what the help says at its end."""
+
+    def __init__(
+        self,
+        program: str,
+        title: str,
+        package: str,
+        groups: Mapping[str, Mapping[str, Verb]],
+        word: str = "verb",
+        of: str = "",
+        more: str = "",
+    ) -> None:
+        self.program, self.title, self.package, self.groups = program, title, package, groups
+        self.word, self.of, self.more = word, of, more
+
+    @property
+    def verbs(self) -> dict[str, Verb]:
+        return {name: verb for group in self.groups.values() for name, verb in group.items()}
+
+    def run(self, arguments: list[str]) -> int:
+        """Call the verb that is named first, or print the help. Returns the exit code."""
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(self.help(), end="")
+            return 0
+        name, *rest = arguments
+        if name not in self.verbs:
+            import difflib
+
+            near = difflib.get_close_matches(name, self.verbs, n=1, cutoff=0.4) if len(self.verbs) > 3 else []
+            hint = f"did you mean {near[0]}?" if near else f"the {self.word}s are {', '.join(self.verbs)}"
+            return fail(f"unknown {self.word} {name!r}{self.of}; {hint}")
+        module, function = self.target(name)
+        return getattr(importlib.import_module(module), function)(rest) or 0
+
+    def target(self, name: str) -> tuple[str, str]:
+        """The module and the function of a verb."""
+        module, _, function = (self.verbs[name].target or f"{self.package}.{name}:main").partition(":")
+        return module, function
+
+    def help(self) -> str:
+        """All verbs, by group."""
+        width = max(map(len, self.verbs)) + 2
+        lines = [self.title, ""]
+        word = self.word.upper()
+        lines += [f"usage: {self.program} {word} [options]        {self.program} {word} --help explains one", ""]
+        for heading, group in self.groups.items():
+            lines += [f"{heading}:"] if heading else []
+            lines += [f"  {name:{width}}{verb.text}" for name, verb in group.items()]
+            lines.append("")
+        return "\n".join([*lines, self.more])
+
+    def options(self) -> type[object]:
+        """The options of all verbs as one type, a union for tyro. Loads all modules."""
+        from typing import Annotated, Any, Union
+
+        import tyro
+
+        kinds: list[Any] = []
+        for name, verb in self.verbs.items():
+            module = importlib.import_module(self.target(name)[0])
+            kind = module.MENU.options() if verb.menu else getattr(module, f"{name.capitalize()}Options")
+            kinds.append(Annotated[kind, tyro.conf.subcommand(name, description=verb.text)])
+        union: Any = Union[tuple(kinds)]  # noqa: UP007  (as many as there are)
+        return union
+
+    def completion(self, shell: str) -> int:
+        """Print the script that completes verbs and options in a shell. Returns the exit code."""
+        if shell not in SHELLS:
+            return fail(f"--print-completion takes {', '.join(SHELLS[:-1])} or {SHELLS[-1]}, not {shell!r}")
+        import tyro
+
+        with contextlib.suppress(SystemExit):  # after printing
+            tyro.cli(self.options(), prog=self.program, args=["--tyro-write-completion", shell, "-"])
+        return 0
+
+
+def fail(sentence: str, code: int = 2) -> int:
+    """Say on standard error what was wrong and return the exit code."""
+    if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun one speaks
+        print(f"fairstep: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,190 @@
+"""Options that several verbs share, and what they become: a corpus, a workload, hyperparameters."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from pydantic import BaseModel, ValidationError
+
+from fairstep import optim
+from fairstep.cli.shared.texts import corpus_of, text_of
+from fairstep.model import Preset, preset
+from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
+from fairstep.study import Layout, Workload, layout
+from fairstep.study.file.cells import Place, cells_of
+from fairstep.study.file.schema import CellsTable, DataTable, token_count
+
+Options = TypeVar("Options")
+Table = TypeVar("Table", bound=BaseModel)
+
+Assignments = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
+CHINCHILLA_TOKENS_PER_PARAMETER = 20
+"""W counts one Chinchilla as 20 tokens per matrix parameter."""
+
+SHAPE = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
+"""Options that a run's course follows, under the same names in a study."""
+
+LEAST = {"batch_sequences": 0, "micro_batch_sequences": 0, "evaluation_tokens": 1, "clip_norm": 0, "threads": 0}
+
+
+def parse(kind: type[Options], verb: str, arguments: list[str]) -> Options:
+    """Read a verb's options from its dataclass; tyro prints help, and names the nearest flag for an unknown one."""
+    return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments)
+
+
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """Which model is trained on which text, for how long, and how."""
+
+    preset: str = "106k"
+    """Model: 27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, or moe/328k, semenov/124m ... (docs/models.md)."""
+    data: tuple[str, ...] = ()
+    """Files or quoted globs (txt, md, jsonl, parquet; *.bin of nanoGPT and llm.c), a prepared corpus by name or folder,
+    hf:OWNER/NAME, or several with weights: a=3 b=1 (docs/data.md). Default: Python's standard library."""
+    vocabulary: int = 512
+    """Tokens of the byte-level BPE that is trained on the text."""
+    tokenizer: str = "bpe"
+    """bpe (trained on the text), bytes, gpt2, a tokenizer file or the name of a prepared corpus."""
+    validation: tuple[str, ...] = ()
+    """Further validation sets, as NAME=SOURCE; the final loss of each is reported under its name."""
+    epochs: float = 4.0
+    """How often a run may read the text; a longer one is refused."""
+    tokens: str = ""
+    """Token budget of a run, for example 2M. Default: --chinchilla times 20 tokens per matrix parameter."""
+    chinchilla: float | None = None
+    """Token budget in Chinchilla lengths, used when --tokens is not given. Default: 1, or a published run's length."""
+    batch_sequences: int = 0
+    """Sequences per optimizer step. Default: the preset's."""
+    schedule: ScheduleKind | Literal["own"] = "cosine"
+    """Learning-rate schedule after the warm-up, the same for every contestant; own: each optimizer's own, with its
+    warm-up and final fraction, as W compares them."""
+    decay_fraction: float = 0.2
+    """Last part of the run that decays, for --schedule wsd and inverse_sqrt."""
+    decay_shape: DecayShape = "1-sqrt"
+    """How it decays."""
+    warmup_fraction: float = 0.05
+    """Part of the run's steps that warms the learning rate up, linearly."""
+    final_fraction: float = 0.0
+    """Learning rate at the end, as a fraction of the peak."""
+    clip_norm: float = 1.0
+    """Largest global gradient norm; 0 does not clip."""
+    evaluation_tokens: int = 131_072
+    """Validation tokens of the final evaluation (all there are, if the text has fewer)."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """auto: bf16 where the hardware multiplies it, else float32. Weights and optimizer state are float32."""
+    micro_batch_sequences: int = 0
+    """Sequences per forward pass (gradients are accumulated). Default: the whole batch at once."""
+    threads: int = 0
+    """Threads of one run. Default: 1 for the smallest models, else all cores."""
+    compile: bool = True
+    """Compile the model (needs a C++ compiler on a CPU; without one it runs uncompiled)."""
+
+
+def prepared(options: WorkloadOptions) -> tuple[Workload, Preset, Layout]:
+    """Prepare the text and write the workload out. Raises ValueError (DataError for the text) with one sentence."""
+    cells, data = cells_table(options), data_table(options)
+    corpus = corpus_of(data)
+    size = preset(options.preset)
+    division = layout(machine(), size.parameters(corpus.vocabulary), threads=options.threads)
+    assert isinstance(cells.tokens, int)
+    texts = {corpus.name: text_of(corpus, data, cells.tokens, size.context)}
+    (cell,) = cells_of(cells, 0, texts, Place(execution(options, division), machine().precision))
+    return cell.workload, size, division
+
+
+def cells_table(options: WorkloadOptions) -> CellsTable:
+    """The options as the ``[[cells]]`` table of a study, with every value written out. Raises ValueError."""
+    size = preset(options.preset)
+    if not (math.isfinite(options.epochs) and options.epochs > 0):
+        raise ValueError(f"--epochs must be a positive number, not {options.epochs}")
+    if not (0 <= options.warmup_fraction < 1):
+        raise ValueError(f"--warmup-fraction must be in [0, 1), not {options.warmup_fraction}")
+    for name, least in LEAST.items():
+        if not least <= (value := getattr(options, name)) < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    sequences = options.batch_sequences or size.batch_sequences
+    batch_tokens = sequences * size.context
+    wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_tokens(1.0, size)
+    return table(
+        CellsTable,
+        model=options.preset,
+        tokens=max(1, round(wanted / batch_tokens)) * batch_tokens,
+        batch_sequences=sequences,
+        precision=machine().precision if options.precision == "auto" else options.precision,
+        evaluation_tokens=options.evaluation_tokens,
+        **{name: getattr(options, name) for name in SHAPE},
+    )
+
+
+def data_table(options: WorkloadOptions) -> DataTable:
+    """The options as a ``[data]`` table of a study. Raises ValueError."""
+    return table(
+        DataTable,
+        source=list(options.data),
+        tokenizer=options.tokenizer,
+        vocabulary=options.vocabulary,
+        validation=named_sources(options.validation),
+        epochs=options.epochs,
+    )
+
+
+def table(kind: type[Table], **values: Any) -> Table:
+    """A table of a study from values that options gave. Raises ValueError that names the first wrong one."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        raise ValueError(f"{first['loc'][0]}: {message}, not {first['input']!r}") from None
+
+
+def chinchilla_tokens(multiple: float, size: Preset) -> int:
+    """Tokens of so many Chinchilla lengths. Raises ValueError."""
+    if not (math.isfinite(multiple) and multiple > 0):
+        raise ValueError(f"--chinchilla must be a positive number, not {multiple}")
+    return round(multiple * CHINCHILLA_TOKENS_PER_PARAMETER * size.parameters_matrix)
+
+
+def budget_of(tokens: str, chinchilla: float | None, size: Preset) -> int:
+    """The tokens that were asked for in either way; 0 if in none. Raises ValueError."""
+    if tokens:
+        return token_count(tokens)
+    return 0 if chinchilla is None else chinchilla_tokens(chinchilla, size)
+
+
+def execution(options: WorkloadOptions, division: Layout) -> Execution:
+    return Execution(
+        device=machine().device,
+        threads=division.threads,
+        micro_batch_sequences=options.micro_batch_sequences,
+        compile=options.compile,
+    )
+
+
+def named_sources(given: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=SOURCE`` of every further validation set. Raises ValueError."""
+    found = {name: source for name, _, source in (text.partition("=") for text in given)}
+    if not all(name and source for name, source in found.items()) or len(found) < len(given):
+        raise ValueError(f"--validation takes NAME=SOURCE, each name once, not {' '.join(given)!r}")
+    return found
+
+
+def hyperparameters(name: str, given: dict[str, Any]) -> dict[str, Value]:
+    """All hyperparameters of an optimizer, checked. Raises ValueError with one sentence."""
+    return dict(optim.get(name).validate(given))
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """``name=value`` with a JSON value, or a word. Raises ValueError."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise ValueError(f"--set takes name=value, not {text!r}")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value.strip()

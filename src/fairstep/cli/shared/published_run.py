@@ -1,0 +1,57 @@
+"""A published run (``--preset semenov/124m/soap``) on the text and the machine that the options name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import (
+    SHAPE,
+    WorkloadOptions,
+    budget_of,
+    data_table,
+    execution,
+    hyperparameters,
+)
+from fairstep.cli.shared.texts import corpus_of, text_of
+from fairstep.runs import RunSpec, machine
+from fairstep.study import layout
+from fairstep.study.published_runs import Variant, run_preset
+
+
+def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int, variant: Variant) -> RunSpec:
+    """The run, its text prepared if it was not yet; says what it does not repeat. Raises ValueError with one sentence.
+
+    ``given`` replaces published hyperparameters.
+    """
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in SHAPE:  # a published run brings them along
+        if getattr(options, name) != defaults[name]:
+            model = options.preset.rpartition("/")[0]
+            raise ValueError(
+                f"--{name.replace('_', '-')} is part of {options.preset}; to change it, train the model {model} "
+                "with an optimizer of your choice"
+            )
+    found = run_preset(options.preset, round(options.chinchilla or 1), variant)
+    tokens = budget_of(options.tokens, options.chinchilla, found.model) or found.tokens
+    complete = hyperparameters(found.optimizer, {**found.hyperparameters, **given})
+    data, context = data_table(options), found.model.context
+    corpus = corpus_of(data)
+    text = text_of(corpus, data, tokens, context)
+    wanted = options.evaluation_tokens
+    wanted = found.final_tokens if wanted == defaults["evaluation_tokens"] else wanted
+    here = machine()
+    for remark in found.remarks:
+        screen.say(f"{found.name}: {remark}")
+    return found.spec(
+        text.data,
+        tokens=tokens,
+        hyperparameters=complete,
+        seed=seed,
+        precision=here.precision if options.precision == "auto" else options.precision,
+        batch_sequences=options.batch_sequences,
+        validation_tokens=min(wanted, text.evaluable(context)),
+        execution=execution(options, layout(here, found.model.parameters(corpus.vocabulary), threads=options.threads)),
+    )

@@ -1,0 +1,58 @@
+"""A study on the terminal: carried out with a progress bar, and its verdict with a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.dispatch import fail
+from fairstep.cli.shared.verdict import print_verdict
+from fairstep.cli.shared.watch import watching
+from fairstep.runs import Ledger, Store
+from fairstep.study import ContestError, Launcher, Patience, carry_out
+from fairstep.study.file.cells import Text
+from fairstep.study.file.study import Study
+
+
+def carried_out(
+    study: Study,
+    texts: Mapping[str, Text],
+    store: Store,
+    launcher: Launcher,
+    command: str,
+    announcement: str,
+    every_trial: bool = False,
+) -> dict[str, Ledger] | None:
+    """The complete ledgers by cell; None if a trial failed in all its attempts, which is then said.
+
+    ``command`` is kept in the ledgers. ``every_trial``: see ``watching``. Raises StudyError.
+    """
+    contest = study.contest(texts, launcher.threads)
+    bases = study.ledgers(contest, study.cells(texts), command)
+    screen.say(announcement)
+    settings = study.table.launcher
+    patience = Patience(attempts=settings.attempts, silence=settings.silence)
+    with launcher, watching(every_trial) as watch:
+        try:
+            return carry_out(contest, bases, store, launcher, watch, patience)
+        except ContestError as error:
+            fail(f"{error}; finished runs are kept in {store.path}", 1)
+            return None
+
+
+def conclude(store: Store, ledger: Ledger, page: Path, as_json: bool = False, seconds: float | None = None) -> None:
+    """Print the verdict of a ledger and write its page. Raises AnalysisError where there is no verdict yet."""
+    from fairstep.analysis import Trials, contest_result
+    from fairstep.report import write_report
+
+    trials = Trials.read(ledger, store.runs())
+    result: dict[str, Any] = contest_result(trials)
+    path = write_report(store, ledger, page, trials).absolute()
+    if as_json:
+        print(json.dumps(result | {"report": str(path)}))
+    else:
+        print_verdict(result, seconds)
+        print(f"\nreport: {path}")

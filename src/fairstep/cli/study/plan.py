@@ -1,0 +1,171 @@
+"""``fairstep study plan``: what a study will cost, before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from fairstep.analysis import count_text
+from fairstep.cli.plan import duration
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.pace import HINT, basis, paced
+from fairstep.cost.devices import Device
+from fairstep.cost.devices import device as device_named
+from fairstep.cost.run_cost import Cost
+from fairstep.runs import machine
+from fairstep.study.file.launcher import layout_of
+from fairstep.study.file.study import Study, read
+from fairstep.study.forecast.games import PHASES, Forecast, Spent, Spread, forecast
+from fairstep.study.tournament.contest import Contest
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Trials, tokens, FLOPs and device hours of a study, by cell and by phase, without its texts and without training.
+
+    What a protocol asks for depends on results, so it is played on random objectives: with noise, and with optima off
+    the starting point and beyond the grids, from hardly to far. "expected" is the mean of these games, "least" and
+    "most" are their ends; "least" is mostly the game in which every search begins at its optimum.
+
+    Example: fairstep study plan studies/wen-phase1.toml --device h100
+    Example: fairstep study plan studies/pocket-wen.toml --measure
+    """
+
+    file: tyro.conf.Positional[Path]
+    """A study file."""
+    device: str = ""
+    """A device of `fairstep plan` (h100, a100-80gb, ...). Default: that of the file's launcher, else this machine."""
+    measure: bool = False
+    """Time short runs of every model and contestant on this machine's processor, as many at once as the launcher local
+    starts, instead of assuming how fast they are. Kept for later plans of this machine (paces.json in the cache)."""
+    json: bool = False
+    """Print as JSON."""
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(PlanOptions, "study plan", arguments)
+    study = read(options.file)
+    named = options.device or study.table.launcher.device
+    if options.measure and (named or machine().gpus or study.table.launcher.each > 1):
+        why = f"the device is {named}" if named else "a trial is not one process on a processor"
+        raise ValueError(f"--measure times runs on this machine's processor, and {why}; leave --measure out")
+    contest = study.contest()
+    costs = study.costs(contest, device_named(options.device) if options.device else None)
+    if not named:
+        costs = on_this_machine(costs)
+        if not machine().gpus and study.table.launcher.each == 1:
+            costs = at_its_pace(study, costs, options.measure)
+    found = forecast(contest, costs)
+    if options.json:
+        print(json.dumps(as_json(study, contest, costs, found), indent=1))
+    else:
+        show(study, contest, costs, found)
+    return 0
+
+
+def on_this_machine(costs: Mapping[tuple[str, str], Cost]) -> dict[tuple[str, str], Cost]:
+    """With the rate of this machine's matrix products, measured now or at an earlier time."""
+    from fairstep.train.rate import this_device  # loads torch
+
+    here, first = machine(), next(iter(costs.values())).device
+    _, rate, memory = this_device(here.device, here.cores, here.precision)
+    device = replace(first, flops=rate, memory_bytes=first.memory_bytes or memory)
+    return {
+        place: replace(one, device=device, seconds_expected=one.seconds_expected * first.flops / rate)
+        for place, one in costs.items()
+    }
+
+
+def at_its_pace(study: Study, costs: Mapping[tuple[str, str], Cost], measure: bool) -> dict[tuple[str, str], Cost]:
+    """With the times of short runs, if they were or are to be taken."""
+    division = layout_of(study)
+    starts = study.starts(study.contest(threads=division.threads))
+    return paced(costs, {(cell.name, name): spec for cell, name, spec in starts}, division, measure)
+
+
+def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> None:
+    """Tables by cell and phase, and what they rest on."""
+    device = next(iter(costs.values())).device
+    names = [contestant.name for contestant in contest.contestants]
+    print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
+    unit = f"{device.name} hours"
+    header = ["cell", "tokens a run", "one run", "memory", "least", "trials expected", "most", "tokens", "FLOPs", unit]
+    rows = []
+    for cell, workload in contest.cells.items():
+        mine = [costs[cell, name] for name in names]
+        longest, largest = max(c.seconds_expected for c in mine), max(c.memory_bytes for c in mine)
+        spread = found.spread(cell=cell)
+        run = [cell, count_text(workload.tokens), duration(longest), f"{largest / 1e9:.1f} GB"]
+        rows.append([*run, *trials(spread), *numbers(spread.expected)])
+    screen.print_table("Cells", header, rows)
+    print()
+    header = ["phase", "least", "trials expected", "most", "tokens", "FLOPs", unit]
+    rows = []
+    for phase in (*PHASES, None):
+        spread = found.spread(phase=phase)
+        if phase is None or spread.most.trials:
+            rows.append([phase or "all", *trials(spread), *numbers(spread.expected)])
+    screen.print_table("Phases", header, rows)
+    print(
+        f"\n* Trials: {len(found.games)} games on random objectives, with noise and with starting points that fit from "
+        "well to badly. Tokens, FLOPs and hours are expected ones."
+    )
+    print(f"* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    print(f"* Hours: {hours_from(list(costs.values()), study.table.launcher.each)}")
+    if any(one.optimizer_flops is None for one in costs.values()):
+        print("* The cost of optimizers of other packages is not known before they run; the model's alone is counted.")
+
+
+def hours_from(costs: Sequence[Cost], each: int) -> str:
+    """What the hours rest on."""
+    device, paces = costs[0].device, {one.pace for one in costs if one.pace}
+    if paces:
+        first = sum(pace.first for pace in paces)
+        return f"{basis(*paces)}, without what a worker loads and compiles ({first:.0f} s once)."
+    text = (
+        f"{device.flops / 1e12:.4g} TFLOP/s ({device.source}) at an assumed utilisation of {device.utilisation:.0%}, "
+        f"{each} device{'s' if each > 1 else ''} a trial, without evaluations, loading and compiling."
+    )
+    return f"{text} {HINT}" if device.name == "cpu" and each == 1 else text
+
+
+def numbers(spent: Spent) -> list[str]:
+    return [count_text(spent.tokens), f"{spent.flops:.2g}", hours(spent)]
+
+
+def trials(spread: Spread) -> list[str]:
+    return [f"{spent.trials:,}" for spent in (spread.least, spread.expected, spread.most)]
+
+
+def hours(spent: Spent) -> str:
+    value = spent.seconds / 3600
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Any]:
+    """``cells``, ``phases`` and ``all``: least, expected and most of the games. ``runs``: one of every cell and
+    contestant. ``low`` and ``high``, once the games' 10th and 90th percentiles, repeat least and most."""
+
+    def spread(cell: str | None = None, phase: str | None = None) -> dict[str, Any]:
+        ends = asdict(found.spread(cell, phase))
+        return ends | {"low": ends["least"], "high": ends["most"]}
+
+    device: Device = next(iter(costs.values())).device
+    return {
+        "study": study.name,
+        "digest": study.digest,
+        "contestants": [contestant.name for contestant in contest.contestants],
+        "protocol": study.table.protocol.name,
+        "device": asdict(device),
+        "games": len(found.games),
+        "all": spread(),
+        "cells": {cell: spread(cell=cell) for cell in contest.cells},
+        "phases": {phase: spread(phase=phase) for phase in PHASES},
+        "runs": [{"cell": cell, "contestant": name, **one.row()} for (cell, name), one in costs.items()],
+    }

@@ -1,0 +1,130 @@
+"""What each of several ranks has of an optimizer's work and state, and what they send each other, without machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fairstep import optim
+from fairstep.model.shapes import Parameter
+from fairstep.optim.ownership import divide, divide_shards, least_cost
+from fairstep.optim.work import Ownership, Work, summed_floats, team_size, totals
+from fairstep.runs import RunSpec
+
+FLOAT = 4
+"""Bytes of a gradient and of a weight as they are sent."""
+
+Parallel = Literal["ddp-sharded", "ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class RankShares:
+    """Of one optimizer step on ``ranks`` ranks. ``flops_*`` and ``state_floats_*``: of one rank. A rank's FLOPs are the
+    step's in proportion to its share of the time (``ownership.cost``), what every rank repeats included;
+    ``flops_least``: what the busiest has at least, because some matrices are indivisible.
+
+    ``weight_floats`` and ``gradient_floats``: the most that a rank holds at once. ``sent_bytes``: by one rank and step,
+    if every collective goes around a ring: (ranks - 1)/ranks of all gradients and of all weights; with fsdp of the
+    weights twice (before the forward and the backward pass of each block) and, of matrices that travel to their owners,
+    the gradients and the new weights once more, divided by the ranks; and what updates add up over ranks.
+    ``team``: ranks that share a matrix together, and ``shared``: how many matrices are shared so.
+    """
+
+    parallel: Parallel
+    ranks: int
+    flops_mean: float
+    flops_largest: float
+    flops_least: float
+    state_floats_largest: int
+    state_floats_whole: int
+    weight_floats: int
+    gradient_floats: int
+    idle: int
+    sent_bytes: int
+    team: int = 1
+    shared: int = 0
+
+    @property
+    def imbalance(self) -> float:
+        """How much more the busiest rank does than the mean one."""
+        return self.flops_largest / self.flops_mean - 1 if self.flops_mean else 0.0
+
+    @property
+    def imbalance_least(self) -> float:
+        """The same where only what is indivisible stands in the way."""
+        return max(0.0, self.flops_least / self.flops_mean - 1) if self.flops_mean else 0.0
+
+
+def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parallel) -> RankShares | None:
+    """None for an optimizer that is not ours, whose work is not known. One rank has everything."""
+    tasks = works(spec, table)
+    if tasks is None:
+        return None
+    whole = totals(tasks, divide(tasks, 1))[0]
+    unit = sum(task.flops for task in tasks) / whole[0] if whole[0] else 0.0  # FLOPs of the rule for one of its cost
+    elements = {parameter.name: parameter.elements for parameter in table}
+    everything = sum(elements.values())
+    floats = everything, everything
+    sent: float = 2 * everything
+    if parallel == "ddp":
+        ownership: Ownership = (divide(tasks, 1)[0],) * ranks
+        least = whole[0]
+    elif parallel == "ddp-sharded" or ranks == 1:
+        ownership = divide(tasks, ranks)
+        least = least_cost(tasks, ranks)
+    else:
+        ownership, gathered = divide_shards(tasks, {parameter.name: parameter.shape for parameter in table}, ranks)
+        blocks: dict[str, int] = {}
+        for name, count in elements.items():
+            block = ".".join(name.split(".")[:2]) if name.startswith("blocks.") else ""
+            blocks[block] = blocks.get(block, 0) + count
+        outside = blocks.pop("", 0)
+        copies = max(
+            sum(
+                elements[name] * (piece.stop - piece.start) // piece.rows
+                for name, piece in own.items()
+                if name in gathered
+            )
+            for own in ownership
+        )
+        shards, at_once = -(-everything // ranks), outside + 2 * max(blocks.values(), default=0)
+        floats = shards + copies + at_once, shards + max(copies, at_once)
+        sent = 2 * outside + 3 * (everything - outside) + 2 * sum(elements[name] for name in gathered) // ranks
+        others = [task for task in tasks if task.name in gathered]
+        kept = [task for task in tasks if task.name not in gathered]
+        least = least_cost(others, ranks) + sum(t.repeated_cost + (t.cost - t.repeated_cost) / ranks for t in kept)
+    sent += 2 * summed_floats(tasks, ownership)
+    loads = totals(tasks, ownership)
+    flops = [unit * load[0] for load in loads]
+    return RankShares(
+        parallel=parallel,
+        ranks=ranks,
+        flops_mean=sum(flops) / ranks,
+        flops_largest=max(flops),
+        flops_least=unit * least,
+        state_floats_largest=round(max(load[1] for load in loads)),
+        state_floats_whole=round(whole[1]),
+        weight_floats=floats[0],
+        gradient_floats=floats[1],
+        idle=sum(not load[0] for load in loads),
+        sent_bytes=round(FLOAT * sent * (ranks - 1) / ranks),
+        team=team_size(ownership),
+        shared=len({name for pieces in ownership for name, piece in pieces.items() if piece.team}),
+    )
+
+
+def works(spec: RunSpec, table: list[Parameter]) -> list[Work] | None:
+    """The step of every parameter, as the trainer divides it; None for an optimizer that is not ours."""
+    chosen = optim.get(spec.optimizer.name)
+    if not chosen.parts:
+        return None
+    hyper = chosen.validate(spec.optimizer.hyperparameters)
+    made: dict[tuple[str, tuple[int, ...]], Work] = {}  # blocks are alike
+    found = []
+    for parameter in table:
+        alike = parameter.role, parameter.shape
+        if alike not in made:
+            part = chosen.part(parameter.role, hyper)  # type: ignore[arg-type]
+            made[alike] = Work.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper))
+        found.append(replace(made[alike], name=parameter.name))
+    return found

@@ -1,0 +1,202 @@
+"""What a run costs, before it runs: parameters, FLOPs, memory by part and time, from its RunSpec alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fairstep import optim
+from fairstep.cost.devices import Device
+from fairstep.cost.pace import Pace
+from fairstep.cost.rank_shares import Parallel, RankShares, rank_shares
+from fairstep.model.activations import kept_per_token
+from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, LOGITS_AT_ONCE, ModelConfig, config_of
+from fairstep.model.shapes import Parameter, counts, flops_per_token, parameter_table
+from fairstep.runs import RunSpec
+
+FLOAT = 4
+"""Bytes of a weight, of a gradient and of a number of optimizer state: all are float32."""
+
+LOGIT_COPIES = 3
+"""Tensors of the size of the logits that live at once: the logits, their softmax, its gradient."""
+
+COMPILER = 35_000_000
+"""Bytes that torch.compile takes at work: 33 to 41 MB more in a run whose kernels are compiled than in one that finds
+them in torch's cache (TORCHINDUCTOR_CACHE_DIR), measured at 106k and 852k with torch 2.13 on an AMD EPYC."""
+
+PROCESS = {"cpu": 380_000_000, "cpu compiled": 425_000_000 + COMPILER, "accelerator": 1_000_000_000}
+"""Bytes of a process beside its tensors, measured with torch 2.13 (CPU); context and workspaces of an accelerator.
+Compiled: one whose kernels are not in torch's cache, which is what a machine must have room for."""
+
+FRAGMENTATION = {"cpu": 1.25, "accelerator": 1.05}
+"""What the allocator takes for the tensors of a pass over what they hold; on a CPU as measured on the ladder."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process at the peak of a step, by part.
+
+    Weights, state and ``process`` (interpreter, libraries, compiled kernels) are always there. Beside them the peak has
+    either activations, logits and low-precision copies of the weights (the forward and backward pass), or gradients
+    and ``update`` (the optimizer's step); with gradient accumulation the gradients are there in both.
+    """
+
+    weights: int
+    gradients: int
+    state: int
+    activations: int
+    logits: int
+    low_precision: int
+    update: int
+    process: int
+    accumulates: bool
+
+    @property
+    def total(self) -> int:
+        passes = self.activations + self.logits + self.low_precision + (self.gradients if self.accumulates else 0)
+        step = self.gradients + self.update
+        return self.weights + self.state + self.process + max(passes, step)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``flops`` of the model over the whole run (forward and backward), ``optimizer_flops`` of the rule beside it;
+    ``seconds_expected`` on ``device`` at its assumed utilisation, without evaluations, or with ``pace``, which was
+    measured, of the whole run. None: the optimizer is not ours, and its state or cost is not known before it has run.
+    """
+
+    parameters_total: int
+    parameters_matrix: int
+    parameters_active: int
+    batch_tokens: int
+    steps: int
+    tokens: int
+    chinchilla: float
+    flops: float
+    optimizer_flops: float | None
+    memory: Memory
+    device: Device
+    devices: int
+    seconds_expected: float
+    shares: RankShares | None = None
+    pace: Pace | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.memory.total
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the peak fits into the device's memory; None where that is not known."""
+        return self.memory_bytes <= self.device.memory_bytes if self.device.memory_bytes else None
+
+    def row(self) -> dict[str, Any]:
+        """Flat JSON values."""
+        own = {k: v for k, v in asdict(self).items() if k not in ("memory", "device", "shares", "pace")}
+        parts = {f"memory_{name}": value for name, value in asdict(self.memory).items() if name != "accumulates"}
+        device: dict[str, Any] = {"device": self.device.name, "device_flops": self.device.flops}
+        if self.pace:
+            device["pace"] = asdict(self.pace)
+        else:
+            device["assumed_utilisation"] = self.device.utilisation
+        shares: dict[str, Any] = {}
+        if self.shares:
+            shares = {f"rank_{name}": value for name, value in asdict(self.shares).items() if name != "ranks"}
+            shares = {"parallel": shares.pop("rank_parallel"), **shares, "rank_imbalance": self.shares.imbalance}
+            shares["rank_imbalance_least"] = self.shares.imbalance_least
+        return own | shares | {"memory_bytes": self.memory_bytes, **parts, **device, "fits": self.fits}
+
+
+def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "ddp-sharded") -> Cost:
+    """The cost of a run whose batch ``devices`` share: each holds the whole model (with fsdp its part of it), and but
+    for ddp its part of the optimizer's state and work.
+
+    Raises ValueError when they cannot share the batch evenly.
+    """
+    if devices < 1 or spec.batch_sequences % devices:
+        raise ValueError(f"the devices must divide the batch of {spec.batch_sequences} sequences, not {devices}")
+    config = config_of(spec.model.model_dump())
+    table = parameter_table(config)
+    count = counts(config)
+    tokens = spec.steps * spec.batch_tokens
+    flops = float(flops_per_token(config)) * tokens
+    updates = update_flops(spec, table)
+    shares = rank_shares(spec, table, devices, parallel)
+    seconds = flops / devices + (shares.flops_largest if shares else 0.0) * spec.steps
+    return Cost(
+        parameters_total=count.total,
+        parameters_matrix=count.matrix,
+        parameters_active=count.active,
+        batch_tokens=spec.batch_tokens,
+        steps=spec.steps,
+        tokens=tokens,
+        chinchilla=tokens / (20 * count.matrix),
+        flops=flops,
+        optimizer_flops=None if updates is None else updates * spec.steps,
+        memory=memory(spec, config, table, device, devices, shares),
+        device=device,
+        devices=devices,
+        seconds_expected=seconds / (device.flops * device.utilisation),
+        shares=shares if devices > 1 else None,
+    )
+
+
+def memory(
+    spec: RunSpec,
+    config: ModelConfig,
+    table: list[Parameter],
+    device: Device,
+    devices: int = 1,
+    shares: RankShares | None = None,
+) -> Memory:
+    """Bytes of one process at its peak, the one with most state; ``table`` is the config's parameter table."""
+    elements = sum(parameter.elements for parameter in table)
+    share = spec.batch_sequences // devices
+    micro = min(spec.execution.micro_batch_sequences or share, share)
+    tokens = micro * config.context
+    width = 2 if spec.precision == "bf16" else FLOAT
+    place = "cpu" if device.name == "cpu" else "accelerator"
+    explicit = place == "cpu" and config.context <= EXPLICIT_ATTENTION_CONTEXT
+    kept = config.layers * kept_per_token(config, spec.execution.compile, explicit)
+    rows = min(tokens, max(1, LOGITS_AT_ONCE // config.vocabulary))
+    chunked = rows < tokens
+    logits = LOGIT_COPIES * FLOAT * rows * config.vocabulary
+    if chunked:  # gradients of the head and of its input are computed on the way
+        logits += FLOAT * config.width * (config.vocabulary + tokens)
+    return Memory(
+        weights=FLOAT * (shares.weight_floats if shares else elements),
+        gradients=FLOAT * (shares.gradient_floats if shares else elements),
+        state=FLOAT * (shares.state_floats_largest if shares else state_floats(spec, table) or 0),
+        activations=round(tokens * kept * width * FRAGMENTATION[place]),
+        logits=logits,
+        low_precision=2 * elements if spec.precision == "bf16" else 0,
+        update=FLOAT * (elements // devices if shares and shares.parallel == "fsdp" else elements),  # see train.measure
+        process=PROCESS["cpu compiled" if place == "cpu" and spec.execution.compile else place],
+        accumulates=micro < share,
+    )
+
+
+def state_floats(spec: RunSpec, table: list[Parameter]) -> int | None:
+    """Numbers of optimizer state for all parameters; None for an optimizer that is not ours."""
+    return _sum(spec, table, "state_floats")
+
+
+def update_flops(spec: RunSpec, table: list[Parameter]) -> float | None:
+    """FLOPs that the rule adds to a step, averaged over steps; None for an optimizer that is not ours."""
+    return _sum(spec, table, "flops")
+
+
+def _sum(spec: RunSpec, table: list[Parameter], what: str) -> Any:
+    chosen = optim.get(spec.optimizer.name)
+    if not chosen.parts:
+        return None
+    total = 0
+    known: dict[tuple[Any, ...], Any] = {}
+    for parameter in table:
+        *stack, o, i = parameter.shape if len(parameter.shape) > 1 else (*parameter.shape, 1)
+        key = (o, i, parameter.role)
+        if key not in known:
+            known[key] = getattr(chosen, what)(o, i, parameter.role, **spec.optimizer.hyperparameters)
+        total += math.prod(stack) * known[key]
+    return total

@@ -1,0 +1,172 @@
+"""The cells of a study: every combination of the lists of a ``[[cells]]`` table, as workloads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fairstep.model import Preset, preset
+from fairstep.runs import DataSpec, Execution, ModelSpec, Value
+from fairstep.study.file.schema import CellsTable, token_count
+from fairstep.study.workload import WARMUPS, Workload
+
+LENGTHS = ("tokens", "chinchilla", "steps")
+BATCHES = ("batch_sequences", "batch_tokens")
+MODEL_OPTIONS = ("init_std", "z_loss", "qk_norm")
+RUN_LISTS = (*WARMUPS, "schedule", "final_fraction", "decay_fraction", "decay_shape", "clip_norm")
+RUN_VALUES = ("warmup_shape", "warmup_start", "positions")
+CHINCHILLA = 20
+"""Tokens a matrix parameter in one Chinchilla, as W counts."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a study must know of a corpus: its identity and how many tokens can be evaluated (0: as many as asked)."""
+
+    data: DataSpec
+    validation_tokens: int = 0
+
+    def evaluable(self, context: int) -> int:
+        """Tokens of all whole windows."""
+        return (self.validation_tokens - 1) // context * context
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where trials run: what is the same for all of them and no part of the experiment; ``precision`` is "auto"'s."""
+
+    execution: Execution
+    precision: Literal["float32", "bf16"]
+
+
+@dataclass(frozen=True)
+class StudyCell:
+    """A workload with its name, the number of its ``[[cells]]`` table, and the key that gave its length."""
+
+    name: str
+    table: int
+    workload: Workload
+    size: Preset
+    length: str
+
+
+class CellError(ValueError):
+    """What is wrong with a ``[[cells]]`` table, and with which of its keys."""
+
+    def __init__(self, key: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.key = key
+
+
+def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: Place) -> Iterator[StudyCell]:
+    """The cells of one table. Raises CellError."""
+    for key in table.model_fields_set:
+        if getattr(table, key) == []:
+            raise CellError(key, f"the list of {key} is empty; give it at least one value, or leave it out")
+    length = _one_of(table, LENGTHS, "the length of its runs", needed=True)
+    batch = _one_of(table, BATCHES, "its batch size")
+    warmup = _one_of(table, WARMUPS, "its warm-up")
+    names = _list(table.data) or list(texts)
+    if unknown := [name for name in names if name not in texts]:
+        raise CellError("data", f"there is no [data.{unknown[0]}]; the study's texts are {', '.join(texts)}")
+    varied = {"model": _list(table.model), "data": names, "length": _list(getattr(table, length))}
+    varied["batch"] = _list(getattr(table, batch)) if batch else [None]
+    others = [key for key in (*RUN_LISTS, *MODEL_OPTIONS) if _list(getattr(table, key)) and key not in WARMUPS]
+    for key in [*([warmup] if warmup else []), *others]:
+        varied[key] = _list(getattr(table, key))
+    for values in itertools.product(*varied.values()):
+        chosen = dict(zip(varied, values, strict=True))
+        size = _preset(chosen["model"])
+        text = texts[chosen["data"]]
+        workload = _workload(table, size, text, chosen, length, batch, place)
+        yield StudyCell(_name(table, chosen, varied, length), number, workload, size, length)
+
+
+def _workload(
+    table: CellsTable, size: Preset, text: Text, chosen: Mapping[str, Any], length: str, batch: str, place: Place
+) -> Workload:
+    sequences = size.batch_sequences
+    if batch == "batch_sequences":
+        sequences = chosen["batch"]
+    elif batch:
+        wanted = _tokens(chosen["batch"], batch)
+        if wanted % size.context:
+            raise CellError(batch, f"batch_tokens must be whole sequences of {size.context} tokens, not {wanted}")
+        sequences = wanted // size.context
+    batch_tokens = sequences * size.context
+    if length == "steps":
+        tokens = chosen["length"] * batch_tokens
+    elif length == "tokens":
+        tokens = _tokens(chosen["length"], length) // batch_tokens * batch_tokens
+    else:
+        tokens = round(chosen["length"] * CHINCHILLA * size.parameters_matrix) // batch_tokens * batch_tokens
+    if tokens < batch_tokens:
+        raise CellError(length, f"a run must be at least one batch of {batch_tokens:,} tokens, not {chosen['length']}")
+    given = {key: chosen[key] for key in RUN_LISTS if key in chosen}
+    if "warmup_tokens" in given:
+        given["warmup_tokens"] = _tokens(given["warmup_tokens"], "warmup_tokens")
+    model = {key: chosen[key] for key in MODEL_OPTIONS if key in chosen}
+    evaluated = table.evaluation_tokens
+    if text.validation_tokens:
+        evaluated = min(evaluated, text.evaluable(size.context))
+    micro = {"micro_batch_sequences": table.micro_batch_sequences or place.execution.micro_batch_sequences}
+    return Workload(
+        model=ModelSpec(**size.fields(text.data.vocabulary) | model),
+        data=text.data,
+        batch_sequences=sequences,
+        tokens=tokens,
+        precision=place.precision if table.precision == "auto" else table.precision,
+        evaluation_tokens=evaluated,
+        execution=place.execution.model_copy(update=micro),
+        **{key: getattr(table, key) for key in RUN_VALUES},
+        **given,
+    )
+
+
+def _name(table: CellsTable, chosen: Mapping[str, Any], varied: Mapping[str, list[Any]], length: str) -> str:
+    """MODEL-LENGTH and whatever else a table varies; or as the table says."""
+    value = chosen["length"]
+    words = {
+        **{key: f"{one:g}" if isinstance(one, float) else str(one) for key, one in chosen.items()},
+        "length": f"{value:g}x" if length == "chinchilla" else f"{value}-steps" if length == "steps" else str(value),
+        length: str(value),
+    }
+    if table.name:
+        try:
+            return table.name.format(**words)
+        except (KeyError, IndexError, ValueError):
+            raise CellError(
+                "name", f"name may hold {', '.join(f'{{{key}}}' for key in words)}, not {table.name!r}"
+            ) from None
+    more = [key for key in varied if key not in ("model", "length") and len(varied[key]) > 1]
+    labels = {"batch": "b", "data": ""}
+    return "-".join([words["model"], words["length"], *(f"{labels.get(key, f'{key}=')}{words[key]}" for key in more)])
+
+
+def _one_of(table: CellsTable, keys: tuple[str, ...], what: str, needed: bool = False) -> str:
+    given = [key for key in keys if _list(getattr(table, key))]
+    if len(given) > 1:
+        raise CellError(given[1], f"contradictory ties: {what} is given by {' and by '.join(given)}; keep one of them")
+    if needed and not given:
+        raise CellError("model", f"{what} is missing; give one of {', '.join(keys)}")
+    return given[0] if given else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _preset(name: str) -> Preset:
+    try:
+        return preset(name)
+    except ValueError as error:
+        raise CellError("model", str(error)) from None
+
+
+def _tokens(value: Value, key: str) -> int:
+    try:
+        return token_count(str(value), key)
+    except ValueError as error:
+        raise CellError(key, str(error)) from None

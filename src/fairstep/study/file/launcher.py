@@ -1,0 +1,42 @@
+"""The launchers by name, built from a study's ``[launcher]`` table."""
+
+from __future__ import annotations
+
+from fairstep.runs import machine
+from fairstep.study.file.study import Study
+from fairstep.study.launchers.base import Launcher
+from fairstep.study.launchers.local import Layout, LocalLauncher, layout
+
+NAMES = ("local", "ray", "slurm")
+
+
+def launcher_of(study: Study, name: str | None = None, workers: int = 0) -> Launcher:
+    """The study's launcher, or another one by name. Raises ValueError that names a missing extra."""
+    settings = study.table.launcher
+    name, workers = name or settings.name, workers or settings.workers
+    processes, cpus = settings.each, max(settings.cpus, settings.each)
+    if name == "ray":
+        from fairstep.study.launchers.ray import RayLauncher
+
+        return RayLauncher(workers, cpus, settings.gpus, settings.threads, settings.address, processes)
+    if name == "slurm":
+        from fairstep.study.launchers.slurm import SlurmLauncher
+
+        return SlurmLauncher(
+            workers=workers or 100,
+            cpus=cpus,
+            gpus=settings.gpus,
+            minutes=settings.minutes,
+            partition=settings.partition,
+            options=settings.options,
+            cluster=settings.cluster or None,
+            processes=processes,
+        )
+    return LocalLauncher(machine(), layout_of(study, workers))
+
+
+def layout_of(study: Study, workers: int = 0) -> Layout:
+    """How the launcher local divides this machine for a study."""
+    settings = study.table.launcher
+    largest = max(cell.size.parameters(cell.workload.data.vocabulary) for cell in study.cells(study.assumed_texts()))
+    return layout(machine(), largest, workers or settings.workers, settings.threads, settings.each)

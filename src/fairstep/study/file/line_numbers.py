@@ -1,0 +1,76 @@
+"""Where in a TOML file a value is written, so that an error can name the line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+KeyPath = tuple[str | int, ...]
+"""Keys and places of tables in arrays: ("cells", 0, "model")."""
+
+_KEY = r'[A-Za-z0-9_-]+|"[^"]*"|\'[^\']*\''
+_DOTTED = rf"(?:{_KEY})(?:\s*\.\s*(?:{_KEY}))*"
+
+
+class StudyError(ValueError):
+    """A study file cannot be carried out: file, line, what is wrong with which value, and what would be right."""
+
+
+class LineNumbers:
+    """The lines of a file by what they define. Tables and keys are found by their form; the text must be valid TOML."""
+
+    def __init__(self, file: Path, text: str) -> None:
+        self.file = file
+        self._lines: dict[KeyPath, int] = {}
+        arrays: Counter[KeyPath] = Counter()
+        table: KeyPath = ()
+        for number, line in enumerate(text.splitlines(), 1):
+            if match := re.match(rf"\s*\[\[\s*({_DOTTED})\s*\]\]", line):
+                name = self._within(_keys(match[1]), arrays)
+                table = (*name, arrays[name])
+                arrays[name] += 1
+                self._lines.setdefault(name, number)
+            elif match := re.match(rf"\s*\[\s*({_DOTTED})\s*\]\s*(#.*)?$", line):
+                table = self._within(_keys(match[1]), arrays)
+            elif match := re.match(rf"\s*({_DOTTED})\s*=", line):
+                self._lines.setdefault((*table, *_keys(match[1])), number)
+                continue
+            else:
+                continue
+            self._lines.setdefault(table, number)
+
+    @staticmethod
+    def _within(name: tuple[str, ...], arrays: Counter[KeyPath]) -> KeyPath:
+        """A table inside the latest table of an array: [contestants.grid] is of contestants[-1]."""
+        found: KeyPath = ()
+        for place, key in enumerate(name):
+            found = (*found, key)
+            if place < len(name) - 1 and arrays[found]:
+                found = (*found, arrays[found] - 1)
+        return found
+
+    def of(self, path: Sequence[str | int]) -> int:
+        """The line of a value, or of the nearest table around it; 1 if there is none."""
+        place = tuple(path)
+        while place and place not in self._lines:
+            place = place[:-1]
+        return self._lines.get(place, 1)
+
+    def error(self, path: Sequence[str | int], sentence: str) -> StudyError:
+        return StudyError(f"{self.file}, line {self.of(path)}: {sentence}")
+
+
+class NoLines(LineNumbers):
+    """Of a study that is in no file: an error is the sentence alone."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "")
+
+    def error(self, path: Sequence[str | int], sentence: str) -> StudyError:
+        return StudyError(sentence)
+
+
+def _keys(dotted: str) -> tuple[str, ...]:
+    return tuple(key.strip("\"'") for key in re.findall(_KEY, dotted))

@@ -1,0 +1,179 @@
+"""The tables and keys of a study file, with their defaults (docs/studies.md). Only form; ``file.py`` gives meaning."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fairstep.runs import DecayShape, ScheduleKind, Value
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Above = Annotated[float, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class DataTable(_Table):
+    """A text: what ``--data`` and its companions take (docs/data.md). No source: Python's standard library."""
+
+    source: list[str] = []
+    tokenizer: str = "bpe"
+    vocabulary: Positive = 512
+    """Of a BPE that is trained on the text; with a tokenizer.json, how many tokens that one has, for the plan."""
+    validation: dict[str, str] = {}
+    epochs: Above = 4.0
+    fingerprint: str = ""
+    """What the prepared text must be, by content. A study is then the same wherever its text lies."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the text: its content where that is pinned, else where it comes from."""
+        content = {"fingerprint", "vocabulary"} if self.fingerprint else None
+        return self.model_dump(mode="json", include=content, exclude_defaults=True)
+
+
+class CellsTable(_Table):
+    """Cells: every combination of the keys that are lists. A key that is left out is as in ``Workload``."""
+
+    model: str | list[str]
+    name: str = ""
+    """With {model}, {length}, {batch}, {data} and the names of keys in it."""
+    data: str | list[str] = []
+    """Default: every text of the study."""
+    tokens: str | Positive | list[str | Positive] = []
+    chinchilla: Above | list[Above] = []
+    """Multiples of 20 tokens a matrix parameter."""
+    steps: Positive | list[Positive] = []
+    batch_sequences: Positive | list[Positive] = []
+    batch_tokens: str | Positive | list[str | Positive] = []
+    precision: Literal["float32", "bf16", "auto"] = "auto"
+    schedule: ScheduleKind | Literal["own"] | list[ScheduleKind | Literal["own"]] = []
+    warmup_fraction: Part | list[Part] = []
+    warmup_steps: Count | list[Count] = []
+    warmup_tokens: str | Count | list[str | Count] = []
+    warmup_shape: Literal["linear", "half-cosine"] = "linear"
+    warmup_start: Part = 0.0
+    positions: Literal["open", "from_start", "closed"] = "open"
+    final_fraction: Part | list[Part] = []
+    decay_fraction: Part | list[Part] = []
+    decay_shape: DecayShape | list[DecayShape] = []
+    clip_norm: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] = []
+    evaluation_tokens: Positive = 131_072
+    init_std: Above | list[Above] = []
+    z_loss: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] = []
+    qk_norm: bool | list[bool] = []
+    micro_batch_sequences: Count = 0
+
+
+class ContestantTable(_Table):
+    """One contestant, or several that share all but the optimizer."""
+
+    optimizer: str | list[str]
+    name: str = ""
+    """Default: the optimizer's; with {optimizer} in it for several."""
+    space: str = ""
+    """Grids: own (nearest scale of any), wen, semenov, wen/130m ..., or none. Default: own; none where ``start`` is."""
+    start: str = ""
+    """Start from a published run: wen, semenov, wen/130m ... Default: that of the space."""
+    only: list[str] | None = None
+    """Of the space's hyperparameters, those that are searched, in this order."""
+    set: dict[str, Value] = {}
+    """Fixed hyperparameters of the optimizer."""
+    run: dict[str, Value] = {}
+    """Settings of the run that are this contestant's own: schedule, warmup_steps, clip_norm ..."""
+    grid: dict[str, list[Value]] = {}
+    factor: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Ratio by which a grid goes on beyond its ends (0: the ratio of its two outermost values). Default: the
+    optimizer's own."""
+
+
+class ProtocolTable(BaseModel):
+    """``name`` and the fields of the protocol's class."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = "grid"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.model_extra or {}
+
+
+class LauncherTable(_Table):
+    """Who runs the trials. Not part of what the study is: any launcher may finish what another began."""
+
+    name: Literal["local", "ray", "slurm"] = "local"
+    workers: Count = 0
+    """Trials at the same time; 0: as many as the launcher has room for (slurm: 100)."""
+    threads: Count = 0
+    device: str = ""
+    """What one trial runs on, of ``fairstep plan``'s devices; default: this machine."""
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """Of one trial; a fraction puts several on one GPU (ray)."""
+    processes: Count = 0
+    """Of one trial, which share its batch on one machine; default: as many as it has GPUs, at least one."""
+    parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
+    """How several processes share a trial's work (docs/distributed.md)."""
+    address: str = ""
+    """Of a running Ray cluster (auto, or ray://HOST:10001); default: one that is started on this machine."""
+    cluster: str = ""
+    """local runs the jobs of the launcher slurm as processes here, to try it out."""
+    partition: str = ""
+    minutes: Positive = 1440
+    """Time limit of a batch job (slurm); a trial that needs longer goes on from its checkpoint."""
+    options: dict[str, Value] = {}
+    """Further options of the batch system, by submitit's names."""
+    attempts: Positive = 3
+    silence: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds without a word after which a trial is cancelled; 0: never."""
+    compile: bool = True
+    micro_batch_sequences: Count = 0
+    """Sequences of a forward pass, in cells that do not say; 0: the whole batch at once."""
+
+    @property
+    def each(self) -> int:
+        """Processes of one trial."""
+        return self.processes or max(1, int(self.gpus))
+
+
+class StudyTable(_Table):
+    """The whole file."""
+
+    title: str = ""
+    name: str = ""
+    """Of the study, in its ledgers. Default: the file's."""
+    baseline: str = ""
+    seeds: Count = 3
+    finalists: Positive = 1
+    finalist_seeds: Positive = 2
+    tolerance: Annotated[float, Field(ge=0)] = 3e-3
+    budgets: list[Above] = []
+    budget_seeds: Positive = 1
+    extensions: Count = 4
+    trials: Count = 0
+    protocol: ProtocolTable = ProtocolTable()
+    data: dict[str, DataTable] = {}
+    cells: list[CellsTable]
+    contestants: list[ContestantTable]
+    launcher: LauncherTable = LauncherTable()
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the study: not its title or name, and not who runs it."""
+        fields = self.model_dump(mode="json", exclude={"title", "name", "launcher"}, exclude_defaults=True)
+        return fields | ({"data": {name: text.identity() for name, text in self.data.items()}} if self.data else {})
+
+
+def token_count(text: str | int, option: str = "--tokens") -> int:
+    """2M, 500k, 1.5B or 2000000 as a number. Raises ValueError."""
+    written = str(text).replace("_", "")
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmb]?)\s*", written, re.IGNORECASE)
+    value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2].lower()] if match else 0.0
+    if not 1 <= value < 1e15:
+        raise ValueError(f"{option} must be a positive number such as 2M or 500k, not {text!r}")
+    return round(value)

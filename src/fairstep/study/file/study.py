@@ -1,0 +1,293 @@
+"""Study files: a contest in TOML (docs/studies.md), checked to the last value before any trial starts.
+
+``read`` finds everything that is wrong with a file alone; ``Study.contest`` is the contest on real texts. Every error
+is a StudyError: file, line, what is wrong, what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fairstep.cost.devices import CPU_UTILISATION, Device
+from fairstep.cost.devices import device as device_named
+from fairstep.cost.run_cost import Cost, cost
+from fairstep.runs import DataSpec, Execution, Ledger, RunSpec, machine
+from fairstep.runs.frozen import explain
+from fairstep.study.file.cells import CellError, Place, StudyCell, Text, cells_of
+from fairstep.study.file.contestants import check, contestants_of
+from fairstep.study.file.line_numbers import LineNumbers, StudyError
+from fairstep.study.file.protocol import ProtocolError, named_hyperparameters, protocol_of
+from fairstep.study.file.schema import CellsTable, ContestantTable, DataTable, LauncherTable, ProtocolTable, StudyTable
+from fairstep.study.protocols import Protocol
+from fairstep.study.tournament.contest import Contest, Contestant
+from fairstep.study.workload import Workload
+
+VOCABULARIES = {"gpt2": 50_257, "bytes": 257}
+"""Of tokenizers that are not trained on the text."""
+STANDARD_TEXT = "standard-library"
+TABLES: dict[str, type[BaseModel]] = {
+    "cells": CellsTable,
+    "contestants": ContestantTable,
+    "data": DataTable,
+    "launcher": LauncherTable,
+    "protocol": ProtocolTable,
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: what its file says, and where. One that is in no file (``fairstep compare``) has no lines."""
+
+    name: str
+    table: StudyTable
+    lines: LineNumbers = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides the study: a changed file is another study, in ledgers of its own."""
+        return hashlib.sha256(json.dumps(self.table.identity(), sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def texts(self) -> dict[str, DataTable]:
+        return self.table.data or {STANDARD_TEXT: DataTable()}
+
+    def place(self, threads: int = 0) -> Place:
+        """On the named device, else this machine; 0 threads are all cores."""
+        here, launcher = machine(), self.table.launcher
+        named = bool(launcher.device)
+        run = Execution(
+            device="cuda" if named else here.device,
+            threads=threads,
+            compile=launcher.compile,
+            parallel=launcher.parallel,
+            micro_batch_sequences=launcher.micro_batch_sequences,
+        )
+        return Place(run, "bf16" if named else here.precision)
+
+    @property
+    def device(self) -> Device:
+        """What one trial runs on. This machine's rate is not known here (1 FLOP a second)."""
+        if name := self.table.launcher.device:
+            return device_named(name)
+        here = machine()
+        return Device(
+            "cpu" if here.device == "cpu" else "this", 1.0, here.memory_bytes, CPU_UTILISATION, "this machine"
+        )
+
+    def assumed_texts(self) -> dict[str, Text]:
+        """The texts without looking at them: their vocabulary follows from the tokenizer."""
+        return {
+            name: Text(
+                DataSpec(name=name, fingerprint="", vocabulary=VOCABULARIES.get(text.tokenizer, text.vocabulary))
+            )
+            for name, text in self.texts.items()
+        }
+
+    def cells(self, texts: Mapping[str, Text], threads: int = 0) -> list[StudyCell]:
+        """All cells. Raises StudyError."""
+        found: dict[str, StudyCell] = {}
+        place = self.place(threads)
+        for number, table in enumerate(self.table.cells):
+            try:
+                for cell in cells_of(table, number, texts, place):
+                    if cell.name in found:
+                        raise CellError("name", f"two cells are called {cell.name!r}; tell them apart with name = ...")
+                    found[cell.name] = cell
+            except ValidationError as error:
+                raise self.lines.error(["cells", number], explain(error)) from None
+            except CellError as error:
+                raise self.lines.error(["cells", number, error.key], str(error)) from None
+            except ValueError as error:
+                raise self.lines.error(["cells", number], str(error)) from None
+        return list(found.values())
+
+    def contest(self, texts: Mapping[str, Text] | None = None, threads: int = 0) -> Contest:
+        """The contest on these texts (default: assumed ones), with so many threads a run (0: all cores). Raises
+        StudyError."""
+        table, cells = self.table, self.cells(texts or self.assumed_texts(), threads)
+        workloads = {cell.name: cell.workload for cell in cells}
+        contestants: dict[str, Contestant] = {}
+        for number, described in enumerate(table.contestants):
+            for contestant in contestants_of(self.lines, number, described, workloads):
+                if contestant.name in contestants:
+                    raise self.lines.error(
+                        ["contestants", number, "optimizer"],
+                        f"two contestants are called {contestant.name!r}; tell them apart with name = ...",
+                    )
+                check(self.lines, number, contestant, cells)
+                contestants[contestant.name] = contestant
+        return Contest(
+            cells=workloads,
+            contestants=tuple(contestants.values()),
+            baseline=self._baseline(list(contestants)),
+            protocol=self._protocol(workloads, list(contestants.values())),
+            seeds=table.seeds,
+            finalists=table.finalists,
+            finalist_seeds=table.finalist_seeds,
+            tolerance=table.tolerance,
+            budgets=tuple(table.budgets),
+            budget_seeds=table.budget_seeds,
+            extensions=table.extensions,
+            trials=table.trials,
+        )
+
+    def ledgers(self, contest: Contest, cells: Sequence[StudyCell], command: str) -> dict[str, Ledger]:
+        """The ledgers to begin with, by cell."""
+        return {
+            cell.name: Ledger(
+                name=re.sub(r"[^\w.+=-]", "_", f"{self.name}-{cell.name}-{self.digest}"),
+                study=self.name,
+                command=command,
+                baseline=contest.baseline,
+                contestants=tuple(contestant.name for contestant in contest.contestants),
+                cell=cell.workload.cell(
+                    cell.size.parameters_matrix, cell.size.parameters(cell.workload.data.vocabulary)
+                ),
+            )
+            for cell in cells
+        }
+
+    def starts(self, contest: Contest) -> Iterator[tuple[StudyCell, str, RunSpec]]:
+        """One run of every (cell, contestant) at its starting point."""
+        for cell in self.cells_of(contest):
+            for contestant in contest.contestants:
+                problem = contestant.problem(cell.name, cell.workload, 0, 0)
+                yield cell, contestant.name, contestant.spec(cell.workload, problem.start, 0)
+
+    def costs(self, contest: Contest, device: Device | None = None) -> dict[tuple[str, str], Cost]:
+        """Those of ``starts``. Raises StudyError for one that cannot be run, or that does not fit into the device."""
+        found = {}
+        launcher = self.table.launcher
+        for cell, contestant, spec in self.starts(contest):
+            try:
+                run = cost(spec, device or self.device, launcher.each, launcher.parallel)
+            except ValueError as error:
+                key = "processes" if launcher.processes else "gpus"
+                raise self.lines.error(["launcher", key], f"{cell.name}: {error}") from None
+            if run.fits is False:
+                raise self.lines.error(["cells", cell.table, "model"], self._too_large(cell, contestant, run))
+            found[cell.name, contestant] = run
+        return found
+
+    def cells_of(self, contest: Contest) -> Iterator[StudyCell]:
+        """The study's cells with the workloads of a contest of it."""
+        for cell in self.cells(self.assumed_texts()):
+            yield StudyCell(cell.name, cell.table, contest.cells[cell.name], cell.size, cell.length)
+
+    # What is checked.
+
+    def _baseline(self, names: list[str]) -> str:
+        baseline = self.table.baseline or ("adamw" if "adamw" in names else names[0] if names else "")
+        if baseline not in names:
+            raise self.lines.error(
+                ["baseline"], f"the baseline {baseline!r} is no contestant; choose one of {', '.join(names) or 'them'}"
+            )
+        return baseline
+
+    def _protocol(self, workloads: Mapping[str, Workload], contestants: Sequence[Contestant]) -> Protocol:
+        described = self.table.protocol
+        searched = {axis for one in contestants for space in one.spaces.values() for axis in space.axes}
+        try:
+            protocol = protocol_of(described.name, described.settings, workloads)
+            for key, name in named_hyperparameters(protocol):
+                if name not in searched:
+                    listed = ", ".join(sorted(searched)) or "nothing"
+                    raise ProtocolError(
+                        key, f"{key} names {name!r}, which no contestant searches; they search {listed}"
+                    )
+        except ProtocolError as error:
+            raise self.lines.error(["protocol", error.key], str(error)) from None
+        return protocol
+
+    def _too_large(self, cell: StudyCell, contestant: str, run: Cost) -> str:
+        room, needed = run.device.memory_bytes / 1e9, run.memory_bytes / 1e9
+        remedy = "choose a smaller model or a larger device"
+        micro = cell.workload.execution.micro_batch_sequences or cell.workload.batch_sequences
+        if run.memory_bytes - run.memory.activations < run.device.memory_bytes and micro > 1:
+            remedy = f"set micro_batch_sequences below {micro}"
+        need = f"{contestant} in {cell.name} needs {needed:.1f} GB of memory"
+        return f"{need} and {run.device.name} has {room:.1f} GB; {remedy}"
+
+
+def read(path: str | Path) -> Study:
+    """Read and check a study file. Raises StudyError, or OSError for a file that cannot be read."""
+    file = Path(path)
+    raw = file.read_bytes()
+    try:
+        text = raw.decode()
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        where = re.search(r"line (\d+)", str(error))
+        raise StudyError(f"{file}, line {where[1] if where else 1}: this is no TOML ({error})") from None
+    lines = LineNumbers(file, text)
+    try:
+        table = StudyTable.model_validate(content)
+    except ValidationError as error:
+        raise _explained(lines, error, content) from None
+    for name in ("cells", "contestants"):
+        if not getattr(table, name):
+            raise lines.error([name], f"the study has no {name}; add a [[{name}]] table")
+    if 1 in table.budgets:
+        raise lines.error(
+            ["budgets"], "budgets are other lengths of the baseline, as multiples of its own; leave out 1"
+        )
+    study = Study(table.name or file.stem, table, lines)
+    try:
+        study.device  # noqa: B018  (asking is the check)
+    except ValueError as error:
+        raise lines.error(["launcher", "device"], str(error)) from None
+    study.contest()
+    return study
+
+
+def _explained(lines: LineNumbers, error: ValidationError, content: Mapping[str, Any]) -> StudyError:
+    """The first problem of the form, with its line."""
+    first = error.errors()[0]
+    path = [part for part in first["loc"] if not isinstance(part, str) or re.fullmatch(r"[\w-]+", part)]
+    depth, here = 0, content
+    for part in path:  # what pydantic adds behind a key (the kinds of a union) is not in the file
+        try:
+            here = here[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            break
+        depth += 1
+    kind = TABLES.get(str(path[0])) if len(path) > 1 else StudyTable
+    if first["type"] == "extra_forbidden":
+        known = list(kind.model_fields) if kind else []
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        return lines.error(path, f"unknown key {str(path[-1])!r}; {hint}")
+    if first["type"] == "missing":
+        remedy = f"; add a [[{path[-1]}]] table" if path[-1] in TABLES else ""
+        return lines.error(path[:-1], f"{path[-1]} is missing{remedy}")
+    value = path[:depth]
+    wanted = " or ".join(dict.fromkeys(_wanted(one) for one in error.errors() if list(one["loc"][:depth]) == value))
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in value).removeprefix(".")
+    return lines.error(value, f"{name or 'the file'} must be {wanted}, not {first['input']!r}")
+
+
+KINDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a word in quotes",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+"""pydantic's names of types in TOML's words."""
+
+
+def _wanted(error: Any) -> str:
+    """What a value must be."""
+    return KINDS.get(error["type"], str(error["msg"]).removeprefix("Input should be "))

@@ -1,0 +1,1 @@
+"""What a study will cost: its own searches, played on random objectives. Nothing here trains."""

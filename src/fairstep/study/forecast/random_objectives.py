@@ -1,0 +1,112 @@
+"""The losses that a study may meet, as far as that can be known before it: random objectives for every contestant and
+cell, with noise, optima off the start and beyond the grids, and hyperparameters that depend on each other.
+
+What is drawn, and what it was measured on (docs/log.md). W: the 66 fully swept cells that Wen et al. (2025) published;
+pocket: `studies/pocket-wen.toml`, 27k to 213k matrix parameters. Between these sizes, powers of the size.
+
+* Noise of one run: W 0.00125 nats between runs of one seed that should be equal; pocket and demo 0.02 over seeds, half
+  of whose variance is taken to be common to the runs of a seed (all tuning has one).
+* What a step off the best value costs, along one hyperparameter: quartiles 0.0010, 0.0044, 0.0130 nats (W), 0.009,
+  0.017, 0.053 (pocket); along the learning rate 0.007, 0.010, 0.016 and 0.032, 0.062, 0.108.
+* How far the optimum is from where the search begins, in steps of the grid (root of the mean square, over all
+  hyperparameters and cells): 0.35 (demo, learning rate alone), 0.53 (W), 1.6 (pocket). Studies differ, so each game has
+  its own. About half of the variance is common to the cells of a contestant (a quarter for W, most of it for pocket).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Mapping
+
+from fairstep.study.forecast.objectives import Synthetic
+from fairstep.study.protocols.search import Problem
+
+SIZE = 3e8
+"""Matrix parameters of W's models (130M to 1.2B), in the middle."""
+
+SIGMA, SIGMA_FALLS = 1.25e-3, 0.31
+"""Deviation of a run at SIZE, in nats, from others of its seed; the power of size that it falls with."""
+
+UNSURE = 2.0
+"""Factor by which a study's noise may be larger or smaller than that."""
+
+LR_STEP, STEP, STEP_FALLS = (4e-3, 4e-2), (5e-4, 4e-2), 0.17
+"""Loss of one step off the optimum at SIZE, in nats, evenly in logs, for the learning rate and for others; the power of
+size that it falls with."""
+
+FAR = 2.0
+"""Steps from the start to the optimum (deviation), in the game where starting points fit worst."""
+
+COMMON = 0.5
+"""Part of the variance of that distance that the cells of a contestant share."""
+
+Problems = Mapping[tuple[str, str], Problem]
+Objectives = Mapping[tuple[str, str], Synthetic]
+"""By (cell, contestant)."""
+
+
+def objectives(problems: Problems, game: int, games: int) -> Objectives:
+    """Those of one of several games. What is common to a study (how well its starting points fit, how noisy its runs
+    are) is spread evenly over the games, so that a few of them show its range."""
+    draw = random.Random(f"landscape {game}")
+    far = FAR * (game + draw.random()) / games
+    noise = UNSURE ** (2 * ((game * 0.618034 + draw.random() / games) % 1) - 1)
+    shapes: dict[str, _Shape] = {}
+    found = {}
+    for (cell, contestant), problem in problems.items():
+        names = problem.space.searched
+        shape = shapes.setdefault(contestant, _Shape(draw))
+        size = problem.parameters / SIZE
+        steps = {name: size**-STEP_FALLS * shape.step(name) for name in names}
+        optimum = {name: at + far * shape.away(name) for name, at in start(problem).items()}
+        strength = 2 / max(1, len(names) - 1)  # as strong as keeps one optimum
+        pairs = {
+            (a, b): strength * shape.interaction(a, b) * math.sqrt(steps[a] * steps[b])
+            for a, b in itertools.combinations(names, 2)
+        }
+        sigma = noise * SIGMA * size**-SIGMA_FALLS
+        salt = f"{game} {cell} {contestant}"
+        found[cell, contestant] = Synthetic(problem.space, optimum, steps, pairs, sigma, shared=0.0, salt=salt)
+    return found
+
+
+def at_start(problems: Problems) -> Objectives:
+    """Without noise and with every optimum where the search begins."""
+    found = {}
+    for place, problem in problems.items():
+        optimum = start(problem)
+        found[place] = Synthetic(problem.space, optimum, dict.fromkeys(optimum, 0.01))
+    return found
+
+
+def start(problem: Problem) -> dict[str, float]:
+    """Where on the grids a search begins."""
+    axes = problem.space.axes
+    return {name: axes[name].position(problem.start[name]) for name in problem.space.searched}
+
+
+class _Shape:
+    """What the objectives of one contestant have in common in all cells; drawn when it is first asked for."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self._draw = draw
+        self._known: dict[tuple[str, ...], float] = {}
+
+    def _once(self, name: tuple[str, ...], value: Callable[[], float]) -> float:
+        if name not in self._known:
+            self._known[name] = value()
+        return self._known[name]
+
+    def step(self, name: str) -> float:
+        low, high = map(math.log, LR_STEP if name == "lr" else STEP)
+        return self._once(("step", name), lambda: math.exp(self._draw.uniform(low, high)))
+
+    def interaction(self, a: str, b: str) -> float:
+        return self._once(("pair", a, b), lambda: self._draw.uniform(-1, 1))
+
+    def away(self, name: str) -> float:
+        """Normal; part of it the cell's own."""
+        common = self._once(("away", name), lambda: self._draw.gauss(0, 1))
+        return math.sqrt(COMMON) * common + math.sqrt(1 - COMMON) * self._draw.gauss(0, 1)

@@ -1,0 +1,147 @@
+"""The Slurm launcher: every trial a batch job, through submitit.
+
+A job is ``python -m fairstep.train DIRECTORY`` and needs nothing of us: if this process is killed, queued jobs finish
+all the same, and the next call finds their results. A job of the same name waits for an earlier one
+(``--dependency=singleton``) and then finds the run finished, so a trial that is queued twice is trained once. How a run
+goes is read from its directory, which all machines must see under the same path.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from fairstep.runs import Run, Value
+from fairstep.study.launchers.base import Event, command
+
+PROGRESS_EVERY = 5.0
+"""Seconds between looks at the directory of a run."""
+
+
+class SlurmLauncher:
+    """``workers``: most jobs queued or running. ``cpus``, ``gpus`` (whole ones) of one job and all its ``processes``.
+    ``cluster``: "local" runs them as processes here; default: what submitit finds."""
+
+    def __init__(
+        self,
+        workers: int = 100,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        minutes: int = 1440,
+        partition: str = "",
+        options: Mapping[str, Value] | None = None,
+        cluster: str | None = None,
+        processes: int = 1,
+    ) -> None:
+        if gpus != int(gpus):
+            raise ValueError(f"Slurm gives whole GPUs, not {gpus:g}; set gpus of [launcher] to {math.ceil(gpus)}")
+        self._submitit = imported()
+        self.workers, self.threads, self.gpus = workers, max(1, math.ceil(cpus)), int(gpus)
+        self.minutes, self.partition, self.cluster, self.processes = minutes, partition, cluster, processes
+        self.options = dict(options or {})
+        self._jobs: dict[str, tuple[Any, Run]] = {}
+        self._looked: dict[str, float] = {}
+        self._steps: dict[str, int] = {}
+        self._length: dict[str, int] = {}
+        self._executor: Any = None
+
+    def __str__(self) -> str:
+        share = f"{self.threads} CPU(s)" + (f" and {self.gpus} GPU(s)" if self.gpus else "")
+        return f"Slurm{f' ({self.cluster})' if self.cluster else ''}, {self.workers} jobs at a time with {share} each"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Cancels the jobs that have not ended."""
+        for job, _ in self._jobs.values():
+            job.cancel(check=False)
+        self._jobs.clear()
+
+    @property
+    def free(self) -> int:
+        return self.workers - len(self._jobs)
+
+    def start(self, run: Run) -> None:
+        """Raises ValueError where there is no Slurm, or where it refuses the job."""
+        name = f"fairstep-{run.id}"
+        try:
+            executor = self._executor_in(run.directory.parent.parent / "jobs")
+            executor.update_parameters(name=name)
+            job = self._submitit.helpers.CommandFunction([*command(self.processes), str(run.directory.absolute())])
+            self._jobs[run.id] = (executor.submit(job), run)
+        except (RuntimeError, self._submitit.core.utils.FailedJobError) as error:
+            raise ValueError(f"the job could not be queued: {error}") from None
+        self._looked[run.id], self._steps[run.id], self._length[run.id] = time.monotonic(), 0, run.spec.steps
+
+    def _executor_in(self, folder: Path) -> Any:
+        if self._executor is None:
+            made = self._submitit.AutoExecutor(folder=folder, cluster=self.cluster)
+            if made.cluster == "local" and self.cluster != "local":
+                raise RuntimeError("there is no sbatch on this machine; go where there is one, or use another launcher")
+            made.update_parameters(timeout_min=self.minutes, cpus_per_task=self.threads, gpus_per_node=self.gpus)
+            if made.cluster == "slurm":
+                extra: dict[str, Any] = {"dependency": "singleton", **self.options}
+                made.update_parameters(slurm_additional_parameters=extra)
+                if self.partition:
+                    made.update_parameters(slurm_partition=self.partition)
+            self._executor = made
+        return self._executor
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Ends of jobs, and progress as the run directories show it."""
+        until = time.monotonic() + timeout
+        while True:
+            said = list(self._said())
+            if said or time.monotonic() >= until:
+                break
+            time.sleep(min(0.1, timeout))
+        yield from said
+
+    def _said(self) -> Iterator[Event]:
+        now = time.monotonic()
+        for identity, (job, run) in list(self._jobs.items()):
+            if job.done():
+                del self._jobs[identity]
+                yield {"event": "end", "run": identity, **self._end(job, run)}
+            elif now - self._looked[identity] >= PROGRESS_EVERY:
+                self._looked[identity] = now
+                yield from self._progress(run)
+
+    def _progress(self, run: Run) -> Iterator[Event]:
+        rows = [row for row in run.metrics()[-20:] if row.get("kind") == "train"]
+        if rows and rows[-1]["step"] > self._steps[run.id]:
+            self._steps[run.id] = rows[-1]["step"]
+            rate = next((row["tokens_per_second"] for row in run.timings()[-1:]), 0.0)
+            found = {"step": rows[-1]["step"], "steps": self._length[run.id], "loss": rows[-1]["loss"]}
+            yield {"event": "progress", "run": run.id, "tokens_per_second": rate, **found}
+
+    @staticmethod
+    def _end(job: Any, run: Run) -> Event:
+        summary = run.summary
+        if summary is not None:
+            return {"status": summary.status, "message": summary.message}
+        try:
+            said = (job.stderr() or "").strip().splitlines()
+        except OSError:
+            said = []
+        message = f"its job {job.job_id} ended ({job.state})" + (f": {said[-1]}" if said else "")
+        return {"status": "failed", "message": message}
+
+    def cancel(self, identity: str) -> None:
+        if identity in self._jobs:
+            self._jobs[identity][0].cancel(check=False)
+
+
+def imported() -> Any:
+    """Raises ValueError with the command that installs it."""
+    try:
+        import submitit
+        import submitit.core.utils
+        import submitit.helpers
+    except ImportError:
+        raise ValueError("the launcher slurm needs submitit: pip install 'fairstep[slurm]'") from None
+    return submitit

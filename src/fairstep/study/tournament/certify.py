@@ -1,0 +1,219 @@
+"""Making certificates: what the results say about one contestant in one cell, with intervals that hold at their level.
+
+The gain of a move is the chosen configuration's loss minus the move's. The chosen one's loss is the mean of its s final
+runs, on seeds that took no part in choosing it: the loss that won the search is too low by selection. A move's loss is
+that of its n runs as a finalist, or else of its trial in the search (n = 1). With sigma-hat from the runs of the chosen
+configuration on fresh seeds (d degrees of freedom), and m configurations tried,
+
+    gain +- t(d, 1 - (1 - level) / 2m) * sigma-hat * sqrt(1/s + 1/n)
+
+holds for all tried configurations at once (Bonferroni), hence also for the moves of whichever was chosen, however the
+search chose what to try. The largest true gain then lies between the largest of the lower ends and the largest of
+the upper ends. Runs are taken to have normal noise of one sigma, of which runs of one seed may share any part: this is
+why other configurations' runs on the same seeds do not count as more knowledge of sigma.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairstep.analysis import LEVEL, mean_interval, pooled_deviation
+from fairstep.analysis.statistics import t_quantile
+from fairstep.runs import Value
+from fairstep.runs.certificate import Certificate, Coordinate, Move, Near
+from fairstep.study.protocols.search import Hyperparameters, Tuning
+from fairstep.study.protocols.space import Configuration, Key, key
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """Deviation of one run's loss over seeds (nats per token), with its degrees of freedom. ``value`` nan: unknown."""
+
+    value: float
+    degrees: int
+
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """From the chi-square distribution of the sum of squares."""
+        if not self.degrees:
+            return None, None
+        from scipy.special import chdtri
+
+        squares = self.value**2 * self.degrees
+        low, high = (float(chdtri(self.degrees, p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        return math.sqrt(squares / low), math.sqrt(squares / high)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Losses on seeds that tuning has not used. ``finalists``: configuration -> seed -> loss, by which one was chosen;
+    ``finals``: of the chosen one, seed -> loss."""
+
+    finalists: Mapping[Key, Mapping[int, float]] = field(default_factory=dict)
+    finals: Mapping[int, float] = field(default_factory=dict)
+
+    def sigma(self, chosen: Configuration) -> Sigma:
+        """From the runs of the chosen configuration, diverged ones left out. Its runs as a finalist and its final ones
+        count about a mean of their own each: the first mean is low by selection, the scatter about it is not."""
+        blocks = self.finals.values(), self.finalists.get(key(chosen), {}).values()
+        return Sigma(*pooled_deviation([[loss for loss in block if math.isfinite(loss)] for block in blocks]))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a contestant cost in a cell: tuning trials and fresh runs with results, failed attempts, all tokens and
+    seconds."""
+
+    trials: int = 0
+    fresh: int = 0
+    failures: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def certify(
+    contestant: str,
+    cell: str,
+    tuning: Tuning,
+    chosen: Hyperparameters | None,
+    fresh: Fresh,
+    tolerance: float,
+    effort: Effort | None = None,
+    missing: Iterable[str] = (),
+) -> Certificate:
+    """The certificate of a contestant in a cell. ``missing``: what the caller knows to be outstanding."""
+    effort = effort or Effort(trials=tuning.trials)
+    lacks = list(missing)
+    sigma = fresh.sigma(chosen or {})
+    low, high = sigma.interval
+    common: dict[str, Any] = {
+        "contestant": contestant,
+        "cell": cell,
+        "tolerance": tolerance,
+        "near_optimal": tuple(Near(hyperparameters=c, loss=tuning.loss(c)) for c in tuning.near(tolerance)),
+        "sigma": sigma.value if sigma.degrees else None,
+        "sigma_low": low,
+        "sigma_high": high,
+        "degrees": sigma.degrees,
+        "level": LEVEL,
+        "notes": tuple(tuning.notes),
+        **effort.__dict__,
+    }
+    if chosen is None:
+        return Certificate(**common, missing=tuple(lacks))
+    estimates = _Estimates(tuning, chosen, fresh, sigma)
+    coordinates = tuple(_coordinate(name, estimates) for name in tuning.problem.space.searched)
+    lacks += _lacks(coordinates, estimates)
+    observed = {key(near.hyperparameters) for near in common["near_optimal"]}
+    moves = [c.best for c in coordinates if c.best is not None]
+    return Certificate(
+        **common,
+        configuration=chosen,
+        loss=estimates.centre,
+        tuning_loss=tuning.loss(chosen),
+        not_excluded=tuple(
+            Near(hyperparameters=c, loss=tuning.loss(c)) for c in estimates.near(tolerance) if key(c) not in observed
+        ),
+        coordinates=coordinates,
+        largest=_largest(moves),
+        missing=tuple(lacks),
+    )
+
+
+class _Estimates:
+    """Losses and half-widths of intervals around one chosen configuration."""
+
+    def __init__(self, tuning: Tuning, chosen: Hyperparameters, fresh: Fresh, sigma: Sigma) -> None:
+        self.tuning, self.chosen, self.fresh = tuning, chosen, fresh
+        losses = list(fresh.finals.values())
+        self.seeds = len(losses)
+        self.centre = mean_interval(losses).value if losses and all(map(math.isfinite, losses)) else None
+        self.width: float | None = None
+        if self.centre is not None and sigma.degrees:
+            tail = (1 - LEVEL) / (2 * max(1, tuning.trials))
+            self.width = sigma.value * t_quantile(sigma.degrees, 1 - tail)
+
+    def move(self, name: str, value: Value, configuration: Configuration) -> Move | None:
+        """None for a configuration without a finite loss."""
+        loss, runs = self._loss(configuration)
+        centre = self.tuning.loss(self.chosen) if self.centre is None else self.centre
+        if not math.isfinite(loss) or not math.isfinite(centre):
+            return None
+        gain = centre - loss
+        if self.width is None:
+            return Move(name=name, value=value, gain=gain, runs=runs)
+        half = self.width * math.sqrt(1 / self.seeds + 1 / runs)
+        return Move(name=name, value=value, gain=gain, low=gain - half, high=gain + half, runs=runs)
+
+    def near(self, tolerance: float) -> list[Hyperparameters]:
+        """The configurations tried that may be within the tolerance of the chosen one."""
+        found = []
+        for configuration in self.tuning.configurations.values() if self.width is not None else ():
+            move = self.move("", 0, configuration)
+            if configuration == self.chosen or (move is not None and (move.high or 0.0) >= -tolerance):
+                found.append(configuration)
+        return found
+
+    def _loss(self, configuration: Configuration) -> tuple[float, int]:
+        losses = list(self.fresh.finalists.get(key(configuration), {}).values())
+        return (sum(losses) / len(losses), len(losses)) if losses else (self.tuning.loss(configuration), 1)
+
+
+def _coordinate(name: str, estimates: _Estimates) -> Coordinate:
+    tuning, chosen = estimates.tuning, estimates.chosen
+    tried: list[Value] = []
+    untried: list[Value] = []
+    impossible: list[Value] = []
+    moves: list[Move] = []
+    for point in tuning.space.line(chosen, name):
+        value = point[name]
+        if not tuning.asked(point):
+            untried.append(value)
+        elif math.isnan(tuning.loss(point)):
+            impossible.append(value)
+        else:
+            tried.append(value)
+            if (move := estimates.move(name, value, point)) is not None:
+                moves.append(move)
+    edge = next((("upper" if e.upper else "lower") for e in tuning.space.edges(chosen) if e.name == name), "")
+    return Coordinate(
+        name=name,
+        value=chosen[name],
+        tried=tuple(tried),
+        untried=tuple(untried),
+        impossible=tuple(impossible),
+        edge=edge,
+        best=_largest(moves),
+    )
+
+
+def _largest(moves: list[Move]) -> Move | None:
+    """The move with the largest observed gain, with the interval of the largest true one."""
+    if not moves:
+        return None
+    best = max(moves, key=lambda move: move.gain)
+    lows = [move.low for move in moves if move.low is not None]
+    highs = [move.high for move in moves if move.high is not None]
+    return best.model_copy(update={"low": max(lows), "high": max(highs)}) if lows and highs else best
+
+
+def _lacks(coordinates: tuple[Coordinate, ...], estimates: _Estimates) -> list[str]:
+    found = []
+    if not coordinates:  # a value that a law predicts may be right, and nothing here shows it
+        found.append("No hyperparameter was searched in this cell, so that no single-coordinate move was tried.")
+    untried = [f"{c.name} {', '.join(map(str, c.untried))}" for c in coordinates if c.untried]
+    if untried:
+        found.append(f"Single-coordinate moves that were never tried: {'; '.join(untried)}.")
+    edges = [f"{c.name} {c.value} ({c.edge})" for c in coordinates if c.edge]
+    if edges:
+        found.append(f"The outermost value tried is the chosen one: {', '.join(edges)}.")
+    if not estimates.seeds:
+        found.append("No run of the chosen configuration on a fresh seed.")
+    elif estimates.centre is None:
+        found.append("A run of the chosen configuration on a fresh seed diverged.")
+    elif estimates.width is None:
+        found.append("Too few fresh runs for an interval: give the chosen configuration at least 2 seeds.")
+    return found

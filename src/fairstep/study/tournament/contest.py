@@ -1,0 +1,98 @@
+"""A contest: who competes, on which cells, tuned by which protocol, repeated on which seeds. Only a description.
+
+``Plan`` turns it into trials. The phases of a contestant in a cell: tuning by the protocol (``tune``, seed 0); the
+finalists, which are the best ``finalists`` configurations within the tolerance, on seeds of their own, by whose mean
+one is chosen (``tune`` too: it is search); the chosen one on fresh seeds, the same for every contestant (``final``:
+only these count for a verdict); for the baseline also other token budgets (``budget``), each a full run with a schedule
+of its own, so that a loss can be turned into tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fairstep.runs import RunSpec, Summary, Value
+from fairstep.study.protocols import Protocol
+from fairstep.study.protocols.grid import Grid
+from fairstep.study.protocols.search import Problem
+from fairstep.study.protocols.space import Configuration, Space
+from fairstep.study.workload import TUNABLE, Workload
+
+FINALIST_SEED = 1001
+"""The first of the seeds that choose among finalists; tuning has seed 0 and final runs have seeds 1, 2, ..."""
+
+Results = Callable[[str], Summary | None]
+"""The result of a run by its identity, or None while there is none (unfinished, failed, never started)."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An optimizer with its search space. ``hyperparameters`` are all of the optimizer's own, written out.
+
+    ``starts`` and ``spaces`` are what is different in some cells: other values to begin with, of hyperparameters that
+    are searched there or not, and other grids. ``undecayed``: see ``runs.OptimizerChoice``.
+    """
+
+    name: str
+    hyperparameters: Mapping[str, Value]
+    space: Space
+    optimizer: str = ""
+    """Default: the contestant's name."""
+    starts: Mapping[str, Configuration] = field(default_factory=dict)
+    spaces: Mapping[str, Space] = field(default_factory=dict)
+    undecayed: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for space in (self.space, *self.spaces.values()):
+            for name in space.axes:
+                if name not in self.hyperparameters and name not in TUNABLE:
+                    raise ValueError(
+                        f"{self.name} has a grid for {name!r}, which is a hyperparameter of neither the optimizer "
+                        f"({', '.join(self.hyperparameters)}) nor the run ({', '.join(TUNABLE)})"
+                    )
+
+    def spec(self, workload: Workload, configuration: Configuration, seed: int, tokens: int | None = None) -> RunSpec:
+        """The run of a configuration. Raises ValueError for one that cannot be run."""
+        own = {name: value for name, value in configuration.items() if name in self.hyperparameters}
+        settings = {name: value for name, value in configuration.items() if name not in self.hyperparameters}
+        return workload.changed(settings).spec(
+            self.optimizer or self.name, {**self.hyperparameters, **own}, seed, tokens, self.undecayed
+        )
+
+    def problem(self, cell: str, workload: Workload, extensions: int, trials: int) -> Problem:
+        """What a protocol is to solve in a cell."""
+        space = self.spaces.get(cell, self.space)
+        given = self.starts.get(cell, {})
+        start = {
+            name: self.hyperparameters[name] if name in self.hyperparameters else workload.setting(name)
+            for name in space.axes
+        }
+        return Problem(
+            space=space,
+            start={**start, **given},
+            extensions=extensions,
+            trials=trials,
+            parameters=workload.parameters_matrix,
+            tokens=workload.tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """``budgets`` are fractions of a cell's tokens, 1 not among them. ``trials`` limits the tuning of one contestant in
+    one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
+    default is W's acceptance threshold."""
+
+    cells: Mapping[str, Workload]
+    contestants: tuple[Contestant, ...]
+    baseline: str
+    protocol: Protocol = field(default_factory=Grid)
+    seeds: int = 3
+    finalists: int = 1
+    finalist_seeds: int = 2
+    tolerance: float = 3e-3
+    budgets: tuple[float, ...] = (0.5, 2.0)
+    budget_seeds: int = 1
+    extensions: int = 4
+    trials: int = 0

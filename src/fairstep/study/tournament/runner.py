@@ -1,0 +1,237 @@
+"""Carry out a contest: start what is wanted, wait, tell the plan, until nothing is wanted."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fairstep.runs import Ledger, Store, Summary, write_atomic
+from fairstep.study.launchers.base import Event, Launcher
+from fairstep.study.tournament.contest import Contest, Results
+from fairstep.study.tournament.ledgers import ledgers
+from fairstep.study.tournament.trials import Plan
+
+
+class ContestError(RuntimeError):
+    """The contest could not be completed; the message names the trial and what it said."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """``attempts``: how often a trial that failed (crash, out of memory, hang: not a result) is started before the
+    contest gives up on it. ``silence``: after so many seconds without a word from a trial it is cancelled, as failed
+    (0: never)."""
+
+    attempts: int = 2
+    silence: float = 0.0
+
+
+@dataclass
+class State:
+    """What a watcher may show: the plan, the latest event of every running trial, and the optimizer steps that this
+    call has trained, from which the time left follows. Steps and trials are those known to be wanted so far.
+    ``failed``: attempts that came to nothing, as a run, what was said of its end, and whether it is tried again."""
+
+    plan: Plan
+    running: dict[str, Event] = field(default_factory=dict)
+    steps_spent: int = 0
+    failed: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    @property
+    def steps_done(self) -> int:
+        return self.plan.steps_done + sum(event["step"] for event in self.running.values())
+
+    @property
+    def steps_total(self) -> int:
+        return self.plan.steps_total
+
+    @property
+    def trials_done(self) -> int:
+        return len(self.plan.summaries)
+
+    @property
+    def trials_total(self) -> int:
+        return len(self.plan.specs)
+
+
+def carry_out(
+    contest: Contest,
+    bases: Mapping[str, Ledger],
+    store: Store,
+    launcher: Launcher,
+    watch: Callable[[State], None] = lambda state: None,
+    patience: Patience = Patience(),
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Ledger]:
+    """Run the contest to its end and return its complete ledgers, by cell, which are also kept in the store on the way.
+
+    ``bases`` are the ledgers without trials (names, command, cell): one for every cell of the contest.
+
+    Finished runs of the store are never repeated. Raises ContestError when a trial failed in all its attempts; every
+    other trial has then been carried out as far as possible.
+    """
+    return _Runner(contest, bases, store, launcher, watch, patience, clock).run()
+
+
+def results_of(store: Store) -> Results:
+    """The results in a store; failed runs have none."""
+
+    def results(identity: str) -> Summary | None:
+        summary = store.run(identity).summary
+        return None if summary is None or summary.status == "failed" else summary
+
+    return results
+
+
+def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
+    """Failed attempts that earlier ledgers of these names know of, by run: they are part of the cost."""
+    earlier = [ledger for base in bases.values() if (ledger := store.ledger(base.name)) is not None]
+    return {trial.run: trial.failures for ledger in earlier for trial in ledger.trials if trial.failures}
+
+
+class _Runner:
+    LEDGER_SHARE = 0.02
+    """Part of the time that may go into keeping the ledgers on disk up to date; they follow from the runs."""
+
+    def __init__(
+        self,
+        contest: Contest,
+        bases: Mapping[str, Ledger],
+        store: Store,
+        launcher: Launcher,
+        watch: Callable[[State], None],
+        patience: Patience,
+        clock: Callable[[], float],
+    ) -> None:
+        self.bases, self.store, self.launcher = bases, store, launcher
+        self.watch, self.patience, self.clock = watch, patience, clock
+        self.results = results_of(store)
+        self.plan = Plan(contest, self.results, failures_of(store, bases))
+        self.state = State(self.plan)
+        self.attempts: Counter[str] = Counter()
+        self.failures: dict[str, str] = {}
+        self.heard: list[tuple[float, str]] = []
+        self.last_heard: dict[str, float] = {}
+        self.elsewhere: set[str] = set()
+        """Runs that another process trains, perhaps on another machine over the same store."""
+        self.look_again = self.write_again = 0.0
+
+    def run(self) -> dict[str, Ledger]:
+        self.keep_ledgers()
+        while True:
+            self.start_wanted()
+            if not self.state.running and not self.elsewhere:
+                break
+            self.watch(self.state)
+            for event in self.launcher.events(timeout=0.5):
+                self.hear(event)
+            self.cancel_silent()
+            self.look_elsewhere()
+            self.keep_ledgers()
+        self.watch(self.state)
+        complete = self.keep_ledgers(at_once=True)
+        if self.failures:
+            identity, message = next(iter(self.failures.items()))
+            raise ContestError(
+                f"{len(self.failures)} trial(s) failed {self.patience.attempts} times, so there is no verdict; "
+                f"run {identity}: {message}"
+            )
+        return complete
+
+    def start_wanted(self) -> None:
+        while self.launcher.free > 0:
+            identity = self.plan.take()
+            if identity is None:
+                return
+            run, spec = self.store.run(identity), self.plan.specs[identity]
+            if self.found(identity):
+                continue
+            if run.locked:
+                self.elsewhere.add(identity)
+                continue
+            write_atomic(run.directory / "spec.json", spec.to_json(), durable=False)
+            self.launcher.start(run)
+            self.attempts[identity] += 1
+            self.state.running[identity] = {"step": 0, "steps": spec.steps}
+            self.touch(identity)
+
+    def found(self, identity: str) -> bool:
+        """Whether a run has got its result in the meantime, by another process; the plan is told."""
+        summary = self.results(identity)
+        if summary is not None:
+            self.plan.tell(identity, summary)
+        return summary is not None
+
+    def look_elsewhere(self) -> None:
+        """A run that another process trained has its result, or is ours if that process is gone. Looks every second."""
+        if not self.elsewhere or time.monotonic() < self.look_again:
+            return
+        self.look_again = time.monotonic() + 1
+        for identity in list(self.elsewhere):
+            if self.found(identity):
+                self.elsewhere.remove(identity)
+            elif not self.store.run(identity).locked:
+                self.elsewhere.remove(identity)
+                self.plan.put_back(identity)
+
+    def hear(self, event: Event) -> None:
+        identity = event.get("run", "")
+        running = self.state.running
+        if identity not in running:
+            return
+        if event["event"] == "progress":
+            self.state.steps_spent += event["step"] - running[identity]["step"]
+            running[identity] = event
+            self.touch(identity)
+        elif event["event"] == "end":
+            del running[identity]
+            del self.last_heard[identity]
+            summary = self.results(identity)
+            if summary is not None:
+                self.plan.tell(identity, summary)
+                return
+            self.plan.count_failure(identity)
+            again = self.attempts[identity] < self.patience.attempts
+            self.state.failed.append((identity, event["message"], again))
+            if again:
+                self.plan.put_back(identity)
+            else:
+                self.failures[identity] = event["message"]
+
+    def touch(self, identity: str) -> None:
+        """Remember when a run was heard of last."""
+        now = self.clock()
+        if identity not in self.last_heard:
+            heapq.heappush(self.heard, (now, identity))
+        self.last_heard[identity] = now
+
+    def cancel_silent(self) -> None:
+        """Cancel the runs that have said nothing for too long. Looks only at those whose time may have come."""
+        if not self.patience.silence:
+            return
+        limit = self.clock() - self.patience.silence
+        while self.heard and self.heard[0][0] <= limit:
+            _, identity = heapq.heappop(self.heard)
+            last = self.last_heard.get(identity)
+            if last is not None and last <= limit:
+                self.launcher.cancel(identity)
+                last = self.last_heard[identity] = self.clock()  # and once more, if the cancelling is not heard of
+            if last is not None:
+                heapq.heappush(self.heard, (last, identity))
+
+    def keep_ledgers(self, at_once: bool = False) -> dict[str, Ledger]:
+        began = time.perf_counter()
+        if not at_once and began < self.write_again:
+            return {}
+        complete = ledgers(self.plan, self.bases)
+        for ledger in complete.values():
+            self.store.write_ledger(ledger)
+        ended = time.perf_counter()
+        self.write_again = ended + (ended - began) / self.LEDGER_SHARE
+        return complete
+
+
+__all__ = ["ContestError", "Patience", "State", "carry_out", "results_of"]
