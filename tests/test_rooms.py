@@ -46,7 +46,7 @@ MOST_LINES = 450
 
 @functools.cache
 def imports(path: Path) -> frozenset[str]:
-    """Every module of ours or of others that a file imports, with the names imported from it as if they were modules."""
+    """Every module that a file imports; a name imported from a module stands as a module of its own."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
