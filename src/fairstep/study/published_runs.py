@@ -68,8 +68,7 @@ class RunPreset:
         tokens = tokens or self.tokens
         most = (validation_tokens or self.final_tokens) // self.model.context * self.model.context
         chosen = self.hyperparameters | (hyperparameters or {})
-        if "schedule_steps" in chosen:  # AdEMAMix: as long as the run, in both papers
-            chosen["schedule_steps"] = tokens // batch
+        chosen |= dict.fromkeys(optim.get(self.optimizer).run_lengths, tokens // batch)  # AdEMAMix, in both papers
         return RunSpec(
             model=ModelSpec(**self.model.fields(data.vocabulary)),
             data=data,

@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fairstep.analysis import count_text
-
 errors = Console(stderr=True)
 
 
@@ -80,4 +78,4 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.1f} {text}"
     days = seconds / 86400
-    return f"{days:,.1f} days" if days < 10_000 else f"{count_text(round(days))} days"
+    return f"{days:,.1f} days" if days < 10_000 else f"{days:,.0f} days"
