@@ -23,7 +23,7 @@ from fairstep.cli.shared.options import (
     table,
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
-from fairstep.cli.shared.tournament import carried_out, conclude
+from fairstep.cli.shared.tournament import conclude, run_study
 from fairstep.model import preset
 from fairstep.runs import Store
 from fairstep.study import LocalLauncher, Space
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     assert isinstance(launcher, LocalLauncher)
     division, workload = launcher.layout, cell.workload
     began = time.perf_counter()
-    ledgers = carried_out(
+    ledgers = run_study(
         study,
         texts,
         store,

@@ -10,17 +10,17 @@ from typing import Annotated, Literal
 import tyro
 
 from fairstep import optim
-from fairstep.analysis import count_text
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import (
     Assignments,
     assignment,
     budget_of,
-    chinchilla_tokens,
+    chinchilla_budget,
     hyperparameters,
     parse,
 )
 from fairstep.cli.shared.pace import HINT, basis, paced
+from fairstep.cli.shared.screen import duration, size_text
 from fairstep.cost.devices import CPU_UTILISATION, Device, device
 from fairstep.cost.rank_shares import RankShares
 from fairstep.cost.run_cost import COMPILER, Cost, cost
@@ -112,7 +112,7 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
             model=ModelSpec(**size.fields(data.vocabulary)),
             data=data,
             batch_sequences=sequences,
-            tokens=tokens or chinchilla_tokens(1.0, size),
+            tokens=tokens or chinchilla_budget(1.0, size),
             precision=precision,
             execution=execution,
         )
@@ -234,17 +234,3 @@ def show_rank_shares(shares: RankShares) -> None:
     if shares.idle:
         rows.append(["ranks without optimizer work", f"{shares.idle}"])
     screen.print_table(f"one step of each of {shares.ranks} ranks, {shares.parallel}", ["", "rank"], rows)
-
-
-def size_text(size: int) -> str:
-    """Bytes as MB or GB (decimal)."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits."""
-    for limit, unit, text in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.1f} {text}"
-    days = seconds / 86400
-    return f"{days:,.1f} days" if days < 10_000 else f"{count_text(round(days))} days"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from fairstep import optim
 from fairstep.runs import DataSpec, EvaluationSpec, Run, RunSpec, Value
 
 STEPS, SECONDS = 40, 1.0
@@ -66,7 +67,8 @@ def short(spec: RunSpec, steps: int, seed: int = 0, data: DataSpec = RANDOM) -> 
     identity; the learning rate is so small that nothing diverges."""
     tokens = min(spec.evaluation.tokens, MOST_EVALUATED)
     hyperparameters = dict(spec.optimizer.hyperparameters)
-    same: dict[str, Value] = {"lr": 1e-6, "schedule_steps": steps}
+    lengths = optim.get(spec.optimizer.name).run_lengths
+    same: dict[str, Value] = {"lr": 1e-6, **dict.fromkeys(lengths, steps)}
     hyperparameters |= {name: value for name, value in same.items() if name in hyperparameters}
     fields = {
         "model": spec.model,

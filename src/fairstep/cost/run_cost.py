@@ -12,7 +12,7 @@ from fairstep.cost.pace import Pace
 from fairstep.cost.rank_shares import Parallel, RankShares, rank_shares
 from fairstep.model.activations import kept_per_token
 from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, LOGITS_AT_ONCE, ModelConfig, config_of
-from fairstep.model.shapes import Parameter, counts, flops_per_token, parameter_table
+from fairstep.model.shapes import Parameter, chinchilla_tokens, counts, flops_per_token, parameter_table
 from fairstep.runs import RunSpec
 
 FLOAT = 4
@@ -131,7 +131,7 @@ def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "
         batch_tokens=spec.batch_tokens,
         steps=spec.steps,
         tokens=tokens,
-        chinchilla=tokens / (20 * count.matrix),
+        chinchilla=tokens / chinchilla_tokens(count.matrix),
         flops=flops,
         optimizer_flops=None if updates is None else updates * spec.steps,
         memory=memory(spec, config, table, device, devices, shares),

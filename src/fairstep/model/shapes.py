@@ -69,6 +69,11 @@ def flops_per_token(config: ModelConfig) -> int:
     return 6 * counts(config).multiplied + 12 * config.layers * config.width * config.context
 
 
+def chinchilla_tokens(parameters_matrix: float, multiple: float = 1.0) -> int:
+    """Tokens of so many Chinchilla lengths: one is 20 tokens a matrix parameter, as W counts (arXiv 2509.02046)."""
+    return round(multiple * 20 * parameters_matrix)
+
+
 def _llama(config: ModelConfig) -> Iterator[Parameter]:
     width, keys, mlp = config.width, config.key_width, config.mlp_width
     yield Parameter("embedding.weight", (config.vocabulary, width), "embedding")

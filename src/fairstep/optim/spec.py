@@ -42,6 +42,8 @@ class Hyperparameter:
     description: str
     source: str
     domain: str | tuple[str, ...] = ""
+    run_length: bool = False
+    """Whether it is the run's number of steps, which whoever knows the run fills in."""
 
     def check(self, name: str, value: object) -> Value:
         """The value in its proper type. Raises ValueError with one sentence: what was given, what would be right."""
@@ -190,6 +192,11 @@ class OptimizerSpec:
         settings = self.validate(hyper)
         part = self.part(role, settings)
         return part.rule.flops(o, i, part.hyper(settings))
+
+    @property
+    def run_lengths(self) -> tuple[str, ...]:
+        """Names of the hyperparameters that are the run's number of steps."""
+        return tuple(name for name, known in self.hyperparameters.items() if known.run_length)
 
     @property
     def tunings(self) -> tuple[Tuning, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairstep import model, optim
+from fairstep.model.shapes import chinchilla_tokens
 from fairstep.optim.tunings import Paper, Tuning, all_tunings
 from fairstep.runs import DataSpec, EvaluationSpec, Execution, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec, Value
 
@@ -67,8 +68,7 @@ class RunPreset:
         tokens = tokens or self.tokens
         most = (validation_tokens or self.final_tokens) // self.model.context * self.model.context
         chosen = self.hyperparameters | (hyperparameters or {})
-        if "schedule_steps" in chosen:  # AdEMAMix: as long as the run, in both papers
-            chosen["schedule_steps"] = tokens // batch
+        chosen |= dict.fromkeys(optim.get(self.optimizer).run_lengths, tokens // batch)  # AdEMAMix, in both papers
         return RunSpec(
             model=ModelSpec(**self.model.fields(data.vocabulary)),
             data=data,
@@ -130,7 +130,7 @@ def names() -> list[str]:
 
 
 def _is_of(tuning: Tuning, chinchilla: int) -> bool:
-    return tuning.paper == "S" or round(tuning.tokens / (20 * tuning.parameters_matrix)) == chinchilla
+    return tuning.paper == "S" or round(tuning.tokens / chinchilla_tokens(tuning.parameters_matrix)) == chinchilla
 
 
 def _complete(tuning: Tuning, changes: dict[str, Any] | None = None) -> dict[str, Value]:

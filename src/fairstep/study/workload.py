@@ -130,18 +130,17 @@ class Workload:
         undecayed: tuple[str, ...] | None = None,
     ) -> RunSpec:
         """The run of one trial. One number seeds both initialisation and data order, so that trials of different
-        contestants with the same seed are paired. ``schedule_steps`` 0 (AdEMAMix) becomes the run's own length, as in
-        both papers. Raises pydantic.ValidationError for impossible combinations."""
+        contestants with the same seed are paired. A hyperparameter that is the run's length (AdEMAMix) and 0 becomes
+        that length, as in both papers. Raises pydantic.ValidationError for impossible combinations."""
         tokens = self.tokens if tokens is None else tokens
         steps = tokens // self.batch_tokens
-        if hyperparameters.get("schedule_steps") == 0:
-            hyperparameters = {**hyperparameters, "schedule_steps": steps}
+        filled = {name: steps for name in optim.get(optimizer).run_lengths if hyperparameters.get(name) == 0}
         return RunSpec(
             model=self.model,
             data=self.data,
             optimizer=OptimizerChoice(
                 name=optimizer,
-                hyperparameters=dict(hyperparameters),
+                hyperparameters={**hyperparameters, **filled},
                 version=optim.version(optimizer),
                 undecayed=undecayed,
             ),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from fairstep import optim
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.model import Preset, preset
+from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
 from fairstep.study.file.cells import Place, cells_of
@@ -22,9 +23,6 @@ Options = TypeVar("Options")
 Table = TypeVar("Table", bound=BaseModel)
 
 Assignments = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-
-CHINCHILLA_TOKENS_PER_PARAMETER = 20
-"""W counts one Chinchilla as 20 tokens per matrix parameter."""
 
 SHAPE = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
 """Options that a run's course follows, under the same names in a study."""
@@ -109,7 +107,7 @@ def cells_table(options: WorkloadOptions) -> CellsTable:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     sequences = options.batch_sequences or size.batch_sequences
     batch_tokens = sequences * size.context
-    wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_tokens(1.0, size)
+    wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_budget(1.0, size)
     return table(
         CellsTable,
         model=options.preset,
@@ -143,18 +141,18 @@ def table(kind: type[Table], **values: Any) -> Table:
         raise ValueError(f"{first['loc'][0]}: {message}, not {first['input']!r}") from None
 
 
-def chinchilla_tokens(multiple: float, size: Preset) -> int:
+def chinchilla_budget(multiple: float, size: Preset) -> int:
     """Tokens of so many Chinchilla lengths. Raises ValueError."""
     if not (math.isfinite(multiple) and multiple > 0):
         raise ValueError(f"--chinchilla must be a positive number, not {multiple}")
-    return round(multiple * CHINCHILLA_TOKENS_PER_PARAMETER * size.parameters_matrix)
+    return chinchilla_tokens(size.parameters_matrix, multiple)
 
 
 def budget_of(tokens: str, chinchilla: float | None, size: Preset) -> int:
     """The tokens that were asked for in either way; 0 if in none. Raises ValueError."""
     if tokens:
         return token_count(tokens)
-    return 0 if chinchilla is None else chinchilla_tokens(chinchilla, size)
+    return 0 if chinchilla is None else chinchilla_budget(chinchilla, size)
 
 
 def execution(options: WorkloadOptions, division: Layout) -> Execution:

@@ -102,12 +102,12 @@ def taken(wanted: Wanted, division: Layout) -> dict[str, Pace]:
         store = Store(folder).writable()
         with LocalLauncher(machine(), division, {"FAIRSTEP_CACHE": str(cache)}) as launcher:
 
-            def carried_out(spec: RunSpec, steps: int, first_seed: int) -> dict[Run, float]:
+            def wall_times(spec: RunSpec, steps: int, first_seed: int) -> dict[Run, float]:
                 seeds = range(first_seed, first_seed + division.workers)
                 return walls(launcher, [written(store, short(spec, steps, seed, data)) for seed in seeds])
 
             for name, (spec, steps) in wanted.items():
-                warm, timed = carried_out(spec, WARM_STEPS, 0), carried_out(spec, steps, division.workers)
+                warm, timed = wall_times(spec, WARM_STEPS, 0), wall_times(spec, steps, division.workers)
                 pace = mean([pace_of(run, wall, division.workers, load) for run, wall in timed.items()])
                 first = statistics.fmean(warm.values()) - pace.seconds(short(spec, WARM_STEPS))
                 found[name] = replace(pace, first=max(0.0, first))

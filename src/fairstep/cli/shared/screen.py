@@ -65,3 +65,17 @@ def print_table(title: str, header: list[str], rows: list[list[str]], left: int 
     for row in rows:
         table.add_row(*[cell.replace("[", r"\[") for cell in row])
     console.print(table)
+
+
+def size_text(size: int) -> str:
+    """Bytes as MB or GB (decimal)."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits."""
+    for limit, unit, text in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.1f} {text}"
+    days = seconds / 86400
+    return f"{days:,.1f} days" if days < 10_000 else f"{days:,.0f} days"

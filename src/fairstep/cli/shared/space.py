@@ -21,6 +21,7 @@ from typing import Any
 
 from fairstep import optim
 from fairstep.study import Axis
+from fairstep.study.file.published_spaces import axis_of
 
 MOST = 100
 """Values of a range; factors of 2 would leave the numbers of a float."""
@@ -35,10 +36,7 @@ def read(texts: Iterable[str], contestants: Sequence[optim.OptimizerSpec]) -> Sp
     for owner, name, values, said in (item for text in texts for item in _items(text)):
         for spec in _owners(owner, contestants, said):
             checked = tuple(dict.fromkeys(spec.validate({name: value})[name] for value in _values(values, said)))
-            known = spec.hyperparameters.get(name)
-            found[spec.name][name] = Axis(
-                checked, domain=str(known.domain) if known and known.domain else "(-inf, inf)"
-            )
+            found[spec.name][name] = axis_of(spec, name, checked, factor=0.0)
     return found
 
 
@@ -49,7 +47,7 @@ def own(spec: optim.OptimizerSpec) -> Axis:
         raise ValueError(
             f"{spec.name} has no learning rate to begin with; give one with --space {spec.name}.lr=log:1e-4:1e-2"
         )
-    return Axis(grid.values, grid.factor, str(spec.hyperparameters["lr"].domain))
+    return axis_of(spec, "lr", grid.values)
 
 
 def longer(axis: Axis, points: int) -> Axis:

@@ -17,7 +17,7 @@ from fairstep.study.file.cells import Text
 from fairstep.study.file.study import Study
 
 
-def carried_out(
+def run_study(
     study: Study,
     texts: Mapping[str, Text],
     store: Store,

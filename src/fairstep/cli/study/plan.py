@@ -11,10 +11,10 @@ from typing import Any
 import tyro
 
 from fairstep.analysis import count_text
-from fairstep.cli.plan import duration
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.pace import HINT, basis, paced
+from fairstep.cli.shared.screen import duration
 from fairstep.cost.devices import Device
 from fairstep.cost.devices import device as device_named
 from fairstep.cost.run_cost import Cost

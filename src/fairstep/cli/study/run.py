@@ -16,7 +16,7 @@ from fairstep.analysis.statistics import AnalysisError
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.texts import texts_of
-from fairstep.cli.shared.tournament import carried_out, conclude
+from fairstep.cli.shared.tournament import conclude, run_study
 from fairstep.cli.study.status import rows_of, text_of
 from fairstep.runs import Ledger, Store
 from fairstep.runs.store import StoreError
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     study.costs(contest)  # what does not fit is refused before the text is prepared
     store = checked(options.store or Path("runs") / study.name)
     launcher = launcher_of(study, options.launcher, options.workers)
-    ledgers = carried_out(
+    ledgers = run_study(
         study,
         texts_of(study),
         store,

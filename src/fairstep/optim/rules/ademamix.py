@@ -93,7 +93,11 @@ ADEMAMIX = OptimizerSpec(
         ),
         "alpha": Hyperparameter(8.0, "weight of the slow momentum", "S, all scales", "[0, inf)"),
         "schedule_steps": Hyperparameter(
-            0, "steps T in which alpha and beta3 reach their values; 0: at once", "the run's steps in S", "[0, inf)"
+            0,
+            "steps T in which alpha and beta3 reach their values; 0: at once",
+            "the run's steps in S",
+            "[0, inf)",
+            True,
         ),
         "eps": Hyperparameter(1e-8, "added to the root of the second moment", "arXiv 2409.03137; S", "[0, inf)"),
     },

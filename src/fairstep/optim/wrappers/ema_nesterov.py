@@ -98,7 +98,7 @@ EMA_NESTEROV = Wrapper(
         "nesterov_decay": Hyperparameter(0.99, "decay rate gamma of the drift", "the authors' default", "[0, 1)"),
         "nesterov_warmup_fraction": Hyperparameter(0.3, "first share of the run without it", _SCRIPTS, "[0, 1]"),
         "nesterov_rest_fraction": Hyperparameter(0.2, "last share of the run without it", _SCRIPTS, "[0, 1]"),
-        "schedule_steps": Hyperparameter(0, "steps T of the run; 0: always ahead", "the run's steps", "[0, inf)"),
+        "schedule_steps": Hyperparameter(0, "steps T of the run; 0: always ahead", "the run's steps", "[0, inf)", True),
     },
     wrap=ema_nesterov,
 )

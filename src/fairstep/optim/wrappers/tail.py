@@ -71,7 +71,7 @@ TAIL = Wrapper(
     hyperparameters={
         "tail_fraction": Hyperparameter(0.1, "share of the run whose weights are averaged", "ours", "(0, 1]"),
         "schedule_steps": Hyperparameter(
-            0, "steps T of the run; 0: average from the first step", "the run's steps", "[0, inf)"
+            0, "steps T of the run; 0: average from the first step", "the run's steps", "[0, inf)", True
         ),
     },
     wrap=tail,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairstep.model import Preset, preset
+from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DataSpec, Execution, ModelSpec, Value
 from fairstep.study.file.schema import CellsTable, token_count
 from fairstep.study.workload import WARMUPS, Workload
@@ -17,8 +18,6 @@ BATCHES = ("batch_sequences", "batch_tokens")
 MODEL_OPTIONS = ("init_std", "z_loss", "qk_norm")
 RUN_LISTS = (*WARMUPS, "schedule", "final_fraction", "decay_fraction", "decay_shape", "clip_norm")
 RUN_VALUES = ("warmup_shape", "warmup_start", "positions")
-CHINCHILLA = 20
-"""Tokens a matrix parameter in one Chinchilla, as W counts."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _workload(
     elif length == "tokens":
         tokens = _tokens(chosen["length"], length) // batch_tokens * batch_tokens
     else:
-        tokens = round(chosen["length"] * CHINCHILLA * size.parameters_matrix) // batch_tokens * batch_tokens
+        tokens = chinchilla_tokens(size.parameters_matrix, chosen["length"]) // batch_tokens * batch_tokens
     if tokens < batch_tokens:
         raise CellError(length, f"a run must be at least one batch of {batch_tokens:,} tokens, not {chosen['length']}")
     given = {key: chosen[key] for key in RUN_LISTS if key in chosen}

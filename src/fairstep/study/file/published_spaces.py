@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, get_args
 
 from fairstep import optim
+from fairstep.model.shapes import chinchilla_tokens
 from fairstep.optim.spec import Hyperparameter
 from fairstep.optim.tunings import Paper, Tuning
 from fairstep.runs import DecayShape, ScheduleKind, ScheduleSpec, Value
@@ -116,9 +117,9 @@ def nearest_run(spec: optim.OptimizerSpec, published: str, workload: Workload) -
         if tuning is None:
             raise ValueError(f"{paper} published no run of {spec.name}; give it another start, or a grid")
         scale = tuning.scale
-        chinchilla = round(tuning.tokens / (20 * tuning.parameters_matrix))
+        chinchilla = round(tuning.tokens / chinchilla_tokens(tuning.parameters_matrix))
         return run_preset(f"{paper}/{scale}/{spec.name}", chinchilla)
-    ratio = max(1.0, workload.tokens / (20 * workload.parameters_matrix))
+    ratio = max(1.0, workload.tokens / chinchilla_tokens(workload.parameters_matrix))
     lengths = [1, 2, 4, 8, 16] if paper == "wen" else [1]
     for length in sorted(lengths, key=lambda known: abs(math.log(known / ratio))):
         with contextlib.suppress(ValueError):
