@@ -11,8 +11,8 @@ class DataSpec(Frozen):
     name: str
     """Name of the text, for tables and pages."""
     fingerprint: str
-    """Hash of the text, and of its tokenizer and validation share where these are not the default. With ``vocabulary`` it
-    names the prepared corpus."""
+    """Hash of the text, and of its tokenizer and validation share where these are not the default. With ``vocabulary``
+    it names the prepared corpus."""
     vocabulary: Positive
     """Number of different tokens in the text."""
     source: tuple[str, ...] = ()
