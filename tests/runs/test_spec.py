@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from fairstep.runs import DataSpec, Execution, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec, SpecError
+from fairstep.runs import (
+    DataSpec,
+    Execution,
+    Ledger,
+    ModelSpec,
+    OptimizerChoice,
+    RunSpec,
+    ScheduleSpec,
+    SpecError,
+    Summary,
+)
 from fairstep.runs.frozen import explain
 
 
@@ -101,3 +113,29 @@ def test_heads_must_split_the_width_into_pairs() -> None:
 def test_a_file_that_is_not_a_spec_is_refused() -> None:
     with pytest.raises(SpecError):
         RunSpec.from_json("{}")
+
+
+def parts_of(kind: type[BaseModel]) -> set[type[BaseModel]]:
+    """The model and all models that its fields hold."""
+    parts = {kind}
+    annotations = [field.annotation for field in kind.model_fields.values()]
+    while annotations:
+        annotation = annotations.pop()
+        annotations += get_args(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            parts |= parts_of(annotation)
+    return parts
+
+
+@pytest.mark.parametrize("kind", [RunSpec, Summary, Ledger])
+def test_every_field_says_what_it_is(kind: type[BaseModel]) -> None:
+    """The reference pages are made of the texts under the fields."""
+    for part in parts_of(kind):
+        [body] = ast.parse(inspect.getsource(part)).body
+        assert isinstance(body, ast.ClassDef)
+        with_text = {
+            line.target.id
+            for line, below in zip(body.body, body.body[1:], strict=False)
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(below, ast.Expr)
+        }
+        assert set(part.model_fields) == with_text, part

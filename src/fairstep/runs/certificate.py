@@ -18,76 +18,101 @@ class _Record(BaseModel):
 
 
 class Move(_Record):
-    """A change of one hyperparameter of the chosen configuration. ``gain`` is how much lower its loss is.
-
-    ``low`` and ``high`` are None where there are too few fresh runs for an interval. ``runs`` of the move: 1 is the
-    trial of the search, more are fresh ones.
-    """
+    """A change of one hyperparameter of the chosen configuration."""
 
     name: str
+    """The hyperparameter."""
     value: Value
+    """Its other value."""
     gain: float
+    """How much lower the loss is there, in nats per token."""
     low: float | None = None
+    """Lower end of the gain's interval. none: too few fresh runs for an interval."""
     high: float | None = None
+    """Upper end of the gain's interval."""
     runs: int = 1
+    """Runs of the move. 1: the trial of the search. More: fresh runs."""
 
 
 class Coordinate(_Record):
-    """One hyperparameter around the chosen configuration.
-
-    ``tried`` are the values with results, diverged ones too; ``untried`` those of the grid without; ``impossible``
-    those that cannot be run (a warm-up longer than the run). ``edge``: lower or upper if the chosen value is the
-    outermost one of a grid that could go on.
-    """
+    """One hyperparameter around the chosen configuration."""
 
     name: str
+    """The hyperparameter."""
     value: Value
+    """Its chosen value."""
     tried: tuple[Value, ...] = ()
+    """Other values with results, diverged ones too."""
     untried: tuple[Value, ...] = ()
+    """Values of the grid without a result."""
     impossible: tuple[Value, ...] = ()
+    """Values of the grid that no run can have: a warm-up longer than the run."""
     edge: str = ""
+    """lower or upper, if the chosen value is the outermost one of a grid that could go on."""
     best: Move | None = None
+    """The move along this coordinate with the largest gain."""
 
 
 class Near(_Record):
     """A configuration whose loss is within the tolerance of the lowest."""
 
     hyperparameters: dict[str, Value]
+    """The configuration."""
     loss: float
+    """Its loss."""
 
 
 class Certificate(_Record):
-    """``configuration`` is empty while nothing is chosen, and when everything diverged.
+    """What shows that a contestant was tuned in a cell, or what is missing.
 
-    ``loss`` is the mean over the final seeds, None until there are any. ``near_optimal`` are the configurations
-    observed within the tolerance of the lowest; ``not_excluded`` are others that noise may hide: every configuration
-    tried whose true loss is within the tolerance of the chosen one's is in one of the two. ``sigma`` is the deviation
-    of one run over seeds, from ``degrees`` degrees of freedom. ``missing`` says in sentences what keeps this from being
-    a proof.
+    Every configuration tried whose true loss is within the tolerance of the chosen one's is in ``near_optimal`` or in
+    ``not_excluded``.
     """
 
     contestant: str
+    """Name of the contestant."""
     cell: str
+    """Name of the cell. Empty in a contest of one cell."""
     configuration: dict[str, Value] = {}
+    """The chosen configuration. Empty while nothing is chosen, and when everything diverged."""
     loss: float | None = None
+    """Mean loss over the final seeds. none until there are any."""
     tuning_loss: float | None = None
+    """Loss of the configuration in the search."""
     tolerance: float
+    """Gain, in nats per token, up to which a configuration counts as equally good."""
     near_optimal: tuple[Near, ...] = ()
+    """Configurations observed within the tolerance of the lowest loss."""
     not_excluded: tuple[Near, ...] = ()
+    """Further configurations that noise may hide."""
     coordinates: tuple[Coordinate, ...] = ()
+    """Every hyperparameter of the search, around the configuration."""
     largest: Move | None = None
+    """The single move with the largest gain."""
     trials: int = 0
+    """Trials of the search."""
     fresh: int = 0
+    """Runs on fresh seeds."""
     failures: int = 0
+    """Attempts that crashed or hung."""
     tokens: int = 0
+    """Tokens of the trials and the fresh runs."""
     seconds: float = 0.0
+    """Seconds of their training."""
     sigma: float | None = None
+    """Standard deviation of one run's loss over seeds."""
     sigma_low: float | None = None
+    """Lower end of its interval."""
     sigma_high: float | None = None
+    """Upper end of its interval."""
     degrees: int = 0
+    """Degrees of freedom that sigma was estimated from."""
     level: float = 0.95
+    """Probability that all statements about losses are true together."""
     notes: tuple[str, ...] = ()
+    """What a reader should know, in sentences."""
     missing: tuple[str, ...] = ()
+    """What keeps this from being a proof, in sentences."""
 
     @property
     def edges(self) -> list[str]:

@@ -26,64 +26,86 @@ class _Record(BaseModel):
 
 
 class Trial(_Record):
-    """One run spent on one contestant. ``hyperparameters`` are those that the search varies.
-
-    ``tokens`` and ``seconds`` (of training) are what it has cost so far; ``failures`` counts attempts that crashed or
-    hung. ``status`` is unfinished until there is a result.
-    """
+    """One run that was spent on one contestant, and what it has cost so far."""
 
     contestant: str
+    """Name of the contestant."""
     phase: Phase
+    """tune: search of hyperparameters. final: the chosen ones on a fresh seed. budget: the baseline at other
+    lengths."""
     run: str
+    """Identity of the run."""
     hyperparameters: dict[str, Value]
+    """Values of the hyperparameters that the search varies."""
     status: Status = "unfinished"
+    """unfinished until there is a result."""
     tokens: int = 0
+    """Tokens trained on."""
     seconds: float = 0.0
+    """Seconds of training."""
     failures: int = 0
+    """Attempts that crashed or hung."""
 
 
 class Cell(_Record):
     """One workload: model size x token budget x batch size x data."""
 
     model: str
+    """Name of the model's preset."""
     parameters_matrix: int
+    """Parameters in the blocks' matrices, by which papers name sizes."""
     parameters: int
+    """All parameters."""
     tokens: int
+    """Token budget of a run."""
     batch_tokens: int
+    """Tokens of an optimizer step."""
     steps: int
+    """Optimizer steps of a run."""
     data: str
+    """Name of the text."""
     fingerprint: str
+    """Hash of the prepared text."""
     vocabulary: int
+    """Number of different tokens in the text."""
     precision: str
+    """Precision of the matrix products: float32 or bf16."""
 
 
 class Choice(_Record):
-    """What the search chose for a contestant. ``at_edge``: the best value is still the outermost one tried.
-
-    ``notes`` are what the protocol has to say about this choice: a budget that ended it, the error of a law.
-    """
+    """What the search chose for a contestant."""
 
     hyperparameters: dict[str, Value]
+    """Values of the hyperparameters that the search varies."""
     at_edge: bool = False
+    """Whether the best value is still the outermost one tried."""
     notes: tuple[str, ...] = ()
+    """What the protocol says about this choice, in sentences: a budget that ended it, the error of a law."""
 
 
 class Ledger(_Record):
-    """A contest in one cell: its contestants, what the search chose for each so far, and all of its trials.
-
-    A study of several cells has a ledger for each; ``study`` is their common name, empty for a contest of one cell.
-    """
+    """A contest in one cell: its contestants, what the search chose for each so far, and all of its trials."""
 
     format: int = FORMAT
+    """Version of the file."""
     name: str
+    """Name of the file, without .json."""
     study: str = ""
+    """Common name of the ledgers of a study with several cells. Empty for a contest of one cell."""
     command: str
+    """Command that started the contest."""
     baseline: str
+    """Contestant that the others are measured against."""
     contestants: tuple[str, ...]
+    """Names of all contestants."""
     cell: Cell
+    """The workload."""
     choices: dict[str, Choice] = {}
+    """What the search chose, by contestant."""
     certificates: dict[str, Certificate] = {}
+    """Proofs that contestants were tuned, or what they lack, by contestant."""
     trials: tuple[Trial, ...] = ()
+    """Every run that was spent, in order."""
 
     def write(self, path: Path) -> None:
         write_atomic(path, self.model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""ModelSpec: the model of a run, by its sizes and choices (``model.config`` says what each means)."""
+"""ModelSpec: the model of a run, by its sizes and choices."""
 
 from __future__ import annotations
 
@@ -10,19 +10,31 @@ from fairstep.runs.frozen import Frozen, Positive
 
 Count = Annotated[int, Field(ge=0)]
 Coefficient = Annotated[float, Field(ge=0)]
+Architecture = Literal["llama", "gpt2", "bert"]
+Initialisation = Literal["depth_scaled", "flat", "fan_in"]
 
 
 class MoESpec(Frozen):
-    """Experts in place of every block's MLP (defaults: S section 2)."""
+    """A mixture of experts in place of every block's MLP. The defaults are S's (section 2)."""
 
     experts: Positive
+    """Experts of each block. Each expert has the MLP's size."""
     experts_per_token: Positive = 2
+    """Experts that see each token (top_k), or tokens per expert in units of T / experts (expert_choice)."""
     shared_experts: Count = 0
+    """Further experts that see every token."""
     routing: Literal["top_k", "expert_choice"] = "top_k"
+    """top_k: every token takes its best experts. expert_choice: every expert takes its best tokens of each sequence
+    (arXiv 2202.09368), which looks into the future."""
     capacity_factor: Coefficient = 0.0
+    """Largest number of a sequence's tokens that an expert takes, in units of an equal share. 0: no bound."""
     balance_loss: Coefficient = 0.1
+    """Coefficient of the balance of experts in the training loss, averaged over layers."""
     balance_scale: Literal["sum", "switch"] = "sum"
+    """Balance of experts. sum: the sum over experts e of f_e P_e, as in S's code. switch: that times ``experts``, as in
+    the Switch Transformer (arXiv 2101.03961, equation 4)."""
     router_z_loss: Coefficient = 0.01
+    """Coefficient of mean(logsumexp(router logits)^2) in the training loss, averaged over layers."""
 
     @model_validator(mode="after")
     def _choice(self) -> MoESpec:
@@ -36,26 +48,46 @@ class MoESpec(Frozen):
 class ModelSpec(Frozen):
     """A model by its numbers. The default choices are the dense Llama of S: pre-norm RMSNorm, RoPE, SwiGLU, no biases.
 
-    Sizes are elements of a tensor's side. ``preset`` is only the name that the sizes came from.
+    Sizes are elements of a tensor's side.
     """
 
     preset: str = ""
+    """Name that the sizes came from. Not part of the identity."""
     layers: Positive
+    """Number of blocks."""
     width: Positive
+    """Elements of a token's representation between blocks."""
     heads: Positive
+    """Attention heads of queries. A head has width / heads elements, an even number."""
     mlp_width: Positive
+    """Elements between the matrices of an MLP."""
     vocabulary: Positive
+    """Rows of the embedding and of the head."""
     context: Positive
+    """Tokens of a sequence."""
     tied_head: bool = False
+    """Whether the head's weight is the embedding's."""
     rope_base: float = Field(default=10_000.0, gt=1)
+    """Base b of the rotation angles position x b^(-2i / head width) (arXiv 2104.09864)."""
     norm_eps: float = Field(default=1e-5, gt=0)
+    """Number that is added to the mean square (RMSNorm) or to the variance (LayerNorm)."""
     init_std: float = Field(default=0.02, gt=0)
-    architecture: Literal["llama", "gpt2", "bert"] = "llama"
+    """Standard deviation of first weights, where ``initialisation`` uses it."""
+    architecture: Architecture = "llama"
+    """llama: RMSNorm, RoPE, SwiGLU, no biases. gpt2: LayerNorm, GELU, learned positions, biases. bert: as gpt2, but
+    bidirectional, with norms behind the sums, and trained on masked tokens."""
     kv_heads: Count = 0
+    """Heads of keys and values, each shared by heads / kv_heads queries (arXiv 2305.13245). 0: as many as ``heads``."""
     qk_norm: bool = False
+    """RMSNorm with a gain over each head's query and key, before the rotation."""
     z_loss: Coefficient = 0.0
-    initialisation: Literal["depth_scaled", "flat", "fan_in"] = "depth_scaled"
+    """Coefficient of mean(logsumexp(logits)^2) in the training loss (arXiv 2204.02311, section 5)."""
+    initialisation: Initialisation = "depth_scaled"
+    """First weights; gains are 1 and biases 0. depth_scaled: N(0, init_std^2), and N(0, (init_std / sqrt(2 layers))^2)
+    for what writes to the residual stream (S). flat: N(0, init_std^2) for all. fan_in: normal, cut at 3 standard
+    deviations, with standard deviation 1 / sqrt(inputs), and 1 / width for the embedding (W)."""
     moe: MoESpec | None = None
+    """Experts in place of every block's MLP. none: a dense model."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelSpec:

@@ -24,35 +24,49 @@ Status = Literal["done", "diverged", "failed", "unfinished"]
 class Summary(BaseModel):
     """The outcome of a run. Losses are mean cross-entropy in nats per token; times are seconds.
 
-    ``final_loss`` is over the whole final evaluation set at the last step, None unless the status is done.
-    ``validation_losses`` are those of further validation sets, by name.
-    Times of a step are medians over the rows of timings.jsonl, each the mean of its steps. ``state_bytes`` is the
-    optimizer's memory, ``peak_memory_bytes`` the most that was resident (on an accelerator: allocated) while training.
-    ``utilisation`` is the model's FLOPs a second over the machine's measured matrix-product rate, ``clip_fraction`` the
-    part of the steps whose gradient was clipped. ``failed`` is not a result: a failed run may be tried again.
+    Seconds of a step are medians over the rows of timings.jsonl; a row is the mean of its steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: Literal["done", "diverged", "failed"]
+    """done and diverged are results. failed is not: a failed run may be tried again."""
     final_loss: float | None = None
+    """Loss over the whole final evaluation set at the last step. none unless the status is done."""
     validation_losses: dict[str, float | None] = Field(default_factory=dict)
+    """Final losses over further validation sets, by name."""
     bits_per_byte: float | None = None
+    """``final_loss`` in bits per byte of the validation text."""
     steps: int = 0
+    """Optimizer steps taken."""
     tokens: int = 0
+    """Tokens trained on."""
     train_seconds: float = 0.0
+    """Seconds of all work that the result rests on, evaluations included."""
     step_seconds: float = 0.0
+    """Seconds of a step."""
     optimizer_seconds: float = 0.0
+    """Part of a step's seconds in the optimizer."""
     data_seconds: float = 0.0
+    """Part of a step's seconds in fetching the batch."""
     evaluation_seconds: float = 0.0
+    """Seconds of all evaluations together."""
     tokens_per_second: float = 0.0
+    """Tokens of a batch over ``step_seconds``."""
     utilisation: float | None = None
+    """The model's FLOPs a second over the machine's measured rate of matrix products."""
     clip_fraction: float = 0.0
+    """Part of the steps whose gradient was clipped."""
     peak_memory_bytes: int = 0
+    """Most memory that was resident (on an accelerator: allocated) while the run trained."""
     state_bytes: int = 0
+    """Memory of the optimizer's state, on all ranks together."""
     parameters: int = 0
+    """All parameters of the model."""
     parameters_matrix: int = 0
+    """Parameters in the blocks' matrices."""
     message: str = ""
+    """Why the run diverged or failed, in one sentence."""
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,23 @@ DecayShape = Literal["1-sqrt", "linear", "cosine", "mirror-cosine", "1-square", 
 class Ramp(Frozen):
     """A hyperparameter other than the learning rate over the steps, in its own unit.
 
-    The value that the optimizer was given holds in the middle. It is reached from ``start`` over the first
-    ``start_steps`` steps and left for ``end`` over the last ``end_steps``, on a straight line or half a cosine:
-    momentum from 0.85 up in 300 steps, or weight decay down to 0 in the last fifth. Param groups that lack the
-    hyperparameter, or have it at 0 (undecayed parameters), are left alone.
+    In the middle of the run the hyperparameter has the optimizer's value. Param groups that lack the hyperparameter, or
+    have it at 0 (undecayed parameters), are left alone. Examples: momentum from 0.85 up in 300 steps; weight decay down
+    to 0 in the last fifth.
     """
 
     hyperparameter: str
+    """Key of the optimizer's param groups."""
     start: float = 0.0
+    """Value at the first step, if ``start_steps`` is not 0."""
     start_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps from ``start`` to the optimizer's value. 0: no ramp at the start."""
     end: float = 0.0
+    """Value that the step behind the last one would have, if ``end_steps`` is not 0."""
     end_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps from the optimizer's value to ``end``. 0: no ramp at the end."""
     shape: Literal["linear", "cosine"] = "linear"
+    """linear: a straight line. cosine: half a cosine."""
 
     def value(self, given: float, step: int, steps: int) -> float:
         """The value at step 0 .. steps - 1 where ``given`` is the optimizer's own: ``start`` at step 0, ``given`` from
@@ -46,27 +51,33 @@ class Ramp(Frozen):
 
 
 class ScheduleSpec(Frozen):
-    """Learning rate over steps, as a fraction of the peak: warm-up, then the kind's decay (``learning_rate_fraction``).
+    """Learning rate over steps, as a fraction of the peak: warm-up, then the kind's decay.
 
-    ``final_fraction`` is the value at the end. ``decay_fraction`` is the last part of all steps, in which wsd and
-    inverse_sqrt fall in the ``decay_shape``; ``power`` is the exponent of the kind and of the shape of that name.
-    ``warmup_start`` is where the warm-up begins. ``positions`` says how steps are counted:
-
-    * open: no step has the rate of either end (0, as a rule): a warm-up of w steps is at 1/w, 2/w, ... 1.
-    * from_start: the first step has the start's rate, as optax counts, W's code, and S's for wsd.
-    * closed: that, and the last step has the final rate, as torch's OneCycleLR counts, and S's code for cosine.
+    ``learning_rate_fraction`` has the equations.
     """
 
     kind: ScheduleKind = "cosine"
+    """Course after the warm-up. wsd (warm-up, stable, decay) and inverse_sqrt decay in the last ``decay_fraction``."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of the warm-up."""
     final_fraction: Fraction = 0.0
+    """Learning rate at the end, as a fraction of the peak."""
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Last part of all steps that decays, for the kinds wsd and inverse_sqrt."""
     decay_shape: DecayShape = "1-sqrt"
+    """How wsd and inverse_sqrt decay."""
     power: Annotated[float, Field(gt=0)] = 1.0
+    """Exponent of the kind power and of the decay shape power."""
     warmup_shape: Literal["linear", "half-cosine"] = "linear"
+    """How the warm-up rises."""
     warmup_start: Fraction = 0.0
+    """Learning rate at which the warm-up begins, as a fraction of the peak."""
     positions: Literal["open", "from_start", "closed"] = "open"
+    """How steps are counted. open: no step has the rate of either end, and w warm-up steps are at 1/w, 2/w, ... 1.
+    from_start: the first step has the start's rate, as in optax, in W's code, and in S's code for wsd. closed: the last
+    step also has the final rate, as in torch's OneCycleLR and in S's code for cosine."""
     ramps: tuple[Ramp, ...] = ()
+    """Other hyperparameters that change over the steps."""
 
     @model_validator(mode="after")
     def _exponential_has_an_end(self) -> ScheduleSpec:

@@ -1,9 +1,11 @@
 """RunSpec: everything that decides a run's numbers, frozen, validated, and named by a hash of itself.
 
-The identity covers the semantic fields only, and of those the ones that are not at their defaults, so that a new field
-renames no earlier run. Where the data lies on this machine (``data.source``) and how the work is carried out
-(``execution``: device, threads, micro-batch, compilation) change speed and rounding, not the experiment, so they are
-left out of it: the same experiment has the same name on every machine.
+The identity is the hash of the fields that decide the numbers. Fields at their defaults are left out of it, so that a
+new field renames no earlier run. Where the data lies on this machine (``data.source``) and how the work is carried out
+(``execution``: device, threads, micro-batch, compilation) change speed and rounding, not the experiment. They are left
+out too: the same experiment has the same name on every machine.
+
+The text under a field is its meaning, unit and special values; the reference page is made of these texts.
 """
 
 from __future__ import annotations
@@ -24,69 +26,91 @@ FORMAT = 1
 
 
 class OptimizerChoice(Frozen):
-    """An optimizer by name with every hyperparameter written out (no hidden defaults in a finished run).
-
-    ``version`` says which code a foreign optimizer is, because a run's numbers depend on it; ours have none.
-    ``undecayed``: roles of parameters without weight decay; None: as the optimizer has it (norms and the embedding).
-    """
+    """An optimizer by name, with every hyperparameter written out: a finished run has no hidden defaults."""
 
     name: str
+    """Name in ``fairstep optimizers``, with +wrappers, or package.module:Class."""
     hyperparameters: dict[str, Value] = Field(default_factory=dict)
+    """Every hyperparameter by name, in the optimizer's units. ``lr`` is the peak."""
     version: str = ""
+    """Which code another package's optimizer is, because a run's numbers depend on it. Empty for fairstep's own."""
     undecayed: tuple[str, ...] | None = None
+    """Roles of parameters without weight decay. none: the optimizer's own choice (norms and the embedding)."""
 
 
 class EvaluationSpec(Frozen):
-    """Validation on a fixed set of windows: ``final_tokens`` at the end, ``tokens`` evenly chosen ones on the way."""
+    """Validation on a fixed set of windows of the validation text."""
 
     every_steps: Positive = 100
+    """Steps between evaluations while the run trains."""
     tokens: Positive = 16_384
+    """Validation tokens of each of these, evenly chosen among the final ones."""
     final_tokens: Positive = 131_072
+    """Validation tokens of the evaluation at the end, or all there are."""
 
 
 class Execution(Frozen):
-    """How a run is carried out. Not part of its identity.
-
-    ``threads`` 0: all cores; ``micro_batch_sequences`` 0: the whole batch at once. A checkpoint is written whenever
-    ``checkpoint_every_seconds`` have passed or ``checkpoint_every_steps`` were taken (0: not by that count), and when
-    the run is told to stop; the newest ``keep_checkpoints`` are kept until the run has its result. ``asynchronous``
-    copies the state and writes it while training goes on, for the price of that copy's memory. ``save_weights`` keeps
-    the final weights; ``dynamics`` also measures the angles of updates. ``parallel``: whether several processes share
-    the optimizer's work, repeat it, or divide the weights too (FSDP2). ``compile_optimizer``: elementwise rules as one
-    kernel; auto: on an accelerator, if the model is compiled.
-    """
+    """How a run is carried out. No field is part of the identity."""
 
     device: str = "cpu"
+    """torch's name of the device."""
     threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of each process. 0: all cores."""
     micro_batch_sequences: Annotated[int, Field(ge=0)] = 0
+    """Sequences of one forward pass. 0: the whole batch at once."""
     compile: bool = True
+    """Compile the model, where a compiler is."""
     compile_optimizer: Literal["auto", "yes", "no"] = "auto"
+    """No effect any more; specs written before have it."""
     checkpoint_every_seconds: Annotated[float, Field(ge=0)] = 300.0
+    """Seconds between checkpoints. 0: none by the clock. A run that is told to stop writes a checkpoint too."""
     checkpoint_every_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps between checkpoints, beside those by the clock. 0: none by this count."""
     keep_checkpoints: Positive = 2
+    """Newest checkpoints that are kept until the run has its result."""
     asynchronous: bool = False
+    """Copy the state and write it while training goes on. The copy takes the state's memory again."""
     save_weights: bool = False
+    """Keep the final weights, as weights.safetensors."""
     dynamics: bool = False
+    """Measure the angles of updates too."""
     parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
+    """What several processes do with the optimizer's work. ddp-sharded: share it. ddp: repeat it. fsdp: share it and
+    divide the weights too (FSDP2)."""
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
+    """Where the measurements are sent, beside the run's files."""
 
 
 class RunSpec(Frozen):
-    """One training run. ``tokens`` is the budget; the run takes ``steps`` whole batches of ``batch_tokens``."""
+    """One training run. Every field is part of the identity, except for ``execution``, ``data.source`` and
+    ``model.preset``."""
 
     format: int = FORMAT
+    """Version of the files of a run."""
     model: ModelSpec
+    """What is trained."""
     data: DataSpec
+    """The text."""
     optimizer: OptimizerChoice
+    """What trains it."""
     schedule: ScheduleSpec = ScheduleSpec()
+    """Learning rate, and other hyperparameters, over the steps."""
     evaluation: EvaluationSpec = EvaluationSpec()
+    """When validation losses are taken, and on how many tokens."""
     batch_sequences: Positive
+    """Sequences of an optimizer step, each of ``model.context`` tokens."""
     tokens: Positive
+    """Token budget. The run takes floor(tokens / tokens of a batch) steps."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the whole gradient; longer gradients are scaled down to it. 0: no clipping."""
     precision: Literal["float32", "bf16"] = "float32"
+    """Precision of the matrix products. Weights and optimizer state are float32."""
     init_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the first weights."""
     data_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the order of batches."""
     execution: Execution = Execution()
+    """How the run is carried out. Not part of the identity."""
 
     @model_validator(mode="after")
     def _consistent(self) -> RunSpec:
