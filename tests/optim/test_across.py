@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from fairstep import optim
 from fairstep.optim import pieces
-from fairstep.optim.work import Ownership, Piece, Team
+from fairstep.optim.work import Ownership, Piece
 
 CASES: dict[str, dict[str, Any]] = {
     "soap": {"precondition_frequency": 3},
@@ -43,19 +42,6 @@ ROWS = (0, 4, 28, 48)
 """Edges of three ranks' rows of the large matrices: uneven, and at multiples of the size of a block."""
 
 
-TEAMS: dict[str, dict[str, Any]] = {
-    "soap": {"precondition_frequency": 3},
-    "soap spread": {"precondition_frequency": 3, "refresh": "spread"},
-    "soap left": {"max_precond_dim": 47, "precondition_frequency": 2, "decay": "coupled"},
-    "soap+ema": {},
-    "kron": {"flat_start": 5, "update_probability": 0.3},
-    "kron spread": {"refresh": "spread", "update_probability": 0.3, "flat_start": 0},
-    "kron norm": {"normalize_gradients": True, "memory_save_mode": "one_diag", "decay": "coupled"},
-}
-"""Of matrices with factors for both sides, or for that of the rows alone."""
-KEEPERS = (2, 0)
-
-
 class Ranks:
     """Threads that add tensors up and hand them on, as ranks do."""
 
@@ -76,27 +62,6 @@ class Ranks:
 
         return total
 
-    def give(self, rank: int) -> Callable[..., None]:
-        def give(tensor: Tensor, source: int) -> None:
-            assert tensor.is_contiguous()
-            self.parts[rank] = tensor.clone()
-            self.barrier.wait()
-            tensor.copy_(self.parts[source])
-            self.barrier.wait()
-
-        return give
-
-    def bring(self, rank: int) -> Callable[..., None]:
-        def bring(part: Tensor, target: int) -> None:
-            assert part.is_contiguous()
-            self.parts[rank] = part.clone()
-            self.barrier.wait()
-            total = torch.stack(self.parts).sum(0)
-            self.barrier.wait()
-            part.copy_(total if rank == target else torch.full_like(part, torch.nan))
-
-        return bring
-
 
 def model() -> nn.Module:
     torch.manual_seed(0)
@@ -104,30 +69,23 @@ def model() -> nn.Module:
     return nn.Sequential(*layers).double()
 
 
-def steps(optimizer: Any, count: int, first: int = 0, team: bool = False) -> None:
-    # From its weights, an error grows. SOAP makes much of any error in a factor that is not of full rank, as that of a
-    # tall matrix is at first, so that for teams, which have such matrices, its gradients are given.
-    feedback = 0.0 if team and optimizer.spec.name.startswith("soap") else 0.1
+def steps(optimizer: Any, count: int, first: int = 0) -> None:
     for step in range(first, first + count):
         for n, (_, p) in enumerate(optimizer.named_parameters()):
             draw = torch.Generator().manual_seed(1000 * step + n)
             p.grad = torch.randn(p.shape, generator=draw, dtype=p.dtype) * torch.linspace(0.5, 2, p.shape[1])
-            p.grad += feedback * p.detach()
+            p.grad += 0.1 * p.detach()
         for signal, names in optimizer.due().items():
             gradients = {name: p.grad * 0.9 for name, p in optimizer.named_parameters() if name in names}
             optimizer.supply(signal, gradients)
         optimizer.step()
 
 
-def ownership(optimizer: Any, team: bool) -> Ownership:
-    """All that is divisible by rows in three parts, among all or in a team; the rest is the second rank's."""
+def ownership(optimizer: Any) -> Ownership:
+    """All that is divisible by rows in three parts; the rest is the second rank's."""
     owned: list[dict[str, Piece]] = [{}, {}, {}]
     for work in pieces.works(optimizer):
-        if team and work.kind == "team":
-            edges = ROWS if work.rows == 48 else (0, 1, 5, 6)
-            for rank, (start, stop) in enumerate(pairwise(edges)):
-                owned[rank][work.name] = Piece(start, stop, work.rows, Team(0, edges, KEEPERS[: len(work.kept)]))
-        elif work.kind == "rows" and work.rows == 48:
+        if work.kind == "rows" and work.rows == 48:
             for rank, (start, stop) in enumerate(pairwise(ROWS)):
                 owned[rank][work.name] = Piece(start, stop, work.rows)
         else:
@@ -135,35 +93,27 @@ def ownership(optimizer: Any, team: bool) -> Ownership:
     return tuple(owned)
 
 
-def build(case: str, team: bool = False) -> Any:
-    names = ("0.weight", "1.weight", "2.weight")
-    if not team:
-        roles = dict.fromkeys(names, "matrix") if case.endswith("blocks") else None
-        return optim.build(case.split()[0], model(), undecayed=(), roles=roles, **CASES[case])
-    layers = model()
-    layers[2].weight = nn.Parameter(layers[2].weight.detach().mT.contiguous())  # tall, square and wide
-    return optim.build(case.split()[0], layers, undecayed=(), roles=dict.fromkeys(names, "matrix"), **TEAMS[case])
+def build(case: str) -> Any:
+    roles = dict.fromkeys(("0.weight", "1.weight", "2.weight"), "matrix") if case.endswith("blocks") else None
+    return optim.build(case.split()[0], model(), undecayed=(), roles=roles, **CASES[case])
 
 
-def on_ranks(
-    case: str, count: int, first: int = 0, saved: Any = None, team: bool = False
-) -> tuple[list[Any], dict[str, Tensor], int]:
+def on_ranks(case: str, count: int, first: int = 0, saved: Any = None) -> tuple[list[Any], dict[str, Tensor], int]:
     """(state dicts of the ranks, weights by name, sums) after the steps."""
     ranks = Ranks(3)
-    built = [build(case, team) for _ in range(3)]
+    built = [build(case) for _ in range(3)]
     failed: list[BaseException] = []
 
     def work(rank: int) -> None:
         try:
             optimizer = built[rank]
-            mates = SimpleNamespace(total=ranks.total(rank), give=ranks.give(rank), bring=ranks.bring(rank))
-            optimizer.share(ownership(optimizer, team)[rank], ranks.total(rank), mates=mates)
+            optimizer.share(ownership(optimizer)[rank], ranks.total(rank))
             if saved:
                 optimizer.load_state_dict(saved["state"])
                 with torch.no_grad():
                     for name, p in optimizer.named_parameters():
                         p.copy_(saved["weights"][name])
-            steps(optimizer, count, first, team)
+            steps(optimizer, count, first)
         except BaseException as error:
             failed.append(error)
             ranks.barrier.abort()
@@ -190,18 +140,18 @@ def assert_close(found: Any, expected: Any, where: str) -> None:
         assert found == expected, where
 
 
-@pytest.mark.parametrize(("case", "team"), [*((case, False) for case in CASES), *((case, True) for case in TEAMS)])
-def test_divided_rows_give_the_weights_of_whole_matrices(case: str, team: bool, tmp_path: Path) -> None:
-    alone = build(case, team)
-    steps(alone, 20, team=team)
-    parts, weights, sums = on_ranks(case, 20, team=team)
+@pytest.mark.parametrize("case", CASES)
+def test_divided_rows_give_the_weights_of_whole_matrices(case: str, tmp_path: Path) -> None:
+    alone = build(case)
+    steps(alone, 20)
+    parts, weights, sums = on_ranks(case, 20)
     works = pieces.works(alone)
-    divided = [w for w in works if (w.kind == "team" if team else w.kind == "rows" and w.rows == 48)]
+    divided = [w for w in works if w.kind == "rows" and w.rows == 48]
     assert len(divided) >= 2
-    assert sums > 0 or team or not any(w.sums for w in divided)
+    assert sums > 0 or not any(w.sums for w in divided)
     for name, p in alone.named_parameters():
         assert_close(weights[name], p.detach(), name)
-    whole = build(case, team)
+    whole = build(case)
     checkpoints.write(tmp_path, parts)
     checkpoints.read(tmp_path, whole)
     expected = alone.state_dict()["state"]
@@ -211,22 +161,19 @@ def test_divided_rows_give_the_weights_of_whole_matrices(case: str, team: bool, 
             assert_close(value, expected[name][key], f"{name} {key}")
 
 
-@pytest.mark.parametrize(
-    ("case", "team"),
-    [("soap", False), ("soap", True), ("kron", False), ("kron", True), ("mars-shampoo", False), ("soap+ema", False)],
-)
-def test_state_moves_between_one_process_and_divided_rows(case: str, team: bool, tmp_path: Path) -> None:
-    alone = build(case, team)
-    steps(alone, 5, team=team)
+@pytest.mark.parametrize("case", ["soap", "kron", "mars-shampoo", "soap+ema"])
+def test_state_moves_between_one_process_and_divided_rows(case: str, tmp_path: Path) -> None:
+    alone = build(case)
+    steps(alone, 5)
     saved = {"state": alone.state_dict(), "weights": {n: p.detach().clone() for n, p in alone.named_parameters()}}
-    parts, weights, _ = on_ranks(case, 5, 5, saved, team)
-    again = build(case, team)
+    parts, weights, _ = on_ranks(case, 5, 5, saved)
+    again = build(case)
     checkpoints.write(tmp_path, parts)
     checkpoints.read(tmp_path, again)
     with torch.no_grad():
         for name, p in again.named_parameters():
             p.copy_(weights[name])
-    steps(again, 5, 10, team)
-    steps(alone, 10, 5, team)
+    steps(again, 5, 10)
+    steps(alone, 10, 5)
     for (name, p), (_, q) in zip(alone.named_parameters(), again.named_parameters(), strict=True):
         assert_close(q.detach(), p.detach(), name)

@@ -100,7 +100,6 @@ def test_four_processes_divide_rows_and_add_up_what_looks_across_them(tmp_path: 
         4,
         case(names, ["dense"], ["ddp-sharded"]),
         case(same, ["dense"], ["same-gradient"]),
-        case(["soap", "kron"], ["few"], ["same-gradient", "fsdp, same gradient"]),  # two teams of two
     )
     for row in rows:
         assert row["largest"] <= 1e-10, row
@@ -148,12 +147,12 @@ def test_shares_are_a_partition_and_balanced(name: str, model: str, ranks: int) 
     for task in tasks:
         shares = sorted((owned[task.name] for owned in ownership if task.name in owned), key=lambda piece: piece.start)
         assert shares[0].start == 0 and shares[-1].stop == task.rows
-        assert len({piece.team for piece in shares}) == 1
         assert all(a.stop == b.start for a, b in pairwise(shares))
         assert all(piece.start < piece.stop and piece.start % task.unit == 0 for piece in shares)
     loads = totals(tasks, ownership)
     costs, states = [cost for cost, _ in loads], [state for _, state in loads]
-    assert max(costs) <= 1.1 * sum(costs) / ranks
+    # 10 % above the mean, or what must be where matrices are few: the dearest of them, or two on one of the ranks.
+    assert max(costs) <= max(1.1 * sum(costs) / ranks, 1.01 * least_cost(tasks, ranks))
     assert max(costs) >= least_cost(tasks, ranks) * (1 - 1e-12)
     assert max(states) <= (1 / ranks + 0.05) * sum(task.state for task in tasks)
     repeated = sum(costs) / sum(task.cost for task in tasks) - 1

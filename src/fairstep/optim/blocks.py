@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import across
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Apart, Hyper, Phases, Rule, ended
+from fairstep.optim.rule import Apart, Hyper, Rule
 from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class BlockRule(Rule):
     def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def phases_matrix(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
+    def update_matrix(
+        self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int
+    ) -> Tensor | None:
         raise NotImplementedError
 
     def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
@@ -107,18 +109,15 @@ class BlockRule(Rule):
         }
 
     def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        return ended(self.phases(grad, state, param, hyper, step))
-
-    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
         regions = self.regions(grad.shape[-2], grad.shape[-1], hyper)
         if not regions:
-            return (yield from self.phases_matrix(grad, state, param, hyper, step))
+            return self.update_matrix(grad, state, param, hyper, step)
         direction: Tensor | None = torch.empty_like(grad)
         for k, region in enumerate(regions):
             own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
             positions = [p * region.blocks + b for p in hyper.get("positions", ()) for b in range(region.blocks)]
             settings = {**self._of_block(grad, hyper), **({"positions": positions} if positions else {})}
-            blocks = yield from self.phases_matrix(region.split(grad), own, region.split(param), settings, step)
+            blocks = self.update_matrix(region.split(grad), own, region.split(param), settings, step)
             if blocks is None:  # of every region alike: a call that only initialises
                 direction = None
             elif direction is not None:

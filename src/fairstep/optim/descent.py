@@ -14,7 +14,7 @@ own way (``Rule.move``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,23 +25,11 @@ from fairstep.optim.compiled import Passes
 from fairstep.optim.rule import Rule
 from fairstep.optim.stacks import Stack
 
-END = object()
-
 
 def advance(stacks: Sequence[Stack], supplied: signals.Supplied, passes: Passes | None = None) -> None:
-    """One step of all stacks: gradients in, rule, decay, new weights out.
-
-    Of what ranks share, they have different parts: they all work on theirs, and on what is theirs alone, before any
-    waits for another.
-    """
-    turns = _in_turns([_phases(stack, supplied) for stack in stacks if stack.in_team])
-    for _ in range(2):
-        next(turns, None)
+    """One step of all stacks: gradients in, rule, decay, new weights out."""
     for stack in stacks:
-        if not stack.in_team:
-            _advance(stack, supplied, passes)
-    for _ in turns:
-        pass
+        _advance(stack, supplied, passes)
 
 
 def _advance(stack: Stack, supplied: signals.Supplied, passes: Passes | None) -> None:
@@ -54,22 +42,6 @@ def _advance(stack: Stack, supplied: signals.Supplied, passes: Passes | None) ->
 
     *_, (_, state) = carry_out(move, stack, supplied, passes)
     stack.advance(state)
-
-
-def _phases(stack: Stack, supplied: signals.Supplied) -> Iterator[None]:
-    """One step of rows that a team shares; it stops before it asks other ranks for something."""
-    for (grad, weights, state), _ in carry_out(lambda *given: given, stack, supplied):  # one block
-        direction = yield from stack.rule.phases(grad, state, weights, stack.hyper, stack.step + 1)
-        _move(stack, weights, state, direction, _lr(stack))
-        stack.advance(state)
-
-
-def _in_turns(steps: Collection[Iterator[None]]) -> Iterator[None]:
-    """All of them to their next stop, one after another, again and again until all have ended; stops in between."""
-    left = list(steps)
-    while left:
-        left = [step for step in left if next(step, END) is not END]
-        yield
 
 
 def _lr(stack: Stack) -> float:

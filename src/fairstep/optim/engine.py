@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fairstep.optim import descent, modes, pieces, routing, sharing, signals, state
-from fairstep.optim.across import Mates, Total
+from fairstep.optim.across import Total
 from fairstep.optim.compiled import Passes
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
@@ -168,18 +168,17 @@ class Engine(torch.optim.Optimizer):
         owned: Mapping[str, Piece],
         total: Total,
         tensors: Mapping[str, Tensor] | None = None,
-        mates: Mates | None = None,
     ) -> None:
         """From now on step these pieces of the parameters alone, and keep their state alone; other processes have the
         others (``ownership.divide`` of ``pieces.works``). The parameters may not be moved or replaced afterwards.
 
         ``total`` adds a tensor up over all processes; all of them call it equally often. The caller sees to it that
         gradients of what is owned are the whole batch's before ``step``, and collects the parameters behind it.
-        ``mates``: the ranks of this one's team, where some of the pieces are a team's.
+
         ``tensors``: the pieces themselves, where they are not views of the parameters (FSDP); their ``grad`` counts.
         ``state_dict`` then has what this process steps, as portions (``portion``) of the tensors of one process alone.
         """
-        self.ownership = pieces.Owned(self, owned, total, tensors, mates)
+        self.ownership = pieces.Owned(self, owned, total, tensors)
         self._forget_stacks()
 
     def members(self) -> Iterator[tuple[dict[str, Any], Member]]:

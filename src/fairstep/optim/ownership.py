@@ -1,23 +1,21 @@
 """Who steps what: the parameters of a model divided over ranks, so that optimizer work and state are shared.
 
-Matrices and experts are packed by cost (``packing``). Where they are so few that the busiest rank has more than ``AIM``
-above the mean, ranks form teams, as small as it takes: a matrix that can be shared has a team instead of a rank. Rows
-that cost something then level the cost of the ranks, other rows and elements their state, except on the busiest. The
-result depends on shapes and on the number of ranks. No torch here.
+Matrices and experts are packed by cost (``packing``). Rows that cost something then level the cost of the ranks, other
+rows and elements their state, except on the busiest. Where matrices are few, the dearest of them decides how much the
+busiest rank has. The result depends on shapes and on the number of ranks. No torch here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from math import ceil, inf
 
 from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.work import Ownership, Piece, Team, Work, totals
+from fairstep.optim.work import Ownership, Piece, Work, totals
 
 AIM = 1 / 10
-"""Of the busiest rank's cost over the mean; where whole matrices allow it, no ranks share any."""
+"""Share of the mean by which the busiest rank's cost may be above it; a rank near that gets no more state."""
 
 LARGE = 1 / 3
 """Share of a rank's mean state or cost from which on a tensor with rows apart is divided: its pieces exchange sums."""
@@ -34,36 +32,11 @@ def divide(works: Sequence[Work], ranks: int) -> Ownership:
 
     Where there are more ranks than pieces, some ranks have no work.
     """
-    sizes = range(1, ranks + 1) if any(work.kind == "team" for work in works) else (1,)
-    bound = 1.01 * least_cost(works, ranks)
-    best: Ownership = ()
-    busiest = inf
-    for size in sizes:
-        if ranks % size:
-            continue
-        found = _divide(works, ranks, size)
-        costs = [cost for cost, _ in totals(works, found)]
-        if max(costs) < busiest:
-            best, busiest = found, max(costs)
-        if max(costs) <= max((1 + AIM) * sum(costs) / ranks, bound):
-            break
-    return best
-
-
-def _divide(works: Sequence[Work], ranks: int, size: int) -> Ownership:
-    """``divide`` with teams of that size."""
-    pieces, shared, rows, elements = _sorted(works, ranks, ranks // size, size if size > 1 else 0)
-    everything = [*pieces, *((work, Piece(0, work.rows, work.rows)) for work in shared)]
-    teams = pack([Item(work.name, *work.load(piece)) for work, piece in everything], ranks // size)
+    pieces, rows, elements = _sorted(works, ranks)
     owned: list[dict[str, Piece]] = [{} for _ in range(ranks)]
-    of_team: list[tuple[list[tuple[Work, Piece]], list[Work]]] = [([], []) for _ in range(ranks // size)]
-    for n, team in enumerate(teams):
-        if n < len(pieces):
-            of_team[team][0].append(pieces[n])
-        else:
-            of_team[team][1].append(shared[n - len(pieces)])
-    for team, own in enumerate(of_team):
-        _divide_in_team(*own, owned, team * size, size)
+    places = pack([Item(work.name, *work.load(piece)) for work, piece in pieces], ranks)
+    for (work, piece), rank in zip(pieces, places, strict=True):
+        owned[rank][work.name] = piece
     mean = sum(work.cost for work in works) / ranks
     dear, cheap = [w for w in rows if w.cost > LEVEL * mean], [w for w in rows if w.cost <= LEVEL * mean]
     amounts = [work.divisible[0] for work in dear]
@@ -78,24 +51,17 @@ def _divide(works: Sequence[Work], ranks: int, size: int) -> Ownership:
 
 def least_cost(works: Sequence[Work], ranks: int) -> float:
     """What the busiest rank must have at least, because some pieces are indivisible."""
-    pieces, shared, rows, elements = _sorted(works, ranks, ranks, 1)
+    pieces, rows, elements = _sorted(works, ranks)
     rest = sum(work.cost + (ranks - 1) * work.repeated_cost for work in (*rows, *elements))
-    rest += sum(work.divisible[0] for work in shared)
-    costs = [*(work.load(piece)[0] for work, piece in pieces), *(kept.cost for work in shared for kept in work.kept)]
+    costs = [work.load(piece)[0] for work, piece in pieces]
     return max((sum(costs) + rest) / ranks, least(costs, ranks) + sum(work.repeated_cost for work in rows))
 
 
-def _sorted(
-    works: Sequence[Work], ranks: int, chunks_most: int, team: int
-) -> tuple[list[tuple[Work, Piece]], list[Work], list[Work], list[Work]]:
-    """(pieces that stay whole, works for teams of at least so many ranks, works divided by rows, those by elements).
-
-    No teams: 0.
-    """
+def _sorted(works: Sequence[Work], ranks: int) -> tuple[list[tuple[Work, Piece]], list[Work], list[Work]]:
+    """(pieces that stay whole, works divided by rows, those by elements)."""
     mean_cost = sum(work.cost for work in works) / ranks
     mean_state = sum(work.state for work in works) / ranks
     pieces: list[tuple[Work, Piece]] = []
-    shared: list[Work] = []
     rows: list[Work] = []
     elements: list[Work] = []
     for work in works:
@@ -104,15 +70,13 @@ def _sorted(
             elements.append(work)
         elif work.kind == "rows" and large and work.rows // work.unit >= ranks > 1:
             rows.append(work)
-        elif work.kind == "team" and work.cost > LARGE * mean_cost and work.rows >= team > 0:
-            shared.append(work)
         else:
             chunks = 1
             if work.kind == "experts" and work.cost:
-                chunks = min(work.rows, chunks_most, ceil(work.cost / (CHUNK * mean_cost)))
+                chunks = min(work.rows, ranks, ceil(work.cost / (CHUNK * mean_cost)))
             edges = [work.rows * n // chunks for n in range(chunks + 1)]
             pieces += [(work, Piece(start, stop, work.rows)) for start, stop in pairwise(edges)]
-    return pieces, shared, rows, elements
+    return pieces, rows, elements
 
 
 def shard(rows: int, rank: int, ranks: int) -> tuple[int, int]:
@@ -145,33 +109,6 @@ def divide_shards(
                 kept[rank][work.name] = Piece(start * scale, stop * scale, work.rows)
     rest = divide(others, ranks) if others else ({},) * ranks
     return tuple({**a, **b} for a, b in zip(kept, rest, strict=True)), frozenset(work.name for work in others)
-
-
-def _divide_in_team(
-    whole: Sequence[tuple[Work, Piece]],
-    shared: Sequence[Work],
-    owned: list[dict[str, Piece]],
-    first: int,
-    size: int,
-) -> None:
-    """To the ranks from ``first`` on: whole pieces and what is kept of shared matrices, whose rows level the cost."""
-    items = [Item(work.name, *work.load(piece)) for work, piece in whole]
-    items += [Item(f"{work.name} {kept.name}", kept.cost, kept.state) for work in shared for kept in work.kept]
-    places = pack(items, size)
-    members = owned[first : first + size]
-    costs = [0.0] * size
-    for item, place in zip(items, places, strict=True):
-        costs[place] += item.cost
-    for (work, piece), place in zip(whole, places, strict=False):
-        members[place][work.name] = piece
-    amounts = [work.divisible[0] for work in shared]
-    _divide_rows(shared, amounts, _fill(costs, sum(amounts)), members)
-    keepers = iter(places[len(whole) :])
-    for work in shared:
-        edges = (0, *accumulate(member[work.name].stop - member[work.name].start for member in members))
-        team = Team(first, edges, tuple(next(keepers) for _ in work.kept))
-        for member in members:
-            member[work.name] = replace(member[work.name], team=team)
 
 
 def _fill(levels: Sequence[float], amount: float) -> list[float]:

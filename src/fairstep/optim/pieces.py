@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from fairstep.optim.across import Across, Mates, Total
+from fairstep.optim.across import Across, Total
 from fairstep.optim.work import Piece, Work
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ class Owned:
         owned: Mapping[str, Piece],
         total: Total,
         tensors: Mapping[str, Tensor] | None = None,
-        mates: Mates | None = None,
     ) -> None:
-        self.owned, self.total, self.mates = owned, total, mates
+        self.owned, self.total = owned, total
         self.parameters = parameters = dict(optimizer.named_parameters())
         self.kinds = {work.name: work.kind for work in works(optimizer)}
         self.given = tensors is not None
@@ -60,14 +59,11 @@ class Owned:
         return (tensor.reshape(-1) if self.kinds[name] == "elements" else tensor)[piece.start : piece.stop]
 
     def across(self, name: str) -> Across | None:
-        """Which rows of a matrix are ours, where all processes or a team share its rows, and so step it together."""
+        """Which rows of a matrix are ours, where all processes share its rows, and so step it together."""
         piece = self.owned.get(name)
-        if piece is None or piece.whole or self.kinds[name] not in ("rows", "team"):
+        if piece is None or piece.whole or self.kinds[name] != "rows":
             return None
-        if piece.team is None:
-            return Across(piece.start, piece.rows, self.total)
-        assert self.mates
-        return Across(piece.start, piece.rows, self.mates.total, piece.team, self.mates)
+        return Across(piece.start, piece.rows, self.total)
 
     def cut_gradients(self) -> None:
         """Bring the pieces' gradients up to date with their parameters'."""

@@ -92,11 +92,6 @@ class Place:
     elementwise: bool
     apart: Apart
 
-    def has(self, key: str) -> bool:
-        """Whether there is this state of the piece: of what one rank of a team keeps, the others have nothing."""
-        kept = (number for number, kept in enumerate(self.apart.kept) if key in kept.own)
-        return all(self.piece.keeps(number) for number in kept)
-
     def cut(self, key: str, whole: Tensor) -> Tensor:
         """The piece's part of a state tensor of the parameter, a view."""
         piece = self.piece
@@ -138,8 +133,7 @@ class Place:
         return self.portion(key, torch.empty(self.cut(key, whole).shape, dtype=whole.dtype))
 
     def _undivided(self, key: str) -> bool:
-        kept = {name for kept in self.apart.kept for name in kept.own}
-        return self.piece.whole or key in kept or key in self.apart.repeated
+        return self.piece.whole or key in self.apart.repeated
 
     def _dimension(self, key: str) -> int:
         return int(key in self.apart.second)

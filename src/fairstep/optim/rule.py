@@ -7,7 +7,7 @@ else. This file does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,32 +24,6 @@ DECOMPOSITION, ELEMENTWISE, RANDOM = 2.5, 100.0, 800.0
 """Time of a FLOP of a QR decomposition, of a FLOP between elements and of a random number, each over that of a FLOP of
 a matrix product: on a CPU, for sides from 512 on, by ``benchmarks/rates.py``."""
 
-Phases = Generator[None, None, "Tensor | None"]
-"""An update with stops in it; it returns the direction."""
-
-
-def ended(phases: Phases) -> Tensor | None:
-    """The direction of an update that need not wait for anyone."""
-    while True:
-        try:
-            next(phases)
-        except StopIteration as end:
-            direction: Tensor | None = end.value
-            return direction
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Part of a matrix's step that one of the ranks that share its rows does for all, such as a decomposition.
-
-    ``own``: names of the state that it alone has, of ``state`` floats. ``cost`` in the unit of ``work.cost``.
-    """
-
-    name: str
-    cost: float
-    own: tuple[str, ...] = ()
-    state: int = 0
-
 
 @dataclass(frozen=True)
 class Apart:
@@ -58,8 +32,7 @@ class Apart:
     ``unit``: rows that must stay together. ``repeated``: names of the state that every rank keeps in whole, of
     ``state`` floats. ``second``: names of state that has rows as its second dimension, behind blocks of columns.
     ``cost``: what every rank repeats, in the unit of ``work.cost``. ``sums``: floats that are added up over the
-    ranks in a step. ``kept``: not divided; where there is any, few ranks share the rows instead of all, and the rule
-    takes its step in ``phases``.
+    ranks in a step.
     """
 
     unit: int = 1
@@ -68,7 +41,6 @@ class Apart:
     state: int = 0
     cost: float = 0.0
     sums: float = 0.0
-    kept: tuple[Kept, ...] = ()
 
 
 class Rule:
@@ -118,13 +90,6 @@ class Rule:
         Changes the tensors of ``state`` in place (they are views that checkpoints see). ``grad`` and ``param`` are
         read-only and may not be kept: they can be the caller's own memory. None means that this call only
         initialises: neither step nor decay.
-        """
-        raise NotImplementedError
-
-    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        """``update`` that stops before it asks other ranks for something, so that they all work in the meantime.
-
-        It is called for rows that a team of ranks shares, which only rules have that say that something is ``kept``.
         """
         raise NotImplementedError
 

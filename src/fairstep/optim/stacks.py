@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairstep.optim import across
 from fairstep.optim.across import Across
 from fairstep.optim.rule import Rule
 
@@ -138,7 +137,6 @@ class Stack:
         self.rule, self.group, self.members = rule, group, members
         self.params = [member.tensor for member in members]
         self.further = members[0].further
-        self.in_team = across.in_team(self.further)
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
         self.own_dtype = self.params[0].dtype if len(members) == 1 else self.dtype

@@ -89,7 +89,7 @@ def room(optimizer: Engine, described: Mapping[str, Any]) -> dict[str, Any]:
     """
     state = {}
     for name, place in _places(optimizer):
-        entry = {k: v for k, v in described.get("state", {}).get(name, {}).items() if place.has(k)}
+        entry = described.get("state", {}).get(name, {})
         for key, value in entry.items():
             if isinstance(value, Tensor) and not place.fits(key, value.shape):
                 raise ValueError(
@@ -119,7 +119,7 @@ def _entries(optimizer: Engine, saved: Mapping[str, Any]) -> dict[str, dict[str,
     for group, member in optimizer.members():
         name, entry = member.name, saved["state"].get(member.name, {})
         place = places[name]
-        found[name] = {key: _own(name, place, key, value) for key, value in entry.items() if place.has(key)}
+        found[name] = {key: _own(name, place, key, value) for key, value in entry.items()}
         _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
     return found
 

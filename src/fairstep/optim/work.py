@@ -5,7 +5,6 @@ What can be divided is decided by the rule:
     elements    of an elementwise rule                   anywhere
     experts     of a stack (e, o, i)                     between experts
     rows        where a rule has ``rows_apart``          between blocks of rows, over all ranks
-    team        where it has it with something ``kept``  between rows, over a few ranks, of which one does what is kept
     whole       any other, such as Newton-Schulz         not at all
 
 No torch here.
@@ -19,58 +18,29 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
-from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Apart, Hyper, Kept, Rule
+from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Apart, Hyper, Rule
 
-Kind = Literal["elements", "experts", "rows", "team", "whole"]
-
-
-@dataclass(frozen=True)
-class Team:
-    """Ranks, from ``first`` on, that share the rows of a matrix, each those from its of the ``edges`` to the next.
-
-    ``keepers``: which of them does each of what is ``Kept``, as its place in the team.
-    """
-
-    first: int
-    edges: tuple[int, ...]
-    keepers: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return len(self.edges) - 1
-
-    def keeps(self, start: int, number: int) -> bool:
-        """Whether the rank with the rows from ``start`` on does that of what is kept."""
-        return self.edges[self.keepers[number]] == start
+Kind = Literal["elements", "experts", "rows", "whole"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows ``start`` to ``stop`` of a parameter's ``rows``: elements of elementwise rules, else the first dimension.
-
-    ``team``: who has the other rows of a matrix, if those are few; None: any ranks.
-    """
+    """Rows ``start`` to ``stop`` of a parameter's ``rows``: elements of elementwise rules, else the first dimension."""
 
     start: int
     stop: int
     rows: int
-    team: Team | None = None
 
     @property
     def whole(self) -> bool:
         return self.stop - self.start == self.rows
-
-    def keeps(self, number: int) -> bool:
-        """Whether who has this does that of what is kept."""
-        return self.team is None or self.team.keeps(self.start, number)
 
 
 @dataclass(frozen=True)
 class Work:
     """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be divided at
     multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
-    ``repeated_state``, and adds up ``sums`` floats with the others; one of a team has each of ``kept``.
-    ``flops``: as the rule counts them."""
+    ``repeated_state``, and adds up ``sums`` floats with the others. ``flops``: as the rule counts them."""
 
     name: str
     kind: Kind
@@ -82,7 +52,6 @@ class Work:
     repeated_state: float = 0.0
     sums: float = 0.0
     flops: float = 0.0
-    kept: tuple[Kept, ...] = ()
 
     @classmethod
     def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Work:
@@ -104,29 +73,23 @@ class Work:
             return replace(whole, unit=o) if kind == "whole" else whole
         return replace(
             whole,
-            kind="team" if divided.kept else "rows",
+            kind="rows",
             unit=divided.unit,
             repeated_cost=divided.cost,
             repeated_state=divided.state,
             sums=divided.sums,
-            kept=divided.kept,
         )
 
     @cached_property
     def divisible(self) -> tuple[float, float]:
         """(cost, floats of state) that pieces have in proportion to their rows."""
-        kept_cost, kept_state = (sum(x) for x in zip((0.0, 0), *((k.cost, k.state) for k in self.kept), strict=True))
-        return self.cost - self.repeated_cost - kept_cost, self.state - self.repeated_state - kept_state
+        return self.cost - self.repeated_cost, self.state - self.repeated_state
 
     def load(self, piece: Piece) -> tuple[float, float]:
         """(cost, floats of state) of a rank that has this piece."""
         share = (piece.stop - piece.start) / piece.rows
         cost, state = self.divisible
-        own = [kept for number, kept in enumerate(self.kept) if piece.keeps(number)]
-        return (
-            self.repeated_cost + cost * share + sum(kept.cost for kept in own),
-            self.repeated_state + state * share + sum(kept.state for kept in own),
-        )
+        return self.repeated_cost + cost * share, self.repeated_state + state * share
 
 
 def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
@@ -144,7 +107,7 @@ def apart(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Apart | 
     rows = rule.rows_apart(o, i, hyper)
     if rows is None or o % rows.unit:
         return None
-    return rows if rows.kept or rows.sums <= o * i else None  # larger sums over all ranks do not pay
+    return rows if rows.sums <= o * i else None  # larger sums over all ranks do not pay
 
 
 Ownership = tuple[Mapping[str, Piece], ...]
@@ -161,22 +124,8 @@ def totals(works: Iterable[Work], ownership: Sequence[Mapping[str, Piece]]) -> l
     return loads
 
 
-def team_size(ownership: Ownership) -> int:
-    """Ranks of each team, if there are any; else 1."""
-    return max((piece.team.size for pieces in ownership for piece in pieces.values() if piece.team), default=1)
-
-
 def summed_floats(works: Iterable[Work], ownership: Ownership) -> float:
-    """Floats that a rank adds up with others inside the updates of a step, for matrices whose rows they share.
-
-    The largest of any rank; a sum over few ranks counts as much less as a ring of them sends less.
-    """
-    by_name, ranks = {work.name: work for work in works}, len(ownership)
-    around = (ranks - 1) / ranks if ranks > 1 else 1.0
-
-    def floats(name: str, piece: Piece) -> float:
-        if piece.whole:
-            return 0.0
-        return by_name[name].sums * ((piece.team.size - 1) / piece.team.size / around if piece.team else 1.0)
-
-    return max(sum(floats(name, piece) for name, piece in pieces.items()) for pieces in ownership)
+    """Floats that a rank adds up with others inside the updates of a step, for matrices whose rows they share; the
+    largest of any rank."""
+    by_name = {work.name: work for work in works}
+    return max(sum(by_name[name].sums for name, piece in owned.items() if not piece.whole) for owned in ownership)

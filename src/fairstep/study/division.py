@@ -8,7 +8,7 @@ from typing import Literal
 from fairstep import optim
 from fairstep.model.shapes import Parameter
 from fairstep.optim.ownership import divide, divide_shards, least_cost
-from fairstep.optim.work import Ownership, Work, summed_floats, team_size, totals
+from fairstep.optim.work import Ownership, Work, summed_floats, totals
 from fairstep.runs import RunSpec
 
 FLOAT = 4
@@ -27,7 +27,6 @@ class Division:
     if every collective goes around a ring: (ranks - 1)/ranks of all gradients and of all weights; with fsdp of the
     weights twice (before the forward and the backward pass of each block) and, of matrices that travel to their owners,
     the gradients and the new weights once more, divided by the ranks; and what updates add up over ranks.
-    ``team``: ranks that share a matrix together, and ``shared``: how many matrices are shared so.
     """
 
     parallel: Parallel
@@ -41,8 +40,6 @@ class Division:
     gradient_floats: int
     idle: int
     sent_bytes: int
-    team: int = 1
-    shared: int = 0
 
     @property
     def imbalance(self) -> float:
@@ -108,8 +105,6 @@ def division(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parall
         gradient_floats=floats[1],
         idle=sum(not load[0] for load in loads),
         sent_bytes=round(FLOAT * sent * (ranks - 1) / ranks),
-        team=team_size(ownership),
-        shared=len({name for pieces in ownership for name, piece in pieces.items() if piece.team}),
     )
 
 

@@ -44,7 +44,6 @@ MICRO = 2
 MODELS: dict[str, dict[str, Any]] = {
     "dense": {},
     "moe": {"layers": 1, "moe": {"experts": 4, "experts_per_token": 2}},
-    "few": {"mlp_width": 192, "vocabulary": 16},  # of 4 ranks, 2 share each of its large matrices with SOAP and Kron
 }
 VARIANTS = (
     "mars-adamw form=exact",

@@ -27,7 +27,7 @@ from fairstep.optim.engine import Engine
 from fairstep.optim.ownership import divide
 from fairstep.optim.pieces import works
 from fairstep.optim.state import state_bytes
-from fairstep.optim.work import Piece, team_size
+from fairstep.optim.work import Piece
 from fairstep.train.parallel import World
 
 BUCKET_BYTES = 25 * 2**20
@@ -155,7 +155,7 @@ class Sharded(Divided):
         self.flying: deque[tuple[dist.Work, Tensor, Bucket]] = deque()
         self.launched = 0
         self.armed = False
-        optimizer.share(self.owned, world.total, mates=world.team(team_size(ownership)))
+        optimizer.share(self.owned, world.total)
         for name, p in self.parameters.items():
             p.register_post_accumulate_grad_hook(lambda p, name=name: self._ready(name))
         self.collect()  # every rank begins with the owners' weights

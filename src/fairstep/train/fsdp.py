@@ -21,7 +21,7 @@ from fairstep.model.factory import MODELS
 from fairstep.optim.engine import Engine
 from fairstep.optim.ownership import divide_shards, shard
 from fairstep.optim.pieces import works
-from fairstep.optim.work import Piece, team_size
+from fairstep.optim.work import Piece
 from fairstep.train.exchange import Divided
 from fairstep.train.parallel import World
 
@@ -69,7 +69,7 @@ class FullySharded(Divided):
                 own = self.shards[name]
                 self.tensors[name] = own.view(-1) if name in elements and not piece.whole else own
         self._to_owners(self.shards, self.tensors)
-        optimizer.share(self.owned, world.total, self.tensors, world.team(team_size(ownership)))
+        optimizer.share(self.owned, world.total, self.tensors)
 
     def clip(self, limit: float) -> Tensor:
         began = time.perf_counter()

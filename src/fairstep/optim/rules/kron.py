@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 from fairstep.optim import across, calendar, triangular
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, chosen
-from fairstep.optim.rule import RANDOM, Apart, Hyper, Kept, Phases
+from fairstep.optim.rule import RANDOM, Apart, Hyper
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -99,48 +99,39 @@ class KronRule(BlockRule):
         diagonal = self._diagonal(o, i, hyper)
         return not diagonal["L"], not diagonal.get("R", True)
 
-    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
+    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         """Norm and clip are of whole matrices, whatever the blocks and whoever has which rows."""
         if hyper["normalize_gradients"]:
             grad = grad / (across.norm(grad, hyper) + 1e-16)
-        u = yield from super().phases(grad, state, param, hyper, step)
+        u = super().update(grad, state, param, hyper, step)
         assert u is not None
         rms = across.mean(u.square(), hyper).sqrt_()
         return u * (CLIP / (rms + 1e-12)).clamp_(max=1)
 
-    def phases_matrix(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        """Where a team shares a matrix, its ranks have rows of m, and one updates the factors."""
+    def update_matrix(
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int
+    ) -> Tensor | None:
         m = state["m"].lerp_(grad, 1 - hyper["beta1"]) / (1 - hyper["beta1"] ** step)
-        m = across.whole(m, hyper)
         factors = {"Q_" + side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
         done, passed, length = calendar.interval(hyper["flat_start"], hyper["update_probability"], step)
         positions = hyper.get("positions", [length - 1] * len(m))
         due = [row for row, position in enumerate(positions) if position % length == passed]
-        yield
         if due:
             with chosen({"m": m, **factors}, due) as part:
                 self._fit(part, done, hyper, step)
-            yield
-            across.give(factors.values(), hyper, 0)
-        if not across.in_team(hyper):
-            for name, q in factors.items():
-                m = _multiply(q, _multiply(q, m, name[-1]), name[-1], transpose=True)
-            return m
-        u = _share_of_product(factors, m, hyper)
-        yield
-        return across.own_sum(u, hyper)
+        for name, q in factors.items():
+            m = _multiply(q, _multiply(q, m, name[-1]), name[-1], transpose=True)
+        return m
 
     @staticmethod
     def _fit(state: dict[str, Tensor], done: int, hyper: Hyper, step: int) -> None:
         """One update of the factors, before which there were ``done``; m keeps the noise."""
-        keeps, hyper = across.keeps(hyper, 0), across.alone(hyper)
         m, noise = state["m"], _noise(step, state["m"], hyper)
         factors = {name[-1]: q for name, q in state.items() if name != "m"}
         m.add_(across.mean(m.abs(), hyper) * noise, alpha=hyper["damping"])
-        if keeps:
-            _fit(factors, m, noise, hyper)
-            if (done + 1) % BALANCE_EVERY == 0:
-                _balance(factors, hyper)
+        _fit(factors, m, noise, hyper)
+        if (done + 1) % BALANCE_EVERY == 0:
+            _balance(factors, hyper)
 
     def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
         sides = self._diagonal(o, i, hyper).items()
@@ -155,20 +146,10 @@ class KronRule(BlockRule):
         return self.flops_matrix(o, i, hyper) - 20.0 * o * i
 
     def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """With a diagonal factor for the rows, they have that for the columns in common, and the noise. Otherwise the
-        factors are, and one rank updates them."""
+        """With a diagonal factor for the rows, they have that for the columns in common, and the noise."""
         diagonal, probability = self._diagonal(o, i, hyper), hyper["update_probability"]
         if not diagonal["L"]:
-            floats = self.state_floats_matrix(o, i, hyper) - o * i
-            sides = [n for side, n in (("L", o), ("R", i)) if not diagonal[side]]
-            fit = probability * sum(7.0 * o * i * n + 2.0 * n**3 for n in sides)
-            return Apart(
-                repeated=("Q_L", "Q_R"),
-                state=floats,
-                cost=probability * RANDOM * o * i,
-                sums=o * i + 0.5 * probability * floats,  # one way: momentum, direction, factors
-                kept=(Kept("factors", fit),),
-            )
+            return None
         floats = i if diagonal["R"] else i * i
         product = 0.0 if diagonal["R"] else 2.0 * i**3
         return Apart(
@@ -188,21 +169,6 @@ def _multiply(q: Tensor, x: Tensor, side: str, transpose: bool = False) -> Tenso
     """Q x or Q^T x for the rows, x Q^T or x Q for the columns."""
     x = _turn(x, side)
     return _turn(q[:, :, None] * x if q.ndim == 2 else triangular.multiply(q, x, transpose), side)
-
-
-def _share_of_product(factors: dict[str, Tensor], m: Tensor, hyper: Hyper) -> Tensor:
-    """What a rank of a team adds to u before its clip, (1, o, i).
-
-    With Q the shorter side's factor, u is the sum of q^T q m^ over its rows q, turned by the longer side's factor; a
-    rank has some of the rows, and takes them with their zeros, so that all cost alike.
-    """
-    side = min((q.shape[-1], name[-1]) for name, q in factors.items() if q.ndim == 3)[1]
-    rows = across.own(factors["Q_" + side], hyper)
-    x = rows @ _turn(m, side)
-    for name, q in factors.items():
-        if name[-1] != side:
-            x = _multiply(q, _multiply(q, x, "R"), "R", transpose=True)
-    return _turn(rows.mT @ x, side)
 
 
 def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 from fairstep.optim import across
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, chosen
-from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper, Kept, Phases
+from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -91,36 +91,31 @@ class SOAPRule(BlockRule):
     def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
         o, i = across.rows(param.shape[-2], hyper), param.shape[-1]
-        for number, (side, n) in enumerate(self._sides(o, i, hyper).items()):
-            if across.keeps(hyper, number):
-                state[side] = param.new_zeros(len(param), n, n)
-            state["Q_" + side] = param.new_zeros(len(param), n, n)
+        for side, n in self._sides(o, i, hyper).items():
+            for name in (side, "Q_" + side):
+                state[name] = param.new_zeros(len(param), n, n)
         return state
 
-    def phases_matrix(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        """Where a team shares a matrix, its ranks have rows of m and v, and one has L and one R: what becomes of
-        these, and so of the bases, is to the bit what one process makes of it."""
-        grad = across.whole(grad, hyper)
-        yield
+    def update_matrix(
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int
+    ) -> Tensor | None:
         if step == 1:
             self._accumulate(grad, state, hyper)
-            yield from self._first_bases(state, hyper)
+            self._first_bases(state)
             return None
         tau = step - 1
         m, v = state["m"], state["v"]
-        rotated = self._rotate(grad, state, hyper)
+        rotated = self._rotate(grad, state)
         m.lerp_(rotated, 1 - hyper["beta1"])
         v.mul_(hyper["beta2"]).addcmul_(rotated, rotated, value=1 - hyper["beta2"])
-        direction = self._rotate_back(_adam(m, v, hyper, tau), state, hyper)
+        direction = self._rotate_back(_adam(m, v, hyper, tau), state)
         self._accumulate(grad, state, hyper)
         positions = hyper.get("positions", [0] * len(grad))
         due = [row for row, position in enumerate(positions) if (tau + position) % hyper["precondition_frequency"] == 0]
         if due:
             with chosen({name: x for name, x in state.items() if name in _STATE}, due) as part:
-                yield from self._refresh(part, hyper)
-        else:
-            yield
-        return across.own_sum(direction, hyper)
+                self._refresh(part)
+        return direction
 
     @staticmethod
     def _rotated(state: dict[str, Tensor]) -> list[str]:
@@ -131,57 +126,41 @@ class SOAPRule(BlockRule):
         """L <- beta L + (1 - beta) g g^T and R <- beta R + (1 - beta) g^T g."""
         beta = hyper["shampoo_beta"]
         for side, a in (("L", grad), ("R", grad.mT)):
-            if side in state and across.of(hyper) and not across.in_team(hyper):
+            if side in state and across.of(hyper):
                 state[side].lerp_(across.total(a @ a.mT, hyper), 1 - beta)
             elif side in state:
                 state[side].baddbmm_(a, a.mT, beta=beta, alpha=1 - beta)
 
     @staticmethod
-    def _rotate(x: Tensor, state: dict[str, Tensor], hyper: Hyper) -> Tensor:
-        """Q_L^T x Q_R, or a rank's rows of it."""
-        x = across.own(state["Q_L"], hyper, -1).mT @ x if "Q_L" in state else x
+    def _rotate(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Q_L^T x Q_R."""
+        x = state["Q_L"].mT @ x if "Q_L" in state else x
         return x @ state["Q_R"] if "Q_R" in state else x
 
     @staticmethod
-    def _rotate_back(x: Tensor, state: dict[str, Tensor], hyper: Hyper) -> Tensor:
-        """Q_L x Q_R^T, or what a rank's rows of x add to it."""
-        if across.in_team(hyper):  # few rows are to be multiplied by Q_R
-            x = x @ state["Q_R"].mT if "Q_R" in state else x
-            return across.own(state["Q_L"], hyper, -1) @ x
+    def _rotate_back(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Q_L x Q_R^T."""
         x = state["Q_L"] @ x if "Q_L" in state else x
         return x @ state["Q_R"].mT if "Q_R" in state else x
 
-    def _first_bases(self, state: dict[str, Tensor], hyper: Hyper) -> Phases:
+    def _first_bases(self, state: dict[str, Tensor]) -> None:
         """The eigenvectors of L and R."""
-        for number, side in enumerate(self._rotated(state)):
-            if across.keeps(hyper, number):
-                # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not
-                # finite must show as a diverged run, not as an error of the eigensolver: L and R keep it.
-                gram = state[side].double().nan_to_num(0.0, 0.0, 0.0)
-                state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
-        yield
-        for number, side in enumerate(self._rotated(state)):
-            across.give([state["Q_" + side]], hyper, number)
-        return None
+        for side in self._rotated(state):
+            # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not
+            # finite must show as a diverged run, not as an error of the eigensolver: L and R keep it.
+            gram = state[side].double().nan_to_num(0.0, 0.0, 0.0)
+            state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
 
-    def _refresh(self, state: dict[str, Tensor], hyper: Hyper) -> Phases:
+    def _refresh(self, state: dict[str, Tensor]) -> None:
         """One step of power iteration with QR for every basis; m is carried over, v only permuted."""
-        m = self._rotate_back(state["m"], state, hyper)
-        found = {side: self._iterated(side, state) for side in self._rotated(state) if side in state}
-        yield
-        m, v = across.summed(m, hyper), across.whole(state["v"], hyper)
-        for number, side in enumerate(self._rotated(state)):
-            basis = state["Q_" + side]
-            order = basis.new_empty(basis.shape[:2], dtype=torch.int64)
-            if side in found:
-                order, iterated = found[side]
-                basis.copy_(iterated)
-            across.give([order, basis], hyper, number)
+        m, v = self._rotate_back(state["m"], state), state["v"]
+        for side in self._rotated(state):
+            order, basis = self._iterated(side, state)
+            state["Q_" + side].copy_(basis)
             index = order[:, :, None] if side == "L" else order[:, None, :]
             v = v.gather(-2 if side == "L" else -1, index.expand_as(v))
-        state["v"].copy_(across.own(v, hyper))
-        state["m"].copy_(self._rotate(m, state, hyper))
-        return None
+        state["v"].copy_(v)
+        state["m"].copy_(self._rotate(m, state))
 
     @staticmethod
     def _iterated(side: str, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -209,21 +188,13 @@ class SOAPRule(BlockRule):
         return sum(3.0 * n**3 / hyper["precondition_frequency"] for n in self._sides(o, i, hyper).values())
 
     def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """Without L, rows have R and its basis in common and nothing else. With it, they are those of the rotated
-        matrix, and a side's factor and its refresh are one rank's."""
-        sides, frequency = self._sides(o, i, hyper), hyper["precondition_frequency"]
-        refresh = {side: (2.0 + 3.0 * DECOMPOSITION) * n**3 / frequency for side, n in sides.items()}
-        if "L" not in sides:
-            n = sides.get("R", 0)
-            return Apart(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh.get("R", 0.0), sums=float(n * n))
-        bases = sum(n * n for n in sides.values())
-        return Apart(
-            repeated=("Q_L", "Q_R"),
-            state=bases,
-            # What is sent one way counts half: gradient and direction; and m both ways, v and the bases in a refresh.
-            sums=o * i + (1.5 * o * i + 0.5 * bases) / frequency,
-            kept=tuple(Kept(side, 2.0 * o * i * n + refresh[side], (side,), n * n) for side, n in sides.items()),
-        )
+        """Without L, rows have R and its basis in common and nothing else."""
+        sides = self._sides(o, i, hyper)
+        if "L" in sides:
+            return None
+        n = sides.get("R", 0)
+        refresh = (2.0 + 3.0 * DECOMPOSITION) * n**3 / hyper["precondition_frequency"]
+        return Apart(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh, sums=float(n * n))
 
 
 class UnrotatedRule(AdamWRule):

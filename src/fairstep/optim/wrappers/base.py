@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.rule import Apart, Hyper, Phases, Rule
+from fairstep.optim.rule import Apart, Hyper, Rule
 from fairstep.optim.spec import ROLES, Hyperparameter, OptimizerSpec, Part
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ class WrappedRule(Rule):
     def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
         return self.inner.update(grad, state, param, hyper, step)
 
-    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        return self.inner.phases(grad, state, param, hyper, step)
-
     def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
         return self.inner.due(hyper, step)
 
@@ -76,12 +73,10 @@ class WrappedRule(Rule):
         return self.inner.agree(sums, hyper)
 
     def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """For wrappers that are elementwise; others say it themselves. In phases goes only the update of the rule
-        inside as it is."""
+        """For wrappers that are elementwise; others say it themselves."""
         if not type(self).elementwise:
             return None
-        inner = Apart() if self.inner.elementwise else self.inner.rows_apart(o, i, hyper)
-        return None if inner and inner.kept and type(self).update is not WrappedRule.update else inner
+        return Apart() if self.inner.elementwise else self.inner.rows_apart(o, i, hyper)
 
     def lr_factor(self, hyper: Hyper) -> float:
         return self.inner.lr_factor(hyper)
