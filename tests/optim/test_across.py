@@ -19,15 +19,14 @@ from fairstep.optim.work import Ownership, Piece
 
 CASES: dict[str, dict[str, Any]] = {
     "soap": {"precondition_frequency": 3},
-    "soap spread": {"precondition_frequency": 3, "refresh": "spread"},
     "soap one side": {"max_precond_dim": 8, "precondition_frequency": 2},
     "soap no side": {"max_precond_dim": 0},
     "soap blocks": {"block_size": 4, "precondition_frequency": 3},  # of matrices, whose both sides are cut
-    "soap columns": {"block_size": 4, "precondition_frequency": 3, "refresh": "spread"},
+    "soap columns": {"block_size": 4, "precondition_frequency": 3, "max_precond_dim": 8},
     "soap+cautious": {},
     "soap+ema": {},
     "kron": {},
-    "kron spread": {"refresh": "spread", "update_probability": 0.3, "flat_start": 0},
+    "kron rare": {"update_probability": 0.3, "flat_start": 0},
     "kron diagonal": {"memory_save_mode": "all_diag"},
     "kron one side": {"memory_save_mode": "smart_one_diag", "normalize_gradients": True, "beta1": 0.5},
     "kron columns": {"block_size": 4},

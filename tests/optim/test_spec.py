@@ -89,7 +89,7 @@ def test_defaults_fill_in_and_types_are_kept() -> None:
     assert hyper["lr"] == 1.0 and isinstance(hyper["lr"], float)
     assert hyper["precondition_frequency"] == 5 and isinstance(hyper["precondition_frequency"], int)
     assert hyper["beta2"] == get("soap").hyperparameters["beta2"].default
-    assert list(hyper) == list(get("soap").hyperparameters)
+    assert list(hyper) == [*get("soap").hyperparameters, *get("soap").retired]
     assert get("adamw").hyperparameters["beta2"].default == 0.95
     assert get("adamw").hyperparameters["weight_decay"].default == 0.1
 

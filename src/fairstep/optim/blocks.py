@@ -1,4 +1,4 @@
-"""Matrices in blocks, and refreshes of some matrices of a stack: what rules with a preconditioner per matrix share.
+"""Matrices in blocks: what rules with a preconditioner per matrix share.
 
 W cuts matrices into blocks of block_size x block_size and treats each as a matrix of its own, so that factors stay
 small. A side that the rule does not precondition is not cut. What is left over at the end of a side makes smaller
@@ -7,8 +7,6 @@ blocks (W fills them up with zeros). This file does not import torch.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -115,8 +113,7 @@ class BlockRule(Rule):
         direction: Tensor | None = torch.empty_like(grad)
         for k, region in enumerate(regions):
             own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
-            positions = [p * region.blocks + b for p in hyper.get("positions", ()) for b in range(region.blocks)]
-            settings = {**self._of_block(grad, hyper), **({"positions": positions} if positions else {})}
+            settings = self._of_block(grad, hyper)
             blocks = self.update_matrix(region.split(grad), own, region.split(param), settings, step)
             if blocks is None:  # of every region alike: a call that only initialises
                 direction = None
@@ -141,14 +138,13 @@ class BlockRule(Rule):
         return sum(region.blocks * self.decomposition_flops_matrix(*region.shape, hyper) for region in regions)
 
     def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """Blocks of columns as matrices are; others between blocks, if no shorter ones are left over below and all are
-        refreshed at the same time."""
+        """Blocks of columns as matrices are; others between blocks, if no shorter ones are left over below."""
         regions = self.regions(o, i, hyper)
         if not regions:
             return self.rows_apart_matrix(o, i, hyper)
         if self.cut_sides(o, i, hyper)[0]:
             size = hyper["block_size"]
-            return Apart(size) if o % size == 0 and hyper["refresh"] == "together" else None
+            return Apart(size) if o % size == 0 else None
         own = [(region.blocks, self.rows_apart_matrix(*region.shape, hyper)) for region in regions]
         found = [(blocks, apart) for blocks, apart in own if apart]
         if len(found) < len(own):
@@ -173,24 +169,9 @@ def _along(n: int, size: int) -> list[tuple[int, int, int]]:
     return [(0, whole, size)] * (whole > 0) + [(n - rest, 1, rest)] * (rest > 0)
 
 
-@contextlib.contextmanager
-def chosen(state: dict[str, Tensor], rows: Sequence[int]) -> Iterator[dict[str, Tensor]]:
-    """Some rows of a stack's tensors, which may be changed in place; at least one row."""
-    if len(rows) == len(next(iter(state.values()))):
-        yield state
-        return
-    part = {name: value[rows] for name, value in state.items()}
-    yield part
-    for name, value in part.items():
-        state[name][rows] = value
-
+RETIRED = {"refresh": "together"}
+"""Refreshes of a stack's matrices could be spread over steps once."""
 
 BLOCK_SIZE = Hyperparameter(
     0, "longest side of a block that is handled as a matrix of its own; 0: whole matrices", "W: 256 or 512", "[0, inf)"
-)
-REFRESH = Hyperparameter(
-    "together",
-    "when factors are refreshed: those of all matrices in one step, or spread over the steps between",
-    "the papers; spread makes all steps equally long",
-    ("together", "spread"),
 )

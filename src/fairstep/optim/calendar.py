@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from math import exp
 
 
@@ -17,17 +17,6 @@ def updates(flat_start: int, probability: float, step: int) -> int:
         if due:
             waited[0] = 0
     return counts[step]
-
-
-def interval(flat_start: int, probability: float, step: int) -> tuple[int, int, int]:
-    """Updates before the step, its place (0, 1, ...) between two updates, and the steps from one to the next."""
-    until = partial(updates, flat_start, probability)
-    done, first, last = until(step - 1), step, step
-    while first > 1 and until(first - 2) == done:
-        first -= 1
-    while until(last) == done:
-        last += 1
-    return done, step - first, last - first + 1
 
 
 @cache

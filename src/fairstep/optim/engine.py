@@ -184,21 +184,15 @@ class Engine(torch.optim.Optimizer):
     def members(self) -> Iterator[tuple[dict[str, Any], Member]]:
         """(param group, parameter or the piece of it that this process steps) of all that it steps."""
         rules = self.rules
-        rows: dict[tuple[Any, ...], int] = defaultdict(int)
         for group in self.param_groups:
             rule = rules[group["rule"]]
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 whole = Layout.of(rule, self.roles[name], p)
-                position = rows[rule.name, whole.tail]
-                rows[rule.name, whole.tail] += whole.rows
-                own: Tensor | None = p
-                if self.ownership:
-                    own = self.ownership.tensors.get(name)
-                    position += self.ownership.owned[name].start if own is not None and whole.rows > 1 else 0
+                own = self.ownership.tensors.get(name) if self.ownership else p
                 if own is not None:
                     layout = whole if own is p else Layout.of(rule, self.roles[name], own)
                     across = self.ownership.across(name) if self.ownership else None
-                    yield group, Member(name, own, layout, self.state[p], position, across)
+                    yield group, Member(name, own, layout, self.state[p], across)
 
     def eval(self) -> None:
         """Put the weights to evaluate and export into the parameters, if they are others than those trained."""

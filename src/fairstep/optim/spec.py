@@ -144,6 +144,9 @@ class OptimizerSpec:
     """What a training loop may have to supply beside gradients (see ``signals``); mostly nothing."""
     version: str = ""
     """Which code a foreign optimizer is (see ``provenance``); empty for ours, whose version is fairstep's."""
+    retired: Mapping[str, Value] = field(default_factory=dict)
+    """Hyperparameters that were taken out -> the only value they may have. ``validate`` still writes them, so that a
+    run has the name (the hash of its settings) that it had before."""
     documented_in: tuple[str, ...] = ()
     """Names of the modules whose docstrings describe it; by default that of its first rule."""
     roles: Mapping[Role, str] = field(init=False)
@@ -163,16 +166,27 @@ class OptimizerSpec:
 
         Raises ValueError with one sentence that names the hyperparameter, the value and what would be right.
         """
+        self.check_retired(hyper)
         for name in hyper:
-            if name not in self.hyperparameters:
+            if name not in self.hyperparameters and name not in self.retired:
                 raise ValueError(
                     f"{self.name} has no hyperparameter {name!r}{_nearest(name, self.hyperparameters)}; "
                     f"it has {', '.join(self.hyperparameters)}"
                 )
-        return {
+        values = {
             name: known.check(f"{self.name}: {name}", hyper.get(name, known.default))
             for name, known in self.hyperparameters.items()
         }
+        return {**values, **self.retired}
+
+    def check_retired(self, hyper: Mapping[str, object]) -> None:
+        """Raise ValueError if a hyperparameter that was taken out has another value than what is always done now."""
+        for name, value in self.retired.items():
+            if hyper.get(name, value) != value:
+                raise ValueError(
+                    f"{self.name}: {name}={hyper[name]!r} is no longer supported; leave {name} out "
+                    f"(it is {value!r} now)"
+                )
 
     def part(self, role: Role, hyper: Hyper | None = None) -> Part:
         """The part that takes a role, by default or with these hyperparameters."""

@@ -72,16 +72,12 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A parameter in a stack. ``entry`` is its dict in ``optimizer.state``, empty before its first step.
-
-    ``position`` counts the rows of its rule and tail before it, in the optimizer's order and however they are stacked.
-    """
+    """A parameter in a stack. ``entry`` is its dict in ``optimizer.state``, empty before its first step."""
 
     name: str
     tensor: Tensor
     layout: Layout
     entry: dict[str, Any]
-    position: int = 0
     across: Across | None = None
     """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
 
@@ -150,11 +146,8 @@ class Stack:
 
     @property
     def hyper(self) -> Mapping[str, Any]:
-        """The live param group with ``further``, and the rows' positions if refreshes are spread over steps by them."""
-        if self.group.get("refresh") != "spread":
-            return {**self.group, **self.further} if self.further else self.group
-        positions = [m.position + row for m in self.members for row in range(m.layout.rows)]
-        return {**self.group, **self.further, "positions": positions}
+        """The live param group with ``further``."""
+        return {**self.group, **self.further} if self.further else self.group
 
     def blocks(self, write: bool = True, whole: bool = False) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.

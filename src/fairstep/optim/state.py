@@ -73,7 +73,7 @@ def load(optimizer: Engine, saved: Mapping[str, Any]) -> None:
     _check_origin(optimizer, saved)
     entries = _entries(optimizer, saved)
     for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        group.update({k: v for k, v in other.items() if k != "params"})
+        group.update({k: v for k, v in other.items() if k != "params" and k not in optimizer.spec.retired})
     for name, p in optimizer.named_parameters():
         optimizer.state[p] = {
             key: value.to(p.device) if isinstance(value, Tensor) else value
@@ -147,6 +147,8 @@ def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
         raise ValueError(f"this state dict has format {saved['format']}; this version reads up to {FORMAT}")
     if saved["optimizer"] != ours:
         raise ValueError(f"this is a state dict of {saved['optimizer']}, which {ours} cannot load")
+    for group in saved["param_groups"]:
+        optimizer.spec.check_retired(group)
     known = dict(optimizer.named_parameters())
     stored = [name for group in saved["param_groups"] for name in group["params"]]
     for name in stored:

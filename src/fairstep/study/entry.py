@@ -179,9 +179,9 @@ def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis
     if name in TUNABLE and name not in spec.hyperparameters:
         return Axis(tuple(values), domain=RUN_DOMAINS.get(name, "(-inf, inf)"))
     checked = tuple(spec.validate({name: value})[name] for value in values)
-    known = spec.hyperparameters[name]
+    known = spec.hyperparameters.get(name)
     grid = spec.search_space.get(name)
-    domain = known.domain if isinstance(known.domain, str) and known.domain else "(-inf, inf)"
+    domain = known.domain if known and isinstance(known.domain, str) and known.domain else "(-inf, inf)"
     return Axis(checked, grid.factor if grid else 0.0, domain)
 
 

@@ -48,9 +48,8 @@ MODELS: dict[str, dict[str, Any]] = {
 VARIANTS = (
     "mars-adamw form=exact",
     "mars-adamw clip=global",
-    "soap refresh=spread precondition_frequency=3",
+    "soap precondition_frequency=3",
     "soap block_size=12",
-    "kron refresh=spread",
     "adamw+hyperball",
     "muon+ema+cautious-decay",
     "adamw+schedule-free+ema-nesterov",

@@ -17,9 +17,8 @@ Matrices (o x i), with a factor Q for each side, upper triangular and at first I
 Sides longer than max_size_triangular, those that memory_save_mode says, the longer side of embedding and head, and
 vectors, which have one factor, are diagonal. Updates are counted and not drawn: with
 p(t) = clamp(exp(-0.001 (t - flat_start)), update_probability, 1), t = 0, 1, ..., one is due as soon as the steps since
-the last are 1 / p(t). With refresh "spread" each matrix has its update at another one of the steps from one to the
-next, so that all steps take equally long; "together" is the papers'. After every hundredth update the factors of a
-matrix are scaled to one largest element; their product stays.
+the last are 1 / p(t). After every hundredth update the factors of a matrix are scaled to one largest element; their
+product stays.
 
 X.-L. Li, "Preconditioned Stochastic Gradient Descent", arXiv 1512.04202, and "Stochastic Hessian Fittings with Lie
 Groups", arXiv 2402.11858; E. Walters' kron_torch, whose rule this is. Optimizer state: N + o^2 + i^2 floats.
@@ -38,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import across, calendar, triangular
 from fairstep.optim._lazy import torch
-from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, chosen
+from fairstep.optim.blocks import BLOCK_SIZE, RETIRED, BlockRule
 from fairstep.optim.rule import RANDOM, Apart, Hyper
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -61,7 +60,6 @@ class KronRule(BlockRule):
         "memory_save_mode",
         "damping",
         "normalize_gradients",
-        "refresh",
         "block_size",
     )
 
@@ -112,26 +110,20 @@ class KronRule(BlockRule):
         self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int
     ) -> Tensor | None:
         m = state["m"].lerp_(grad, 1 - hyper["beta1"]) / (1 - hyper["beta1"] ** step)
-        factors = {"Q_" + side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
-        done, passed, length = calendar.interval(hyper["flat_start"], hyper["update_probability"], step)
-        positions = hyper.get("positions", [length - 1] * len(m))
-        due = [row for row, position in enumerate(positions) if position % length == passed]
-        if due:
-            with chosen({"m": m, **factors}, due) as part:
-                self._fit(part, done, hyper, step)
-        for name, q in factors.items():
-            m = _multiply(q, _multiply(q, m, name[-1]), name[-1], transpose=True)
-        return m
 
-    @staticmethod
-    def _fit(state: dict[str, Tensor], done: int, hyper: Hyper, step: int) -> None:
-        """One update of the factors, before which there were ``done``; m keeps the noise."""
-        m, noise = state["m"], _noise(step, state["m"], hyper)
-        factors = {name[-1]: q for name, q in state.items() if name != "m"}
-        m.add_(across.mean(m.abs(), hyper) * noise, alpha=hyper["damping"])
-        _fit(factors, m, noise, hyper)
-        if (done + 1) % BALANCE_EVERY == 0:
-            _balance(factors, hyper)
+        factors = {side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
+        before, updates = (
+            calendar.updates(hyper["flat_start"], hyper["update_probability"], t) for t in (step - 1, step)
+        )
+        if updates > before:
+            noise = _noise(step, m, hyper)
+            m.add_(across.mean(m.abs(), hyper) * noise, alpha=hyper["damping"])
+            _fit(factors, m, noise, hyper)
+            if updates % BALANCE_EVERY == 0:
+                _balance(factors, hyper)
+        for side, q in factors.items():
+            m = _multiply(q, _multiply(q, m, side), side, transpose=True)
+        return m
 
     def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
         sides = self._diagonal(o, i, hyper).items()
@@ -265,9 +257,9 @@ KRON = OptimizerSpec(
         ),
         "damping": Hyperparameter(2.0**-11.5, "noise delta over mean|m^|", f"{_OFFICIAL}: sqrt(2^-23)", "[0, inf)"),
         "normalize_gradients": Hyperparameter(False, "divide gradients by their norm", f"{_OFFICIAL}; true in W"),
-        "refresh": REFRESH,
         "block_size": BLOCK_SIZE,
     },
+    retired=RETIRED,
     search_space={
         "lr": Grid.geometric(1e-3, 3, "around 2e-3, W's best at 130M, where Lion has the same"),
     },

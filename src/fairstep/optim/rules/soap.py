@@ -14,8 +14,7 @@ Later calls count tau = 1, 2, ...:
     L  <- beta_s L + (1 - beta_s) g g^T, R likewise
     every f-th call: sort the columns of Q by diag(Q^T L Q) descending, permute v along with them, Q <- qr(L Q)
 
-With refresh "spread" the j-th matrix of a shape does so at the calls for which f divides tau + j, so that all calls
-take equally long; "together" is the papers'. A side longer than max_precond_dim is not rotated. Embedding and head are
+A side longer than max_precond_dim is not rotated. Embedding and head are
 rotated on their shorter side only. Vectors get the same Adam without rotation; its first call is skipped too.
 
 N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321.
@@ -35,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim import across
 from fairstep.optim._lazy import torch
-from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, chosen
+from fairstep.optim.blocks import BLOCK_SIZE, RETIRED, BlockRule
 from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -50,9 +49,6 @@ def _adam(m: Tensor, v: Tensor, hyper: Hyper, tau: int) -> Tensor:
     return m / v.sqrt().add_(hyper["eps"]).mul_(1 / correction)
 
 
-_STATE = ("m", "v", "L", "R", "Q_L", "Q_R")
-
-
 class SOAPRule(BlockRule):
     """SOAP on stacks of matrices. ``shorter_side_only``: rotate only the shorter side (embedding and head)."""
 
@@ -62,7 +58,6 @@ class SOAPRule(BlockRule):
         "shampoo_beta",
         "eps",
         "precondition_frequency",
-        "refresh",
         "max_precond_dim",
         "block_size",
     )
@@ -110,11 +105,8 @@ class SOAPRule(BlockRule):
         v.mul_(hyper["beta2"]).addcmul_(rotated, rotated, value=1 - hyper["beta2"])
         direction = self._rotate_back(_adam(m, v, hyper, tau), state)
         self._accumulate(grad, state, hyper)
-        positions = hyper.get("positions", [0] * len(grad))
-        due = [row for row, position in enumerate(positions) if (tau + position) % hyper["precondition_frequency"] == 0]
-        if due:
-            with chosen({name: x for name, x in state.items() if name in _STATE}, due) as part:
-                self._refresh(part)
+        if tau % hyper["precondition_frequency"] == 0:
+            self._refresh(state)
         return direction
 
     @staticmethod
@@ -235,11 +227,11 @@ SOAP = OptimizerSpec(
         "precondition_frequency": Hyperparameter(
             10, "calls from one refresh of the basis to the next", "arXiv 2409.11321; S; W from 300M on", "[1, inf)"
         ),
-        "refresh": REFRESH,
         "max_precond_dim": Hyperparameter(10_000, "longest side that is rotated", "arXiv 2409.11321; S", "[0, inf)"),
         "block_size": BLOCK_SIZE,
         "precondition_1d": Hyperparameter(False, "rotate vectors too", "arXiv 2409.11321; S; true in W"),
     },
+    retired=RETIRED,
     search_space={
         "lr": Grid.geometric(
             4e-3, 3, "around 8e-3, our best at width 64 in 512 steps (docs/log.md); W has 1.6e-2 at 130M"
