@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fairstep.optim import signals
 from fairstep.optim.compiled import Passes
 from fairstep.optim.rule import Rule
+from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.stacks import Stack
 
 
@@ -84,22 +86,43 @@ def carry_out(
 
 def _fused(stack: Stack, lr: float) -> bool:
     """Whether the step was taken by a kernel of torch's own, which knows decay proportional to the learning rate."""
+    kernel = FUSED.get(type(stack.rule))
     group, weight_decay = stack.group, stack.group["weight_decay"]
-    if type(stack.rule).fused is Rule.fused:
-        return False
-    if weight_decay and group["decay"] not in ("decoupled", "independent"):
+    if kernel is None or (weight_decay and group["decay"] not in ("decoupled", "independent")):
         return False
     if group["decay"] == "independent":
         weight_decay /= group["initial_lr"]
-    grads = [p.grad for p in stack.params]
-    if not all(x.dtype == stack.dtype and x.is_contiguous() for x in (*stack.params, *grads)):  # type: ignore[union-attr]
+    grads: list[Tensor] = [p.grad for p in stack.params]  # type: ignore[misc]
+    if not all(x.dtype == stack.dtype and x.is_contiguous() for x in (*stack.params, *grads)):
         return False
-    state = {name: [member.entry[name] for member in stack.members] for name in stack.state}
-    hyper = {**group, "weight_decay": weight_decay}
-    if not stack.rule.fused(stack.params, grads, state, hyper, stack.step + 1, lr):  # type: ignore[arg-type]
-        return False
+    kernel(stack, grads, lr, weight_decay)
     stack.advance(stack.state)
     return True
+
+
+def _fused_adamw(stack: Stack, grads: list[Tensor], lr: float, weight_decay: float) -> None:
+    """W <- (1 - lr lambda) W - lr u of contiguous parameters in the compute dtype, in one pass."""
+    state = {name: [member.entry[name] for member in stack.members] for name in ("m", "v")}
+    taken = torch.full((), float(stack.step + 1), device=grads[0].device)
+    torch._fused_adamw_(
+        stack.params,
+        grads,
+        state["m"],
+        state["v"],
+        [],
+        [taken] * len(grads),
+        lr=lr,
+        beta1=stack.group["beta1"],
+        beta2=stack.group["beta2"],
+        weight_decay=weight_decay,
+        eps=stack.group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+FUSED: dict[type[Rule], Callable[[Stack, list[Tensor], float, float], None]] = {AdamWRule: _fused_adamw}
+"""Rules, by their exact class, whose whole step torch has as one kernel."""
 
 
 def _descend(weights: Tensor, *, direction: Tensor, lr: float, group: Mapping[str, Any], decay_last: bool) -> None:

@@ -93,27 +93,6 @@ class Rule:
         """
         raise NotImplementedError
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """A subclass with an ``update`` of its own does not inherit the kernel of another rule."""
-        super().__init_subclass__(**kwargs)
-        if "update" in vars(cls) and "fused" not in vars(cls):
-            cls.fused = Rule.fused  # type: ignore[method-assign]
-
-    def fused(
-        self,
-        params: list[Tensor],
-        grads: list[Tensor],
-        state: dict[str, list[Tensor]],
-        hyper: Hyper,
-        step: int,
-        lr: float,
-    ) -> bool:
-        """The whole step, W <- (1 - lr lambda) W - lr u, by one of torch's fused kernels; False if there is none.
-
-        It gets parameters one by one, all contiguous and in the compute dtype, and lambda as ``hyper["weight_decay"]``.
-        """
-        return False
-
     def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
         """Signals that ``update`` needs in this step, and then finds in ``state`` under their names."""
         return ()

@@ -44,33 +44,6 @@ class AdamWRule(Rule):
         denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(hyper["eps"] * correction1)
         return torch.div(m, denominator, out=denominator)
 
-    def fused(
-        self,
-        params: list[Tensor],
-        grads: list[Tensor],
-        state: dict[str, list[Tensor]],
-        hyper: Hyper,
-        step: int,
-        lr: float,
-    ) -> bool:
-        taken = torch.full((), float(step), device=params[0].device)
-        torch._fused_adamw_(
-            params,
-            grads,
-            state["m"],
-            state["v"],
-            [],
-            [taken] * len(params),
-            lr=lr,
-            beta1=hyper["beta1"],
-            beta2=hyper["beta2"],
-            weight_decay=hyper["weight_decay"],
-            eps=hyper["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
-        return True
-
     def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
         return 2 * o * i
 
