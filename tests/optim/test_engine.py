@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -300,3 +301,17 @@ def test_compute_dtype() -> None:
     narrow = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
     for dtype, expected in {**narrow, torch.float32: torch.float32, torch.float64: torch.float64}.items():
         assert stacks.compute_dtype(dtype) == expected
+
+
+def test_asking_for_compiled_steps_is_answered_and_changes_nothing() -> None:
+    weights = []
+    for asked in ({}, {"compiled": False}, {"compiled": True}):
+        w = nn.Parameter(torch.ones(3, 3))
+        warned = pytest.warns(DeprecationWarning, match="compiled=True has no effect any more")
+        with warned if asked.get("compiled") else contextlib.nullcontext():
+            optimizer = build("nadamw", [w], **asked)
+        w.grad = torch.ones(3, 3)
+        optimizer.step()
+        weights.append(w.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])

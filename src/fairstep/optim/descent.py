@@ -22,19 +22,18 @@ import torch
 from torch import Tensor
 
 from fairstep.optim import signals
-from fairstep.optim.compiled import Passes
 from fairstep.optim.rule import Rule
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.stacks import Stack
 
 
-def advance(stacks: Sequence[Stack], supplied: signals.Supplied, passes: Passes | None = None) -> None:
+def advance(stacks: Sequence[Stack], supplied: signals.Supplied) -> None:
     """One step of all stacks: gradients in, rule, decay, new weights out."""
     for stack in stacks:
-        _advance(stack, supplied, passes)
+        _advance(stack, supplied)
 
 
-def _advance(stack: Stack, supplied: signals.Supplied, passes: Passes | None) -> None:
+def _advance(stack: Stack, supplied: signals.Supplied) -> None:
     lr = _lr(stack)
     if _fused(stack, lr):
         return
@@ -42,7 +41,7 @@ def _advance(stack: Stack, supplied: signals.Supplied, passes: Passes | None) ->
     def move(grad: Tensor, weights: Tensor, state: dict[str, Any]) -> None:
         _move(stack, weights, state, stack.rule.update(grad, state, weights, stack.hyper, stack.step + 1), lr)
 
-    *_, (_, state) = carry_out(move, stack, supplied, passes)
+    *_, (_, state) = carry_out(move, stack, supplied)
     stack.advance(state)
 
 
@@ -62,26 +61,21 @@ def carry_out(
     action: Callable[..., Any],
     stack: Stack,
     supplied: signals.Supplied,
-    passes: Passes | None = None,
     write: bool = True,
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Call ``action`` for the coming step, block by block: (what it returns, the state with the signals due).
 
-    It gets gradients with coupled weight decay in them, weights, and that state. With ``passes`` it may be compiled.
+    It gets gradients with coupled weight decay in them, weights, and that state.
     """
     weight_decay = stack.group["weight_decay"] if stack.group["decay"] == "coupled" else 0.0
     given = {signal: stack.gather(supplied[signal]) for signal in stack.rule.due(stack.group, stack.step + 1)}
 
-    def act(grad: Tensor, weights: Tensor, state: dict[str, Any]) -> Any:
-        return action(grad.add(weights, alpha=weight_decay) if weight_decay else grad, weights, state)
-
     whole = {**stack.state, **given}
-    compiled = passes.find(act, stack, whole, write) if passes else None
-    for grad, weights, rows in stack.blocks(write, whole=compiled is not None):
+    for grad, weights, rows in stack.blocks(write):
         state = (
             {**whole} if rows == slice(None) else {n: x[rows] if isinstance(x, Tensor) else x for n, x in whole.items()}
         )
-        yield (compiled or act)(grad, weights, state), state
+        yield action(grad.add(weights, alpha=weight_decay) if weight_decay else grad, weights, state), state
 
 
 def _fused(stack: Stack, lr: float) -> bool:

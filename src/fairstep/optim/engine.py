@@ -7,6 +7,7 @@ them, the step with its weight decay (``descent``), signals, evaluation weights 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from fairstep.optim import descent, modes, pieces, routing, sharing, signals, state
 from fairstep.optim.across import Total
-from fairstep.optim.compiled import Passes
 from fairstep.optim.routing import Named, Roles
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import DECAYS, ROLES, Decay, OptimizerSpec, Part, Role, _nearest
@@ -37,7 +37,7 @@ class Engine(torch.optim.Optimizer):
 
     * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
-    * ``compiled=True`` makes one kernel of an elementwise rule's step (``compiled``): faster, the same up to rounding.
+
     * the optimizer's hyperparameters (``help`` of the class lists them).
 
     A param group of ours has one rule and one weight decay, so the groups given are split. Learning-rate schedulers
@@ -50,7 +50,7 @@ class Engine(torch.optim.Optimizer):
 
     spec: ClassVar[OptimizerSpec]
     _supplied: signals.Supplied
-    compiled: bool = False  # of pickles without it
+
     ownership: pieces.Owned | None = None
     """What this process steps, where several share the work; None: everything."""
 
@@ -62,7 +62,6 @@ class Engine(torch.optim.Optimizer):
         decay: Decay | None = None,
         undecayed: Collection[str] = UNDECAYED,
         stacked: bool = True,
-        compiled: bool = False,
         **hyper: Any,
     ) -> None:
         self.decay = decay or self.spec.decay
@@ -74,7 +73,13 @@ class Engine(torch.optim.Optimizer):
                     f"undecayed: unknown role {role!r}{_nearest(role, ROLES)}; roles are {', '.join(ROLES)}"
                 )
         self.undecayed = frozenset(undecayed)
-        self.stacked, self.compiled = stacked, compiled
+        self.stacked = stacked
+        if hyper.pop("compiled", False):
+            warnings.warn(
+                "compiled=True has no effect any more: every step is eager; leave it out",
+                DeprecationWarning,
+                stacklevel=2,
+            )
         self.hyper = self.spec.validate(hyper)
         self.roles: dict[str, Role] = {}
         self._user_roles = roles
@@ -157,9 +162,8 @@ class Engine(torch.optim.Optimizer):
             self.ownership.cut_gradients()
             supplied, total = self.ownership.cut_signals(supplied), self.ownership.total
         signals.check(self, stacks, supplied)
-        passes = Passes() if self.compiled else None
-        sharing.agree(stacks, self.param_groups, supplied, self.rules, total, passes)
-        descent.advance(stacks, supplied, passes)
+        sharing.agree(stacks, self.param_groups, supplied, self.rules, total)
+        descent.advance(stacks, supplied)
         self._supplied = {}
         return loss
 
@@ -246,7 +250,7 @@ class Engine(torch.optim.Optimizer):
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "compiled", "hyper", "roles")}
+        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
         own = {p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()} for p, s in self.state.items()}
@@ -291,7 +295,7 @@ class Engine(torch.optim.Optimizer):
         runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
         scratch = Scratch()
         for (_, _, dtype, device, *_), (group, members) in buckets.items():
-            for run in cut(members, most_elements(device, rules[group["rule"]], self.compiled)):
+            for run in cut(members, most_elements(device, rules[group["rule"]])):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))

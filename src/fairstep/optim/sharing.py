@@ -6,14 +6,13 @@ all parameters before any parameter is updated, so that the result does not depe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from fairstep.optim import descent, signals
 from fairstep.optim.across import Total
-from fairstep.optim.compiled import Action, Passes
 from fairstep.optim.rule import Rule
 from fairstep.optim.stacks import Stack, compute_dtype
 
@@ -24,7 +23,6 @@ def agree(
     supplied: signals.Supplied,
     rules: Mapping[str, Rule],
     total: Total | None = None,
-    passes: Passes | None = None,
 ) -> None:
     """Bring the shared numbers of every rule that has some up to date.
 
@@ -41,7 +39,7 @@ def agree(
     for name, (group, members) in sharing.items():
         sums: Tensor | None = None
         for stack in members:
-            for part, _ in descent.carry_out(_measure(stack), stack, supplied, passes, write=False):
+            for part, _ in descent.carry_out(_measure(stack), stack, supplied, write=False):
                 sums = part if sums is None else sums + part.to(sums.device)
         if total:
             sums = total(sums if sums is not None else _nothing(rules[name], group))
@@ -53,7 +51,7 @@ def agree(
                 other["shared"] = numbers
 
 
-def _measure(stack: Stack) -> Action:
+def _measure(stack: Stack) -> Callable[..., Tensor]:
     return lambda grad, weights, state: stack.rule.measure(grad, state, weights, stack.group)
 
 

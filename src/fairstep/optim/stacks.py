@@ -28,19 +28,15 @@ CPU_ELEMENTS = 2**16
 """Elements per thread that a rule handles at once on a CPU: several passes over 256 KiB a tensor stay in its cache."""
 DEVICE_ELEMENTS = 2**23
 """The same on an accelerator, where a launch costs more than a pass. Both bound the scratch memory of a step."""
-
-COMPILED_ELEMENTS = 2**18
-"""As ``CPU_ELEMENTS`` for compiled rules, which make one pass, so that only the copies into stacks want a cache."""
 MATRIX_ELEMENTS = 2**17
 """As ``CPU_ELEMENTS`` for rules of matrices, where batched products make fewer passes and more calls."""
 
 
-def most_elements(device: torch.device, rule: Rule, compiled: bool = False) -> int:
+def most_elements(device: torch.device, rule: Rule) -> int:
     """Of a stack of several parameters, and of a piece of a large one."""
     if device.type != "cpu":
         return DEVICE_ELEMENTS
-    most = (COMPILED_ELEMENTS if compiled else CPU_ELEMENTS) if rule.elementwise else MATRIX_ELEMENTS
-    return most * torch.get_num_threads()
+    return (CPU_ELEMENTS if rule.elementwise else MATRIX_ELEMENTS) * torch.get_num_threads()
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -135,8 +131,7 @@ class Stack:
         self.further = members[0].further
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
-        self.own_dtype = self.params[0].dtype if len(members) == 1 else self.dtype
-        self.elements = sum(p.numel() for p in self.params)
+
         self.step = int(members[0].entry.get("step", 0))
         if len(members) > 1:
             self._make_buffers(scratch)
@@ -149,12 +144,12 @@ class Stack:
         """The live param group with ``further``."""
         return {**self.group, **self.further} if self.further else self.group
 
-    def blocks(self, write: bool = True, whole: bool = False) -> Iterator[tuple[Tensor, Tensor, slice]]:
+    def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.
 
         Those of a single parameter are its own memory where that is possible, and of an elementwise rule come in
         pieces that stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
-        ``whole``: in one piece, those of a single parameter in its own dtype.
+
         """
         grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
         if len(grads) > 1:
@@ -166,14 +161,11 @@ class Stack:
             return
         p, gradient = self.params[0], grads[0].reshape(-1, *self.tail)
         parameter = p.detach().reshape(-1, *self.tail)
-        length = max(len(parameter), 1)
-        if self.rule.elementwise and not whole:
-            length = most_elements(p.device, self.rule)
+        length = most_elements(p.device, self.rule) if self.rule.elementwise else max(len(parameter), 1)
         for start in range(0, max(len(parameter), 1), length):
-            rows = slice(None) if whole else slice(start, start + length)
-            dtype = self.own_dtype if whole else self.dtype
-            weights = parameter[rows].to(dtype)
-            yield gradient[rows].to(dtype), weights, rows
+            rows = slice(start, start + length)
+            weights = parameter[rows].to(self.dtype)
+            yield gradient[rows].to(self.dtype), weights, rows
             if write and weights.dtype != p.dtype:
                 parameter[rows] = weights
         if write and parameter.data_ptr() != p.data_ptr():

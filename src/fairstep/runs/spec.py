@@ -52,8 +52,8 @@ class Execution(Frozen):
     the run is told to stop; the newest ``keep_checkpoints`` are kept until the run has its result. ``asynchronous``
     copies the state and writes it while training goes on, for the price of that copy's memory. ``save_weights`` keeps
     the final weights; ``dynamics`` also measures the angles of updates. ``parallel``: whether several processes share
-    the optimizer's work, repeat it, or divide the weights too (FSDP2). ``compile_optimizer``: elementwise rules as one
-    kernel; auto: on an accelerator, if the model is compiled.
+    the optimizer's work, repeat it, or divide the weights too (FSDP2). ``compile_optimizer`` has no effect
+    any more; specs written before have it.
     """
 
     device: str = "cpu"
