@@ -22,7 +22,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fairstep.optim import across, triangular
+from fairstep.optim import across
 from fairstep.optim._lazy import torch
 from fairstep.optim.rule import Apart, Hyper
 from fairstep.optim.spec import Hyperparameter
@@ -97,20 +97,17 @@ def newton_schulz(
     x = (x / ((norm * _SAFETY if coefficients == "polar-express" else norm) + eps)).to(dtype)  # (s, k, K)
     for step in range(steps):
         a, b, c = sets[min(step, len(sets) - 1)]
-        gram = triangular.gram(x)  # (s, k, k)
+        gram = x @ x.mT  # (s, k, k)
         if across.of(hyper):
             gram = across.total(gram.to(matrices.dtype), hyper).to(dtype)
-        polynomial = triangular.gram(gram, plus=gram, beta=b, alpha=c) if c else gram.mul_(b)
+        polynomial = torch.baddbmm(gram, gram, gram.mT, beta=b, alpha=c) if c else gram.mul_(b)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     x = x.reshape(wide.shape).to(matrices.dtype)
     return x.mT if tall else x
 
 
 def flops(o: int, i: int, hyper: Hyper) -> float:
-    """Floating-point operations for one o x i matrix: ns_steps (4 k^2 K + 2 k^3), without the k^3 of the cubic.
-
-    The Gram matrix and its square are symmetric, so that a CPU makes fewer for k from 512 on (``triangular``).
-    """
+    """Floating-point operations for one o x i matrix: ns_steps (4 k^2 K + 2 k^3), without the k^3 of the cubic."""
     k, K = min(o, i), max(o, i)
     cube = 0.0 if hyper["ns_coefficients"] == "cubic" else 2.0 * k**3
     return float(hyper["ns_steps"] * (4.0 * k * k * K + cube))

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import across, calendar, triangular
+from fairstep.optim import across, calendar
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, RETIRED, BlockRule
 from fairstep.optim.rule import RANDOM, Apart, Hyper
@@ -160,7 +160,7 @@ def _turn(x: Tensor, side: str) -> Tensor:
 def _multiply(q: Tensor, x: Tensor, side: str, transpose: bool = False) -> Tensor:
     """Q x or Q^T x for the rows, x Q^T or x Q for the columns."""
     x = _turn(x, side)
-    return _turn(q[:, :, None] * x if q.ndim == 2 else triangular.multiply(q, x, transpose), side)
+    return _turn(q[:, :, None] * x if q.ndim == 2 else (q.mT if transpose else q) @ x, side)
 
 
 def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:
@@ -179,7 +179,7 @@ def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> 
         if q.ndim == 2:
             first, second = whitened.square().sum(-1), dual.square().sum(-1)
         else:
-            first, second = triangular.gram(whitened), triangular.gram(dual)
+            first, second = whitened @ whitened.mT, dual @ dual.mT
         if side == "R":  # sums over rows, where those of the other side have a number for each row
             first, second = across.total(first, hyper), across.total(second, hyper)
         if q.ndim == 2:
@@ -188,7 +188,7 @@ def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> 
             q.sub_((first - second) * q / bound, alpha=rate)
         else:
             bound = _norm_bound(first + second)
-            q.sub_(triangular.upper_product(first.sub_(second).triu_(), q).div_(bound), alpha=rate)
+            q.sub_((first.sub_(second).triu_() @ q).div_(bound), alpha=rate)
 
 
 def _norm_bound(symmetric: Tensor) -> Tensor:
