@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from fairstep import optim
-from fairstep.optim.newton_schulz import flops, newton_schulz
+from fairstep.optim.newton_schulz import newton_schulz, newton_schulz_flops
 from fairstep.runs import machine
 from optimizer_peers import CONTESTS, Contest, Optimizers, Parameters, Peer
 from optimizer_sets import SETS, Shapes, parameters
@@ -179,7 +179,6 @@ def fastest(function: Callable[[], Any], like: Tensor, repeats: int) -> float:
 def newton_schulz_rates(device: str, shapes: Sequence[tuple[int, int]], repeats: int) -> list[dict[str, Any]]:
     """Operations per second of Newton-Schulz, beside those of a matrix product timed in turns with it."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    hyper = {"ns_steps": 5, "ns_coefficients": "quintic"}
     a = torch.randn(2048, 2048, device=device, dtype=dtype)
     rows = []
     for o, i in shapes:
@@ -187,8 +186,8 @@ def newton_schulz_rates(device: str, shapes: Sequence[tuple[int, int]], repeats:
         iterate = partial(newton_schulz, x)
         times = [(fastest(lambda: a @ a, a, 1), fastest(iterate, x, 1)) for _ in range(repeats)]
         product, iteration = (min(column) for column in zip(*times, strict=True))
-        rate, share = flops(o, i, hyper) / iteration, flops(o, i, hyper) / iteration / (2 * 2048**3 / product)
-        rows.append({"matrix": f"{o} x {i}", "gigaflops": rate / 1e9, "share": share})
+        rate = newton_schulz_flops(o, i, 5, "quintic") / iteration
+        rows.append({"matrix": f"{o} x {i}", "gigaflops": rate / 1e9, "share": rate / (2 * 2048**3 / product)})
     return rows
 
 

@@ -33,6 +33,6 @@ def write(folder: Path, states: Sequence[dict[str, Any]]) -> None:
 
 def read(folder: Path, optimizer: Any) -> None:
     """Have an optimizer take up its part, as a rank does."""
-    room = state.room(optimizer, storage.described(folder)["optimizer"])
+    room = state.allocate_like(optimizer, storage.described(folder)["optimizer"])
     storage.fill(folder, {"optimizer": room}, None)
     optimizer.load_state_dict(room)

@@ -14,7 +14,6 @@ from tests import checkpoints
 from torch import Tensor, nn
 
 from fairstep import optim
-from fairstep.optim import pieces
 from fairstep.optim.work import Ownership, Piece
 
 CASES: dict[str, dict[str, Any]] = {
@@ -83,7 +82,7 @@ def steps(optimizer: Any, count: int, first: int = 0) -> None:
 def ownership(optimizer: Any) -> Ownership:
     """All that is divisible by rows in three parts; the rest is the second rank's."""
     owned: list[dict[str, Piece]] = [{}, {}, {}]
-    for work in pieces.works(optimizer):
+    for work in optimizer.step_costs():
         if work.kind == "rows" and work.rows == 48:
             for rank, (start, stop) in enumerate(pairwise(ROWS)):
                 owned[rank][work.name] = Piece(start, stop, work.rows)
@@ -144,7 +143,7 @@ def test_divided_rows_give_the_weights_of_whole_matrices(case: str, tmp_path: Pa
     alone = build(case)
     steps(alone, 20)
     parts, weights, sums = on_ranks(case, 20)
-    works = pieces.works(alone)
+    works = alone.step_costs()
     divided = [w for w in works if w.kind == "rows" and w.rows == 48]
     assert len(divided) >= 2
     assert sums > 0 or not any(w.sums for w in divided)

@@ -11,10 +11,9 @@ import torch
 from tests import checkpoints
 
 from fairstep import optim
-from fairstep.optim import pieces
 from fairstep.optim.ownership import divide
-from fairstep.optim.portion import Place, Portion, boxes
-from fairstep.optim.rule import Apart
+from fairstep.optim.portion import ShardLayout, StateShard, boxes
+from fairstep.optim.rule import RowSharding
 from fairstep.optim.work import Piece
 
 
@@ -34,42 +33,45 @@ def test_blocks_are_the_elements_of_a_range_in_their_order(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("elementwise", "apart", "shape", "piece"),
+    ("elementwise", "sharding", "shape", "piece"),
     [
-        (True, Apart(), (5, 4), Piece(3, 14, 20)),
-        (True, Apart(), (5, 4, 2), Piece(3, 14, 20)),  # two numbers for each element
-        (False, Apart(), (6, 3), Piece(2, 4, 6)),
-        (False, Apart(), (3,), Piece(2, 4, 6)),  # one number for each two rows
-        (False, Apart(second=("key",)), (2, 6, 3), Piece(2, 5, 6)),
+        (True, RowSharding(), (5, 4), Piece(3, 14, 20)),
+        (True, RowSharding(), (5, 4, 2), Piece(3, 14, 20)),  # two numbers for each element
+        (False, RowSharding(), (6, 3), Piece(2, 4, 6)),
+        (False, RowSharding(), (3,), Piece(2, 4, 6)),  # one number for each two rows
+        (False, RowSharding(second=("key",)), (2, 6, 3), Piece(2, 5, 6)),
     ],
 )
-def test_a_portion_is_what_is_cut_out(elementwise: bool, apart: Apart, shape: Any, piece: Piece) -> None:
-    place = Place(piece, torch.Size((5, 4) if elementwise else (6, 3)), elementwise, apart)
+def test_a_portion_is_what_is_cut_out(elementwise: bool, sharding: RowSharding, shape: Any, piece: Piece) -> None:
+    place = ShardLayout(piece, torch.Size((5, 4) if elementwise else (6, 3)), elementwise, sharding)
     whole = torch.arange(torch.Size(shape).numel()).view(shape)
     local = place.cut("key", whole)
-    portion = place.portion("key", local.contiguous())
-    assert isinstance(portion, Portion)
+    portion = place.shard("key", local.contiguous())
+    assert isinstance(portion, StateShard)
     assert portion.size() == whole.size()
     for offset, part in portion.copied().chunks():
         where = tuple(slice(a, a + n) for a, n in zip(offset, part.shape, strict=True))
         assert torch.equal(whole[where], part)
     assert sum(part.numel() for _, part in portion.chunks()) == local.numel()
-    room = place.room("key", whole.to("meta"))
-    assert isinstance(room, Portion)
+    room = place.allocate_like("key", whole.to("meta"))
+    assert isinstance(room, StateShard)
     assert room.local.shape == local.shape
     assert room.boxes == portion.boxes
     assert place.fits("key", shape)
-    assert not place.fits("key", (7, *shape[1:])) or (not elementwise and apart.second)
+    assert not place.fits("key", (7, *shape[1:])) or (not elementwise and sharding.second)
 
 
 def test_what_is_not_divided_stays_as_it_is() -> None:
     tensor = torch.zeros(4, 4)
-    assert Place(Piece(0, 6, 6), torch.Size((6, 3)), False, Apart()).portion("m", tensor) is tensor
-    assert Place(Piece(2, 4, 6), torch.Size((6, 3)), False, Apart(repeated=("R",))).portion("R", tensor) is tensor
+    assert ShardLayout(Piece(0, 6, 6), torch.Size((6, 3)), False, RowSharding()).shard("m", tensor) is tensor
+    assert (
+        ShardLayout(Piece(2, 4, 6), torch.Size((6, 3)), False, RowSharding(repeated=("R",))).shard("R", tensor)
+        is tensor
+    )
 
 
 def test_there_is_no_arithmetic_on_a_portion() -> None:
-    portion = Place(Piece(1, 3, 4), torch.Size((4,)), True, Apart()).portion("m", torch.ones(2))
+    portion = ShardLayout(Piece(1, 3, 4), torch.Size((4,)), True, RowSharding()).shard("m", torch.ones(2))
     assert "Piece(start=1" in repr(portion)
     with pytest.raises(TypeError, match="can only be saved, loaded and copied"):
         torch.add(portion, 1)
@@ -102,7 +104,7 @@ def test_state_of_other_pieces_or_of_another_model_is_told_apart(tmp_path: Path)
     whole.load_state_dict(build().state_dict())
     other.load_state_dict(whole.state_dict())  # takes its own of it
     entry = other.state_dict()["state"]["weight"]
-    assert {v.local.shape for v in entry.values() if isinstance(v, Portion)} == {torch.Size((18,))}
+    assert {v.local.shape for v in entry.values() if isinstance(v, StateShard)} == {torch.Size((18,))}
 
 
 def test_a_division_that_leaves_something_out_is_not_written(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_experts_move_between_numbers_of_ranks(name: str, tmp_path: Path) -> Non
         named = [(key, torch.nn.Parameter(torch.randn(shape))) for key, shape in shapes.items()]
         optimizer = optim.build(name, named, roles={"moe.experts": "expert"})
         if ranks > 1:
-            optimizer.share(divide(pieces.works(optimizer), ranks)[rank], lambda x: x)
+            optimizer.share(divide(optimizer.step_costs(), ranks)[rank], lambda x: x)
         return optimizer
 
     alone = built()
@@ -134,7 +136,7 @@ def test_experts_move_between_numbers_of_ranks(name: str, tmp_path: Path) -> Non
         for member in members:
             checkpoints.read(place, member)
         parts = [member.state_dict() for member in members]
-        divided |= any(isinstance(v, Portion) for p in parts for v in p["state"].get("moe.experts", {}).values())
+        divided |= any(isinstance(v, StateShard) for p in parts for v in p["state"].get("moe.experts", {}).values())
         place = tmp_path / str(ranks)
         checkpoints.write(place, parts)
     assert divided

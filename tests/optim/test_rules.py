@@ -63,7 +63,7 @@ def difference(
         for n, p in ours.items():
             p.grad = size * gradient(p.detach(), n, step)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * rate(step)
+            group["lr"] = group["peak_lr"] * rate(step)
         optimizer.step()
         theirs = {n: twin_of(n)(w, size * gradient(w, n, step), states[n], rate(step)) for n, w in theirs.items()}
     return {

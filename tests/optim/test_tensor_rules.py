@@ -198,13 +198,13 @@ def test_kron_counts_its_updates() -> None:
 
 
 def test_balancing_kron_keeps_the_product() -> None:
-    from fairstep.optim.rules.kron import _balance
+    from fairstep.optim.rules.kron import balance
 
     generator = torch.Generator().manual_seed(0)
     left = torch.rand(3, 4, 4, generator=generator, dtype=torch.float64).triu() * 7
     right = torch.rand(3, 5, generator=generator, dtype=torch.float64)
     before = torch.einsum("sab,sc->sabc", left, right)
-    _balance({"L": left, "R": right}, {})
+    balance({"L": left, "R": right}, None)
     assert torch.allclose(torch.einsum("sab,sc->sabc", left, right), before, rtol=1e-14)
     assert torch.allclose(left.flatten(1).amax(1), right.amax(1), rtol=1e-14)
 

@@ -20,10 +20,9 @@ from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
-from fairstep.optim import pieces
 from fairstep.optim.ownership import divide, least_cost
 from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.work import Piece, Work, totals
+from fairstep.optim.work import Piece, StepCost, totals
 from fairstep.train.equality import built_in
 from fairstep.train.parallel import World
 
@@ -107,12 +106,12 @@ def test_four_processes_divide_rows_and_add_up_what_looks_across_them(tmp_path: 
     assert found["soap"] and found["kron"] and found["mars-shampoo"]  # rows were divided: sums are in another order
 
 
-def works(name: str, model: str, **given: Any) -> list[Work]:
+def works(name: str, model: str, **given: Any) -> list[StepCost]:
     spec, size = optim.get(name), preset(model)
     hyper = spec.validate(given)
     table = parameter_table(config_of(size.fields(size.model.vocabulary - size.extra_tokens)))
     parts = [(p, spec.part(p.role, hyper)) for p in table]  # type: ignore[arg-type]
-    return [Work.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)) for p, part in parts]
+    return [StepCost.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)) for p, part in parts]
 
 
 BALANCED = [
@@ -170,11 +169,11 @@ def test_blocks_of_an_embeddings_columns_are_divided_by_rows(name: str) -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 1024])
 def test_any_number_of_ranks_divides_anything(ranks: int) -> None:
     tasks = [
-        Work("norm", "elements", 5, 5.0, 10.0),
-        Work("scalar", "elements", 1, 1.0, 0.0),
-        Work("matrix", "whole", 4, 64.0, 16.0, unit=4),
-        Work("table", "rows", 12, 12.0, 500.0, unit=2),
-        Work("experts", "experts", 4, 400.0, 40.0),
+        StepCost("norm", "elements", 5, 5.0, 10.0),
+        StepCost("scalar", "elements", 1, 1.0, 0.0),
+        StepCost("matrix", "whole", 4, 64.0, 16.0, unit=4),
+        StepCost("table", "rows", 12, 12.0, 500.0, unit=2),
+        StepCost("experts", "experts", 4, 400.0, 40.0),
     ]
     ownership = divide(tasks, ranks)
     for task in tasks:
@@ -215,7 +214,7 @@ def test_saved_parts_load_at_any_number_of_ranks(name: str, tmp_path: Path) -> N
         model = torch.nn.Sequential(*layers)
         optimizer = optim.build(name, model)
         if ranks > 1:
-            optimizer.share(divide(pieces.works(optimizer), ranks)[rank], lambda x: x)
+            optimizer.share(divide(optimizer.step_costs(), ranks)[rank], lambda x: x)
         return optimizer
 
     whole = build()

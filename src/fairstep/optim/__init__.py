@@ -13,13 +13,12 @@ when they are first asked for. Every optimizer is also a class for anyone's own 
 
 from typing import Any
 
+from fairstep.optim.hyperparameter import Grid, Hyperparameter
 from fairstep.optim.registry import build, check_version, get, names, optimizer_class, plugins, specs, version
+from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import (
     DECAYS,
-    ROLES,
-    Grid,
-    Hyperparameter,
     OptimizerSpec,
     Part,
     Schedule,

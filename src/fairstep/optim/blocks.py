@@ -7,14 +7,15 @@ blocks (W fills them up with zeros). This file does not import torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import across
+from fairstep.optim import row_sums
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Apart, Hyper, Rule
-from fairstep.optim.spec import Hyperparameter
+from fairstep.optim.hyperparameter import Hyperparameter
+from fairstep.optim.rule import Context, RowSharding, Rule, call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,119 +49,126 @@ class Region:
 
 
 class BlockRule(Rule):
-    """A rule that may handle each matrix in blocks: subclasses have ``cut_sides`` and the methods ``..._matrix``.
+    """A rule that may handle each matrix in blocks, of which each has the ``..._matrix`` methods of a subclass.
 
-    Block k's state is the matrix's, under the names with ".k" behind them and with blocks as its first dimension.
+    These take the arguments of the methods that they are called by, for one kind of blocks. The state of region k is
+    the state of the blocks, under their names with ".k" behind them and with blocks as its first dimension.
     ``divided``: names of the state that has the rows of the matrix.
     """
 
     divided: tuple[str, ...] = ()
+    methods = (
+        *Rule.methods,
+        *("cut_sides", "init_matrix", "update_matrix", "row_sharding_matrix"),
+        *("state_floats_matrix", "flops_matrix", "product_flops_matrix", "decomposition_flops_matrix"),
+    )
 
-    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
+    def cut_sides(self, o: int, i: int, *_: Any, **hyper: Any) -> tuple[bool, bool]:
         """Which sides of an o x i matrix may be cut: those with a factor that is not diagonal."""
         raise NotImplementedError
 
-    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init_matrix(self, param: Tensor, *_: Any, **hyper: Any) -> dict[str, Tensor]:
         raise NotImplementedError
 
     def update_matrix(
-        self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *_: Any, **hyper: Any
     ) -> Tensor | None:
         raise NotImplementedError
 
-    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
-        raise NotImplementedError
-
-    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        raise NotImplementedError
-
-    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        return 0.0
-
-    def decomposition_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        return 0.0
-
-    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+    def row_sharding_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> RowSharding | None:
         return None
 
-    def regions(self, o: int, i: int, hyper: Hyper) -> list[Region]:
+    def state_floats_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> int:
+        raise NotImplementedError
+
+    def flops_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
+        raise NotImplementedError
+
+    def product_flops_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
+        return 0.0
+
+    def decomposition_flops_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
+        return 0.0
+
+    def regions(self, o: int, i: int, block_size: int, context: Context) -> list[Region]:
         """The blocks of an o x i matrix, up to four kinds; none if it is not cut."""
-        size = hyper["block_size"]
-        if not size:
+        if not block_size:
             return []
-        cut_sides = self.cut_sides(across.rows(o, hyper), i, hyper)
-        sides = [_along(n, size if cut else n) for n, cut in zip((o, i), cut_sides, strict=True)]
+        cut_sides = call(self.cut_sides, context, row_sums.row_count(o, context.rows), i)
+        sides = [_along(n, block_size if cut else n) for n, cut in zip((o, i), cut_sides, strict=True)]
         return [
             Region((top, left), (down, across), (rows, columns))
             for top, down, rows in sides[0]
             for left, across, columns in sides[1]
         ]
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
-        regions = self.regions(param.shape[-2], param.shape[-1], hyper)
+    def init(self, param: Tensor, *, block_size: int, context: Context) -> dict[str, Tensor]:
+        regions = self.regions(param.shape[-2], param.shape[-1], block_size, context)
         if not regions:
-            return self.init_matrix(param, hyper)
+            return call(self.init_matrix, context, param)
+        context = self._of_block(param, context)
         return {
             f"{name}.{k}": value.unflatten(0, (-1, region.blocks))
             for k, region in enumerate(regions)
-            for name, value in self.init_matrix(region.split(param), self._of_block(param, hyper)).items()
+            for name, value in call(self.init_matrix, context, region.split(param)).items()
         }
 
-    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        regions = self.regions(grad.shape[-2], grad.shape[-1], hyper)
+    def update(
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, block_size: int, context: Context
+    ) -> Tensor | None:
+        regions = self.regions(grad.shape[-2], grad.shape[-1], block_size, context)
         if not regions:
-            return self.update_matrix(grad, state, param, hyper, step)
+            return call(self.update_matrix, context, grad, state, param, step)
+        context = self._of_block(grad, context)
         direction: Tensor | None = torch.empty_like(grad)
         for k, region in enumerate(regions):
-            own = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
-            settings = self._of_block(grad, hyper)
-            blocks = self.update_matrix(region.split(grad), own, region.split(param), settings, step)
+            part = {name.removesuffix(f".{k}"): x.flatten(0, 1) for name, x in state.items() if name.endswith(f".{k}")}
+            blocks = call(self.update_matrix, context, region.split(grad), part, region.split(param), step)
             if blocks is None:  # of every region alike: a call that only initialises
                 direction = None
             elif direction is not None:
                 region.join(blocks, direction)
         return direction
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
-        return sum(region.blocks * self.state_floats_matrix(*region.shape, hyper) for region in regions)
+    def state_floats(self, o: int, i: int, *, block_size: int, context: Context) -> int:
+        return int(self._sum(self.state_floats_matrix, o, i, block_size, context))
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
-        return sum(region.blocks * self.flops_matrix(*region.shape, hyper) for region in regions)
+    def flops(self, o: int, i: int, *, block_size: int, context: Context) -> float:
+        return self._sum(self.flops_matrix, o, i, block_size, context)
 
-    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
-        return sum(region.blocks * self.product_flops_matrix(*region.shape, hyper) for region in regions)
+    def product_flops(self, o: int, i: int, *, block_size: int, context: Context) -> float:
+        return self._sum(self.product_flops_matrix, o, i, block_size, context)
 
-    def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        regions = self.regions(o, i, hyper) or [Region((0, 0), (1, 1), (o, i))]
-        return sum(region.blocks * self.decomposition_flops_matrix(*region.shape, hyper) for region in regions)
+    def decomposition_flops(self, o: int, i: int, *, block_size: int, context: Context) -> float:
+        return self._sum(self.decomposition_flops_matrix, o, i, block_size, context)
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
+    def _sum(self, method: Callable[..., float], o: int, i: int, block_size: int, context: Context) -> float:
+        regions = self.regions(o, i, block_size, context) or [Region((0, 0), (1, 1), (o, i))]
+        return sum(region.blocks * call(method, context, *region.shape) for region in regions)
+
+    def row_sharding(self, o: int, i: int, *, block_size: int, context: Context) -> RowSharding | None:
         """Blocks of columns as matrices are; others between blocks, if no shorter ones are left over below."""
-        regions = self.regions(o, i, hyper)
+        regions = self.regions(o, i, block_size, context)
         if not regions:
-            return self.rows_apart_matrix(o, i, hyper)
-        if self.cut_sides(o, i, hyper)[0]:
-            size = hyper["block_size"]
-            return Apart(size) if o % size == 0 else None
-        own = [(region.blocks, self.rows_apart_matrix(*region.shape, hyper)) for region in regions]
-        found = [(blocks, apart) for blocks, apart in own if apart]
-        if len(found) < len(own):
+            return call(self.row_sharding_matrix, context, o, i)
+        if call(self.cut_sides, context, o, i)[0]:
+            return RowSharding(block_size) if o % block_size == 0 else None
+        shardings = [call(self.row_sharding_matrix, context, *region.shape) for region in regions]
+        parts = [(region.blocks, part) for region, part in zip(regions, shardings, strict=True) if part]
+        if len(parts) < len(regions):
             return None
-        return Apart(
-            repeated=tuple(f"{name}.{k}" for k, (_, apart) in enumerate(found) for name in apart.repeated),
-            second=tuple(f"{name}.{k}" for k, (_, apart) in enumerate(found) for name in self.divided),
-            state=sum(blocks * apart.state for blocks, apart in found),
-            cost=sum(blocks * apart.cost for blocks, apart in found),
-            sums=sum(blocks * apart.sums for blocks, apart in found),
+        return RowSharding(
+            repeated=tuple(f"{name}.{k}" for k, (_, part) in enumerate(parts) for name in part.repeated),
+            second=tuple(f"{name}.{k}" for k, _ in enumerate(parts) for name in self.divided),
+            state=sum(blocks * part.state for blocks, part in parts),
+            cost=sum(blocks * part.cost for blocks, part in parts),
+            sums=sum(blocks * part.sums for blocks, part in parts),
         )
 
-    def _of_block(self, x: Tensor, hyper: Hyper) -> dict[str, Any]:
+    def _of_block(self, x: Tensor, context: Context) -> Context:
         """No rank has a part of a block whose rows were cut."""
-        cut = self.cut_sides(across.rows(x.shape[-2], hyper), x.shape[-1], hyper)[0]
-        return {name: value for name, value in hyper.items() if name != "across_ranks" or not cut}
+        cut = call(self.cut_sides, context, row_sums.row_count(x.shape[-2], context.rows), x.shape[-1])[0]
+        return Context(context.group) if cut else context
 
 
 def _along(n: int, size: int) -> list[tuple[int, int, int]]:

@@ -24,7 +24,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, Value, _nearest
+from fairstep.optim.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.roles import Value
+from fairstep.optim.spec import OptimizerSpec, Schedule, UnknownOptimizerError
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -59,7 +61,7 @@ class ForeignSpec(OptimizerSpec):
             else:
                 known = (*self.hyperparameters, *self.unset)
                 raise ValueError(
-                    f"{self.name} has no argument {name!r}{_nearest(name, known)}; it has {', '.join(known)}"
+                    f"{self.name} has no argument {name!r}{nearest(name, known)}; it has {', '.join(known)}"
                 )
         import torch
 
@@ -115,7 +117,7 @@ def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, An
     argument weight_decay and it is not 0. A class with train() and eval() is in train mode.
     """
     from fairstep.optim import routing
-    from fairstep.optim.engine import UNDECAYED
+    from fairstep.optim.routed import UNDECAYED
 
     assert isinstance(spec, ForeignSpec)
     values = spec.validate(hyper)
@@ -217,7 +219,7 @@ def _load(path: str) -> Any:
     try:
         return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:
-        near = _nearest(attribute, [n for n, v in vars(module).items() if isinstance(v, type)])
+        near = nearest(attribute, [n for n, v in vars(module).items() if isinstance(v, type)])
         raise UnknownOptimizerError(f"{module_name} has no {attribute!r}{near}") from None
 
 

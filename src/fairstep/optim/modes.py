@@ -8,14 +8,13 @@ lookahead). ``evaluate`` puts the latter into the parameters and keeps the forme
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from fairstep.optim.routed import Routed
+from fairstep.optim.rule import Context, call
 from fairstep.optim.stacks import compute_dtype
-
-if TYPE_CHECKING:
-    from fairstep.optim.engine import Engine
 
 KEPT = "training_weights"
 """Name of a parameter's training weights in its state while it holds those to evaluate."""
@@ -27,7 +26,7 @@ def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
 
 
 @torch.no_grad()
-def evaluate(optimizer: Engine) -> None:
+def evaluate(optimizer: Routed) -> None:
     """Put the weights to evaluate into the parameters. A second call changes nothing."""
     rules = optimizer.rules
     for group, member in optimizer.members():
@@ -35,14 +34,15 @@ def evaluate(optimizer: Engine) -> None:
         if not entry or KEPT in entry:
             continue
         weights = p.detach().reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
-        chosen = rules[group["rule"]].evaluation_weights(weights, member.rows(), group, entry["step"])
+        context = Context(group, member.shard)
+        chosen = call(rules[group["rule"]].evaluation_weights, context, weights, member.rows(), entry["step"])
         if chosen is not weights:
             entry[KEPT] = p.detach().clone()
             p.copy_(chosen.reshape(p.shape))
 
 
 @torch.no_grad()
-def resume(optimizer: Engine) -> None:
+def resume(optimizer: Routed) -> None:
     """Put the training weights back, to the bit."""
     for _, member in optimizer.members():
         if KEPT in member.entry:

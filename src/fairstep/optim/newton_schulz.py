@@ -19,13 +19,12 @@ matrix from anywhere, but small singular values grow by only 1.5 a step: it need
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fairstep.optim import across
+from fairstep.optim import row_sums
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Apart, Hyper
-from fairstep.optim.spec import Hyperparameter
+from fairstep.optim.hyperparameter import Hyperparameter
+from fairstep.optim.rule import RowShard, RowSharding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,58 +65,55 @@ SETTINGS = {
 """The hyperparameters of every rule that orthogonalises."""
 
 
-def orthogonalise(matrices: Tensor, hyper: Hyper) -> Tensor:
-    """``newton_schulz`` with the SETTINGS of a rule."""
-    dtype = None if hyper["ns_dtype"] == "auto" else getattr(torch, hyper["ns_dtype"])
-    return newton_schulz(matrices, hyper["ns_steps"], hyper["ns_eps"], hyper["ns_coefficients"], dtype, hyper)
-
-
 def newton_schulz(
     matrices: Tensor,
     steps: int = 5,
     eps: float = 1e-7,
     coefficients: str = "quintic",
-    dtype: Dtype | None = None,
-    hyper: Hyper = MappingProxyType({}),
+    dtype: str | Dtype = "auto",
+    shard: RowShard | None = None,
 ) -> Tensor:
     """Orthogonalise each matrix of ``matrices`` (..., o, i); the result has the input's dtype and shape.
 
-    ``dtype`` is that of the products. By default float64 input stays float64, and other input runs in bfloat16 on
-    an accelerator and in float32 on a CPU. bfloat16 costs about 0.5 % accuracy in the form used here: fused
-    multiply-adds round half as often as separate products and sums, which lose 2 %. ``hyper`` says whether ranks share
-    the rows of one tall matrix (see ``across``): Gram matrices are then added up, in float32 or better.
+    ``dtype``: of the products. auto keeps float64; other input runs in bfloat16 on an accelerator and in float32 on a
+    CPU. bfloat16 costs about 0.5 % accuracy in the form used here: fused multiply-adds round half as often as separate
+    products and sums, which lose 2 %. ``shard``: this rank's rows of one tall matrix; Gram matrices are then added up
+    over ranks, in float32 or better.
     """
-    if dtype is None:
+    if dtype == "auto":
         dtype = matrices.dtype if matrices.dtype == torch.float64 else _fast_dtype(matrices)
+    elif isinstance(dtype, str):
+        dtype = getattr(torch, dtype)
     sets = COEFFICIENTS[coefficients]
-    tall = across.rows(matrices.shape[-2], hyper) > matrices.shape[-1]
+    tall = row_sums.row_count(matrices.shape[-2], shard) > matrices.shape[-1]
     wide = matrices.mT if tall else matrices
-    x = wide.reshape(-1, *wide.shape[-2:])
-    norm = across.norm(x, hyper)
-    x = (x / ((norm * _SAFETY if coefficients == "polar-express" else norm) + eps)).to(dtype)  # (s, k, K)
+    x = wide.reshape(-1, *wide.shape[-2:])  # (s, k, K)
+    norm = row_sums.norm(x, shard)  # (s, 1, 1)
+    x = (x / ((norm * _SAFETY if coefficients == "polar-express" else norm) + eps)).to(dtype)
     for step in range(steps):
         a, b, c = sets[min(step, len(sets) - 1)]
         gram = x @ x.mT  # (s, k, k)
-        if across.of(hyper):
-            gram = across.total(gram.to(matrices.dtype), hyper).to(dtype)
+        if shard:
+            gram = row_sums.total(gram.to(matrices.dtype), shard).to(dtype)
         polynomial = torch.baddbmm(gram, gram, gram.mT, beta=b, alpha=c) if c else gram.mul_(b)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     x = x.reshape(wide.shape).to(matrices.dtype)
     return x.mT if tall else x
 
 
-def flops(o: int, i: int, hyper: Hyper) -> float:
-    """Floating-point operations for one o x i matrix: ns_steps (4 k^2 K + 2 k^3), without the k^3 of the cubic."""
+def newton_schulz_flops(o: int, i: int, steps: int, coefficients: str) -> float:
+    """Floating-point operations for one o x i matrix: steps (4 k^2 K + 2 k^3), without the k^3 of the cubic."""
     k, K = min(o, i), max(o, i)
-    cube = 0.0 if hyper["ns_coefficients"] == "cubic" else 2.0 * k**3
-    return float(hyper["ns_steps"] * (4.0 * k * k * K + cube))
+    cube = 0.0 if coefficients == "cubic" else 2.0 * k**3
+    return float(steps * (4.0 * k * k * K + cube))
 
 
-def rows_apart(o: int, i: int, hyper: Hyper) -> Apart | None:
+def newton_schulz_sharding(o: int, i: int, steps: int, coefficients: str) -> RowSharding | None:
     """The rows of a tall matrix may be divided: only Gram matrices and their polynomials look across them."""
     if o <= i:
         return None
-    return Apart(cost=flops(o, i, hyper) - hyper["ns_steps"] * 4.0 * i * i * o, sums=float(hyper["ns_steps"] * i * i))
+    repeated = newton_schulz_flops(o, i, steps, coefficients) - steps * 4.0 * i * i * o
+    return RowSharding(cost=repeated, sums=float(steps * i * i))
 
 
 def _fast_dtype(matrices: Tensor) -> Dtype:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import ceil, inf
 
 from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.work import Ownership, Piece, Work, totals
+from fairstep.optim.work import Ownership, Piece, StepCost, totals
 
 AIM = 1 / 10
 """Share of the mean by which the busiest rank's cost may be above it; a rank near that gets no more state."""
@@ -27,7 +27,7 @@ CHUNK = 1 / 8
 """Share of a rank's mean cost that a chunk of experts may have."""
 
 
-def divide(works: Sequence[Work], ranks: int) -> Ownership:
+def divide(works: Sequence[StepCost], ranks: int) -> Ownership:
     """Every row of every parameter to exactly one rank, in one piece per parameter and rank.
 
     Where there are more ranks than pieces, some ranks have no work.
@@ -49,7 +49,7 @@ def divide(works: Sequence[Work], ranks: int) -> Ownership:
     return tuple(owned)
 
 
-def least_cost(works: Sequence[Work], ranks: int) -> float:
+def least_cost(works: Sequence[StepCost], ranks: int) -> float:
     """What the busiest rank must have at least, because some pieces are indivisible."""
     pieces, rows, elements = _sorted(works, ranks)
     rest = sum(work.cost + (ranks - 1) * work.repeated_cost for work in (*rows, *elements))
@@ -57,13 +57,15 @@ def least_cost(works: Sequence[Work], ranks: int) -> float:
     return max((sum(costs) + rest) / ranks, least(costs, ranks) + sum(work.repeated_cost for work in rows))
 
 
-def _sorted(works: Sequence[Work], ranks: int) -> tuple[list[tuple[Work, Piece]], list[Work], list[Work]]:
+def _sorted(
+    works: Sequence[StepCost], ranks: int
+) -> tuple[list[tuple[StepCost, Piece]], list[StepCost], list[StepCost]]:
     """(pieces that stay whole, works divided by rows, those by elements)."""
     mean_cost = sum(work.cost for work in works) / ranks
     mean_state = sum(work.state for work in works) / ranks
-    pieces: list[tuple[Work, Piece]] = []
-    rows: list[Work] = []
-    elements: list[Work] = []
+    pieces: list[tuple[StepCost, Piece]] = []
+    rows: list[StepCost] = []
+    elements: list[StepCost] = []
     for work in works:
         large = work.state > LARGE * mean_state or work.cost > LARGE * mean_cost
         if work.kind == "elements":
@@ -86,14 +88,14 @@ def shard(rows: int, rank: int, ranks: int) -> tuple[int, int]:
 
 
 def divide_shards(
-    works: Sequence[Work], shapes: Mapping[str, Sequence[int]], ranks: int
+    works: Sequence[StepCost], shapes: Mapping[str, Sequence[int]], ranks: int
 ) -> tuple[Ownership, frozenset[str]]:
     """Ownership where each rank has a shard of every parameter: the shards, wherever a rule can step them apart.
 
     The parameters named in the second result are divided as ``divide`` does, so that shards must travel to owners.
     """
     kept: list[dict[str, Piece]] = [{} for _ in range(ranks)]
-    others: list[Work] = []
+    others: list[StepCost] = []
     for work in works:
         length = shapes[work.name][0]
         shards = [shard(length, rank, ranks) for rank in range(ranks)]
@@ -126,7 +128,7 @@ def _fill(levels: Sequence[float], amount: float) -> list[float]:
 
 
 def _divide_rows(
-    works: Sequence[Work], amounts: Sequence[float], quotas: list[float], owned: list[dict[str, Piece]]
+    works: Sequence[StepCost], amounts: Sequence[float], quotas: list[float], owned: list[dict[str, Piece]]
 ) -> None:
     """In proportion to the quotas, of which all rows together take ``amounts``, and at least one block each: all ranks
     take part in the sums."""
@@ -142,7 +144,7 @@ def _divide_rows(
             start = stop
 
 
-def _divide_elements(works: Sequence[Work], quotas: list[float], owned: list[dict[str, Piece]]) -> None:
+def _divide_elements(works: Sequence[StepCost], quotas: list[float], owned: list[dict[str, Piece]]) -> None:
     """One after another: each rank takes what its quota has room for, the last rank with a quota what is left."""
     takers = [rank for rank, quota in enumerate(quotas) if quota > 0] or [0]
     place = 0

@@ -1,8 +1,8 @@
-"""State tensors of which a process has a part: where a piece's state lies in that of its whole parameter.
+"""State tensors of which a process has a part: where the state of a piece lies in the state of its whole parameter.
 
-A state dict of an optimizer that shares its work (``Engine.share``) has ``Portion``s where one process alone has whole
-tensors. torch.distributed.checkpoint writes each rank's portion into its own file, and fills any other from those that
-it overlaps, so that the number of processes may change in between.
+The state dict of an optimizer that shares its work (``Engine.share``) has a ``StateShard`` where one process alone has
+a whole tensor. torch.distributed.checkpoint writes each rank's shards into a file of its own and fills any other shard
+from the saved ones that overlap it, so that the number of processes may change in between.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from fairstep.optim.rule import Apart
+from fairstep.optim.rule import RowSharding
 from fairstep.optim.work import Piece
 
 Box = tuple[Sequence[int], Sequence[int]]
 """(offset, sizes) of a block of a tensor."""
 
 
-class Portion(Tensor):
-    """The part ``local`` of a tensor of this size, which is that of one ``piece`` of a parameter.
+class StateShard(Tensor):
+    """The part ``local`` of a state tensor of this size, for one ``piece`` of a parameter.
 
     ``boxes``: the blocks of the whole tensor that lie one after another in ``local``, which must be contiguous. There
-    is no arithmetic on it. What has underscores is what torch.distributed.checkpoint asks for.
+    is no arithmetic on a shard. torch.distributed.checkpoint calls the methods with underscores.
     """
 
     piece: Piece
@@ -34,21 +34,21 @@ class Portion(Tensor):
     boxes: tuple[Box, ...]
 
     @staticmethod
-    def __new__(cls, size: Sequence[int], piece: Piece, local: Tensor, boxes: Iterable[Box]) -> Portion:
-        made: Portion = Tensor._make_wrapper_subclass(cls, torch.Size(size), dtype=local.dtype, device=local.device)
+    def __new__(cls, size: Sequence[int], piece: Piece, local: Tensor, boxes: Iterable[Box]) -> StateShard:
+        made: StateShard = Tensor._make_wrapper_subclass(cls, torch.Size(size), dtype=local.dtype, device=local.device)
         made.piece, made.local, made.boxes = piece, local, tuple(boxes)
         return made
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
-        raise TypeError(f"{func} was asked of a portion of a tensor, which can only be saved, loaded and copied")
+        raise TypeError(f"{func} was asked of a shard of a tensor, which can only be saved, loaded and copied")
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
-        return f"Portion({tuple(self.size())}, {self.piece}, {self.local!r})"
+        return f"StateShard({tuple(self.size())}, {self.piece}, {self.local!r})"
 
-    def copied(self) -> Portion:
+    def copied(self) -> StateShard:
         """A copy in the CPU's memory."""
-        return Portion(self.size(), self.piece, self.local.detach().to("cpu", copy=True), self.boxes)
+        return StateShard(self.size(), self.piece, self.local.detach().to("cpu", copy=True), self.boxes)
 
     def chunks(self) -> Iterator[tuple[torch.Size, Tensor]]:
         """(offset in the whole tensor, view of ``local``) of every block."""
@@ -80,17 +80,17 @@ class Portion(Tensor):
 
 
 @dataclass(frozen=True)
-class Place:
+class ShardLayout:
     """Where the state of a ``piece`` lies in that of its parameter of this shape.
 
     The state of an elementwise rule has the parameter's shape, and of a piece it is flat. Other state has rows, of
-    which there may be fewer than the parameter has, such as one for each block; ``apart`` says what is otherwise.
+    which there may be fewer than the parameter has, such as one for each block; ``sharding`` says what is otherwise.
     """
 
     piece: Piece
     shape: torch.Size
     elementwise: bool
-    apart: Apart
+    sharding: RowSharding
 
     def cut(self, key: str, whole: Tensor) -> Tensor:
         """The piece's part of a state tensor of the parameter, a view."""
@@ -103,7 +103,7 @@ class Place:
         first, last = (edge * whole.shape[dim] // piece.rows for edge in (piece.start, piece.stop))
         return whole.narrow(dim, first, last - first)
 
-    def portion(self, key: str, local: Tensor) -> Tensor:
+    def shard(self, key: str, local: Tensor) -> Tensor:
         """A state tensor of the piece as part of the parameter's; one that is not divided as it is."""
         piece = self.piece
         if self._undivided(key):
@@ -112,12 +112,12 @@ class Place:
             tail = local.shape[1:]
             own = boxes(self.shape, piece.start, piece.stop)
             with_tail = (((*offset, *(0 for _ in tail)), (*sizes, *tail)) for offset, sizes in own)
-            return Portion((*self.shape, *tail), piece, local, with_tail)
+            return StateShard((*self.shape, *tail), piece, local, with_tail)
         dim = self._dimension(key)
         size, origin = list(local.shape), [0] * local.ndim
         size[dim] = local.shape[dim] * piece.rows // (piece.stop - piece.start)
         origin[dim] = piece.start * size[dim] // piece.rows
-        return Portion(size, piece, local, [(origin, local.shape)])
+        return StateShard(size, piece, local, [(origin, local.shape)])
 
     def fits(self, key: str, size: Sequence[int]) -> bool:
         """Whether a state tensor of this size can be that of the parameter, as far as it is to be divided."""
@@ -128,15 +128,15 @@ class Place:
         dim, piece = self._dimension(key), self.piece
         return len(size) > dim and not any(edge * size[dim] % piece.rows for edge in (piece.start, piece.stop))
 
-    def room(self, key: str, whole: Tensor) -> Tensor:
+    def allocate_like(self, key: str, whole: Tensor) -> Tensor:
         """Memory for the piece's part of a state tensor of this shape and dtype (on the meta device)."""
-        return self.portion(key, torch.empty(self.cut(key, whole).shape, dtype=whole.dtype))
+        return self.shard(key, torch.empty(self.cut(key, whole).shape, dtype=whole.dtype))
 
     def _undivided(self, key: str) -> bool:
-        return self.piece.whole or key in self.apart.repeated
+        return self.piece.whole or key in self.sharding.repeated
 
     def _dimension(self, key: str) -> int:
-        return int(key in self.apart.second)
+        return int(key in self.sharding.second)
 
 
 def boxes(shape: Sequence[int], start: int, stop: int) -> Iterator[Box]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import rules
-from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, _nearest
+from fairstep.optim.hyperparameter import nearest
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError
 
 if TYPE_CHECKING:
     from fairstep.optim.engine import Engine
@@ -60,7 +61,7 @@ def get(name: str) -> OptimizerSpec:
             return foreign.describe(name, plugins().get(name, name))
         spelled = [word for spec in specs().values() for word in (spec.name, *spec.aliases)]
         raise UnknownOptimizerError(
-            f"unknown optimizer {name!r}{_nearest(name, spelled)}; there are {', '.join(names())}"
+            f"unknown optimizer {name!r}{nearest(name, spelled)}; there are {', '.join(names())}"
         )
     return words[_key(name)]
 

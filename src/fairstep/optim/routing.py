@@ -8,29 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
-from fairstep.optim.spec import ROLES, Role, _nearest
+from fairstep.optim.hyperparameter import nearest
+from fairstep.optim.roles import ROLES, Named, Role
 
 Roles = Mapping[str, str] | Callable[[str, Tensor], str | None] | None
 """A user's own roles: names or patterns ("*.gate.weight") -> role, or a function that returns a role or None."""
 
 HEAD_NAMES = {"head", "lm_head", "output", "unembedding", "unembed", "output_projection"}
 EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "tok_embeddings", "token_embedding"}
-
-
-@dataclass(frozen=True, eq=False)
-class Named:
-    """A parameter with its name and, when a module was given, the layer that holds it and the module around that."""
-
-    name: str
-    tensor: Tensor
-    layer: nn.Module | None = None
-    owner: nn.Module | None = None
 
 
 def named_parameters(params: Any) -> list[Named]:
@@ -197,7 +188,7 @@ def check_patterns(known: Iterable[str], roles: Roles) -> None:
     known = tuple(known)
     for pattern in roles:
         if not any(fnmatchcase(name, pattern) for name in known):
-            raise ValueError(f"roles: no parameter is named {pattern!r}{_nearest(pattern, known)}")
+            raise ValueError(f"roles: no parameter is named {pattern!r}{nearest(pattern, known)}")
 
 
 def _layer_name(item: Named) -> str:

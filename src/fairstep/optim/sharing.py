@@ -1,26 +1,26 @@
 """Numbers that all parameters of a rule have in common, such as Prodigy's estimate d of the learning rate.
 
-They lie in the param groups, as ``group["shared"]``, and so in the state dict. Each step they are found from sums over
-all parameters before any parameter is updated, so that the result does not depend on how parameters are stacked.
+They lie in the param groups, as ``group["shared"]``, and so in the state dict. Each step they are computed from sums
+over all parameters before any parameter is updated, so that they do not depend on how parameters are stacked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from fairstep.optim import descent, signals
-from fairstep.optim.across import Total
-from fairstep.optim.rule import Rule
+from fairstep.optim.descent import blocks
+from fairstep.optim.rule import Context, Rule, Total, call
+from fairstep.optim.signals import Supplied
 from fairstep.optim.stacks import Stack, compute_dtype
 
 
-def agree(
+def update_shared(
     stacks: Iterable[Stack],
     groups: Iterable[dict[str, Any]],
-    supplied: signals.Supplied,
+    supplied: Supplied,
     rules: Mapping[str, Rule],
     total: Total | None = None,
 ) -> None:
@@ -39,24 +39,22 @@ def agree(
     for name, (group, members) in sharing.items():
         sums: Tensor | None = None
         for stack in members:
-            for part, _ in descent.carry_out(_measure(stack), stack, supplied, write=False):
+            for grad, weights, state in blocks(stack, supplied, write=False):
+                part = call(stack.rule.measure, stack.context, grad, state, weights)
                 sums = part if sums is None else sums + part.to(sums.device)
         if total:
             sums = total(sums if sums is not None else _nothing(rules[name], group))
         if sums is None:
             continue
-        numbers = rules[name].agree(sums.tolist(), members[0].group if members else group)
+        context = members[0].context if members else Context(group)
+        numbers = call(rules[name].agree, context, sums.tolist())
         for other in groups:
             if other["rule"] == name:
                 other["shared"] = numbers
 
 
-def _measure(stack: Stack) -> Callable[..., Tensor]:
-    return lambda grad, weights, state: stack.rule.measure(grad, state, weights, stack.group)
-
-
 def _nothing(rule: Rule, group: dict[str, Any]) -> Tensor:
     """The share of a process that has no parameter of the rule."""
-    p = group["params"][0]
+    p, context = group["params"][0], Context(group)
     empty = p.new_empty((0,) if rule.elementwise else (0, 1, 1), dtype=compute_dtype(p.dtype))
-    return rule.measure(empty, rule.init(empty, group), empty, group)
+    return call(rule.measure, context, empty, call(rule.init, context, empty), empty)

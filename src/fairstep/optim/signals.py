@@ -20,47 +20,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from fairstep.optim.spec import _nearest
-
-if TYPE_CHECKING:
-    from fairstep.optim.engine import Engine
-    from fairstep.optim.stacks import Stack
+from fairstep.optim.hyperparameter import nearest
+from fairstep.optim.routed import Routed
+from fairstep.optim.rule import Context, call
+from fairstep.optim.stacks import Stack
 
 Supplied = dict[str, dict[str, Tensor]]
 """Signal -> parameter name -> its tensor."""
 
 
-def due(optimizer: Engine) -> dict[str, list[str]]:
+def due(optimizer: Routed) -> dict[str, list[str]]:
     """Signal -> names of the parameters that need it in the coming step."""
     if not optimizer.spec.signals:
         return {}
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     rules = optimizer.rules
     for group in optimizer.param_groups:
         for name, p in zip(group["param_names"], group["params"], strict=True):
             step = optimizer.state.get(p, {}).get("step", 0) + 1
-            for signal in rules[group["rule"]].due(group, step):
-                found.setdefault(signal, []).append(name)
-    return found
+            for signal in call(rules[group["rule"]].due, Context(group), step):
+                names.setdefault(signal, []).append(name)
+    return names
 
 
-def accept(optimizer: Engine, signal: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def accept(optimizer: Routed, signal: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The values of a signal that is due, checked. Raises ValueError with what is wrong and what would be right."""
     own, known = optimizer.spec.name, optimizer.spec.signals
     if signal not in known:
         needs = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise ValueError(f"{own} takes no signal {signal!r}{_nearest(signal, known)}; {needs}")
+        raise ValueError(f"{own} takes no signal {signal!r}{nearest(signal, known)}; {needs}")
     if signal not in due(optimizer):
         raise ValueError(f"{own}: {signal} is not due in the coming step; ask optimizer.due() before each step")
     parameters = dict(optimizer.named_parameters())
     for name, value in values.items():
         if name not in parameters:
-            raise ValueError(f"{signal}: no parameter is named {name!r}{_nearest(name, tuple(parameters))}")
+            raise ValueError(f"{signal}: no parameter is named {name!r}{nearest(name, tuple(parameters))}")
         if not isinstance(value, Tensor) or value.shape != parameters[name].shape:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
@@ -69,22 +67,22 @@ def accept(optimizer: Engine, signal: str, values: Mapping[str, Tensor]) -> dict
     return dict(values)
 
 
-def check(optimizer: Engine, stacks: Sequence[Stack], supplied: Supplied) -> None:
-    """Raise ValueError unless every stack has the signals that its coming step needs."""
-    for stack in stacks if optimizer.spec.signals else ():
+def check(optimizer: str, stacks: Sequence[Stack], supplied: Supplied) -> None:
+    """Raise ValueError with the ``optimizer``'s name unless every stack has the signals that its coming step needs."""
+    for stack in stacks:
         step = stack.step + 1
-        for signal in stack.rule.due(stack.group, step):
+        for signal in call(stack.rule.due, stack.context, step):
             for member in stack.members:
                 if member.name not in supplied.get(signal, {}):
                     raise ValueError(
-                        f"{optimizer.spec.name} needs the signal {signal} of {member.name} in step {step}; "
+                        f"{optimizer} needs the signal {signal} of {member.name} in step {step}; "
                         f"before step(), call optimizer.supply({signal!r}, {{name: tensor}}) for the parameters in "
                         "optimizer.due() (fairstep.train.signals computes it)"
                     )
 
 
 @contextmanager
-def previous_weights(optimizer: Engine) -> Iterator[None]:
+def previous_weights(optimizer: Routed) -> Iterator[None]:
     """Every parameter at its weights before its last step, if its rule keeps them; at the end all are as before."""
     members = [member for _, member in optimizer.members() if "previous" in member.entry]
     kept = [(member.tensor, member.entry["previous"].view(member.tensor.shape)) for member in members]

@@ -5,22 +5,18 @@ Tables, help texts, tuners and conformance tests are generated from specs; a rul
 
 from __future__ import annotations
 
-import math
-import numbers
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import Literal, get_args
 
 from fairstep.optim import tunings
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.roles import ROLES, Role, Value
+from fairstep.optim.rule import Context, Hyper, Rule, call
 from fairstep.optim.tunings import Paper, Sourced, Tuning
 
-Value = bool | int | float | str
-Role = Literal["matrix", "embedding", "head", "vector", "expert", "router"]
-ROLES: tuple[Role, ...] = get_args(Role)
-"""What a parameter is for. vector: fewer than two dimensions (norm gains, biases). expert: a stack of matrices."""
 Decay = Literal["decoupled", "independent", "coupled", "cautious"]
 DECAYS: tuple[Decay, ...] = get_args(Decay)
 """Forms of weight decay; the equations are in ``engine``."""
@@ -28,61 +24,6 @@ DECAYS: tuple[Decay, ...] = get_args(Decay)
 
 class UnknownOptimizerError(ValueError):
     """No optimizer has this name; the message gives the nearest ones."""
-
-
-@dataclass(frozen=True)
-class Hyperparameter:
-    """One number, switch or word that a user may set.
-
-    The default's type is the type: bool, int, float or str. ``domain`` is an interval such as "(0, inf)" or "[0, 1)"
-    for numbers, the allowed words for a str, and not needed for a bool. ``source`` says where the default is from.
-    """
-
-    default: Value
-    description: str
-    source: str
-    domain: str | tuple[str, ...] = ""
-
-    def check(self, name: str, value: object) -> Value:
-        """The value in its proper type. Raises ValueError with one sentence: what was given, what would be right."""
-        if isinstance(self.default, bool):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} must be true or false, not {value!r}")
-            return value
-        if isinstance(self.default, str):
-            if value not in self.domain:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(self.domain)}, not {value!r}{_nearest(value, self.domain)}"
-                )
-            return str(value)
-        whole = isinstance(self.default, int)
-        kind = "an integer" if whole else "a number"
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
-        number = float(value)
-        if not self._contains(number) or (whole and not number.is_integer()):
-            raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
-        return int(number) if whole else number
-
-    def _contains(self, number: float) -> bool:
-        assert isinstance(self.domain, str)
-        low, high = (float(end) for end in self.domain[1:-1].split(","))
-        above = number > low or (number == low and self.domain[0] == "[")
-        below = number < high or (number == high and self.domain[-1] == "]")
-        return math.isfinite(number) and above and below
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Values that a tuner tries for one hyperparameter: geometric, so it can be extended at either end."""
-
-    values: tuple[float, ...]
-    factor: float
-    source: str
-
-    @classmethod
-    def geometric(cls, first: float, count: int, source: str, factor: float = 2.0) -> Grid:
-        return cls(tuple(float(f"{first * factor**n:.6g}") for n in range(count)), factor, source)
 
 
 @dataclass(frozen=True)
@@ -118,8 +59,8 @@ class Part:
     def hyper(self, hyper: Hyper) -> dict[str, Value]:
         """What this part's rule and the engine read, from the optimizer's hyperparameters."""
         ratio = hyper[self.lr_ratio] if self.lr_ratio else 1.0
-        used = {name: hyper[self.rename.get(name, name)] for name in self.rule.uses}
-        return {"lr": hyper["lr"] * ratio, "weight_decay": hyper["weight_decay"], **used}
+        used = {name: hyper[self.rename.get(name, name)] for name in self.rule.hyperparameters}
+        return {**used, "lr": hyper["lr"] * ratio, "weight_decay": hyper["weight_decay"]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +100,14 @@ class OptimizerSpec:
         for name in ("lr", "weight_decay"):
             if name not in self.hyperparameters:
                 raise ValueError(f"{self.name} must declare the hyperparameter {name}")
+        for part in self.parts:
+            for name in part.rule.hyperparameters:
+                known = part.rename.get(name, name)
+                if known not in self.hyperparameters:
+                    raise ValueError(
+                        f"the rule {part.rule.name} asks for the hyperparameter {known}, which {self.name} has not"
+                        f"{nearest(known, self.hyperparameters)}; declare it, or correct the signature of the rule"
+                    )
         object.__setattr__(self, "roles", dict(taken))
 
     def validate(self, hyper: Mapping[str, object]) -> dict[str, Value]:
@@ -170,7 +119,7 @@ class OptimizerSpec:
         for name in hyper:
             if name not in self.hyperparameters and name not in self.retired:
                 raise ValueError(
-                    f"{self.name} has no hyperparameter {name!r}{_nearest(name, self.hyperparameters)}; "
+                    f"{self.name} has no hyperparameter {name!r}{nearest(name, self.hyperparameters)}; "
                     f"it has {', '.join(self.hyperparameters)}"
                 )
         values = {
@@ -197,13 +146,13 @@ class OptimizerSpec:
         """Floats of optimizer state for one o x i matrix of this role (a vector of n elements is n x 1)."""
         settings = self.validate(hyper)
         part = self.part(role, settings)
-        return part.rule.state_floats(o, i, part.hyper(settings))
+        return call(part.rule.state_floats, Context(part.hyper(settings)), o, i)
 
     def flops(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> float:
         """Floating-point operations that one step adds for one o x i matrix of this role."""
         settings = self.validate(hyper)
         part = self.part(role, settings)
-        return part.rule.flops(o, i, part.hyper(settings))
+        return call(part.rule.flops, Context(part.hyper(settings)), o, i)
 
     @property
     def tunings(self) -> tuple[Tuning, ...]:
@@ -218,11 +167,11 @@ class OptimizerSpec:
         self, parameters_matrix: int, paper: Paper | None = None
     ) -> tuple[dict[str, tuple[Value, ...]], str]:
         """(hyperparameter -> values, source) at the nearest size; ``search_space`` counts as one of small models."""
-        return tunings.search_space_at(self, parameters_matrix, paper)
+        return tunings.search_space_at(self.name, self.search_space, parameters_matrix, paper)
 
     def defaults_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> dict[str, Sourced]:
         """Every hyperparameter at this scale as (value, source)."""
-        return tunings.defaults_at(self, parameters_matrix, tokens, paper)
+        return tunings.defaults_at(self.name, self.hyperparameters, self.search_space, parameters_matrix, tokens, paper)
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -233,11 +182,3 @@ class OptimizerSpec:
     def text(self) -> str:
         """Equations, citation and differences from other implementations: the docstring of the rule's file."""
         return "\n\n".join(cleandoc(sys.modules[module].__doc__ or "") for module in self.modules)
-
-
-def _nearest(word: object, known: Iterable[str]) -> str:
-    """' (did you mean a or b?)' or nothing."""
-    from difflib import get_close_matches  # only errors need it
-
-    close = get_close_matches(str(word).lower(), list(known), n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairstep.optim.across import Across
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Context, RowShard, Rule, call
 
 CPU_ELEMENTS = 2**16
 """Elements per thread that a rule handles at once on a CPU: several passes over 256 KiB a tensor stay in its cache."""
@@ -74,13 +73,8 @@ class Member:
     tensor: Tensor
     layout: Layout
     entry: dict[str, Any]
-    across: Across | None = None
+    shard: RowShard | None = None
     """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
-
-    @property
-    def further(self) -> dict[str, Any]:
-        """What its rule is told beside the hyperparameters of its param group."""
-        return {"across_ranks": self.across} if self.across else {}
 
     @property
     def numbers(self) -> tuple[tuple[str, Any], ...]:
@@ -128,28 +122,21 @@ class Stack:
     def __init__(self, rule: Rule, group: dict[str, Any], members: Sequence[Member], scratch: Scratch) -> None:
         self.rule, self.group, self.members = rule, group, members
         self.params = [member.tensor for member in members]
-        self.further = members[0].further
+        self.context = Context(group, members[0].shard)
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
-
         self.step = int(members[0].entry.get("step", 0))
         if len(members) > 1:
             self._make_buffers(scratch)
-        self.state: dict[str, Any] = self._collect() if self.step else rule.init(self._start(), self.hyper)
+        self.state: dict[str, Any] = self._collect() if self.step else call(rule.init, self.context, self._start())
         self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
         self._expose()
-
-    @property
-    def hyper(self) -> Mapping[str, Any]:
-        """The live param group with ``further``."""
-        return {**self.group, **self.further} if self.further else self.group
 
     def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.
 
         Those of a single parameter are its own memory where that is possible, and of an elementwise rule come in
         pieces that stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
-
         """
         grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
         if len(grads) > 1:
@@ -177,14 +164,17 @@ class Stack:
             [values[member.name].detach().reshape(-1, *self.tail).to(self.dtype) for member in self.members]
         )
 
-    def advance(self, state: Mapping[str, Any]) -> None:
-        """Count one step, here and in every member's entry, with the numbers of ``state``, whose tensors are views."""
+    def count_step(self) -> None:
+        """Count one step, here and in every member's entry."""
         self.step += 1
+        self._expose_numbers()
+
+    def record_numbers(self, state: Mapping[str, Any]) -> None:
+        """Take over the numbers of a block's ``state``, whose tensors are views. All blocks have the same numbers."""
         for name in self._numbers:
             self.state[name] = state[name]
-        self._record_numbers()
 
-    def _record_numbers(self) -> None:
+    def _expose_numbers(self) -> None:
         numbers = {"step": self.step, **{name: self.state[name] for name in self._numbers}}
         for member in self.members:
             member.entry.update(numbers)
@@ -214,7 +204,7 @@ class Stack:
     def _expose(self) -> None:
         for member in self.members:
             member.entry.clear()
-        self._record_numbers()
+        self._expose_numbers()
         for name, whole in self.state.items():
             if name in self._numbers:
                 continue

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fairstep.optim.hyperparameter import nearest
 from fairstep.optim.modes import KEPT
-from fairstep.optim.portion import Place, Portion
-from fairstep.optim.rule import Apart
-from fairstep.optim.spec import _nearest
+from fairstep.optim.portion import ShardLayout, StateShard
+from fairstep.optim.routed import Routed
+from fairstep.optim.rule import Context, RowSharding, call
 from fairstep.optim.stacks import Member, compute_dtype
-from fairstep.optim.work import Piece, apart
-
-if TYPE_CHECKING:
-    from fairstep.optim.engine import Engine
+from fairstep.optim.work import Piece, row_sharding
 
 FORMAT = 1
 """Version of the state dict; a reader refuses a higher one instead of guessing."""
@@ -47,10 +45,10 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
             yield from _tensors(value)
 
 
-def dump(optimizer: Engine) -> dict[str, Any]:
+def dump(optimizer: Routed) -> dict[str, Any]:
     """State and settings by parameter name. The tensors are the optimizer's own, as with any torch optimizer.
 
-    Where it shares its work, it has the state of what it steps, with ``Portion``s of what is divided.
+    Where it shares its work, it has the state of what it steps, with ``StateShard``s of what is divided.
     """
     groups = [
         {"params": list(group["param_names"])} | {k: v for k, v in group.items() if k not in _NOT_SETTINGS}
@@ -58,22 +56,23 @@ def dump(optimizer: Engine) -> dict[str, Any]:
     ]
     state = {name: dict(optimizer.state[p]) for name, p in optimizer.named_parameters() if optimizer.state.get(p)}
     if optimizer.ownership:
-        for name, place in _places(optimizer):
+        for name, layout in _layouts(optimizer):
             if name in state:
-                state[name] = {k: place.portion(k, v) if isinstance(v, Tensor) else v for k, v in state[name].items()}
+                state[name] = {k: layout.shard(k, v) if isinstance(v, Tensor) else v for k, v in state[name].items()}
     return {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
 
 
-def load(optimizer: Engine, saved: Mapping[str, Any]) -> None:
+def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     """Replace state and settings by saved ones, keeping their dtypes and moving them to the parameters' devices.
 
-    Of whole tensors this optimizer takes what it steps; of ``Portion``s there must be those that it has itself.
+    Of whole tensors this optimizer takes what it steps; of ``StateShard``s there must be those that it has itself.
     Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
     """
     _check_origin(optimizer, saved)
     entries = _entries(optimizer, saved)
     for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         group.update({k: v for k, v in other.items() if k != "params" and k not in optimizer.spec.retired})
+        name_peak(group, other)
     for name, p in optimizer.named_parameters():
         optimizer.state[p] = {
             key: value.to(p.device) if isinstance(value, Tensor) else value
@@ -81,26 +80,31 @@ def load(optimizer: Engine, saved: Mapping[str, Any]) -> None:
         }
 
 
-def room(optimizer: Engine, described: Mapping[str, Any]) -> dict[str, Any]:
+def name_peak(group: dict[str, Any], saved: Mapping[str, Any]) -> None:
+    """Give a param group its peak learning rate from a saved one, which called it initial_lr in earlier versions."""
+    group["peak_lr"] = saved["peak_lr"] if "peak_lr" in saved else saved["initial_lr"]
+
+
+def allocate_like(optimizer: Routed, described: Mapping[str, Any]) -> dict[str, Any]:
     """Memory for what this optimizer takes of a state dict, to be filled and loaded; what is no tensor is None.
 
     ``described``: that of all processes together, with tensors on the meta device. Raises ValueError for that of
     another model or optimizer.
     """
     state = {}
-    for name, place in _places(optimizer):
+    for name, layout in _layouts(optimizer):
         entry = described.get("state", {}).get(name, {})
         for key, value in entry.items():
-            if isinstance(value, Tensor) and not place.fits(key, value.shape):
+            if isinstance(value, Tensor) and not layout.fits(key, value.shape):
                 raise ValueError(
                     f"the state dict is of another model or optimizer: the {key} of {name} has the shape "
-                    f"{tuple(value.shape)}, where the parameter has {tuple(place.shape)}"
+                    f"{tuple(value.shape)}, where the parameter has {tuple(layout.shape)}"
                 )
-        state[name] = {k: place.room(k, v) if isinstance(v, Tensor) else None for k, v in entry.items()}
+        state[name] = {k: layout.allocate_like(k, v) if isinstance(v, Tensor) else None for k, v in entry.items()}
     return {**{key: None for key in described if key != "state"}, "state": state}
 
 
-def _places(optimizer: Engine) -> Iterator[tuple[str, Place]]:
+def _layouts(optimizer: Routed) -> Iterator[tuple[str, ShardLayout]]:
     """Where the state of what the optimizer steps lies in that of its parameters, by name."""
     owned = optimizer.ownership.owned if optimizer.ownership else {}
     known = dict(optimizer.named_parameters())
@@ -108,38 +112,40 @@ def _places(optimizer: Engine) -> Iterator[tuple[str, Place]]:
         p, rule, role = known[member.name], optimizer.rules[group["rule"]], optimizer.roles[member.name]
         rows = p.numel() if rule.elementwise else len(p) if p.ndim else 1
         piece = owned.get(member.name, Piece(0, rows, rows))
-        yield member.name, Place(piece, p.shape, rule.elementwise, apart(rule, role, p.shape, group) or Apart())
+        yield (
+            member.name,
+            ShardLayout(piece, p.shape, rule.elementwise, row_sharding(rule, role, p.shape, group) or RowSharding()),
+        )
 
 
-def _entries(optimizer: Engine, saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The state of what the optimizer steps, by name, checked."""
     found = {}
     settings = {other["params"][0]: other for other in saved["param_groups"]}
-    places = dict(_places(optimizer))
+    layouts = dict(_layouts(optimizer))
     for group, member in optimizer.members():
         name, entry = member.name, saved["state"].get(member.name, {})
-        place = places[name]
-        found[name] = {key: _own(name, place, key, value) for key, value in entry.items()}
+        found[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
         _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
     return found
 
 
-def _own(name: str, place: Place, key: str, value: Any) -> Any:
+def _own_part(name: str, layout: ShardLayout, key: str, value: Any) -> Any:
     """What a piece has of saved state."""
-    if isinstance(value, Portion):
-        if value.piece != place.piece:
-            have, wanted = value.piece, place.piece
+    if isinstance(value, StateShard):
+        if value.piece != layout.piece:
+            have, wanted = value.piece, layout.piece
             raise ValueError(
                 f"the saved state of {name} is incomplete: it has rows {have.start} to {have.stop} of {have.rows}, and "
                 f"{wanted.start} to {wanted.stop} are wanted"
             )
         return value.local
-    if not isinstance(value, Tensor) or place.piece.whole:
+    if not isinstance(value, Tensor) or layout.piece.whole:
         return value
-    return place.cut(key, value).clone() if place.fits(key, value.shape) else value
+    return layout.cut(key, value).clone() if layout.fits(key, value.shape) else value
 
 
-def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
+def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     ours = optimizer.spec.name
     if not {"format", "optimizer", "param_groups", "state"} <= set(saved):
         raise ValueError(f"this is not a state dict of fairstep's {ours}: it has the keys {', '.join(map(str, saved))}")
@@ -155,7 +161,7 @@ def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
         if name not in known:
             raise ValueError(
                 f"the state dict is of another model: it has a parameter {name}, and this one has not"
-                f"{_nearest(name, tuple(known))}"
+                f"{nearest(name, tuple(known))}"
             )
     for name in known:
         if name not in stored:
@@ -168,13 +174,13 @@ def _check_origin(optimizer: Engine, saved: Mapping[str, Any]) -> None:
             )
 
 
-def _check_shapes(optimizer: Engine, member: Member, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+def _check_shapes(optimizer: Routed, member: Member, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
     """``group``: the saved settings, which are loaded as well and may decide over shapes."""
     if not entry:
         return
     rule, name, layout, p = optimizer.rules[group["rule"]], member.name, member.layout, member.tensor
     items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
-    fresh = rule.init(items, {**group, **member.further})
+    fresh = call(rule.init, Context(group, member.shard), items)
     expected = {
         key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else () for key, value in fresh.items()
     }

@@ -17,10 +17,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from fairstep.optim.spec import OptimizerSpec, Value
+from fairstep.optim.hyperparameter import Grid, Hyperparameter
+from fairstep.optim.roles import Value
 
 Paper = Literal["S", "W"]
 """S: Semenov et al., arXiv 2509.01440. W: Wen et al., arXiv 2509.02046."""
@@ -85,52 +85,61 @@ def tuning_at(name: str, parameters_matrix: int, tokens: int = 0, paper: Paper |
     """
     tokens = tokens or 20 * parameters_matrix
     dense = [t for t in tunings(name, paper) if t.chosen and not t.scale.startswith("moe")]
-    near = sorted(dense, key=lambda t: (_apart(t.parameters_matrix, parameters_matrix), _apart(t.tokens, tokens)))
-    return near[0] if near else None
+
+    def distance(tuning: Tuning) -> tuple[float, float]:
+        return _log_distance(tuning.parameters_matrix, parameters_matrix), _log_distance(tuning.tokens, tokens)
+
+    return min(dense, key=distance, default=None)
 
 
 def search_space_at(
-    spec: OptimizerSpec, parameters_matrix: int, paper: Paper | None = None
+    name: str, own: Mapping[str, Grid], parameters_matrix: int, paper: Paper | None = None
 ) -> tuple[dict[str, tuple[Value, ...]], str]:
     """(hyperparameter -> values tried, source) at the nearest size: the grid with the most hyperparameters there.
 
-    Without ``paper`` the CPU-sized grids count as a size too, and serve an optimizer that neither paper tuned.
+    Without ``paper`` the optimizer's ``own`` CPU-sized grids count as a size too, and serve an optimizer that neither
+    paper tuned.
     """
-    found = [t for t in tunings(spec.name, paper) if "lr" in t.space]
-    if paper is None and _is_small(parameters_matrix, found):
-        sources = dict.fromkeys(grid.source for grid in spec.search_space.values())
-        return {name: grid.values for name, grid in spec.search_space.items()}, "; ".join(sources)
-    if not found:
+    tuned = [t for t in tunings(name, paper) if "lr" in t.space]
+    if paper is None and _is_small(parameters_matrix, tuned):
+        sources = dict.fromkeys(grid.source for grid in own.values())
+        return {name: grid.values for name, grid in own.items()}, "; ".join(sources)
+    if not tuned:
         return {}, ""
-    here = min(_apart(t.parameters_matrix, parameters_matrix) for t in found)
-    largest = [t for t in found if _apart(t.parameters_matrix, parameters_matrix) == here]
-    best = max(largest, key=lambda t: (len(t.space), bool(t.chosen)))
+    nearest = min(_log_distance(t.parameters_matrix, parameters_matrix) for t in tuned)
+    there = [t for t in tuned if _log_distance(t.parameters_matrix, parameters_matrix) == nearest]
+    best = max(there, key=lambda t: (len(t.space), bool(t.chosen)))
     return dict(best.space), best.source
 
 
 def defaults_at(
-    spec: OptimizerSpec, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None
+    name: str,
+    hyperparameters: Mapping[str, Hyperparameter],
+    own: Mapping[str, Grid],
+    parameters_matrix: int,
+    tokens: int = 0,
+    paper: Paper | None = None,
 ) -> dict[str, Sourced]:
-    """Every hyperparameter: what was chosen at the nearest scale, else the optimizer's default.
+    """Every hyperparameter: what was chosen at the nearest scale, otherwise the optimizer's default.
 
-    For CPU-sized models, unless a paper is named, the defaults with the middle of the learning-rate grid.
+    For CPU-sized models, unless a paper is named, the defaults with the middle of the ``own`` learning-rate grid.
     """
-    found = {name: Sourced(known.default, known.source) for name, known in spec.hyperparameters.items()}
-    tuning = tuning_at(spec.name, parameters_matrix, tokens, paper)
+    defaults = {key: Sourced(known.default, known.source) for key, known in hyperparameters.items()}
+    tuning = tuning_at(name, parameters_matrix, tokens, paper)
     if paper is None and _is_small(parameters_matrix, [tuning] if tuning else []):
-        grid = spec.search_space.get("lr")
-        return found | ({"lr": Sourced(grid.values[len(grid.values) // 2], grid.source)} if grid else {})
+        grid = own.get("lr")
+        return defaults | ({"lr": Sourced(grid.values[len(grid.values) // 2], grid.source)} if grid else {})
     if tuning is None:
-        return found
-    return found | {name: Sourced(value, tuning.source) for name, value in tuning.chosen.items()}
+        return defaults
+    return defaults | {key: Sourced(value, tuning.source) for key, value in tuning.chosen.items()}
 
 
-def _is_small(parameters_matrix: int, found: Iterable[Tuning]) -> bool:
+def _is_small(parameters_matrix: int, sizes: Iterable[Tuning]) -> bool:
     """Whether a size is nearer to that of the CPU-sized grids than to any of these."""
-    here = min((_apart(t.parameters_matrix, parameters_matrix) for t in found), default=math.inf)
-    return _apart(CPU_PARAMETERS, parameters_matrix) < here
+    here = min((_log_distance(t.parameters_matrix, parameters_matrix) for t in sizes), default=math.inf)
+    return _log_distance(CPU_PARAMETERS, parameters_matrix) < here
 
 
-def _apart(a: int, b: int) -> float:
-    """Distance of two sizes as a ratio."""
+def _log_distance(a: int, b: int) -> float:
+    """Distance of two sizes: the absolute logarithm of their ratio."""
     return abs(math.log(max(a, 1) / max(b, 1)))

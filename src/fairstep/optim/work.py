@@ -4,7 +4,7 @@ What can be divided is decided by the rule:
 
     elements    of an elementwise rule                   anywhere
     experts     of a stack (e, o, i)                     between experts
-    rows        where a rule has ``rows_apart``          between blocks of rows, over all ranks
+    rows        where a rule has ``row_sharding``        between blocks of rows, over all ranks
     whole       any other, such as Newton-Schulz         not at all
 
 No torch here.
@@ -18,7 +18,7 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
-from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Apart, Hyper, Rule
+from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Context, Hyper, RowSharding, Rule, call
 
 Kind = Literal["elements", "experts", "rows", "whole"]
 
@@ -37,7 +37,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Work:
+class StepCost:
     """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be divided at
     multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
     ``repeated_state``, and adds up ``sums`` floats with the others. ``flops``: as the rule counts them."""
@@ -54,7 +54,7 @@ class Work:
     flops: float = 0.0
 
     @classmethod
-    def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Work:
+    def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> StepCost:
         """``hyper``: of the parameter's group, as the rule reads it."""
         kind: Kind
         if rule.elementwise:
@@ -66,9 +66,9 @@ class Work:
         else:
             o, i = (shape[0], prod(shape[1:])) if shape else (1, 1)
             kind, rows, count = "whole", o, 1
-        step, state = count * cost(rule, o, i, hyper), count * rule.state_floats(o, i, hyper)
-        whole = cls(name, kind, rows, step, state, flops=count * rule.flops(o, i, hyper))
-        divided = apart(rule, role, shape, hyper)
+        step, state = count * cost(rule, o, i, hyper), count * call(rule.state_floats, Context(hyper), o, i)
+        whole = cls(name, kind, rows, step, state, flops=count * call(rule.flops, Context(hyper), o, i))
+        divided = row_sharding(rule, role, shape, hyper)
         if divided is None:
             return replace(whole, unit=o) if kind == "whole" else whole
         return replace(
@@ -94,17 +94,20 @@ class Work:
 
 def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
     """What ranks are balanced by: the time of a step on an o x i matrix, in FLOPs of matrix products."""
-    products, decompositions = rule.product_flops(o, i, hyper), rule.decomposition_flops(o, i, hyper)
-    elementwise = rule.flops(o, i, hyper) - products - decompositions
+    context = Context(hyper)
+    products, decompositions = (
+        call(method, context, o, i) for method in (rule.product_flops, rule.decomposition_flops)
+    )
+    elementwise = call(rule.flops, context, o, i) - products - decompositions
     return products + DECOMPOSITION * decompositions + ELEMENTWISE * elementwise
 
 
-def apart(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> Apart | None:
+def row_sharding(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> RowSharding | None:
     """How the rows of a parameter may be divided; None: not at all."""
     if rule.elementwise or role == "expert" or len(shape) < 2:
         return None
     o, i = shape[0], prod(shape[1:])
-    rows = rule.rows_apart(o, i, hyper)
+    rows = call(rule.row_sharding, Context(hyper), o, i)
     if rows is None or o % rows.unit:
         return None
     return rows if rows.sums <= o * i else None  # larger sums over all ranks do not pay
@@ -114,7 +117,7 @@ Ownership = tuple[Mapping[str, Piece], ...]
 """For each rank, its piece of every parameter of which it has one."""
 
 
-def totals(works: Iterable[Work], ownership: Sequence[Mapping[str, Piece]]) -> list[tuple[float, float]]:
+def totals(works: Iterable[StepCost], ownership: Sequence[Mapping[str, Piece]]) -> list[tuple[float, float]]:
     """(cost, floats of state) of every rank."""
     by_name = {work.name: work for work in works}
     loads = []
@@ -124,7 +127,7 @@ def totals(works: Iterable[Work], ownership: Sequence[Mapping[str, Piece]]) -> l
     return loads
 
 
-def summed_floats(works: Iterable[Work], ownership: Ownership) -> float:
+def summed_floats(works: Iterable[StepCost], ownership: Ownership) -> float:
     """Floats that a rank adds up with others inside the updates of a step, for matrices whose rows they share; the
     largest of any rank."""
     by_name = {work.name: work for work in works}

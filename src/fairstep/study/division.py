@@ -8,7 +8,7 @@ from typing import Literal
 from fairstep import optim
 from fairstep.model.shapes import Parameter
 from fairstep.optim.ownership import divide, divide_shards, least_cost
-from fairstep.optim.work import Ownership, Work, summed_floats, totals
+from fairstep.optim.work import Ownership, StepCost, summed_floats, totals
 from fairstep.runs import RunSpec
 
 FLOAT = 4
@@ -108,18 +108,18 @@ def division(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parall
     )
 
 
-def works(spec: RunSpec, table: list[Parameter]) -> list[Work] | None:
+def works(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
     """The step of every parameter, as the trainer divides it; None for an optimizer that is not ours."""
     chosen = optim.get(spec.optimizer.name)
     if not chosen.parts:
         return None
     hyper = chosen.validate(spec.optimizer.hyperparameters)
-    made: dict[tuple[str, tuple[int, ...]], Work] = {}  # blocks are alike
+    made: dict[tuple[str, tuple[int, ...]], StepCost] = {}  # blocks are alike
     found = []
     for parameter in table:
         alike = parameter.role, parameter.shape
         if alike not in made:
             part = chosen.part(parameter.role, hyper)  # type: ignore[arg-type]
-            made[alike] = Work.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper))
+            made[alike] = StepCost.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper))
         found.append(replace(made[alike], name=parameter.name))
     return found

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from fairstep.optim.engine import Engine
 from fairstep.optim.ownership import divide
-from fairstep.optim.pieces import works
 from fairstep.optim.state import state_bytes
 from fairstep.optim.work import Piece
 from fairstep.train.parallel import World
@@ -142,7 +141,7 @@ class Sharded(Divided):
     def __init__(self, world: World, model: nn.Module, forward: Any, optimizer: Engine) -> None:
         super().__init__(world, model, forward, optimizer)
         self.device = next(model.parameters()).device
-        tasks = works(optimizer)
+        tasks = optimizer.step_costs()
         ownership = divide(tasks, world.size)
         self.parameters: dict[str, Tensor] = dict(optimizer.named_parameters())
         self.elementwise = {work.name for work in tasks if work.kind == "elements"}

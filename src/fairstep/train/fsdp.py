@@ -20,7 +20,6 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from fairstep.model.factory import MODELS
 from fairstep.optim.engine import Engine
 from fairstep.optim.ownership import divide_shards, shard
-from fairstep.optim.pieces import works
 from fairstep.optim.work import Piece
 from fairstep.train.exchange import Divided
 from fairstep.train.parallel import World
@@ -52,7 +51,7 @@ class FullySharded(Divided):
         # This rank's rows of every parameter: FSDP2's own memory, which stays where it is.
         self.shards = {name: p.detach().to_local() for name, p in self.parameters.items()}
         self.device = next(iter(self.shards.values())).device
-        tasks = works(optimizer)
+        tasks = optimizer.step_costs()
         ownership, gathered = divide_shards(tasks, {n: p.shape for n, p in self.parameters.items()}, world.size)
         elements = {work.name for work in tasks if work.kind == "elements"}
         self.owned = ownership[world.rank]

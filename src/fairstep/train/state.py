@@ -37,7 +37,7 @@ def room(trainer: Trainer, described: Mapping[str, Any]) -> dict[str, Any]:
             what = f"no {name}" if have is None else f"a {name} of shape {have}"
             raise ValueError(f"the checkpoint is of another model: it has {what}, and this one has {wanted or 'none'}")
     saved = described["optimizer"]
-    state = own.room(trainer.optimizer, saved) if isinstance(trainer.optimizer, Engine) else _empty(saved)
+    state = own.allocate_like(trainer.optimizer, saved) if isinstance(trainer.optimizer, Engine) else _empty(saved)
     return {"model": weights, "optimizer": state, "random": _empty(described["random"])}
 
 

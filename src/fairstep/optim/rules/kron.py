@@ -33,13 +33,14 @@ merged to two: convolutions are o x rest, experts are matrices of their own. New
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fairstep.optim import across, calendar
+from fairstep.optim import calendar, row_sums
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, RETIRED, BlockRule
-from fairstep.optim.rule import RANDOM, Apart, Hyper
-from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.hyperparameter import Grid, Hyperparameter
+from fairstep.optim.rule import RANDOM, Context, RowShard, RowSharding, call
+from fairstep.optim.spec import OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,18 +52,6 @@ BALANCE_EVERY = 100
 class KronRule(BlockRule):
     """``kind``: "matrix", "vocabulary" (its longer side is diagonal) or "vector" (one diagonal factor)."""
 
-    uses = (
-        "beta1",
-        "precond_lr",
-        "update_probability",
-        "flat_start",
-        "max_size_triangular",
-        "memory_save_mode",
-        "damping",
-        "normalize_gradients",
-        "block_size",
-    )
-
     divided = ("m", "Q_L")
 
     def __init__(self, kind: str) -> None:
@@ -72,83 +61,103 @@ class KronRule(BlockRule):
         self.state_formula = f"N + {sides}, n instead of n^2 for a diagonal factor"
         self.flops_formula = "20 N + sum over triangular sides n of 4 N n + update_probability (7 N n + 2 n^3)"
 
-    def _diagonal(self, o: int, i: int, hyper: Hyper) -> dict[str, bool]:
+    def _diagonal(self, o: int, i: int, longest: int, mode: str) -> dict[str, bool]:
         """Side -> whether its factor is diagonal: L for the rows, R for the columns."""
         if self.kind == "vector":
             return {"L": True}
-        mode = hyper["memory_save_mode"]
         longer = mode == "one_diag" or (o != i and (mode == "smart_one_diag" or self.kind == "vocabulary"))
-        chosen = {"L": longer and o > i, "R": longer and i >= o}
-        return {
-            side: n == 1 or n > hyper["max_size_triangular"] or mode == "all_diag" or chosen[side]
-            for side, n in (("L", o), ("R", i))
-        }
+        left, right = (n == 1 or n > longest or mode == "all_diag" for n in (o, i))
+        return {"L": left or (longer and o > i), "R": right or (longer and i >= o)}
 
-    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def cut_sides(self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str) -> tuple[bool, bool]:
+        diagonal = self._diagonal(o, i, max_size_triangular, memory_save_mode)
+        return not diagonal["L"], not diagonal.get("R", True)
+
+    def init_matrix(
+        self, param: Tensor, *, max_size_triangular: int, memory_save_mode: str, context: Context
+    ) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param)}
-        own, i = param.shape[-2:]
-        o = across.rows(own, hyper)
-        for side, diagonal in self._diagonal(o, i, hyper).items():
-            ones = param.new_ones(len(param), i if side == "R" else own if diagonal else o)
+        present, i = param.shape[-2:]
+        o = row_sums.row_count(present, context.rows)
+        for side, diagonal in self._diagonal(o, i, max_size_triangular, memory_save_mode).items():
+            ones = param.new_ones(len(param), i if side == "R" else present if diagonal else o)
             state["Q_" + side] = ones if diagonal else torch.diag_embed(ones)
         return state
 
-    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
-        diagonal = self._diagonal(o, i, hyper)
-        return not diagonal["L"], not diagonal.get("R", True)
-
-    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(  # type: ignore[override]
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        normalize_gradients: bool,
+        block_size: int,
+        context: Context,
+    ) -> Tensor:
         """Norm and clip are of whole matrices, whatever the blocks and whoever has which rows."""
-        if hyper["normalize_gradients"]:
-            grad = grad / (across.norm(grad, hyper) + 1e-16)
-        u = super().update(grad, state, param, hyper, step)
+        if normalize_gradients:
+            grad = grad / (row_sums.norm(grad, context.rows) + 1e-16)
+        u = super().update(grad, state, param, step, block_size=block_size, context=context)
         assert u is not None
-        rms = across.mean(u.square(), hyper).sqrt_()
+        rms = row_sums.mean(u.square(), context.rows).sqrt_()  # (s, 1, 1)
         return u * (CLIP / (rms + 1e-12)).clamp_(max=1)
 
     def update_matrix(
-        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int
-    ) -> Tensor | None:
-        m = state["m"].lerp_(grad, 1 - hyper["beta1"]) / (1 - hyper["beta1"] ** step)
-
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        precond_lr: float,
+        update_probability: float,
+        flat_start: int,
+        damping: float,
+        context: Context,
+    ) -> Tensor:
+        m = state["m"].lerp_(grad, 1 - beta1) / (1 - beta1**step)
         factors = {side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
-        before, updates = (
-            calendar.updates(hyper["flat_start"], hyper["update_probability"], t) for t in (step - 1, step)
-        )
+        before, updates = (calendar.updates(flat_start, update_probability, t) for t in (step - 1, step))
         if updates > before:
-            noise = _noise(step, m, hyper)
-            m.add_(across.mean(m.abs(), hyper) * noise, alpha=hyper["damping"])
-            _fit(factors, m, noise, hyper)
+            noise = _noise(step, m, context.rows)
+            m.add_(row_sums.mean(m.abs(), context.rows) * noise, alpha=damping)
+            update_factors(factors, m, noise, precond_lr, context.rows)
             if updates % BALANCE_EVERY == 0:
-                _balance(factors, hyper)
+                balance(factors, context.rows)
         for side, q in factors.items():
             m = _multiply(q, _multiply(q, m, side), side, transpose=True)
         return m
 
-    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
-        sides = self._diagonal(o, i, hyper).items()
+    def state_floats_matrix(self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str) -> int:
+        sides = self._diagonal(o, i, max_size_triangular, memory_save_mode).items()
         return o * i + sum((o if side == "L" else i) ** (1 if diagonal else 2) for side, diagonal in sides)
 
-    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        sides = [o if side == "L" else i for side, diagonal in self._diagonal(o, i, hyper).items() if not diagonal]
-        probability = hyper["update_probability"]
-        return 20.0 * o * i + sum(4.0 * o * i * n + probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
+    def product_flops_matrix(
+        self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str, update_probability: float
+    ) -> float:
+        diagonal = self._diagonal(o, i, max_size_triangular, memory_save_mode)
+        sides = [n for side, n in (("L", o), ("R", i)) if not diagonal.get(side, True)]
+        return sum(4.0 * o * i * n + update_probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
 
-    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.flops_matrix(o, i, hyper) - 20.0 * o * i
+    def flops_matrix(self, o: int, i: int, *, context: Context) -> float:
+        return 20.0 * o * i + call(self.product_flops_matrix, context, o, i)
 
-    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """With a diagonal factor for the rows, they have that for the columns in common, and the noise."""
-        diagonal, probability = self._diagonal(o, i, hyper), hyper["update_probability"]
+    def row_sharding_matrix(
+        self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str, update_probability: float
+    ) -> RowSharding | None:
+        """With a diagonal factor for the rows, all rows have the columns' factor in common, and draw all the noise."""
+        diagonal = self._diagonal(o, i, max_size_triangular, memory_save_mode)
         if not diagonal["L"]:
             return None
         floats = i if diagonal["R"] else i * i
         product = 0.0 if diagonal["R"] else 2.0 * i**3
-        return Apart(
+        return RowSharding(
             repeated=("Q_R",),
             state=floats,
-            cost=probability * (product + RANDOM * o * i),
-            sums=2 * probability * floats,
+            cost=update_probability * (product + RANDOM * o * i),
+            sums=2 * update_probability * floats,
         )
 
 
@@ -169,9 +178,11 @@ def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:
     return _turn(x / q[:, :, None] if q.ndim == 2 else torch.linalg.solve_triangular(q.mT, x, upper=False), side)
 
 
-def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> None:
+def update_factors(
+    factors: dict[str, Tensor], m: Tensor, noise: Tensor, precond_lr: float, shard: RowShard | None
+) -> None:
     """One step of every factor, all from the old ones."""
-    a, b, rate = m, noise, hyper["precond_lr"]
+    a, b = m, noise
     for side, q in factors.items():
         a, b = _multiply(q, a, side), _solve(q, b, side)
     for side, q in factors.items():
@@ -180,15 +191,15 @@ def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> 
             first, second = whitened.square().sum(-1), dual.square().sum(-1)
         else:
             first, second = whitened @ whitened.mT, dual @ dual.mT
-        if side == "R":  # sums over rows, where those of the other side have a number for each row
-            first, second = across.total(first, hyper), across.total(second, hyper)
+        if side == "R":  # sums over rows; the rows' own factor has a number for each row
+            first, second = row_sums.total(first, shard), row_sums.total(second, shard)
         if q.ndim == 2:
             bound = (first + second).abs().amax(-1, keepdim=True)
-            bound = across.largest(bound, hyper) if side == "L" else bound
-            q.sub_((first - second) * q / bound, alpha=rate)
+            bound = row_sums.largest(bound, shard) if side == "L" else bound
+            q.sub_((first - second) * q / bound, alpha=precond_lr)
         else:
             bound = _norm_bound(first + second)
-            q.sub_((first.sub_(second).triu_() @ q).div_(bound), alpha=rate)
+            q.sub_((first.sub_(second).triu_() @ q).div_(bound), alpha=precond_lr)
 
 
 def _norm_bound(symmetric: Tensor) -> Tensor:
@@ -204,24 +215,25 @@ def _norm_bound(symmetric: Tensor) -> Tensor:
     return largest * torch.linalg.matrix_norm(x, keepdim=True)
 
 
-def _balance(factors: dict[str, Tensor], hyper: Hyper) -> None:
+def balance(factors: dict[str, Tensor], shard: RowShard | None) -> None:
     """Scale the two factors of each matrix to one largest element."""
     if len(factors) == 2:
         left, right = (q.abs().flatten(1).amax(1) for q in factors.values())
-        left = across.largest(left, hyper)
+        left = row_sums.largest(left, shard)
         for q, ratio in zip(factors.values(), (right / left, left / right), strict=True):
             q.mul_(ratio.sqrt().view(-1, *[1] * (q.ndim - 1)))
 
 
-def _noise(step: int, like: Tensor, hyper: Hyper) -> Tensor:
+def _noise(step: int, like: Tensor, shard: RowShard | None) -> Tensor:
     """V of one matrix (o, i), which all matrices of a stack share: whoever is stacked with whom changes nothing.
 
-    A rank with some of the rows draws those of the others too, so that V is that of one process."""
+    A rank with some of the rows draws those of the others too, so that V is the V of one process.
+    """
     generator = torch.Generator(like.device).manual_seed(step)
-    own, part = like.shape[-2], across.of(hyper)
-    shape = across.rows(own, hyper), like.shape[-1]
+    present, i = like.shape[-2:]
+    shape = row_sums.row_count(present, shard), i
     drawn = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-    return drawn[part.start : part.start + own] if part else drawn
+    return drawn[shard.start : shard.start + present] if shard else drawn
 
 
 _OFFICIAL = "kron_torch"

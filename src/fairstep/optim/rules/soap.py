@@ -32,35 +32,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fairstep.optim import across
+from fairstep.optim import row_sums
 from fairstep.optim._lazy import torch
 from fairstep.optim.blocks import BLOCK_SIZE, RETIRED, BlockRule
-from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper
+from fairstep.optim.hyperparameter import Grid, Hyperparameter
+from fairstep.optim.rule import DECOMPOSITION, Context, RowShard, RowSharding
 from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _adam(m: Tensor, v: Tensor, hyper: Hyper, tau: int) -> Tensor:
-    """m / (sqrt(v) + eps) with Adam's bias corrections applied to the whole: eps meets the uncorrected root."""
-    correction = (1 - hyper["beta2"] ** tau) ** 0.5 / (1 - hyper["beta1"] ** tau)
-    return m / v.sqrt().add_(hyper["eps"]).mul_(1 / correction)
-
-
 class SOAPRule(BlockRule):
     """SOAP on stacks of matrices. ``shorter_side_only``: rotate only the shorter side (embedding and head)."""
 
-    uses = (
-        "beta1",
-        "beta2",
-        "shampoo_beta",
-        "eps",
-        "precondition_frequency",
-        "max_precond_dim",
-        "block_size",
-    )
     decays_after_step = True
     divided = ("m", "v")
 
@@ -72,121 +58,133 @@ class SOAPRule(BlockRule):
         products, factors = ("6 N k", "5 k^3") if shorter_side_only else ("6 N (o + i)", "5 (o^3 + i^3)")
         self.flops_formula = f"{products} + {factors} / precondition_frequency + 12 N"
 
-    def _sides(self, o: int, i: int, hyper: Hyper) -> dict[str, int]:
+    def _sides(self, o: int, i: int, max_precond_dim: int) -> dict[str, int]:
         """Rotated sides and their lengths: L for the rows, R for the columns."""
         sides = {"L": o, "R": i}
         if self.shorter_side_only:
             del sides["L" if o >= i else "R"]
-        return {side: n for side, n in sides.items() if n <= hyper["max_precond_dim"]}
+        return {side: n for side, n in sides.items() if n <= max_precond_dim}
 
-    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
-        sides = self._sides(o, i, hyper)
+    def cut_sides(self, o: int, i: int, *, max_precond_dim: int) -> tuple[bool, bool]:
+        sides = self._sides(o, i, max_precond_dim)
         return "L" in sides, "R" in sides
 
-    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init_matrix(self, param: Tensor, *, max_precond_dim: int, context: Context) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
-        o, i = across.rows(param.shape[-2], hyper), param.shape[-1]
-        for side, n in self._sides(o, i, hyper).items():
+        o, i = row_sums.row_count(param.shape[-2], context.rows), param.shape[-1]
+        for side, n in self._sides(o, i, max_precond_dim).items():
             for name in (side, "Q_" + side):
                 state[name] = param.new_zeros(len(param), n, n)
         return state
 
     def update_matrix(
-        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        shampoo_beta: float,
+        eps: float,
+        precondition_frequency: int,
+        context: Context,
     ) -> Tensor | None:
         if step == 1:
-            self._accumulate(grad, state, hyper)
-            self._first_bases(state)
+            accumulate(grad, state, shampoo_beta, context.rows)
+            first_bases(state)
             return None
-        tau = step - 1
-        m, v = state["m"], state["v"]
-        rotated = self._rotate(grad, state)
-        m.lerp_(rotated, 1 - hyper["beta1"])
-        v.mul_(hyper["beta2"]).addcmul_(rotated, rotated, value=1 - hyper["beta2"])
-        direction = self._rotate_back(_adam(m, v, hyper, tau), state)
-        self._accumulate(grad, state, hyper)
-        if tau % hyper["precondition_frequency"] == 0:
-            self._refresh(state)
+        tau, m, v = step - 1, state["m"], state["v"]
+        rotated = project_in(grad, state)
+        m.lerp_(rotated, 1 - beta1)
+        v.mul_(beta2).addcmul_(rotated, rotated, value=1 - beta2)
+        direction = project_out(adam(m, v, tau, beta1, beta2, eps), state)
+        accumulate(grad, state, shampoo_beta, context.rows)
+        if tau % precondition_frequency == 0:
+            refresh_bases(state)
         return direction
 
-    @staticmethod
-    def _rotated(state: dict[str, Tensor]) -> list[str]:
-        return [side for side in ("L", "R") if "Q_" + side in state]
+    def state_floats_matrix(self, o: int, i: int, *, max_precond_dim: int) -> int:
+        return 2 * o * i + 2 * sum(n * n for n in self._sides(o, i, max_precond_dim).values())
 
-    @staticmethod
-    def _accumulate(grad: Tensor, state: dict[str, Tensor], hyper: Hyper) -> None:
-        """L <- beta L + (1 - beta) g g^T and R <- beta R + (1 - beta) g^T g."""
-        beta = hyper["shampoo_beta"]
-        for side, a in (("L", grad), ("R", grad.mT)):
-            if side in state and across.of(hyper):
-                state[side].lerp_(across.total(a @ a.mT, hyper), 1 - beta)
-            elif side in state:
-                state[side].baddbmm_(a, a.mT, beta=beta, alpha=1 - beta)
+    def flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
+        sides = self._sides(o, i, max_precond_dim).values()
+        return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / precondition_frequency for n in sides)
 
-    @staticmethod
-    def _rotate(x: Tensor, state: dict[str, Tensor]) -> Tensor:
-        """Q_L^T x Q_R."""
-        x = state["Q_L"].mT @ x if "Q_L" in state else x
-        return x @ state["Q_R"] if "Q_R" in state else x
+    def product_flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
+        sides = self._sides(o, i, max_precond_dim).values()
+        return sum(6.0 * o * i * n + 2.0 * n**3 / precondition_frequency for n in sides)
 
-    @staticmethod
-    def _rotate_back(x: Tensor, state: dict[str, Tensor]) -> Tensor:
-        """Q_L x Q_R^T."""
-        x = state["Q_L"] @ x if "Q_L" in state else x
-        return x @ state["Q_R"].mT if "Q_R" in state else x
+    def decomposition_flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
+        return sum(3.0 * n**3 / precondition_frequency for n in self._sides(o, i, max_precond_dim).values())
 
-    def _first_bases(self, state: dict[str, Tensor]) -> None:
-        """The eigenvectors of L and R."""
-        for side in self._rotated(state):
-            # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not
-            # finite must show as a diverged run, not as an error of the eigensolver: L and R keep it.
-            gram = state[side].double().nan_to_num(0.0, 0.0, 0.0)
-            state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
+    def row_sharding_matrix(
+        self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int
+    ) -> RowSharding | None:
+        """Without L, all rows have R and its basis in common and nothing else."""
+        sides = self._sides(o, i, max_precond_dim)
+        if "L" in sides:
+            return None
+        n = sides.get("R", 0)
+        refresh = (2.0 + 3.0 * DECOMPOSITION) * n**3 / precondition_frequency
+        return RowSharding(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh, sums=float(n * n))
 
-    def _refresh(self, state: dict[str, Tensor]) -> None:
-        """One step of power iteration with QR for every basis; m is carried over, v only permuted."""
-        m, v = self._rotate_back(state["m"], state), state["v"]
-        for side in self._rotated(state):
-            order, basis = self._iterated(side, state)
-            state["Q_" + side].copy_(basis)
-            index = order[:, :, None] if side == "L" else order[:, None, :]
-            v = v.gather(-2 if side == "L" else -1, index.expand_as(v))
-        state["v"].copy_(v)
-        state["m"].copy_(self._rotate(m, state))
 
-    @staticmethod
-    def _iterated(side: str, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(the order of the basis' vectors by their eigenvalues, the basis of the next steps)."""
-        factor, basis = state[side], state["Q_" + side]
+def adam(m: Tensor, v: Tensor, tau: int, beta1: float, beta2: float, eps: float) -> Tensor:
+    """m / (sqrt(v) + eps) with Adam's bias corrections applied to the whole: eps meets the uncorrected root."""
+    correction = (1 - beta2**tau) ** 0.5 / (1 - beta1**tau)
+    return m / v.sqrt().add_(eps).mul_(1 / correction)
+
+
+def project_in(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """Q_L^T x Q_R of matrices (s, o, i)."""
+    x = state["Q_L"].mT @ x if "Q_L" in state else x
+    return x @ state["Q_R"] if "Q_R" in state else x
+
+
+def project_out(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """Q_L x Q_R^T of matrices (s, o, i)."""
+    x = state["Q_L"] @ x if "Q_L" in state else x
+    return x @ state["Q_R"].mT if "Q_R" in state else x
+
+
+def accumulate(grad: Tensor, state: dict[str, Tensor], beta: float, shard: RowShard | None) -> None:
+    """L <- beta L + (1 - beta) g g^T and R <- beta R + (1 - beta) g^T g, of the rotated sides."""
+    for side, a in (("L", grad), ("R", grad.mT)):
+        if side in state and shard:
+            state[side].lerp_(row_sums.total(a @ a.mT, shard), 1 - beta)
+        elif side in state:
+            state[side].baddbmm_(a, a.mT, beta=beta, alpha=1 - beta)
+
+
+def first_bases(state: dict[str, Tensor]) -> None:
+    """Q_L and Q_R: the eigenvectors of L and R."""
+    for side in _rotated(state):
+        # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not finite
+        # must show as a diverged run, not as an error of the eigensolver: L and R keep it.
+        gram = state[side].double().nan_to_num(0.0, 0.0, 0.0)
+        state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
+
+
+def refresh_bases(state: dict[str, Tensor]) -> None:
+    """One step of power iteration with QR for every basis. m is carried over, v only permuted."""
+    m, v = project_out(state["m"], state), state["v"]
+    for side in _rotated(state):
+        factor, basis = state[side], state["Q_" + side]  # (s, n, n)
         product = factor @ basis
         order = (basis * product).sum(-2).argsort(dim=-1, descending=True)  # (s, n), by diag(Q^T L Q)
         # Sorting Q's columns sorts those of L Q: one product serves the estimate and the iteration.
         sorted_product = product.gather(-1, order[:, None, :].expand_as(product))
-        return order, torch.linalg.qr(sorted_product).Q
+        basis.copy_(torch.linalg.qr(sorted_product).Q)
+        index = order[:, :, None] if side == "L" else order[:, None, :]
+        v = v.gather(-2 if side == "L" else -1, index.expand_as(v))
+    state["v"].copy_(v)
+    state["m"].copy_(project_in(m, state))
 
-    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
-        return 2 * o * i + 2 * sum(n * n for n in self._sides(o, i, hyper).values())
 
-    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        frequency = hyper["precondition_frequency"]
-        sides = self._sides(o, i, hyper).values()
-        return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / frequency for n in sides)
-
-    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        sides = self._sides(o, i, hyper).values()
-        return sum(6.0 * o * i * n + 2.0 * n**3 / hyper["precondition_frequency"] for n in sides)
-
-    def decomposition_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        return sum(3.0 * n**3 / hyper["precondition_frequency"] for n in self._sides(o, i, hyper).values())
-
-    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """Without L, rows have R and its basis in common and nothing else."""
-        sides = self._sides(o, i, hyper)
-        if "L" in sides:
-            return None
-        n = sides.get("R", 0)
-        refresh = (2.0 + 3.0 * DECOMPOSITION) * n**3 / hyper["precondition_frequency"]
-        return Apart(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh, sums=float(n * n))
+def _rotated(state: dict[str, Tensor]) -> list[str]:
+    return [side for side in ("L", "R") if "Q_" + side in state]
 
 
 class UnrotatedRule(AdamWRule):
@@ -195,13 +193,23 @@ class UnrotatedRule(AdamWRule):
     name = "soap-unrotated"
     decays_after_step = True
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> Tensor | None:
         if step == 1:
             return None
         m, v = state["m"], state["v"]
-        m.lerp_(grad, 1 - hyper["beta1"])
-        v.mul_(hyper["beta2"]).addcmul_(grad, grad, value=1 - hyper["beta2"])
-        return _adam(m, v, hyper, step - 1)
+        m.lerp_(grad, 1 - beta1)
+        v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        return adam(m, v, step - 1, beta1, beta2, eps)
 
 
 SOAP = OptimizerSpec(

@@ -1,46 +1,34 @@
-"""Pieces of parameters: what one process steps of those that several share (``Engine.share``). Where their state lies
-in that of the whole parameters is in ``portion``."""
+"""What one process steps where several share the optimizer's work (``Engine.share``).
+
+Where the state of a piece lies in the state of its whole parameter is in ``state_shards``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from fairstep.optim.across import Across, Total
-from fairstep.optim.work import Piece, Work
-
-if TYPE_CHECKING:
-    from fairstep.optim.engine import Engine
+from fairstep.optim.rule import RowShard, Total
+from fairstep.optim.work import Kind, Piece
 
 
-def works(optimizer: Engine) -> list[Work]:
-    """What a step consists of, parameter by parameter, for ``ownership.divide``."""
-    rules = optimizer.rules
-    return [
-        Work.of(name, rules[group["rule"]], optimizer.roles[name], p.shape, group)
-        for group in optimizer.param_groups
-        for name, p in zip(group["param_names"], group["params"], strict=True)
-    ]
+class OwnedShards:
+    """``tensors``, by name: the parameters that this process steps, and of divided ones views of its pieces.
 
-
-class Owned:
-    """What one process steps: ``tensors`` are its parameters and, of divided ones, views of its pieces, by name.
-
-    ``tensors`` that are given are memory of the caller's, who also gives them their gradients.
+    ``kinds``: of the parameters' ``StepCost``. ``tensors`` that are given are memory of the caller's, who also gives
+    them their gradients. Raises ValueError for a parameter that cannot be divided because it is not contiguous.
     """
 
     def __init__(
         self,
-        optimizer: Engine,
+        parameters: Mapping[str, Tensor],
+        kinds: Mapping[str, Kind],
         owned: Mapping[str, Piece],
         total: Total,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.owned, self.total = owned, total
-        self.parameters = parameters = dict(optimizer.named_parameters())
-        self.kinds = {work.name: work.kind for work in works(optimizer)}
+        self.parameters, self.kinds, self.owned, self.total = parameters, kinds, owned, total
         self.given = tensors is not None
         if tensors is not None:
             self.tensors = dict(tensors)
@@ -58,12 +46,12 @@ class Owned:
         piece = piece or self.owned[name]
         return (tensor.reshape(-1) if self.kinds[name] == "elements" else tensor)[piece.start : piece.stop]
 
-    def across(self, name: str) -> Across | None:
-        """Which rows of a matrix are ours, where all processes share its rows, and so step it together."""
+    def row_shard(self, name: str) -> RowShard | None:
+        """Which rows of a matrix this process has, where all share its rows and so step it together."""
         piece = self.owned.get(name)
         if piece is None or piece.whole or self.kinds[name] != "rows":
             return None
-        return Across(piece.start, piece.rows, self.total)
+        return RowShard(piece.start, piece.rows, self.total)
 
     def cut_gradients(self) -> None:
         """Bring the pieces' gradients up to date with their parameters'."""
