@@ -39,8 +39,8 @@ from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
-from fairstep.optim.ownership import divide
-from fairstep.optim.work import totals
+from fairstep.optim.sharding.partition import divide
+from fairstep.optim.sharding.step_cost import totals
 from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
 from fairstep.study.division import division, works
 
@@ -76,7 +76,7 @@ def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool,
     import torch
 
     from fairstep.model import build
-    from fairstep.optim.state import state_bytes
+    from fairstep.optim.engine.state import state_bytes
     from fairstep.train.exchange import exchange
     from fairstep.train.measure import peak_memory, reset_peak_memory
     from fairstep.train.parallel import joined

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from fairstep import optim
-from fairstep.optim.newton_schulz import newton_schulz, newton_schulz_flops
+from fairstep.optim.maths.newton_schulz import newton_schulz, newton_schulz_flops
 from fairstep.runs import machine
 from optimizer_peers import CONTESTS, Contest, Optimizers, Parameters, Peer
 from optimizer_sets import SETS, Shapes, parameters

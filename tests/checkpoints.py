@@ -8,7 +8,7 @@ from typing import Any
 
 import torch.distributed.checkpoint as dcp
 
-from fairstep.optim import state
+from fairstep.optim.engine import state
 from fairstep.train import storage
 
 

@@ -16,7 +16,7 @@ from tests.optim.supply import build, supplied
 from torch import nn
 
 from fairstep.optim import get, names, state_bytes
-from fairstep.optim.doctor import CHECKS, Check, Subject, carry_out, examine
+from fairstep.optim.doctor import CHECKS, Check, Subject, examine, run_check
 from fairstep.optim.roles import Named
 from fairstep.optim.rule import Context, call
 from fairstep.optim.wrappers import wrappers
@@ -82,7 +82,7 @@ def test_stacked_equals_unstacked(name: str, make_model: Callable[..., nn.Module
 )
 def test_passes_the_doctors_list(name: str, check: Check) -> None:
     """What anyone's optimizer is asked for; the checks that have a stricter test here are in the whole list below."""
-    finding = carry_out(check, Subject(name, get(name).validate({})))
+    finding = run_check(check, Subject(name, get(name).validate({})))
     assert finding.status == "passed", finding.message
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-import fairstep.optim.stacks as stacks
+import fairstep.optim.engine.stacks as stacks
 from fairstep.optim import SOAP, AdamW, Engine, Lion, Muon, build, get, names
 from fairstep.optim.rule import Context, call
 
@@ -217,7 +217,7 @@ def test_convolutions_are_flattened() -> None:
 def test_the_size_of_stacks_does_not_matter(
     limit: int, make_model: Callable[..., nn.Module], feed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairstep.optim.stacks.CPU_ELEMENTS", limit)
+    monkeypatch.setattr("fairstep.optim.engine.stacks.CPU_ELEMENTS", limit)
     model, reference = make_model(), make_model()
     cut, alone = SOAP(model), SOAP(reference, stacked=False)
     for step in range(1, 13):

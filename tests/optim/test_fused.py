@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import AdamW, Engine, NAdamW, descent
+from fairstep.optim import AdamW, Engine, NAdamW
+from fairstep.optim.engine import step as descent
 from fairstep.optim.rules.adamw import AdamWRule
 
 
@@ -54,5 +55,5 @@ def test_a_rule_with_its_own_update_has_not_another_ones_kernel() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_pieces_of_a_parameter_give_the_same_bits(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained(NAdamW, dtype)
-    monkeypatch.setattr("fairstep.optim.stacks.CPU_ELEMENTS", 32)
+    monkeypatch.setattr("fairstep.optim.engine.stacks.CPU_ELEMENTS", 32)
     assert torch.equal(trained(NAdamW, dtype), whole)

@@ -13,7 +13,7 @@ import torch
 from tests.optim.supply import build
 from torch import Tensor
 
-from fairstep.optim.newton_schulz import newton_schulz
+from fairstep.optim.maths.newton_schulz import newton_schulz
 
 _twins = spec_from_file_location("twins", Path(__file__).with_name("twins.py"))
 assert _twins and _twins.loader

@@ -15,8 +15,8 @@ from fairstep import optim
 from fairstep.model.config import config_of
 from fairstep.model.presets import preset
 from fairstep.model.shapes import parameter_table
-from fairstep.optim.ownership import divide_shards, shard
-from fairstep.optim.work import Piece, StepCost
+from fairstep.optim.sharding.partition import divide_shards, shard
+from fairstep.optim.sharding.step_cost import Piece, StepCost
 from fairstep.runs import Execution, RunSpec, Store
 from fairstep.train import train
 

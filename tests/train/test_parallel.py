@@ -16,7 +16,7 @@ import pytest
 
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
-from fairstep.optim.ownership import divide
+from fairstep.optim.sharding.partition import divide
 from fairstep.runs import Execution, ModelSpec, RunSpec, Store
 from fairstep.study.division import works
 from fairstep.train import train

@@ -37,8 +37,8 @@ RANKS = (
     + """
 import json
 from pathlib import Path
-from fairstep.optim.work import Piece
-from fairstep.optim.portion import ShardLayout
+from fairstep.optim.sharding.step_cost import Piece
+from fairstep.optim.sharding.state_shards import ShardLayout
 from fairstep.optim.rule import RowSharding
 from fairstep.train.checkpoint import Checkpoints
 from fairstep.train.parallel import joined

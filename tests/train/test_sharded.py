@@ -20,9 +20,9 @@ from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
-from fairstep.optim.ownership import divide, least_cost
-from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.work import Piece, StepCost, totals
+from fairstep.optim.sharding.packing import Item, least, pack
+from fairstep.optim.sharding.partition import divide, least_cost
+from fairstep.optim.sharding.step_cost import Piece, StepCost, totals
 from fairstep.train.equality import built_in
 from fairstep.train.parallel import World
 

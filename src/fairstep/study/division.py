@@ -7,8 +7,8 @@ from typing import Literal
 
 from fairstep import optim
 from fairstep.model.shapes import Parameter
-from fairstep.optim.ownership import divide, divide_shards, least_cost
-from fairstep.optim.work import Ownership, StepCost, summed_floats, totals
+from fairstep.optim.sharding.partition import divide, divide_shards, least_cost
+from fairstep.optim.sharding.step_cost import Ownership, StepCost, summed_floats, totals
 from fairstep.runs import RunSpec
 
 FLOAT = 4

@@ -8,8 +8,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, get_args
 
 from fairstep import optim
-from fairstep.optim.hyperparameter import Hyperparameter
-from fairstep.optim.tunings import Paper, Tuning
+from fairstep.optim.spec import Hyperparameter, Paper, Tuning
 from fairstep.runs import DecayShape, ScheduleKind, ScheduleSpec, Value
 from fairstep.study.contest import Contestant
 from fairstep.study.presets import PAPERS, RunPreset, run_preset

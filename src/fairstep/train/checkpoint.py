@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fairstep.optim.portion import StateShard
+from fairstep.optim.sharding.state_shards import StateShard
 from fairstep.train.parallel import ALONE, TIMEOUT, World
 
 

@@ -29,7 +29,7 @@ from torch.distributed.tensor import DTensor
 
 from fairstep import optim
 from fairstep.model import build
-from fairstep.optim.ownership import shard
+from fairstep.optim.sharding.partition import shard
 from fairstep.train.evaluate import evaluation_weights
 from fairstep.train.exchange import exchange
 from fairstep.train.fsdp import shard_model

@@ -24,9 +24,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fairstep.optim.engine import Engine
-from fairstep.optim.ownership import divide
-from fairstep.optim.state import state_bytes
-from fairstep.optim.work import Piece
+from fairstep.optim.engine.state import state_bytes
+from fairstep.optim.sharding.partition import divide
+from fairstep.optim.sharding.step_cost import Piece
 from fairstep.train.parallel import World
 
 BUCKET_BYTES = 25 * 2**20

@@ -19,8 +19,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from fairstep.model.factory import MODELS
 from fairstep.optim.engine import Engine
-from fairstep.optim.ownership import divide_shards, shard
-from fairstep.optim.work import Piece
+from fairstep.optim.sharding.partition import divide_shards, shard
+from fairstep.optim.sharding.step_cost import Piece
 from fairstep.train.exchange import Divided
 from fairstep.train.parallel import World
 

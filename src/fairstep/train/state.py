@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fairstep.optim import state as own
 from fairstep.optim.engine import Engine
+from fairstep.optim.engine import state as own
 
 if TYPE_CHECKING:
     from fairstep.train.step import Trainer

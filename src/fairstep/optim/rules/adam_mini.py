@@ -32,10 +32,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
 from fairstep.optim.rule import Context, RowSharding, Rule
 from fairstep.optim.rules.adamw import ADAMW
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor

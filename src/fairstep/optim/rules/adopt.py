@@ -21,10 +21,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Rule
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
 from fairstep.optim.rules.adamw import ADAMW
 from fairstep.optim.rules.lion import LION
-from fairstep.optim.spec import Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, Schedule
 from fairstep.optim.wrappers.cautious import CAUTIOUS, cautious_scale
 
 _MODULES = (__name__, CAUTIOUS.wrap.__module__)

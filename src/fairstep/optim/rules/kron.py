@@ -35,12 +35,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fairstep.optim import calendar, row_sums
 from fairstep.optim._lazy import torch
-from fairstep.optim.blocks import BLOCK_SIZE, RETIRED, BlockRule
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
+from fairstep.optim.maths.blocks import BLOCK_SIZE, RETIRED, BlockRule
+from fairstep.optim.maths.update_steps import updates_until
 from fairstep.optim.rule import RANDOM, Context, RowShard, RowSharding, call
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.sharding import row_sums
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +119,7 @@ class KronRule(BlockRule):
     ) -> Tensor:
         m = state["m"].lerp_(grad, 1 - beta1) / (1 - beta1**step)
         factors = {side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
-        before, updates = (calendar.updates(flat_start, update_probability, t) for t in (step - 1, step))
+        before, updates = (updates_until(t, flat_start, update_probability) for t in (step - 1, step))
         if updates > before:
             noise = _noise(step, m, context.rows)
             m.add_(row_sums.mean(m.abs(), context.rows) * noise, alpha=damping)

@@ -34,13 +34,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import row_sums
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
-from fairstep.optim.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops, newton_schulz_sharding
+from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops, newton_schulz_sharding
 from fairstep.optim.rule import Context, RowSharding, Rule
 from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.sharding import row_sums
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor

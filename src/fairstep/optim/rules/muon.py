@@ -26,11 +26,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
-from fairstep.optim.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
+from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
 from fairstep.optim.rule import Rule
 from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor

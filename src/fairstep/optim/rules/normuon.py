@@ -23,10 +23,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Hyperparameter
-from fairstep.optim.newton_schulz import newton_schulz, newton_schulz_flops
+from fairstep.optim.maths.newton_schulz import newton_schulz, newton_schulz_flops
 from fairstep.optim.rule import Rule
 from fairstep.optim.rules.muon import D_MUON, momentum_ahead
+from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -25,10 +25,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Context, Rule
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,11 +23,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Rule
 from fairstep.optim.rules.adamw import ADAMW
-from fairstep.optim.spec import OptimizerSpec, Part
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part
 from fairstep.optim.wrappers.schedule_free import POWERS, SCHEDULE, SCHEDULE_FREE, ScheduleFreeRule
 
 if TYPE_CHECKING:

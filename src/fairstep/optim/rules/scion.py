@@ -35,10 +35,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
-from fairstep.optim.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
+from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
 from fairstep.optim.rule import RowSharding, Rule
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,13 +32,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fairstep.optim import row_sums
 from fairstep.optim._lazy import torch
-from fairstep.optim.blocks import BLOCK_SIZE, RETIRED, BlockRule
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
+from fairstep.optim.maths.blocks import BLOCK_SIZE, RETIRED, BlockRule
 from fairstep.optim.rule import DECOMPOSITION, Context, RowShard, RowSharding
 from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.spec import OptimizerSpec, Part, Schedule
+from fairstep.optim.sharding import row_sums
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,8 +13,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-from fairstep.optim.hyperparameter import nearest
-from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper
 
 __all__ = ["WrappedRule", "Wrapper", "derive", "parse", "wrappers"]

@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.hyperparameter import Hyperparameter
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Context, RowSharding, Rule, call
-from fairstep.optim.spec import OptimizerSpec, Part
+from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Part
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.hyperparameter import Hyperparameter
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec import OptimizerSpec
+from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
 if TYPE_CHECKING:

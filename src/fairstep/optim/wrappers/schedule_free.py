@@ -24,9 +24,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Hyperparameter
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec import OptimizerSpec, Schedule
+from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Schedule
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""The conformance list: what an optimizer must do to compete, as functions that raise ``Wrong``.
+"""The conformance list: what an optimizer must do to compete, as functions of a ``Subject`` that raise ``Wrong``.
 
-A check takes a ``Subject``. What else it raises is the optimizer's own error and counts as a failure too. The doctor
-goes through the list, and so do the tests of the built-in optimizers.
+Any other exception is the optimizer's own error and counts as a failure too. ``examine`` goes through the list, and so
+do the tests of the built-in optimizers.
 """
 
 from __future__ import annotations
@@ -12,14 +12,46 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from fairstep.optim.conformance import Wrong, check
-from fairstep.optim.foreign import said
-from fairstep.optim.subject import Subject, feed, largest, run, same, small_model, step_with_signals, weights
+from fairstep.optim.catalogue.foreign import said
+from fairstep.optim.doctor.subject import Subject, feed, largest, run, same, small_model, step_with_signals, weights
+
+
+class Wrong(Exception):
+    """What an optimizer does that it should not, and the remedy, in words. ``harmless``: a contest here is not hurt."""
+
+    def __init__(self, message: str, harmless: bool = False) -> None:
+        super().__init__(message)
+        self.harmless = harmless
+
+
+@dataclass(frozen=True)
+class Check:
+    """``needed``: without it a contest here would be wrong or end in an error; the others matter in other loops."""
+
+    name: str
+    title: str
+    function: Callable[[Subject], None]
+    needed: bool
+
+
+CHECKS: list[Check] = []
+
+
+def check(title: str, needed: bool = True) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+    """Add a function to the list."""
+
+    def add(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
+        CHECKS.append(Check(function.__name__, title, function, needed))
+        return function
+
+    return add
+
 
 RATES = (0.05, 0.5, 0.005)
 """Learning rates that may decrease the quadratic, beside the optimizer's own default: units differ."""

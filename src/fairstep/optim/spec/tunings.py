@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
-from fairstep.optim.hyperparameter import Grid, Hyperparameter
 from fairstep.optim.roles import Value
+from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter
 
 Paper = Literal["S", "W"]
 """S: Semenov et al., arXiv 2509.01440. W: Wen et al., arXiv 2509.02046."""
@@ -65,7 +65,7 @@ class Sourced(NamedTuple):
 
 @functools.cache
 def all_tunings() -> tuple[Tuning, ...]:
-    text = resources.files("fairstep.optim").joinpath("tunings.json").read_text(encoding="utf-8")
+    text = resources.files("fairstep.optim.spec").joinpath("tunings.json").read_text(encoding="utf-8")
     found: list[dict[str, Any]] = json.loads(text)
     for entry in found:
         for key in entry.keys() & {"space", "run_space", "other_space"}:

@@ -14,7 +14,7 @@ from tests import checkpoints
 from torch import Tensor, nn
 
 from fairstep import optim
-from fairstep.optim.work import Ownership, Piece
+from fairstep.optim.sharding.step_cost import Ownership, Piece
 
 CASES: dict[str, dict[str, Any]] = {
     "soap": {"precondition_frequency": 3},

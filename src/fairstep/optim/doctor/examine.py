@@ -13,13 +13,10 @@ from typing import Any, Literal
 
 import torch
 
-from fairstep.optim.checks import takes_a_step
-from fairstep.optim.conformance import CHECKS, Check, Wrong
-from fairstep.optim.foreign import said
-from fairstep.optim.registry import get
-from fairstep.optim.subject import Subject
-
-__all__ = ["CHECKS", "Check", "Finding", "Subject", "carry_out", "examine", "fit"]
+from fairstep.optim.catalogue.foreign import said
+from fairstep.optim.catalogue.registry import get
+from fairstep.optim.doctor.checks import CHECKS, Check, Wrong, takes_a_step
+from fairstep.optim.doctor.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,12 @@ def examine(name: str, hyper: Mapping[str, Any] | None = None) -> Iterator[Findi
     subject = Subject(name, get(name).validate(dict(hyper or {})))
     broken = False
     for check in CHECKS:
-        finding = Finding(check.name, check.title, "skipped", check.needed) if broken else carry_out(check, subject)
+        finding = Finding(check.name, check.title, "skipped", check.needed) if broken else run_check(check, subject)
         broken = broken or (finding.status == "failed" and check.function is takes_a_step)
         yield finding
 
 
-def carry_out(check: Check, subject: Subject) -> Finding:
+def run_check(check: Check, subject: Subject) -> Finding:
     """One check, whatever the optimizer raises in it."""
     needed, message = check.needed, ""
     with _quiet(compiled=bool(get(subject.name).version)):

@@ -11,10 +11,10 @@ import torch
 from tests import checkpoints
 
 from fairstep import optim
-from fairstep.optim.ownership import divide
-from fairstep.optim.portion import ShardLayout, StateShard, boxes
 from fairstep.optim.rule import RowSharding
-from fairstep.optim.work import Piece
+from fairstep.optim.sharding.partition import divide
+from fairstep.optim.sharding.state_shards import ShardLayout, StateShard, boxes
+from fairstep.optim.sharding.step_cost import Piece
 
 
 @pytest.mark.parametrize("seed", range(30))

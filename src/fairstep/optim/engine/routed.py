@@ -8,15 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import routing
-from fairstep.optim.hyperparameter import nearest
-from fairstep.optim.owned import OwnedShards
+from fairstep.optim.engine import routing
+from fairstep.optim.engine.owned import OwnedShards
+from fairstep.optim.engine.routing import Roles
+from fairstep.optim.engine.stacks import Layout, Member
 from fairstep.optim.roles import ROLES, Named, Role
-from fairstep.optim.routing import Roles
 from fairstep.optim.rule import Context, Rule, call
-from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, Part
-from fairstep.optim.stacks import Layout, Member
-from fairstep.optim.work import StepCost
+from fairstep.optim.sharding.step_cost import StepCost
+from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, Part, nearest
 
 UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
 """Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairstep.optim.engine.signals import Supplied
+from fairstep.optim.engine.stacks import Stack
 from fairstep.optim.rule import Rule, call
 from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.signals import Supplied
-from fairstep.optim.stacks import Stack
 
 
 def advance(stacks: Sequence[Stack], supplied: Supplied) -> None:

@@ -1,4 +1,7 @@
-"""When something is due whose probability falls with the steps: counted, not drawn, so that runs are alike (Kron)."""
+"""Steps in which an update is due whose probability falls with the steps (Kron).
+
+Updates are counted and not drawn, so that runs do not depend on a generator.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from functools import cache
 from math import exp
 
 
-def updates(flat_start: int, probability: float, step: int) -> int:
+def updates_until(step: int, flat_start: int, probability: float) -> int:
     """How many updates were due in the steps 1 to ``step``."""
     counts, waited = _calendar(flat_start, probability)
     while len(counts) <= step:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import Literal, get_args
 
-from fairstep.optim import tunings
-from fairstep.optim.hyperparameter import Grid, Hyperparameter, nearest
 from fairstep.optim.roles import ROLES, Role, Value
 from fairstep.optim.rule import Context, Hyper, Rule, call
-from fairstep.optim.tunings import Paper, Sourced, Tuning
+from fairstep.optim.spec import tunings
+from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
 
 Decay = Literal["decoupled", "independent", "coupled", "cautious"]
 DECAYS: tuple[Decay, ...] = get_args(Decay)

@@ -16,19 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import modes as evaluation
-from fairstep.optim import routing, signals
-from fairstep.optim import state as state_dicts
-from fairstep.optim.descent import advance
-from fairstep.optim.owned import OwnedShards
-from fairstep.optim.routed import UNDECAYED, Routed
-from fairstep.optim.routing import Roles
+from fairstep.optim.engine import evaluation, routing, signals
+from fairstep.optim.engine import state as state_dicts
+from fairstep.optim.engine.owned import OwnedShards
+from fairstep.optim.engine.routed import UNDECAYED, Routed
+from fairstep.optim.engine.routing import Roles
+from fairstep.optim.engine.shared_numbers import update_shared
+from fairstep.optim.engine.signals import Supplied
+from fairstep.optim.engine.stacks import Member, Scratch, Stack, compute_dtype, cut, most_elements
+from fairstep.optim.engine.step import advance
 from fairstep.optim.rule import Total
-from fairstep.optim.sharing import update_shared
-from fairstep.optim.signals import Supplied
+from fairstep.optim.sharding.step_cost import Piece
 from fairstep.optim.spec import Decay
-from fairstep.optim.stacks import Member, Scratch, Stack, compute_dtype, cut, most_elements
-from fairstep.optim.work import Piece
 
 
 class Engine(Routed):

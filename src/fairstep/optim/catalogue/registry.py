@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import rules
-from fairstep.optim.hyperparameter import nearest
-from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
 
 if TYPE_CHECKING:
-    from fairstep.optim.engine import Engine
-    from fairstep.optim.routing import Roles
+    from fairstep.optim.engine.engine import Engine
+    from fairstep.optim.engine.routing import Roles
 
 PLUGINS = "fairstep.optimizers"
 """The group of entry points by which a package gives its optimizer a short name."""
@@ -56,7 +55,7 @@ def get(name: str) -> OptimizerSpec:
     words = _words()
     if _key(name) not in words:
         if is_foreign(name):
-            from fairstep.optim import foreign  # only those who bring an optimizer pay for it
+            from fairstep.optim.catalogue import foreign  # only those who bring an optimizer pay for it
 
             return foreign.describe(name, plugins().get(name, name))
         spelled = [word for spec in specs().values() for word in (spec.name, *spec.aliases)]
@@ -96,7 +95,7 @@ def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
     """
     spec = get(name)
     if not spec.parts:
-        from fairstep.optim import foreign
+        from fairstep.optim.catalogue import foreign
 
         return foreign.build(spec, params, roles, hyper)
     return optimizer_class(spec)(params, roles=roles, **hyper)
@@ -132,7 +131,7 @@ def check_version(name: str, recorded: str) -> None:
 @functools.cache
 def optimizer_class(spec: OptimizerSpec) -> Callable[..., Engine]:
     """The class ``fairstep.optim.<class_name>``: the engine with this spec."""
-    from fairstep.optim.engine import Engine
+    from fairstep.optim.engine.engine import Engine
 
     body: Mapping[str, Any] = {"spec": spec, "__module__": "fairstep.optim", "__doc__": f"{spec.title}\n\n{spec.text}"}
     return type(spec.class_name, (Engine,), dict(body))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fairstep.optim.rule import RowSharding
-from fairstep.optim.work import Piece
+from fairstep.optim.sharding.step_cost import Piece
 
 Box = tuple[Sequence[int], Sequence[int]]
 """(offset, sizes) of a block of a tensor."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fairstep.optim.hyperparameter import nearest
 from fairstep.optim.roles import ROLES, Named, Role
+from fairstep.optim.spec import nearest
 
 Roles = Mapping[str, str] | Callable[[str, Tensor], str | None] | None
 """A user's own roles: names or patterns ("*.gate.weight") -> role, or a function that returns a role or None."""

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fairstep.optim import row_sums
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Hyperparameter
 from fairstep.optim.rule import RowShard, RowSharding
+from fairstep.optim.sharding import row_sums
+from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import registry
+from fairstep.optim.catalogue import registry
 
 
 class SmallModel(nn.Module):

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fairstep.optim.descent import blocks
+from fairstep.optim.engine.signals import Supplied
+from fairstep.optim.engine.stacks import Stack, compute_dtype
+from fairstep.optim.engine.step import blocks
 from fairstep.optim.rule import Context, Rule, Total, call
-from fairstep.optim.signals import Supplied
-from fairstep.optim.stacks import Stack, compute_dtype
 
 
 def update_shared(

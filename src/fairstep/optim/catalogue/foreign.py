@@ -24,14 +24,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.hyperparameter import Grid, Hyperparameter, nearest
 from fairstep.optim.roles import Value
-from fairstep.optim.spec import OptimizerSpec, Schedule, UnknownOptimizerError
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, nearest
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from fairstep.optim.routing import Roles
+    from fairstep.optim.engine.routing import Roles
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +115,8 @@ def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, An
     As with our engine, vectors and embeddings get no weight decay: they are a second param group, if the class has the
     argument weight_decay and it is not 0. A class with train() and eval() is in train mode.
     """
-    from fairstep.optim import routing
-    from fairstep.optim.routed import UNDECAYED
+    from fairstep.optim.engine import routing
+    from fairstep.optim.engine.routed import UNDECAYED
 
     assert isinstance(spec, ForeignSpec)
     values = spec.validate(hyper)
@@ -139,7 +138,7 @@ def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, An
 @functools.cache
 def describe(name: str, path: str) -> OptimizerSpec:
     """The spec of what ``path`` (``package.module:Class``) means, under this name. Raises UnknownOptimizerError."""
-    from fairstep.optim.provenance import version_of
+    from fairstep.optim.catalogue.provenance import version_of
 
     found = _load(path)
     if isinstance(found, OptimizerSpec):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import row_sums
 from fairstep.optim._lazy import torch
-from fairstep.optim.hyperparameter import Hyperparameter
 from fairstep.optim.rule import Context, RowSharding, Rule, call
+from fairstep.optim.sharding import row_sums
+from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
     from torch import Tensor

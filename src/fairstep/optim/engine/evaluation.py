@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from fairstep.optim.routed import Routed
+from fairstep.optim.engine.routed import Routed
+from fairstep.optim.engine.stacks import compute_dtype
 from fairstep.optim.rule import Context, call
-from fairstep.optim.stacks import compute_dtype
 
 KEPT = "training_weights"
 """Name of a parameter's training weights in its state while it holds those to evaluate."""

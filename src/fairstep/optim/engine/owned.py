@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from fairstep.optim.rule import RowShard, Total
-from fairstep.optim.work import Kind, Piece
+from fairstep.optim.sharding.step_cost import Kind, Piece
 
 
 class OwnedShards:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairstep.optim.hyperparameter import nearest
-from fairstep.optim.modes import KEPT
-from fairstep.optim.portion import ShardLayout, StateShard
-from fairstep.optim.routed import Routed
+from fairstep.optim.engine.evaluation import KEPT
+from fairstep.optim.engine.routed import Routed
+from fairstep.optim.engine.stacks import Member, compute_dtype
 from fairstep.optim.rule import Context, RowSharding, call
-from fairstep.optim.stacks import Member, compute_dtype
-from fairstep.optim.work import Piece, row_sharding
+from fairstep.optim.sharding.state_shards import ShardLayout, StateShard
+from fairstep.optim.sharding.step_cost import Piece, row_sharding
+from fairstep.optim.spec import nearest
 
 FORMAT = 1
 """Version of the state dict; a reader refuses a higher one instead of guessing."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import ceil, inf
 
-from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.work import Ownership, Piece, StepCost, totals
+from fairstep.optim.sharding.packing import Item, least, pack
+from fairstep.optim.sharding.step_cost import Ownership, Piece, StepCost, totals
 
 AIM = 1 / 10
 """Share of the mean by which the busiest rank's cost may be above it; a rank near that gets no more state."""

@@ -24,10 +24,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from fairstep.optim.hyperparameter import nearest
-from fairstep.optim.routed import Routed
+from fairstep.optim.engine.routed import Routed
+from fairstep.optim.engine.stacks import Stack
 from fairstep.optim.rule import Context, call
-from fairstep.optim.stacks import Stack
+from fairstep.optim.spec import nearest
 
 Supplied = dict[str, dict[str, Tensor]]
 """Signal -> parameter name -> its tensor."""
