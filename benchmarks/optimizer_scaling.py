@@ -4,9 +4,6 @@
     python benchmarks/optimizer_scaling.py --model-only --modelled wen/1.2b
     python benchmarks/optimizer_scaling.py --table                         the table of docs/distributed.md
     python benchmarks/optimizer_scaling.py --shares --vocabulary 16384    planned and measured shares of ranks
-    python benchmarks/optimizer_scaling.py --shares --preset 27M --layers 2 --vocabulary 256 --optimizers soap kron
-
-In the last case matrices are so few that of 4 ranks, 2 share one; ``--whole`` measures and plans it without that.
 
 Measured: one optimizer step of ddp-sharded on random gradients (no model is run), the median of ``--steps`` steps of
 the slowest rank; seconds waited for the exchange; state bytes of the fullest rank; bytes that a rank sends. More
@@ -43,9 +40,8 @@ from fairstep.cost.rank_shares import rank_shares, works
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
-from fairstep.optim import ownership
-from fairstep.optim.ownership import divide
-from fairstep.optim.work import team_size, totals
+from fairstep.optim.sharding.partition import divide
+from fairstep.optim.sharding.step_cost import totals
 from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice, RunSpec, machine
 
 RATE, UTILISATION, MEMORY, BANDWIDTH, LATENCY, BUCKET = 989e12, 0.4, 3.35e12, 50e9, 1e-5, 25 * 2**20
@@ -80,7 +76,7 @@ def worker(name: str, optimizer: str, steps: int, place: Path, every_step: bool,
     import torch
 
     from fairstep.model import build
-    from fairstep.optim.state import state_bytes
+    from fairstep.optim.engine.state import state_bytes
     from fairstep.train.measure import peak_memory, reset_peak_memory
     from fairstep.train.ranks.choose import exchange
     from fairstep.train.ranks.world import joined
@@ -123,7 +119,6 @@ def measured(
     every_step: bool = False,
     vocabulary: int = 0,
     layers: int = 0,
-    whole: bool = False,
 ) -> list[float]:
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -133,7 +128,7 @@ def measured(
         command += ["--master-port", str(port), __file__, "--worker", str(place)]
         command += ["--preset", name, "--optimizers", optimizer, "--steps", str(steps)]
         command += ["--vocabulary", str(vocabulary), "--layers", str(layers)]
-        command += [*(["--shares"] if every_step else []), *(["--whole"] if whole else [])]
+        command += ["--shares"] if every_step else []
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
         found: list[float] = json.loads(place.read_text())
         return found
@@ -162,14 +157,13 @@ def show_table() -> None:
         print(f"| {', '.join(names)} | {' | '.join(row)} |")
 
 
-def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: int, layers: int, whole: bool) -> None:
+def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: int, layers: int) -> None:
     """Of every rank, planned and measured, and the busiest over the mean."""
     spec = specification(name, optimizer, True, vocabulary, layers)
     tasks = works(spec, parameter_table(config_of(spec.model.model_dump())))
     assert tasks
-    divided = divide(tasks, ranks)
-    planned = [cost for cost, _ in totals(tasks, divided)]
-    *seconds, slowest = measured(name, optimizer, ranks, steps, True, vocabulary, layers, whole)
+    planned = [cost for cost, _ in totals(tasks, divide(tasks, ranks))]
+    *seconds, slowest = measured(name, optimizer, ranks, steps, True, vocabulary, layers)
     load = os.getloadavg()[0]
 
     def text(values: list[float]) -> str:
@@ -178,7 +172,7 @@ def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: i
 
     print(
         f"{name} {optimizer:6} W={ranks}: planned {text(planned)}, measured {text(seconds)}; "
-        f"{sum(seconds):.2f} s in all, {slowest:.2f} s a step; {team_size(divided)} ranks a matrix; load {load:.1f}",
+        f"{sum(seconds):.2f} s in all, {slowest:.2f} s a step; load {load:.1f}",
         flush=True,
     )
 
@@ -194,11 +188,8 @@ def main() -> None:
     parser.add_argument("--shares", action="store_true", help="compare planned with measured shares, and nothing else")
     parser.add_argument("--vocabulary", type=int, default=0, help="of measured models; 0: the preset's")
     parser.add_argument("--layers", type=int, default=0, help="of measured models; 0: the preset's")
-    parser.add_argument("--whole", action="store_true", help="no rank shares a matrix with few others")
     parser.add_argument("--worker", type=Path)
     options = parser.parse_args()
-    if options.whole:
-        ownership.AIM = math.inf
     if options.worker:
         asked = (options.shares, options.vocabulary, options.layers)
         worker(options.preset, options.optimizers[0], options.steps, options.worker, *asked)
@@ -209,7 +200,7 @@ def main() -> None:
     if options.shares:
         for optimizer in options.optimizers:
             for ranks in (2, 4):
-                asked = (options.vocabulary, options.layers, options.whole)
+                asked = (options.vocabulary, options.layers)
                 show_shares(options.preset, optimizer, ranks, options.steps, *asked)
         return
     for optimizer in options.optimizers if not options.model_only else ():
@@ -224,7 +215,6 @@ def main() -> None:
                 False,
                 options.vocabulary,
                 options.layers,
-                options.whole,
             )
             shares = rank_shares(spec, table, ranks, "ddp-sharded")
             assert shares

@@ -2,7 +2,7 @@
 
 python benchmarks/optimizer_step.py --quick                                 (a minute)
 python benchmarks/optimizer_step.py --optimizers adamw,muon --sets 20m
-python benchmarks/optimizer_step.py --write docs/speed.md --threads 1 --compile-ours          (its tables)
+python benchmarks/optimizer_step.py --write docs/speed.md --threads 1          (its tables)
 
 Every peer (``optimizer_peers``) is paired with ours: blocks A B A B ..., so that both see the same load. ms is the
 fastest of many, the ratio that of the fastest (below 1: ours is faster; --json has the median of pairs too).
@@ -10,7 +10,7 @@ On one thread the clock is the processor's time for this process, which others o
 is the bytes that the rule must move (weights and state read and written, gradients read) over the step's time, as a
 share of what ``copy_`` of large tensors moves; "of matmul" the same for the operations of Newton-Schulz and a product
 of 2048 x 2048 matrices. Extra MiB is the most memory that torch's allocator holds during a step beyond what it held
-before. With --compile-ours the last three columns are ours with compiled=True, for elementwise rules that it changes.
+before.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from fairstep import optim
-from fairstep.optim.newton_schulz import flops, newton_schulz
+from fairstep.optim.maths.newton_schulz import newton_schulz, newton_schulz_flops
 from fairstep.runs import machine
 from optimizer_peers import CONTESTS, Contest, Optimizers, Parameters, Peer
 from optimizer_sets import SETS, Shapes, parameters
@@ -44,9 +44,9 @@ READ_ONLY = {"sophia-g": 1, "prodigy": 1}
 """Floats of state per parameter that a step only reads."""
 
 
-def ours(name: str, p: Parameters, hyper: dict[str, Any], compiled: bool = False) -> Optimizers:
+def ours(name: str, p: Parameters, hyper: dict[str, Any]) -> Optimizers:
     roles = {n: n.removesuffix(".weight") for n in p.rest if n.startswith(("embedding", "head"))}
-    return [optim.build(name, p.named.items(), roles=roles, undecayed=(), compiled=compiled, **hyper)]  # type: ignore[arg-type]
+    return [optim.build(name, p.named.items(), roles=roles, undecayed=(), **hyper)]  # type: ignore[arg-type]
 
 
 class Runner:
@@ -128,12 +128,7 @@ def measure(name: str, contest: Contest, shapes: Shapes, chosen: argparse.Namesp
         except Exception as error:  # a package that fails on this set is shown as such
             peers[peer.label] = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:120]}
         print(f"{name}, {peer.label}: {peers[peer.label]}", file=sys.stderr, flush=True)
-    compiled = None
-    if chosen.compile_ours and name in ELEMENTWISE:
-        itself = Peer("ours, compiled", lambda p: ours(name, p, contest.hyper, compiled=True))
-        compiled, times = against(first, itself, grads, shapes, contest, chosen)
-        mine += times
-        print(f"{name}, compiled: {compiled}", file=sys.stderr, flush=True)
+
     if not mine:
         first.block()
         mine = [first.block() for _ in range(3)]
@@ -150,7 +145,6 @@ def measure(name: str, contest: Contest, shapes: Shapes, chosen: argparse.Namesp
         "ratio": worked[best]["ratio"] if best else None,
         "gigabytes_per_second": moved / seconds / 1e9 if name in ELEMENTWISE else None,
         "extra_mib": first.extra_memory() / MIB,
-        "compiled": compiled and compiled | {"gigabytes_per_second": moved / compiled["ms"] / 1e6},
         "peers": peers,
     }
 
@@ -185,7 +179,6 @@ def fastest(function: Callable[[], Any], like: Tensor, repeats: int) -> float:
 def newton_schulz_rates(device: str, shapes: Sequence[tuple[int, int]], repeats: int) -> list[dict[str, Any]]:
     """Operations per second of Newton-Schulz, beside those of a matrix product timed in turns with it."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    hyper = {"ns_steps": 5, "ns_coefficients": "quintic"}
     a = torch.randn(2048, 2048, device=device, dtype=dtype)
     rows = []
     for o, i in shapes:
@@ -193,8 +186,8 @@ def newton_schulz_rates(device: str, shapes: Sequence[tuple[int, int]], repeats:
         iterate = partial(newton_schulz, x)
         times = [(fastest(lambda: a @ a, a, 1), fastest(iterate, x, 1)) for _ in range(repeats)]
         product, iteration = (min(column) for column in zip(*times, strict=True))
-        rate, share = flops(o, i, hyper) / iteration, flops(o, i, hyper) / iteration / (2 * 2048**3 / product)
-        rows.append({"matrix": f"{o} x {i}", "gigaflops": rate / 1e9, "share": share})
+        rate = newton_schulz_flops(o, i, 5, "quintic") / iteration
+        rows.append({"matrix": f"{o} x {i}", "gigaflops": rate / 1e9, "share": rate / (2 * 2048**3 / product)})
     return rows
 
 
@@ -206,9 +199,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         lines = [f"**{name}**: {len(SETS[name])} tensors, {count / 1e6:.1f}M parameters. {results['conditions']}", ""]
         lines += ["| optimizer | ours, ms | fastest peer | its ms | ratio | of copy | extra MiB, ours | the peer's |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
-        if any(row["compiled"] for row in rows):
-            lines[-2] += " compiled, ms | ratio | of copy |"
-            lines[-1] += "---|---|---|"
+
         for row in rows:
             best = row["best_peer"]
             theirs = row["peers"].get(best, {})
@@ -217,12 +208,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
             peer = (f"{theirs['ms']:.1f}", f"{row['ratio']:.2f}") if best else ("", "")
             memory = f"{row['extra_mib']:.1f}", f"{theirs['extra_mib']:.1f}" if best else ""
             cells = [row["optimizer"], f"{row['ms']:.1f}", best or "none", *peer, share, *memory]
-            if compiled := row["compiled"]:
-                ratio = f"{row['ratio'] / compiled['ratio']:.2f}" if best else ""
-                reached = compiled["gigabytes_per_second"] / results["copy_gigabytes_per_second"]
-                cells += [f"{compiled['ms']:.1f}", ratio, f"{100 * reached:.0f} %"]
-            elif any(row["compiled"] for row in rows):
-                cells += [""] * 3
+
             lines.append("| " + " | ".join(cells) + " |")
         texts[name] = "\n".join(lines) + "\n"
     lines = [results["conditions"], "", "| Newton-Schulz of | Gflop/s | of matmul |", "|---|---|---|"]
@@ -258,7 +244,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40, help="at most, per pair")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="set tiny, half a second per pair")
-    parser.add_argument("--compile-ours", action="store_true", help="time ours compiled too; up to 10 s per optimizer")
+
     parser.add_argument("--compile-heavyball", action="store_true", help="as it comes; minutes per optimizer on a CPU")
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument("--write", type=Path, help="a document whose tables of these sets are to be replaced")

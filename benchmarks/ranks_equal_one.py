@@ -29,7 +29,7 @@ from torch.distributed.tensor import DTensor
 
 from fairstep import optim
 from fairstep.model import build
-from fairstep.optim.ownership import shard
+from fairstep.optim.sharding.partition import shard
 from fairstep.train.evaluate import evaluation_weights
 from fairstep.train.ranks.choose import exchange
 from fairstep.train.ranks.fsdp import shard_model
@@ -44,14 +44,12 @@ MICRO = 2
 MODELS: dict[str, dict[str, Any]] = {
     "dense": {},
     "moe": {"layers": 1, "moe": {"experts": 4, "experts_per_token": 2}},
-    "few": {"mlp_width": 192, "vocabulary": 16},  # of 4 ranks, 2 share each of its large matrices with SOAP and Kron
 }
 VARIANTS = (
     "mars-adamw form=exact",
     "mars-adamw clip=global",
-    "soap refresh=spread precondition_frequency=3",
+    "soap precondition_frequency=3",
     "soap block_size=12",
-    "kron refresh=spread",
     "adamw+hyperball",
     "muon+ema+cautious-decay",
     "adamw+schedule-free+ema-nesterov",

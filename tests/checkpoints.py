@@ -8,7 +8,7 @@ from typing import Any
 
 import torch.distributed.checkpoint as dcp
 
-from fairstep.optim import state
+from fairstep.optim.engine import state
 from fairstep.train.checkpoints import files
 
 
@@ -33,6 +33,6 @@ def write(folder: Path, states: Sequence[dict[str, Any]]) -> None:
 
 def read(folder: Path, optimizer: Any) -> None:
     """Have an optimizer take up its part, as a rank does."""
-    room = state.room(optimizer, files.described(folder)["optimizer"])
+    room = state.allocate_like(optimizer, files.described(folder)["optimizer"])
     files.fill(folder, {"optimizer": room}, None)
     optimizer.load_state_dict(room)

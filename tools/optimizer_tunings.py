@@ -1,9 +1,9 @@
-"""Write src/fairstep/optim/tunings.json: what both papers tried and chose for each optimizer, in our names.
+"""Write src/fairstep/optim/spec/tunings.json: what both papers tried and chose for each optimizer, in our names.
 
     python tools/optimizer_tunings.py            # from src/fairstep/published; --check only compares
 
-The specs of optimizers read that file (``fairstep.optim.tunings``), because the room of optimizers may not import the
-published numbers. A hyperparameter that our optimizer has not is kept under ``other`` in the paper's own name.
+The specs of optimizers read that file (``fairstep.optim.spec.tunings``), because the room of optimizers may not import
+the published numbers. A hyperparameter that our optimizer has not is kept under ``other`` in the paper's own name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import fairstep.optim as optim
 from fairstep.published import semenov, wen
 from fairstep.published.files import read_json
 
-FILE = Path(optim.__file__).with_name("tunings.json")
+FILE = Path(optim.__file__).with_name("spec") / "tunings.json"
 
 OURS = {
     "W": {"sophia": "sophia-h", "adam_mini": "adam-mini", "mars": "mars-adamw", "cautious": "cautious-adamw"},

@@ -1,16 +1,16 @@
-"""Matrices in blocks, refreshes spread over steps, rotated vectors: the options of SOAP and Kron, against the twins."""
+"""Matrices in blocks, rotated vectors: the options of SOAP and Kron, against the twins."""
 
 from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from tests.optim import twins
-from tests.optim.test_rules import Twin, difference
 from torch import Tensor, nn
 
 from fairstep.optim import build, get
@@ -86,50 +86,25 @@ def test_a_vocabulary_is_cut_on_its_shorter_side_only() -> None:
         assert sum(v.numel() for v in state.values()) == get(name).state_floats(20, 8, role="head", block_size=4)
 
 
-@pytest.mark.parametrize("frequency", [1, 3])
-def test_soap_with_spread_refreshes(frequency: int) -> None:
-    """The j-th matrix of a shape refreshes j calls early."""
-
-    def twin(n: str) -> Twin:
-        sides = {"square": "LR", "square2": "LR", "wide": "L", "tall": "R", "tall2": "R"}.get(n, "")
-        offset = int(n in ("square2", "tall2"))
-
-        def step(w: Tensor, g: Tensor, s: dict[str, Any], fraction: float) -> Tensor:
-            return twins.soap(w, g, s, 0.03 * fraction, 0.2, 0.9, 0.8, 0.7, 1e-8, frequency, sides, offset)
-
-        return step
-
-    roles = {"wide": "head", "tall": "head", "tall2": "head"}
-    hyper = {"beta1": 0.9, "beta2": 0.8, "shampoo_beta": 0.7, "eps": 1e-8, "weight_decay": 0.2}
-    measured = difference("soap", roles, twin, 0.03, refresh="spread", precondition_frequency=frequency, **hyper)
-    assert max(measured.values()) < 1e-9, measured
-
-
-def test_kron_with_spread_refreshes_is_as_busy_in_every_step() -> None:
-    """Every matrix is fitted once in each interval, half of them in either step of an interval of two."""
-    optimizers, before = {}, {}
-    fitted: dict[str, list[list[bool]]] = {"together": [], "spread": []}
-    for refresh in fitted:
-        parameters = [nn.Parameter(draw(n, shape=(4, 4))) for n in range(6)]
-        optimizers[refresh] = build("kron", parameters, refresh=refresh, **KRON)
-        before[refresh] = [torch.eye(4, dtype=torch.float64)] * 6
-    for step in range(1, 28):
-        for refresh, optimizer in optimizers.items():
-            parameters = optimizer.param_groups[0]["params"]
-            for n, p in enumerate(parameters):
-                p.grad = draw(n, step, shape=(4, 4))
-            optimizer.step()
-            now = [optimizer.state[p]["Q_L"].clone() for p in parameters]
-            pairs = zip(now, before[refresh], strict=True)
-            fitted[refresh].append([not torch.equal(q, old) for q, old in pairs])
-            before[refresh] = now
-    assert {sum(row) for row in fitted["together"]} == {0, 6}
-    assert {sum(row) for row in fitted["spread"][6:]} == {3}, "after a flat start of six steps"
-    odd = [p for optimizer in optimizers.values() for p in optimizer.param_groups[0]["params"][1:2]]
-    assert torch.equal(*odd), "a matrix whose turn is the last step of the interval sees no difference"
-    assert sum(map(sum, fitted["spread"])) in range(
-        sum(map(sum, fitted["together"])), 6 + sum(map(sum, fitted["together"]))
-    )
+@pytest.mark.parametrize("name", ["soap", "kron", "soap+ema"])
+def test_a_run_described_with_refresh_together_is_as_before_and_spread_is_refused(name: str) -> None:
+    """Runs were recorded with refresh="together", which is in the hash that names them."""
+    spec = get(name)
+    assert spec.validate({})["refresh"] == "together"
+    assert spec.validate({"refresh": "together"}) == spec.validate({})
+    with pytest.raises(
+        ValueError, match=f"{re.escape(name)}: refresh='spread' is no longer supported; leave refresh out"
+    ):
+        spec.validate({"refresh": "spread"})
+    optimizer, _ = run(name, [draw(0, shape=(4, 4))], lambda _, step: draw(step, shape=(4, 4)), 2, refresh="together")
+    saved = optimizer.state_dict()
+    for group in saved["param_groups"]:
+        group["refresh"] = "together"
+    optimizer.load_state_dict(saved)
+    assert all("refresh" not in group for group in optimizer.param_groups)
+    saved["param_groups"][0]["refresh"] = "spread"
+    with pytest.raises(ValueError, match="refresh='spread' is no longer supported"):
+        optimizer.load_state_dict(saved)
 
 
 def test_soap_rotates_vectors_if_asked() -> None:
@@ -145,7 +120,7 @@ def test_soap_rotates_vectors_if_asked() -> None:
     )
 
 
-@pytest.mark.parametrize("settings", [{"refresh": "spread"}, {"block_size": 5}, {"block_size": 4, "refresh": "spread"}])
+@pytest.mark.parametrize("settings", [{"block_size": 5}, {"block_size": 4}])
 @pytest.mark.parametrize("name", ["soap", "kron"])
 def test_options_keep_what_every_optimizer_must(
     name: str, settings: dict[str, Any], make_model: Callable[..., nn.Module], feed: Any

@@ -16,8 +16,9 @@ from tests.optim.supply import build, supplied
 from torch import nn
 
 from fairstep.optim import get, names, state_bytes
-from fairstep.optim.doctor import CHECKS, Check, Subject, carry_out, examine
-from fairstep.optim.routing import Named
+from fairstep.optim.doctor import CHECKS, Check, Subject, examine, run_check
+from fairstep.optim.roles import Named
+from fairstep.optim.rule import Context, call
 from fairstep.optim.wrappers import wrappers
 
 WRAPPED = {get(f"{base}+{wrapper}").name for base in ("adamw", "muon") for wrapper in wrappers()} - set(names())
@@ -32,7 +33,7 @@ STRICTER = ("resumes", "survives_divergence", "leaves_gradients", "is_copied", "
 def is_shared(name: str) -> bool:
     """Whether all its parameters have numbers in common, so that none is as if alone."""
     spec = get(name)
-    return any(part.rule.shared(part.hyper(spec.validate({}))) for part in spec.parts)
+    return any(call(part.rule.shared, Context(part.hyper(spec.validate({})))) for part in spec.parts)
 
 
 def decayed(name: str, role: Any) -> bool:
@@ -81,7 +82,7 @@ def test_stacked_equals_unstacked(name: str, make_model: Callable[..., nn.Module
 )
 def test_passes_the_doctors_list(name: str, check: Check) -> None:
     """What anyone's optimizer is asked for; the checks that have a stricter test here are in the whole list below."""
-    finding = carry_out(check, Subject(name, get(name).validate({})))
+    finding = run_check(check, Subject(name, get(name).validate({})))
     assert finding.status == "passed", finding.message
 
 
@@ -209,7 +210,7 @@ def test_follows_a_learning_rate_scheduler(name: str, make_model: Callable[..., 
         one.step()
         scheduler.step()
         for group in two.param_groups:
-            group["lr"] = group["initial_lr"] * schedule(step - 1)
+            group["lr"] = group["peak_lr"] * schedule(step - 1)
         feed(by_hand.parameters(), step)
         two.step()
     assert [group["lr"] for group in one.param_groups] == pytest.approx([lr * schedule(12) for lr in first])
@@ -250,8 +251,9 @@ def test_state_is_what_the_spec_says(name: str, make_model: Callable[..., nn.Mod
         o, i = (p.numel(), 1) if p.ndim < 2 else p.shape[-2:]
         measured = sum(value.numel() for value in optimizer.state[p].values() if isinstance(value, torch.Tensor))
         (group,) = (group for group in optimizer.param_groups if n in group["param_names"])
-        own = optimizer.rules[group["rule"]].settings(Named(n, p), group)
-        expected = optimizer.rules[group["rule"]].state_floats(o, i, {**group, **own})
+        rule = optimizer.rules[group["rule"]]
+        own = call(rule.settings, Context(group), Named(n, p))
+        expected = call(rule.state_floats, Context({**group, **own}), o, i)
         assert measured == matrices * expected, n
         if not own:
             assert expected == spec.state_floats(o, i, role=role), n

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-import fairstep.optim.stacks as stacks
+import fairstep.optim.engine.stacks as stacks
 from fairstep.optim import SOAP, AdamW, Engine, Lion, Muon, build, get, names
+from fairstep.optim.rule import Context, call
 
 
 def one(value: float = 1.0) -> nn.Parameter:
@@ -214,7 +217,7 @@ def test_convolutions_are_flattened() -> None:
 def test_the_size_of_stacks_does_not_matter(
     limit: int, make_model: Callable[..., nn.Module], feed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairstep.optim.stacks.CPU_ELEMENTS", limit)
+    monkeypatch.setattr("fairstep.optim.engine.stacks.CPU_ELEMENTS", limit)
     model, reference = make_model(), make_model()
     cut, alone = SOAP(model), SOAP(reference, stacked=False)
     for step in range(1, 13):
@@ -232,9 +235,9 @@ def test_a_small_model_is_a_handful_of_stacks() -> None:
     calls = []
 
     class Counting(type(get("muon").parts[0].rule)):  # type: ignore[misc]
-        def update(self, grad: torch.Tensor, *rest: Any) -> Any:
+        def update(self, grad: torch.Tensor, *rest: Any, context: Context) -> Any:
             calls.append(tuple(grad.shape))
-            return super().update(grad, *rest)
+            return call(super().update, context, grad, *rest)
 
     optimizer = Muon(model)
     for p in model.parameters():
@@ -262,12 +265,12 @@ def test_our_own_rule_needs_no_edit() -> None:
     from fairstep.optim import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Rule, Schedule
 
     class SGDRule(Rule):
-        name, uses, elementwise = "sgd", (), True
+        name, elementwise = "sgd", True
 
-        def init(self, param: torch.Tensor, hyper: Any) -> dict[str, torch.Tensor]:
+        def init(self, param: torch.Tensor) -> dict[str, torch.Tensor]:
             return {}
 
-        def update(self, grad: torch.Tensor, state: Any, param: Any, hyper: Any, step: int) -> torch.Tensor:
+        def update(self, grad: torch.Tensor, state: Any, param: Any, step: int) -> torch.Tensor:
             return grad
 
     class SGD(Engine):
@@ -300,3 +303,52 @@ def test_compute_dtype() -> None:
     narrow = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
     for dtype, expected in {**narrow, torch.float32: torch.float32, torch.float64: torch.float64}.items():
         assert stacks.compute_dtype(dtype) == expected
+
+
+def test_asking_for_compiled_steps_is_answered_and_changes_nothing() -> None:
+    weights = []
+    for asked in ({}, {"compiled": False}, {"compiled": True}):
+        w = nn.Parameter(torch.ones(3, 3))
+        warned = pytest.warns(DeprecationWarning, match="compiled=True has no effect any more")
+        with warned if asked.get("compiled") else contextlib.nullcontext():
+            optimizer = build("nadamw", [w], **asked)
+        w.grad = torch.ones(3, 3)
+        optimizer.step()
+        weights.append(w.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+
+
+def test_the_way_from_a_step_to_a_rule_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engine.step, advance, call, update; and the gradient is handed on once."""
+    frames: list[str] = []
+
+    def update(self: Any, grad: torch.Tensor, state: Any, param: Any, step: int, *, beta1: float) -> torch.Tensor:
+        frame = sys._getframe()
+        while frame.f_code.co_name != "step":
+            frames.append(frame.f_code.co_name)
+            frame = frame.f_back  # type: ignore[assignment]
+        return grad * beta1
+
+    monkeypatch.setattr(type(Lion.spec.parts[0].rule), "update", update)
+    assert lion_step(one(), 1.0) == pytest.approx(1 - 0.1 * 0.9, abs=0.1)
+    assert frames == ["update", "call", "advance"]
+
+
+def test_the_peak_learning_rate_is_ours_alone() -> None:
+    """A scheduler's initial_lr changes no decay, and a state dict that has the peak under that name is read."""
+    w = one()
+    optimizer = Lion([("w", w)], lr=0.1, weight_decay=0.5, decay="independent")
+    (group,) = optimizer.param_groups
+    assert group["peak_lr"] == 0.1
+    assert "initial_lr" not in group
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    group["initial_lr"] = 7.0
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    assert w[0, 0].item() == pytest.approx((1 - 0.5 * 0.5) * 1.0 - 0.05)
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["initial_lr"] = saved["param_groups"][0].pop("peak_lr")
+    again = Lion([("w", one())], lr=0.3, decay="independent")
+    again.load_state_dict(saved)
+    assert again.param_groups[0]["peak_lr"] == 0.1

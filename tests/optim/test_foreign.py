@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fairstep import optim
-from fairstep.optim import foreign, registry
+from fairstep.optim.catalogue import foreign, registry
+from fairstep.optim.catalogue.provenance import version_of
 from fairstep.optim.doctor import examine, fit
-from fairstep.optim.provenance import version_of
 
 SGD, ADAM = "torch.optim:SGD", "torch.optim:Adam"
 

@@ -12,7 +12,7 @@ from tests.optim.test_rules import difference, gradient, rate, start
 from torch import Tensor, nn
 
 from fairstep.optim import build, get
-from fairstep.optim.newton_schulz import COEFFICIENTS, newton_schulz
+from fairstep.optim.maths.newton_schulz import COEFFICIENTS, newton_schulz
 
 
 @pytest.mark.parametrize("nesterov", [True, False])

@@ -13,7 +13,7 @@ import torch
 from tests.optim.supply import build
 from torch import Tensor
 
-from fairstep.optim.newton_schulz import newton_schulz
+from fairstep.optim.maths.newton_schulz import newton_schulz
 
 _twins = spec_from_file_location("twins", Path(__file__).with_name("twins.py"))
 assert _twins and _twins.loader
@@ -63,7 +63,7 @@ def difference(
         for n, p in ours.items():
             p.grad = size * gradient(p.detach(), n, step)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * rate(step)
+            group["lr"] = group["peak_lr"] * rate(step)
         optimizer.step()
         theirs = {n: twin_of(n)(w, size * gradient(w, n, step), states[n], rate(step)) for n, w in theirs.items()}
     return {

@@ -74,7 +74,7 @@ def test_every_spec_is_complete(name: str) -> None:
     assert re.search(r"W +<-", spec.text) and "Differences from other implementations" in spec.text
     for hyper, known in spec.hyperparameters.items():
         assert known.description and known.source, hyper
-    used = {part.rename.get(use, use) for part in spec.parts for use in part.rule.uses}
+    used = {part.rename.get(use, use) for part in spec.parts for use in part.rule.hyperparameters}
     ratios = {name for part in spec.parts for name in (part.lr_ratio, part.yields_to) if name}
     assert used | ratios | {"lr", "weight_decay"} == set(spec.hyperparameters), "every hyperparameter is used"
     grid = spec.search_space["lr"]
@@ -89,7 +89,7 @@ def test_defaults_fill_in_and_types_are_kept() -> None:
     assert hyper["lr"] == 1.0 and isinstance(hyper["lr"], float)
     assert hyper["precondition_frequency"] == 5 and isinstance(hyper["precondition_frequency"], int)
     assert hyper["beta2"] == get("soap").hyperparameters["beta2"].default
-    assert list(hyper) == list(get("soap").hyperparameters)
+    assert list(hyper) == [*get("soap").hyperparameters, *get("soap").retired]
     assert get("adamw").hyperparameters["beta2"].default == 0.95
     assert get("adamw").hyperparameters["weight_decay"].default == 0.1
 
@@ -182,5 +182,18 @@ def test_a_spec_must_take_every_role_once() -> None:
     rule.name = "x"
     with pytest.raises(ValueError, match=r"each role of matrix, embedding, .* exactly once"):
         OptimizerSpec(**general, parts=(Part(("matrix",), rule),), hyperparameters={"lr": lr, "weight_decay": lr})
+
+    class Misspelt(Rule):
+        name = "misspelt"
+
+        def update(self, grad: Any, state: Any, param: Any, step: int, *, weight_decya: float) -> None:
+            return None
+
+    with pytest.raises(
+        ValueError, match=r"the rule misspelt asks .* weight_decya, which x has not \(did you mean weight_"
+    ):
+        OptimizerSpec(**general, parts=(Part(ROLES, Misspelt()),), hyperparameters={"lr": lr, "weight_decay": lr})
+    with pytest.raises(TypeError, match="Old: `uses` and the argument `hyper` are gone; name the hyperparameters"):
+        type("Old", (Rule,), {"uses": ("beta1",)})
     with pytest.raises(ValueError, match="x must declare the hyperparameter weight_decay"):
         OptimizerSpec(**general, parts=(Part(ROLES, rule),), hyperparameters={"lr": lr})

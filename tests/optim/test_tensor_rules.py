@@ -185,26 +185,28 @@ def test_kron_of_a_vocabulary_is_diagonal_on_its_longer_side() -> None:
 
 
 def test_kron_counts_its_updates() -> None:
-    from fairstep.optim.calendar import updates
+    from fairstep.optim.maths.update_steps import updates_until
 
-    due = [step for step in range(1, 6001) if updates(500, 0.03, step) > updates(500, 0.03, step - 1)]
+    due = [step for step in range(1, 6001) if updates_until(step, 500, 0.03) > updates_until(step - 1, 500, 0.03)]
     assert due[:501] == list(range(1, 502)), "p(t) = 1 up to t = 500, which is step 501"
     gaps = [b - a for a, b in itertools.pairwise(due)]
     assert gaps == sorted(gaps) and gaps[501] == 2
     assert set(gaps[-10:]) == {34}, "1 / 0.03 is more than 33 steps"
-    constant = [step for step in range(1, 5000) if updates(0, 0.3, step) > updates(0, 0.3, step - 1)]
+    constant = [step for step in range(1, 5000) if updates_until(step, 0, 0.3) > updates_until(step - 1, 0, 0.3)]
     assert [b - a for a, b in itertools.pairwise(constant[-5:])] == [4] * 4
-    assert updates(500, 0.03, 6000) == len(due) and updates(500, 0.03, 1000) == sum(step <= 1000 for step in due)
+    assert updates_until(6000, 500, 0.03) == len(due) and updates_until(1000, 500, 0.03) == sum(
+        step <= 1000 for step in due
+    )
 
 
 def test_balancing_kron_keeps_the_product() -> None:
-    from fairstep.optim.rules.kron import _balance
+    from fairstep.optim.rules.kron import balance
 
     generator = torch.Generator().manual_seed(0)
     left = torch.rand(3, 4, 4, generator=generator, dtype=torch.float64).triu() * 7
     right = torch.rand(3, 5, generator=generator, dtype=torch.float64)
     before = torch.einsum("sab,sc->sabc", left, right)
-    _balance({"L": left, "R": right}, {})
+    balance({"L": left, "R": right}, None)
     assert torch.allclose(torch.einsum("sab,sc->sabc", left, right), before, rtol=1e-14)
     assert torch.allclose(left.flatten(1).amax(1), right.amax(1), rtol=1e-14)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairstep import optim
-from fairstep.optim.tunings import all_tunings
+from fairstep.optim.spec.tunings import all_tunings
 from fairstep.published import wen
 
 TOOL = Path(__file__).parents[2] / "tools" / "optimizer_tunings.py"
@@ -87,7 +87,7 @@ def test_what_neither_paper_tuned_keeps_its_own_grid_and_defaults() -> None:
     assert normuon.defaults_at(10**9, paper="W")["momentum"].value == 0.95
 
 
-@pytest.mark.parametrize("module", ["fairstep.optim.tunings"])
+@pytest.mark.parametrize("module", ["fairstep.optim.spec.tunings"])
 def test_tunings_are_read_without_torch(module: str) -> None:
     code = f"import sys, {module} as m; m.all_tunings(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -199,7 +199,7 @@ def test_names() -> None:
     assert get("adamw+sf") is get("adamw+schedule_free") and get("adamw+schedule-free") is not get("sf-adamw")
     assert get("ademamix+tail").hyperparameters["schedule_steps"] is get("ademamix").hyperparameters["schedule_steps"]
     for spec in (get(f"{name}+{wrapper}") for name in names() for wrapper in wrappers() if _fresh(name, wrapper)):
-        known = {part.rename.get(use, use) for part in spec.parts for use in part.rule.uses}
+        known = {part.rename.get(use, use) for part in spec.parts for use in part.rule.hyperparameters}
         assert known <= set(spec.hyperparameters) and spec.search_space["lr"].values and "W " in spec.text
 
 

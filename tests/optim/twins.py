@@ -62,11 +62,10 @@ def soap(
     eps: float,
     frequency: int,
     sides: str,
-    offset: int = 0,
 ) -> Tensor:
     """``sides``: which of "L" (rows) and "R" (columns) are rotated; "" is Adam as SOAP applies it to vectors.
 
-    m stays in the original space, and every product is spelt out. ``offset``: how many calls early Q is refreshed.
+    m stays in the original space, and every product is spelt out.
     """
 
     def rotate(x: Tensor) -> Tensor:
@@ -96,7 +95,7 @@ def soap(
     w = w - lr * wd * w
     for side in sides:
         s[side] = bs * s[side] + (1 - bs) * gram(side)
-    if (s["tau"] + offset) % frequency == 0:
+    if s["tau"] % frequency == 0:
         for side in sides:
             q = s["Q" + side]
             order = torch.diag(q.T @ s[side] @ q).argsort(descending=True)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tests.oracles.problem import LR, MATRICES, Optimizers, Oracle, Params, check
 
-from fairstep.optim.newton_schulz import newton_schulz
+from fairstep.optim.maths.newton_schulz import newton_schulz
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]  # other packages' warnings are not ours to fix
 

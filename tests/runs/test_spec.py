@@ -55,6 +55,7 @@ def test_identity_survives_a_round_trip_and_the_order_of_hyperparameters() -> No
     "change",
     [
         {"execution": Execution(threads=7, device="cuda", micro_batch_sequences=2, compile=False)},
+        {"execution": Execution(compile_optimizer="yes")},  # of earlier versions; it has no effect any more
         {"data": DataSpec(name="text", fingerprint="ab" * 32, vocabulary=300, source=("/elsewhere/*.txt",))},
         {"model": ModelSpec(preset="x", layers=2, width=16, heads=2, mlp_width=48, vocabulary=300, context=8)},
     ],

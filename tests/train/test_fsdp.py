@@ -15,8 +15,8 @@ from fairstep import optim
 from fairstep.model.config import config_of
 from fairstep.model.presets import preset
 from fairstep.model.shapes import parameter_table
-from fairstep.optim.ownership import divide_shards, shard
-from fairstep.optim.work import Piece, Work
+from fairstep.optim.sharding.partition import divide_shards, shard
+from fairstep.optim.sharding.step_cost import Piece, StepCost
 from fairstep.runs import Execution, RunSpec, Store
 from fairstep.train import train
 
@@ -106,7 +106,7 @@ def test_shards_and_owners_are_a_partition(name: str, model: str, ranks: int) ->
     tasks = []
     for p in table:
         part = spec.part(p.role, hyper)  # type: ignore[arg-type]
-        tasks.append(Work.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)))
+        tasks.append(StepCost.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)))
     ownership, gathered = divide_shards(tasks, {p.name: p.shape for p in table}, ranks)
     for task, p in zip(tasks, table, strict=True):
         pieces: list[Piece] = sorted((o[task.name] for o in ownership if task.name in o), key=lambda piece: piece.start)

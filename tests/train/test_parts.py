@@ -37,15 +37,15 @@ RANKS = (
     + """
 import json
 from pathlib import Path
-from fairstep.optim.work import Piece
-from fairstep.optim.portion import Place
-from fairstep.optim.rule import Apart
+from fairstep.optim.sharding.step_cost import Piece
+from fairstep.optim.sharding.state_shards import ShardLayout
+from fairstep.optim.rule import RowSharding
 from fairstep.train.checkpoints.checkpoint import Checkpoints
 from fairstep.train.ranks.world import joined
 
 def part(world, step):
-    place = Place(Piece(2 * world.rank, 2 * world.rank + 2, 6), torch.Size((2, 3)), True, Apart())
-    own = place.portion("m", torch.arange(2.0) + 2 * world.rank + step)
+    place = ShardLayout(Piece(2 * world.rank, 2 * world.rank + 2, 6), torch.Size((2, 3)), True, RowSharding())
+    own = place.shard("m", torch.arange(2.0) + 2 * world.rank + step)
     weights = {"w": torch.full((100,), float(step)), "v": torch.full((100,), float(step))}
     return {"model": weights, "optimizer": {"w": {"m": own, "step": step}}}
 

@@ -21,10 +21,9 @@ from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
-from fairstep.optim import pieces
-from fairstep.optim.ownership import divide, least_cost
-from fairstep.optim.packing import Item, least, pack
-from fairstep.optim.work import Piece, Work, totals
+from fairstep.optim.sharding.packing import Item, least, pack
+from fairstep.optim.sharding.partition import divide, least_cost
+from fairstep.optim.sharding.step_cost import Piece, StepCost, totals
 from fairstep.train.ranks.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +43,7 @@ if world.first:
     json.dump([{**vars(row), "largest": row.largest} for row in rows], open(sys.argv[2], "w"))
 """
 
-ROUNDING_DECIDES = {"soap", "soap refresh=spread precondition_frequency=3", "soap block_size=12", "sophia-h"}
+ROUNDING_DECIDES = {"soap", "soap precondition_frequency=3", "soap block_size=12", "sophia-h"}
 """Optimizers to which one rounding error makes a large difference, in one process too: the eigenvectors of equal
 eigenvalues (a rectangular matrix has zeros among its own) are any, and Sophia-H divides by estimates near zero. They
 are held to the same result from the same gradient."""
@@ -74,7 +73,7 @@ def case(names: Any, models: list[str], modes: list[str], dtype: str = "float64"
 @pytest.mark.dist
 def test_every_optimizer_gives_the_weights_of_one_process_in_every_mode(tmp_path: Path) -> None:
     """One start for all, because each optimizer's steps in one process are the same for all modes."""
-    exact = ["soap", "soap refresh=spread precondition_frequency=3", "soap block_size=12"]
+    exact = ["soap", "soap precondition_frequency=3", "soap block_size=12"]
     rows = compared(
         tmp_path,
         2,
@@ -97,13 +96,12 @@ def test_every_optimizer_gives_the_weights_of_one_process_in_every_mode(tmp_path
 def test_four_processes_divide_rows_and_add_up_what_looks_across_them(tmp_path: Path) -> None:
     names = ["adam-mini", "cautious-adamw", "mars-adamw", "mars-lion", "mars-shampoo", "kron", "scion", "prodigy"]
     names += ["muonh", "mars-adamw form=exact", "adamw+schedule-free+ema-nesterov", "sophia-g"]
-    same = ["soap", "soap refresh=spread precondition_frequency=3", "kron", "mars-shampoo"]
+    same = ["soap", "soap precondition_frequency=3", "kron", "mars-shampoo"]
     rows = compared(
         tmp_path,
         4,
         case(names, ["dense"], ["ddp-sharded"]),
         case(same, ["dense"], ["same-gradient"]),
-        case(["soap", "kron"], ["few"], ["same-gradient", "fsdp, same gradient"]),  # two teams of two
     )
     for row in rows:
         assert row["largest"] <= 1e-10, row
@@ -111,12 +109,12 @@ def test_four_processes_divide_rows_and_add_up_what_looks_across_them(tmp_path: 
     assert found["soap"] and found["kron"] and found["mars-shampoo"]  # rows were divided: sums are in another order
 
 
-def works(name: str, model: str, **given: Any) -> list[Work]:
+def works(name: str, model: str, **given: Any) -> list[StepCost]:
     spec, size = optim.get(name), preset(model)
     hyper = spec.validate(given)
     table = parameter_table(config_of(size.fields(size.model.vocabulary - size.extra_tokens)))
     parts = [(p, spec.part(p.role, hyper)) for p in table]  # type: ignore[arg-type]
-    return [Work.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)) for p, part in parts]
+    return [StepCost.of(p.name, part.rule, p.role, p.shape, part.hyper(hyper)) for p, part in parts]
 
 
 BALANCED = [
@@ -151,12 +149,12 @@ def test_shares_are_a_partition_and_balanced(name: str, model: str, ranks: int) 
     for task in tasks:
         shares = sorted((owned[task.name] for owned in ownership if task.name in owned), key=lambda piece: piece.start)
         assert shares[0].start == 0 and shares[-1].stop == task.rows
-        assert len({piece.team for piece in shares}) == 1
         assert all(a.stop == b.start for a, b in pairwise(shares))
         assert all(piece.start < piece.stop and piece.start % task.unit == 0 for piece in shares)
     loads = totals(tasks, ownership)
     costs, states = [cost for cost, _ in loads], [state for _, state in loads]
-    assert max(costs) <= 1.1 * sum(costs) / ranks
+    # 10 % above the mean, or what must be where matrices are few: the dearest of them, or two on one of the ranks.
+    assert max(costs) <= max(1.1 * sum(costs) / ranks, 1.01 * least_cost(tasks, ranks))
     assert max(costs) >= least_cost(tasks, ranks) * (1 - 1e-12)
     assert max(states) <= (1 / ranks + 0.05) * sum(task.state for task in tasks)
     repeated = sum(costs) / sum(task.cost for task in tasks) - 1
@@ -174,11 +172,11 @@ def test_blocks_of_an_embeddings_columns_are_divided_by_rows(name: str) -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 1024])
 def test_any_number_of_ranks_divides_anything(ranks: int) -> None:
     tasks = [
-        Work("norm", "elements", 5, 5.0, 10.0),
-        Work("scalar", "elements", 1, 1.0, 0.0),
-        Work("matrix", "whole", 4, 64.0, 16.0, unit=4),
-        Work("table", "rows", 12, 12.0, 500.0, unit=2),
-        Work("experts", "experts", 4, 400.0, 40.0),
+        StepCost("norm", "elements", 5, 5.0, 10.0),
+        StepCost("scalar", "elements", 1, 1.0, 0.0),
+        StepCost("matrix", "whole", 4, 64.0, 16.0, unit=4),
+        StepCost("table", "rows", 12, 12.0, 500.0, unit=2),
+        StepCost("experts", "experts", 4, 400.0, 40.0),
     ]
     ownership = divide(tasks, ranks)
     for task in tasks:
@@ -219,7 +217,7 @@ def test_saved_parts_load_at_any_number_of_ranks(name: str, tmp_path: Path) -> N
         model = torch.nn.Sequential(*layers)
         optimizer = optim.build(name, model)
         if ranks > 1:
-            optimizer.share(divide(pieces.works(optimizer), ranks)[rank], lambda x: x)
+            optimizer.share(divide(optimizer.step_costs(), ranks)[rank], lambda x: x)
         return optimizer
 
     whole = build()

@@ -229,8 +229,7 @@ def show_rank_shares(shares: RankShares) -> None:
     ]
     if shares.imbalance > 0.05:
         rows.insert(2, ["  least, by what is indivisible", f"{shares.flops_least:.3g} ({shares.imbalance_least:+.1%})"])
-    if shares.shared:
-        rows.append([f"matrices that {shares.team} ranks share", f"{shares.shared}"])
+
     if shares.idle:
         rows.append(["ranks without optimizer work", f"{shares.idle}"])
     screen.print_table(f"one step of each of {shares.ranks} ranks, {shares.parallel}", ["", "rank"], rows)

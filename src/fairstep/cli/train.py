@@ -61,7 +61,7 @@ class TrainOptions:
     parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
     """Whether several processes share the optimizer's work and state, repeat it, or divide the weights too."""
     compile_optimizer: Literal["auto", "yes", "no"] = "auto"
-    """Step elementwise rules as one kernel. Default: on an accelerator, if the model is compiled."""
+    """Has no effect any more: the steps of optimizers are not compiled."""
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
     """Where the numbers are sent beside the run's files: wandb, trackio, tensorboard (extra: track)."""
     json: bool = False
@@ -75,6 +75,8 @@ def main(arguments: list[str]) -> int:
     given = dict(assignment(text) for text in options.set)
     if options.lr is not None:
         given["lr"] = options.lr
+    if options.compile_optimizer != "auto":
+        screen.say("--compile-optimizer has no effect any more: the steps of optimizers are not compiled")
     hyperparameters(name, given)  # refused before any text is prepared
     store = Store(options.store).writable()
     with _together() as world:
@@ -137,7 +139,6 @@ def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> Ru
         "save_weights": options.save_weights,
         "dynamics": options.dynamics,
         "parallel": options.parallel,
-        "compile_optimizer": options.compile_optimizer,
         "trackers": options.trackers,
     }
     execution = Execution.model_validate(spec.execution.model_dump() | changes)

@@ -7,8 +7,8 @@ from typing import Literal
 
 from fairstep import optim
 from fairstep.model.shapes import Parameter
-from fairstep.optim.ownership import divide, divide_shards, least_cost
-from fairstep.optim.work import Ownership, Work, summed_floats, team_size, totals
+from fairstep.optim.sharding.partition import divide, divide_shards, least_cost
+from fairstep.optim.sharding.step_cost import Ownership, StepCost, summed_floats, totals
 from fairstep.runs import RunSpec
 
 FLOAT = 4
@@ -27,7 +27,6 @@ class RankShares:
     if every collective goes around a ring: (ranks - 1)/ranks of all gradients and of all weights; with fsdp of the
     weights twice (before the forward and the backward pass of each block) and, of matrices that travel to their owners,
     the gradients and the new weights once more, divided by the ranks; and what updates add up over ranks.
-    ``team``: ranks that share a matrix together, and ``shared``: how many matrices are shared so.
     """
 
     parallel: Parallel
@@ -41,8 +40,6 @@ class RankShares:
     gradient_floats: int
     idle: int
     sent_bytes: int
-    team: int = 1
-    shared: int = 0
 
     @property
     def imbalance(self) -> float:
@@ -108,23 +105,21 @@ def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Par
         gradient_floats=floats[1],
         idle=sum(not load[0] for load in loads),
         sent_bytes=round(FLOAT * sent * (ranks - 1) / ranks),
-        team=team_size(ownership),
-        shared=len({name for pieces in ownership for name, piece in pieces.items() if piece.team}),
     )
 
 
-def works(spec: RunSpec, table: list[Parameter]) -> list[Work] | None:
+def works(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
     """The step of every parameter, as the trainer divides it; None for an optimizer that is not ours."""
     chosen = optim.get(spec.optimizer.name)
     if not chosen.parts:
         return None
     hyper = chosen.validate(spec.optimizer.hyperparameters)
-    made: dict[tuple[str, tuple[int, ...]], Work] = {}  # blocks are alike
+    made: dict[tuple[str, tuple[int, ...]], StepCost] = {}  # blocks are alike
     found = []
     for parameter in table:
         alike = parameter.role, parameter.shape
         if alike not in made:
             part = chosen.part(parameter.role, hyper)  # type: ignore[arg-type]
-            made[alike] = Work.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper))
+            made[alike] = StepCost.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper))
         found.append(replace(made[alike], name=parameter.name))
     return found

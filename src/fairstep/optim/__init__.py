@@ -13,21 +13,23 @@ when they are first asked for. Every optimizer is also a class for anyone's own 
 
 from typing import Any
 
-from fairstep.optim.registry import build, check_version, get, names, optimizer_class, plugins, specs, version
+from fairstep.optim.catalogue.registry import build, check_version, get, names, optimizer_class, plugins, specs, version
+from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Rule
 from fairstep.optim.spec import (
     DECAYS,
-    ROLES,
     Grid,
     Hyperparameter,
     OptimizerSpec,
+    Paper,
     Part,
     Schedule,
+    Sourced,
+    Tuning,
     UnknownOptimizerError,
 )
-from fairstep.optim.tunings import Paper, Sourced, Tuning
 
-_NEEDS_TORCH = {"Engine": "engine", "state_bytes": "state", "infer_roles": "routing"}
+_NEEDS_TORCH = {"Engine": "engine", "state_bytes": "engine.state", "infer_roles": "engine.routing"}
 
 __all__ = [
     "DECAYS",

@@ -1,65 +1,102 @@
-"""What a rule is: the mathematics of one optimizer on one stack of tensors, and what that costs.
+"""What a rule is: the mathematics of one optimizer on one stack of tensors, and what a step costs.
 
-A rule holds no tensors and no hyperparameters, loops over no parameters, and knows no learning rate, weight decay,
-clipping or communication: the engine supplies those once, so that contestants differ in their rule and in nothing
-else. This file does not import torch.
+A rule keeps no tensors and no hyperparameters. It loops over no parameters and knows no weight decay, clipping or
+communication. The engine supplies these once, so that contestants differ in their rule and in nothing else.
+
+A method of a rule names the hyperparameters that it reads as keyword-only arguments:
+
+    def update(self, grad, state, param, step, *, beta1, beta2, eps): ...
+
+``call`` passes what the signature names, from the live param group: a schedule of any hyperparameter takes effect at
+once. A method that must know more than its tensors and hyperparameters also names ``context`` (``Context``). A name
+that the optimizer's spec does not have is an error when the spec is built. This file does not import torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fairstep.optim.routing import Named
+    from fairstep.optim.roles import Named
 
 Hyper = Mapping[str, Any]
-"""Hyperparameters as a rule reads them: the live param group, so schedules of any of them take effect."""
-
+"""Hyperparameters by the rule's names for them: a live param group, or what ``Part.hyper`` makes for one."""
 
 DECOMPOSITION, ELEMENTWISE, RANDOM = 2.5, 100.0, 800.0
-"""Time of a FLOP of a QR decomposition, of a FLOP between elements and of a random number, each over that of a FLOP of
-a matrix product: on a CPU, for sides from 512 on, by ``benchmarks/rates.py``."""
+"""Cost of a QR FLOP, of an elementwise FLOP and of a random number, relative to one matrix-product FLOP. Measured on a
+CPU for sides from 512 on, by ``benchmarks/rates.py``."""
 
-Phases = Generator[None, None, "Tensor | None"]
-"""An update with stops in it; it returns the direction."""
+Result = TypeVar("Result")
 
 
-def ended(phases: Phases) -> Tensor | None:
-    """The direction of an update that need not wait for anyone."""
-    while True:
-        try:
-            next(phases)
-        except StopIteration as end:
-            direction: Tensor | None = end.value
-            return direction
+class Total(Protocol):
+    """Adds a tensor up over all ranks in place, or takes the largest of each element, and returns it."""
+
+    def __call__(self, part: Tensor, largest: bool = False, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Part of a matrix's step that one of the ranks that share its rows does for all, such as a decomposition.
+class RowShard:
+    """This rank's rows of one matrix: from ``start`` on, of ``rows`` in the whole matrix. Other ranks have the rest."""
 
-    ``own``: names of the state that it alone has, of ``state`` floats. ``cost`` in the unit of ``work.cost``.
+    start: int
+    rows: int
+    total: Total
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a rule may know beside its tensors and hyperparameters, for methods whose signature names ``context``.
+
+    ``group``: the live param group. Beside hyperparameters it has the settings of its parameters (``Rule.settings``).
+    ``rows``: which rows of the matrix this rank has; None: all. ``sharding.row_sums`` adds up over the ranks.
     """
 
-    name: str
-    cost: float
-    own: tuple[str, ...] = ()
-    state: int = 0
+    group: Hyper
+    rows: RowShard | None = None
+
+    @property
+    def shared(self) -> dict[str, float]:
+        """The numbers that all parameters of the rule have in common (``Rule.shared``), such as Prodigy's d."""
+        numbers: dict[str, float] = self.group["shared"]
+        return numbers
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate that the param group was built with."""
+        return float(self.group["peak_lr"])
+
+
+def call(method: Callable[..., Result], context: Context, *arguments: Any) -> Result:
+    """A rule's method with these arguments, and with the hyperparameters (and the context) that its signature names."""
+    given = {name: context if name == "context" else context.group[name] for name in named(method)}
+    return method(*arguments, **given)
+
+
+def named(method: Callable[..., Any]) -> tuple[str, ...]:
+    """The keyword-only arguments of a method."""
+    return _named(getattr(method, "__func__", method))
+
+
+@functools.cache
+def _named(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
 
 
 @dataclass(frozen=True)
-class Apart:
-    """How the rows of one matrix may be divided over ranks, and what each rank has beside its share of rows.
+class RowSharding:
+    """How the rows of one matrix may be divided over ranks, and what every rank has beside its rows.
 
-    ``unit``: rows that must stay together. ``repeated``: names of the state that every rank keeps in whole, of
-    ``state`` floats. ``second``: names of state that has rows as its second dimension, behind blocks of columns.
-    ``cost``: what every rank repeats, in the unit of ``work.cost``. ``sums``: floats that are added up over the
-    ranks in a step. ``kept``: not divided; where there is any, few ranks share the rows instead of all, and the rule
-    takes its step in ``phases``.
+    ``unit``: rows that stay together. ``repeated``: names of the state that every rank keeps whole, ``state`` floats
+    in all. ``second``: names of state whose second dimension is the rows (the first is blocks of columns).
+    ``cost``: work that every rank repeats, in matrix-product FLOPs. ``sums``: floats added up over ranks in a step.
     """
 
     unit: int = 1
@@ -68,24 +105,21 @@ class Apart:
     state: int = 0
     cost: float = 0.0
     sums: float = 0.0
-    kept: tuple[Kept, ...] = ()
 
 
 class Rule:
-    """Base class of all rules.
+    """Base class of all rules. ``*_, **hyper`` in a signature stands for the keyword-only arguments of a subclass.
 
-    The engine calls with tensors that hold many parameters at once, all in the compute dtype (float32 for bf16 and
-    float16 parameters, else the parameter's own):
+    Tensors hold many parameters at once, in the compute dtype (float32 for bf16 and float16 parameters, otherwise the
+    parameter's own):
 
-    * ``elementwise`` rules see flat vectors ``(n,)``: several parameters of any shape, end to end. Such a rule may
-      not look across elements.
-    * other rules see stacks ``(s, o, i)`` of s matrices of one shape, o output and i input features, and treat every
-      matrix by itself. A vector of n elements is n x 1, a scalar 1 x 1.
+    * an ``elementwise`` rule sees flat vectors ``(n,)``: several parameters of any shape, end to end. It may not look
+      across elements.
+    * another rule sees stacks ``(s, o, i)``: s matrices of one shape with o outputs and i inputs, each treated by
+      itself. A vector of n elements is n x 1, a scalar 1 x 1.
     """
 
     name: str
-    uses: ClassVar[tuple[str, ...]]
-    """Names of the hyperparameters that ``init`` and ``update`` read."""
     elementwise: ClassVar[bool] = False
     decays_after_step: ClassVar[bool] = False
     """Whether weight decay multiplies the weights after the step was added instead of before."""
@@ -95,16 +129,39 @@ class Rule:
     """Floats of state for one o x i matrix, in words (N = o i)."""
     flops_formula: str
     """Floating-point operations of one step on one o x i matrix, in words (k = min(o, i), K = max(o, i))."""
+    methods: ClassVar[tuple[str, ...]] = (
+        *("settings", "init", "update", "due", "move", "evaluation_weights", "shared", "measure", "agree"),
+        *("lr_factor", "row_sharding", "state_floats", "flops", "decomposition_flops", "product_flops"),
+    )
+    """Methods that ``call`` may be asked for."""
 
-    def settings(self, item: Named, hyper: Hyper) -> dict[str, Any]:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse rules written for the earlier convention. Raises TypeError."""
+        super().__init_subclass__(**kwargs)
+        if "uses" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}: `uses` and the argument `hyper` are gone; name the hyperparameters that a method "
+                "reads as its keyword-only arguments, as in update(self, grad, state, param, step, *, beta1)"
+            )
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The hyperparameters that its methods name, in the order of the methods."""
+        return tuple(dict.fromkeys(self._named()))
+
+    def _named(self) -> Iterator[str]:
+        for method in self.methods:
+            yield from (name for name in named(getattr(self, method)) if name != "context")
+
+    def settings(self, item: Named, *_: Any, **hyper: Any) -> dict[str, Any]:
         """What the rule must know of one parameter beyond its shape, from its name and its modules.
 
-        The engine adds it to the hyperparameters that ``init`` and ``update`` see: parameters whose settings differ are
-        in different param groups. Raises ValueError with the parameter's name if the two do not fit.
+        The engine puts it into the param group; parameters whose settings differ are in different groups. Raises
+        ValueError with the parameter's name if parameter and hyperparameters do not fit.
         """
         return {}
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor, *_: Any, **hyper: Any) -> dict[str, Any]:
         """The state before the first step. Every tensor's leading dimension is that of ``param``.
 
         A value may also be a float: one number for each parameter, which ``move`` replaces in the dict (parameters
@@ -112,7 +169,9 @@ class Rule:
         """
         raise NotImplementedError
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(
+        self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *_: Any, **hyper: Any
+    ) -> Tensor | None:
         """The direction u of step number ``step`` (1, 2, ...), which the engine applies as W <- W - lr u.
 
         Changes the tensors of ``state`` in place (they are views that checkpoints see). ``grad`` and ``param`` are
@@ -121,90 +180,68 @@ class Rule:
         """
         raise NotImplementedError
 
-    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        """``update`` that stops before it asks other ranks for something, so that they all work in the meantime.
-
-        It is called for rows that a team of ranks shares, which only rules have that say that something is ``kept``.
-        """
-        raise NotImplementedError
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """A subclass with an ``update`` of its own does not inherit the kernel of another rule."""
-        super().__init_subclass__(**kwargs)
-        if "update" in vars(cls) and "fused" not in vars(cls):
-            cls.fused = Rule.fused  # type: ignore[method-assign]
-
-    def fused(
-        self,
-        params: list[Tensor],
-        grads: list[Tensor],
-        state: dict[str, list[Tensor]],
-        hyper: Hyper,
-        step: int,
-        lr: float,
-    ) -> bool:
-        """The whole step, W <- (1 - lr lambda) W - lr u, by one of torch's fused kernels; False if there is none.
-
-        It gets parameters one by one, all contiguous and in the compute dtype, and lambda as ``hyper["weight_decay"]``.
-        """
-        return False
-
-    def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
+    def due(self, step: int, *_: Any, **hyper: Any) -> tuple[str, ...]:
         """Signals that ``update`` needs in this step, and then finds in ``state`` under their names."""
         return ()
 
     def move(
-        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+        self,
+        weights: Tensor,
+        descend: Callable[[Tensor], None],
+        state: dict[str, Any],
+        step: int,
+        *_: Any,
+        **hyper: Any,
     ) -> None:
-        """Take step number ``count``: ``step(weights)`` decays the weights and adds -lr u, in place.
+        """Take step number ``step``: ``descend(weights)`` decays the weights and adds -lr u, in place.
 
         A rule that constrains or averages the weights does so here, around that call.
         """
-        step(weights)
+        descend(weights)
 
-    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
-        """The weights to evaluate and export after ``count`` steps: ``weights`` itself, or an average in new memory."""
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], step: int, *_: Any, **hyper: Any) -> Tensor:
+        """The weights to evaluate and export after ``step`` steps: ``weights`` itself, or an average in new memory."""
         return weights
 
-    def shared(self, hyper: Hyper) -> dict[str, float]:
+    def shared(self, *_: Any, **hyper: Any) -> dict[str, float]:
         """Numbers that all parameters have in common, as they are before the first step (Prodigy's d).
 
-        Where there are any, they are ``hyper["shared"]``, and before the updates of a step the engine adds up
-        ``measure`` over all stacks and calls ``agree`` once.
+        Where there are any, they are ``context.shared``. Before the updates of a step the engine adds ``measure`` up
+        over all stacks and calls ``agree`` once.
         """
         return {}
 
-    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper) -> Tensor:
-        """This stack's share (k,), in float64, of the sums that ``agree`` needs. Arguments as of ``update``."""
+    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, *_: Any, **hyper: Any) -> Tensor:
+        """This stack's share (k,), in float64, of the k sums that ``agree`` needs. Arguments as of ``update``."""
         raise NotImplementedError
 
-    def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
+    def agree(self, sums: Sequence[float], *_: Any, **hyper: Any) -> dict[str, float]:
         """The shared numbers with which this step's updates are made, from the sums over all parameters."""
         raise NotImplementedError
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """How the rows of an o x i matrix may be divided over ranks; None: not at all.
-
-        A rule that says so sees a part of the rows (s = 1), and looks across rows with the functions of ``across``.
-        """
-        return None
-
-    def lr_factor(self, hyper: Hyper) -> float:
+    def lr_factor(self, *_: Any, **hyper: Any) -> float:
         """What the rule itself multiplies the learning rate by in this step."""
         return 1.0
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def row_sharding(self, o: int, i: int, *_: Any, **hyper: Any) -> RowSharding | None:
+        """How the rows of an o x i matrix may be divided over ranks; None: not at all.
+
+        A rule that allows it sees a part of the rows (s = 1) and looks across rows with ``sharding.row_sums``.
+        """
+        return None
+
+    def state_floats(self, o: int, i: int, *_: Any, **hyper: Any) -> int:
         """Floats of state for one o x i matrix (a vector of n elements is n x 1)."""
         raise NotImplementedError
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
         """Floating-point operations of one step on one o x i matrix, averaged over steps."""
         raise NotImplementedError
 
-    def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        """Those among them that are of QR decompositions."""
+    def decomposition_flops(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
+        """The FLOPs of QR decompositions among ``flops``."""
         return 0.0
 
-    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        """Those among them that are of matrix products. All others but these two are elementwise."""
+    def product_flops(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
+        """The FLOPs of matrix products among ``flops``. All others but these two kinds are elementwise."""
         return 0.0

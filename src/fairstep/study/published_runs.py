@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fairstep import model, optim
 from fairstep.model.shapes import chinchilla_tokens
-from fairstep.optim.tunings import Paper, Tuning, all_tunings
+from fairstep.optim.spec.tunings import Paper, Tuning, all_tunings
 from fairstep.runs import DataSpec, EvaluationSpec, Execution, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec, Value
 
 Variant = Literal["code", "paper"]

@@ -12,14 +12,14 @@ from fairstep.runs import ScheduleSpec, learning_rate_fraction
 class Annealer:
     """Sets the learning rate and the ramped hyperparameters of every param group before a step.
 
-    Build it before a saved state is loaded into the optimizer: the values that it finds are the peaks. Raises
+    Optimizers of ours remember their peaks; for others build it before a saved state is loaded. Raises
     ValueError for a ramp of a hyperparameter that no param group has.
     """
 
     def __init__(self, schedule: ScheduleSpec, optimizer: torch.optim.Optimizer, steps: int) -> None:
         self.schedule, self.optimizer, self.steps = schedule, optimizer, steps
         groups = optimizer.param_groups
-        self.peaks: list[float] = [float(group["lr"]) for group in groups]
+        self.peaks: list[float] = [float(group.get("peak_lr", group["lr"])) for group in groups]
         # Groups by their place: load_state_dict of torch's optimizers puts new ones into theirs.
         self.given: list[tuple[Any, int, float]] = []
         for ramp in schedule.ramps:

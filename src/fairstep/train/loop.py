@@ -187,7 +187,7 @@ class Training:
         """env.json: this machine, and every start of the run with what was wrong with its checkpoints."""
         start = {"step": self.steps_done, "at": datetime.now(UTC).isoformat(timespec="seconds"), "notes": notes}
         starts = [*self.run.environment.get("starts", []), start]
-        facts = environment(self.spec, self.trainer.device, self.trainer.compiled, self.trainer.optimizer) | {
+        facts = environment(self.spec, self.trainer.device, self.trainer.compiled) | {
             "processes": self.world.size,
             "parallel": self.trainer.exchange.mode if self.world.size > 1 else "",
             "memory_before_bytes": self.memory_before,

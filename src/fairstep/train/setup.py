@@ -8,14 +8,16 @@ import functools
 import os
 import platform
 import re
+import shutil
+import sysconfig
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import fairstep
-from fairstep.optim.compiled import can_compile as can_compile
 from fairstep.runs import RunSpec, machine
 from fairstep.train.ranks.world import ALONE, World
 
@@ -55,12 +57,16 @@ def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16")
 
 
-def compiles_optimizer(spec: RunSpec, device: torch.device) -> bool:
-    """Whether elementwise rules step as one kernel: if asked, and by default on an accelerator. On a CPU that never
-    pays within a run, where a step of the model takes hundreds of times as long (docs/speed.md)."""
-    wanted = spec.execution.compile_optimizer
-    default = spec.execution.compile and device.type != "cpu"
-    return can_compile(device.type) and (wanted == "yes" or (wanted == "auto" and default))
+@functools.cache
+def can_compile(device_type: str) -> bool:
+    """Whether torch.compile works here: on a CPU it needs a C++ compiler and Python's headers, on CUDA triton."""
+    if device_type == "cuda":
+        return find_spec("triton") is not None
+    if device_type != "cpu":
+        return True
+    compiler = os.environ.get("CXX") or "g++"
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return shutil.which(compiler) is not None and headers.exists()
 
 
 def remove_damaged_kernel(error: Exception) -> bool:
@@ -78,7 +84,7 @@ def remove_damaged_kernel(error: Exception) -> bool:
     return True
 
 
-def environment(spec: RunSpec, device: torch.device, compiled: bool, optimizer: Any = None) -> dict[str, Any]:
+def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str, Any]:
     """What a reader needs to explain a difference between two machines: versions, processor, threads, compilation."""
     here = machine()
     return {
@@ -91,7 +97,6 @@ def environment(spec: RunSpec, device: torch.device, compiled: bool, optimizer: 
         "threads": torch.get_num_threads(),
         "precision": spec.precision,
         "compiled": compiled,
-        "compiled_optimizer": getattr(optimizer, "compiled", False),
         "data_source": list(spec.data.source),
     }
 

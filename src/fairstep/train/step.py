@@ -21,7 +21,7 @@ from fairstep.train.measure import Sizes, Stopwatch
 from fairstep.train.objective import Objective
 from fairstep.train.ranks.choose import exchange
 from fairstep.train.ranks.world import ALONE, World
-from fairstep.train.setup import autocast, can_compile, compiles_optimizer, prepare_process
+from fairstep.train.setup import autocast, can_compile, prepare_process
 from fairstep.train.signals import Signals
 
 
@@ -65,8 +65,7 @@ class Trainer:
                 raise ValueError("angles of updates need whole weights; leave dynamics out, or --parallel fsdp")
             shard_model(world, self.model, self.device, self.compiled)
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
-        if compiles_optimizer(spec, self.device) and optim.get(spec.optimizer.name).parts:  # of our own
-            hyperparameters["compiled"] = True
+
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
         whole = self.compiled and not fully_sharded

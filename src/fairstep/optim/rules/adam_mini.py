@@ -32,14 +32,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Apart, Hyper, Rule
+from fairstep.optim.rule import Context, RowSharding, Rule
 from fairstep.optim.rules.adamw import ADAMW
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fairstep.optim.routing import Named
+    from fairstep.optim.roles import Named
 
 QUERY_KEY = {name for x in ("q", "k") for name in (x, f"{x}_proj", f"w{x}", f"to_{x}")} | {"query", "key"}
 """Names of layers, in lower case."""
@@ -51,54 +51,62 @@ class AdamMiniRule(Rule):
     """Matrices, embedding and head."""
 
     name = "adam-mini"
-    uses = ("beta1", "beta2", "eps", "head_size")
     state_formula = "N + o, or N and 1 for each head of query and key"
     flops_formula = "8 N"
     rows_by_default = 1
 
-    def settings(self, item: Named, hyper: Hyper) -> dict[str, Any]:
+    def settings(self, item: Named, *, head_size: int) -> dict[str, Any]:
         rows = 1
         if item.name.removesuffix(".weight").rpartition(".")[2].lower() in QUERY_KEY:
-            rows = hyper["head_size"] or _head_size(item) or 1
+            rows = head_size or _head_size(item) or 1
             if len(item.tensor) % rows:
                 raise ValueError(
                     f"adam-mini: {item.name} has {len(item.tensor)} rows, which heads of {rows} do not divide"
                 )
         return {"block_rows": rows}
 
-    def _blocks(self, o: int, hyper: Hyper) -> int:
-        rows = hyper.get("block_rows", self.rows_by_default)
+    def _blocks(self, o: int, context: Context) -> int:
+        rows = context.group.get("block_rows", self.rows_by_default)
         return o // rows if rows else 1
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param), "v": param.new_zeros(len(param), self._blocks(param.shape[-2], hyper))}
+    def init(self, param: Tensor, *, context: Context) -> dict[str, Tensor]:
+        blocks = self._blocks(param.shape[-2], context)
+        return {"m": torch.zeros_like(param), "v": param.new_zeros(len(param), blocks)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        beta1, beta2 = hyper["beta1"], hyper["beta2"]
-        m, v = state["m"].lerp_(grad, 1 - beta1), state["v"]
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> Tensor:
+        m, v = state["m"].lerp_(grad, 1 - beta1), state["v"]  # (s, o, i), (s, blocks)
         v.lerp_(grad.square().reshape(*v.shape, -1).mean(-1), 1 - beta2)
-        root = (v / (1 - beta2**step)).sqrt_().add_(hyper["eps"]).mul_(1 - beta1**step)
+        root = (v / (1 - beta2**step)).sqrt_().add_(eps).mul_(1 - beta1**step)
         return (m.reshape(*v.shape, -1) / root[..., None]).reshape(m.shape)
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        rows = int(hyper.get("block_rows", self.rows_by_default))
-        return Apart(rows) if rows else None
+    def row_sharding(self, o: int, i: int, *, context: Context) -> RowSharding | None:
+        rows = int(context.group.get("block_rows", self.rows_by_default))
+        return RowSharding(rows) if rows else None
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return o * i + self._blocks(o, hyper)
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        return o * i + self._blocks(o, context)
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 8.0 * o * i
 
 
 class VectorRule(AdamMiniRule):
     name = "adam-mini-vector"
-    uses = ("beta1", "beta2", "eps", "vector_blocks")
     state_formula = "N + 1, or 2 N for biases"
     rows_by_default = 0
 
-    def settings(self, item: Named, hyper: Hyper) -> dict[str, Any]:
-        return {"block_rows": int(hyper["vector_blocks"] == "element" or item.name.endswith("bias"))}
+    def settings(self, item: Named, *, vector_blocks: str) -> dict[str, Any]:  # type: ignore[override]
+        return {"block_rows": int(vector_blocks == "element" or item.name.endswith("bias"))}
 
 
 def _head_size(item: Named) -> int:

@@ -14,11 +14,12 @@ Codes that add it to the uncorrected root have an eps that is larger by 1/sqrt(1
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Rule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,55 +27,36 @@ if TYPE_CHECKING:
 
 class AdamWRule(Rule):
     name = "adamw"
-    uses: ClassVar[tuple[str, ...]] = ("beta1", "beta2", "eps")
     elementwise = True
     state_formula = "2 N"
     flops_formula = "12 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        beta1, beta2 = hyper["beta1"], hyper["beta2"]
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> Tensor | None:
         m, v = state["m"], state["v"]
         m.lerp_(grad, 1 - beta1)
         v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         # m's correction is folded into the denominator: two scalars instead of one more pass over the vector.
         correction1, correction2 = 1 - beta1**step, 1 - beta2**step
-        denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(hyper["eps"] * correction1)
+        denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(m, denominator, out=denominator)
 
-    def fused(
-        self,
-        params: list[Tensor],
-        grads: list[Tensor],
-        state: dict[str, list[Tensor]],
-        hyper: Hyper,
-        step: int,
-        lr: float,
-    ) -> bool:
-        taken = torch.full((), float(step), device=params[0].device)
-        torch._fused_adamw_(
-            params,
-            grads,
-            state["m"],
-            state["v"],
-            [],
-            [taken] * len(params),
-            lr=lr,
-            beta1=hyper["beta1"],
-            beta2=hyper["beta2"],
-            weight_decay=hyper["weight_decay"],
-            eps=hyper["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
-        return True
-
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return 2 * o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 12.0 * o * i
 
 

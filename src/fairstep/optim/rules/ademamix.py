@@ -26,8 +26,9 @@ import math
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Rule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,41 +36,51 @@ if TYPE_CHECKING:
 
 class AdEMAMixRule(Rule):
     name = "ademamix"
-    uses = ("beta1", "beta2", "beta3", "alpha", "schedule_steps", "eps")
     elementwise = True
     state_formula = "3 N"
     flops_formula = "16 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {name: torch.zeros_like(param) for name in ("m1", "m2", "v")}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        beta1, beta2 = hyper["beta1"], hyper["beta2"]
-        alpha, beta3 = _scheduled(hyper, step)
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        beta3: float,
+        alpha: float,
+        schedule_steps: int,
+        eps: float,
+    ) -> Tensor:
+        alpha, beta3 = scheduled(step, schedule_steps, alpha, beta1, beta3)
         m1, m2, v = state["m1"], state["m2"], state["v"]
         m1.lerp_(grad, 1 - beta1)
         m2.lerp_(grad, 1 - beta3)
         v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         # As in AdamW, the correction of m1 is folded into the scalars.
         correction1, correction2 = 1 - beta1**step, 1 - beta2**step
-        denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(hyper["eps"] * correction1)
+        denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(torch.add(m1, m2, alpha=alpha * correction1), denominator, out=denominator)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return 3 * o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 16.0 * o * i
 
 
-def _scheduled(hyper: Hyper, step: int) -> tuple[float, float]:
-    """alpha and beta3 of this step."""
-    alpha, beta3, steps = hyper["alpha"], hyper["beta3"], hyper["schedule_steps"]
+def scheduled(step: int, steps: int, alpha: float, beta1: float, beta3: float) -> tuple[float, float]:
+    """alpha and beta3 of this step, from their final values."""
     if step >= steps:
         return alpha, beta3
     a = step / steps
     # Time constants instead of 1 / ln beta, so that beta = 0 is a number (0) and not an error.
-    first, last = (-1 / math.log(beta) if beta else 0.0 for beta in (hyper["beta1"], beta3))
+    first, last = (-1 / math.log(beta) if beta else 0.0 for beta in (beta1, beta3))
     constant = (1 - a) * first + a * last
     return a * alpha, math.exp(-1 / constant) if constant else 0.0
 

@@ -21,8 +21,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Rule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,29 +31,38 @@ if TYPE_CHECKING:
 
 class ADOPTRule(Rule):
     name = "adopt"
-    uses = ("beta1", "beta2", "eps")
     elementwise = True
     state_formula = "2 N"
     flops_formula = "12 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> Tensor | None:
         m, v = state["m"], state["v"]
         if step == 1:
             v.addcmul_(grad, grad)
             return None
-        floor = v.sqrt().clamp_(min=hyper["eps"])
+        floor = v.sqrt().clamp_(min=eps)
         limit = (step - 1) ** 0.25
-        m.lerp_(torch.div(grad, floor, out=floor).clamp_(-limit, limit), 1 - hyper["beta1"])
-        v.mul_(hyper["beta2"]).addcmul_(grad, grad, value=1 - hyper["beta2"])
+        m.lerp_(torch.div(grad, floor, out=floor).clamp_(-limit, limit), 1 - beta1)
+        v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         return m
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return 2 * o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 12.0 * o * i
 
 

@@ -17,9 +17,8 @@ Matrices (o x i), with a factor Q for each side, upper triangular and at first I
 Sides longer than max_size_triangular, those that memory_save_mode says, the longer side of embedding and head, and
 vectors, which have one factor, are diagonal. Updates are counted and not drawn: with
 p(t) = clamp(exp(-0.001 (t - flat_start)), update_probability, 1), t = 0, 1, ..., one is due as soon as the steps since
-the last are 1 / p(t). With refresh "spread" each matrix has its update at another one of the steps from one to the
-next, so that all steps take equally long; "together" is the papers'. After every hundredth update the factors of a
-matrix are scaled to one largest element; their product stays.
+the last are 1 / p(t). After every hundredth update the factors of a matrix are scaled to one largest element; their
+product stays.
 
 X.-L. Li, "Preconditioned Stochastic Gradient Descent", arXiv 1512.04202, and "Stochastic Hessian Fittings with Lie
 Groups", arXiv 2402.11858; E. Walters' kron_torch, whose rule this is. Optimizer state: N + o^2 + i^2 floats.
@@ -34,12 +33,13 @@ merged to two: convolutions are o x rest, experts are matrices of their own. New
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fairstep.optim import across, calendar, triangular
 from fairstep.optim._lazy import torch
-from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, chosen
-from fairstep.optim.rule import RANDOM, Apart, Hyper, Kept, Phases
+from fairstep.optim.maths.blocks import BLOCK_SIZE, RETIRED, BlockRule
+from fairstep.optim.maths.update_steps import updates_until
+from fairstep.optim.rule import RANDOM, Context, RowShard, RowSharding, call
+from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -52,19 +52,6 @@ BALANCE_EVERY = 100
 class KronRule(BlockRule):
     """``kind``: "matrix", "vocabulary" (its longer side is diagonal) or "vector" (one diagonal factor)."""
 
-    uses = (
-        "beta1",
-        "precond_lr",
-        "update_probability",
-        "flat_start",
-        "max_size_triangular",
-        "memory_save_mode",
-        "damping",
-        "normalize_gradients",
-        "refresh",
-        "block_size",
-    )
-
     divided = ("m", "Q_L")
 
     def __init__(self, kind: str) -> None:
@@ -74,108 +61,103 @@ class KronRule(BlockRule):
         self.state_formula = f"N + {sides}, n instead of n^2 for a diagonal factor"
         self.flops_formula = "20 N + sum over triangular sides n of 4 N n + update_probability (7 N n + 2 n^3)"
 
-    def _diagonal(self, o: int, i: int, hyper: Hyper) -> dict[str, bool]:
+    def _diagonal(self, o: int, i: int, longest: int, mode: str) -> dict[str, bool]:
         """Side -> whether its factor is diagonal: L for the rows, R for the columns."""
         if self.kind == "vector":
             return {"L": True}
-        mode = hyper["memory_save_mode"]
         longer = mode == "one_diag" or (o != i and (mode == "smart_one_diag" or self.kind == "vocabulary"))
-        chosen = {"L": longer and o > i, "R": longer and i >= o}
-        return {
-            side: n == 1 or n > hyper["max_size_triangular"] or mode == "all_diag" or chosen[side]
-            for side, n in (("L", o), ("R", i))
-        }
+        left, right = (n == 1 or n > longest or mode == "all_diag" for n in (o, i))
+        return {"L": left or (longer and o > i), "R": right or (longer and i >= o)}
 
-    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def cut_sides(self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str) -> tuple[bool, bool]:
+        diagonal = self._diagonal(o, i, max_size_triangular, memory_save_mode)
+        return not diagonal["L"], not diagonal.get("R", True)
+
+    def init_matrix(
+        self, param: Tensor, *, max_size_triangular: int, memory_save_mode: str, context: Context
+    ) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param)}
-        own, i = param.shape[-2:]
-        o = across.rows(own, hyper)
-        for side, diagonal in self._diagonal(o, i, hyper).items():
-            ones = param.new_ones(len(param), i if side == "R" else own if diagonal else o)
+        present, i = param.shape[-2:]
+        o = row_sums.row_count(present, context.rows)
+        for side, diagonal in self._diagonal(o, i, max_size_triangular, memory_save_mode).items():
+            ones = param.new_ones(len(param), i if side == "R" else present if diagonal else o)
             state["Q_" + side] = ones if diagonal else torch.diag_embed(ones)
         return state
 
-    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
-        diagonal = self._diagonal(o, i, hyper)
-        return not diagonal["L"], not diagonal.get("R", True)
-
-    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
+    def update(  # type: ignore[override]
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        normalize_gradients: bool,
+        block_size: int,
+        context: Context,
+    ) -> Tensor:
         """Norm and clip are of whole matrices, whatever the blocks and whoever has which rows."""
-        if hyper["normalize_gradients"]:
-            grad = grad / (across.norm(grad, hyper) + 1e-16)
-        u = yield from super().phases(grad, state, param, hyper, step)
+        if normalize_gradients:
+            grad = grad / (row_sums.norm(grad, context.rows) + 1e-16)
+        u = super().update(grad, state, param, step, block_size=block_size, context=context)
         assert u is not None
-        rms = across.mean(u.square(), hyper).sqrt_()
+        rms = row_sums.mean(u.square(), context.rows).sqrt_()  # (s, 1, 1)
         return u * (CLIP / (rms + 1e-12)).clamp_(max=1)
 
-    def phases_matrix(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        """Where a team shares a matrix, its ranks have rows of m, and one updates the factors."""
-        m = state["m"].lerp_(grad, 1 - hyper["beta1"]) / (1 - hyper["beta1"] ** step)
-        m = across.whole(m, hyper)
-        factors = {"Q_" + side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
-        done, passed, length = calendar.interval(hyper["flat_start"], hyper["update_probability"], step)
-        positions = hyper.get("positions", [length - 1] * len(m))
-        due = [row for row, position in enumerate(positions) if position % length == passed]
-        yield
-        if due:
-            with chosen({"m": m, **factors}, due) as part:
-                self._fit(part, done, hyper, step)
-            yield
-            across.give(factors.values(), hyper, 0)
-        if not across.in_team(hyper):
-            for name, q in factors.items():
-                m = _multiply(q, _multiply(q, m, name[-1]), name[-1], transpose=True)
-            return m
-        u = _share_of_product(factors, m, hyper)
-        yield
-        return across.own_sum(u, hyper)
+    def update_matrix(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        precond_lr: float,
+        update_probability: float,
+        flat_start: int,
+        damping: float,
+        context: Context,
+    ) -> Tensor:
+        m = state["m"].lerp_(grad, 1 - beta1) / (1 - beta1**step)
+        factors = {side: state["Q_" + side] for side in ("L", "R") if "Q_" + side in state}
+        before, updates = (updates_until(t, flat_start, update_probability) for t in (step - 1, step))
+        if updates > before:
+            noise = _noise(step, m, context.rows)
+            m.add_(row_sums.mean(m.abs(), context.rows) * noise, alpha=damping)
+            update_factors(factors, m, noise, precond_lr, context.rows)
+            if updates % BALANCE_EVERY == 0:
+                balance(factors, context.rows)
+        for side, q in factors.items():
+            m = _multiply(q, _multiply(q, m, side), side, transpose=True)
+        return m
 
-    @staticmethod
-    def _fit(state: dict[str, Tensor], done: int, hyper: Hyper, step: int) -> None:
-        """One update of the factors, before which there were ``done``; m keeps the noise."""
-        keeps, hyper = across.keeps(hyper, 0), across.alone(hyper)
-        m, noise = state["m"], _noise(step, state["m"], hyper)
-        factors = {name[-1]: q for name, q in state.items() if name != "m"}
-        m.add_(across.mean(m.abs(), hyper) * noise, alpha=hyper["damping"])
-        if keeps:
-            _fit(factors, m, noise, hyper)
-            if (done + 1) % BALANCE_EVERY == 0:
-                _balance(factors, hyper)
-
-    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
-        sides = self._diagonal(o, i, hyper).items()
+    def state_floats_matrix(self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str) -> int:
+        sides = self._diagonal(o, i, max_size_triangular, memory_save_mode).items()
         return o * i + sum((o if side == "L" else i) ** (1 if diagonal else 2) for side, diagonal in sides)
 
-    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        sides = [o if side == "L" else i for side, diagonal in self._diagonal(o, i, hyper).items() if not diagonal]
-        probability = hyper["update_probability"]
-        return 20.0 * o * i + sum(4.0 * o * i * n + probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
+    def product_flops_matrix(
+        self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str, update_probability: float
+    ) -> float:
+        diagonal = self._diagonal(o, i, max_size_triangular, memory_save_mode)
+        sides = [n for side, n in (("L", o), ("R", i)) if not diagonal.get(side, True)]
+        return sum(4.0 * o * i * n + update_probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
 
-    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.flops_matrix(o, i, hyper) - 20.0 * o * i
+    def flops_matrix(self, o: int, i: int, *, context: Context) -> float:
+        return 20.0 * o * i + call(self.product_flops_matrix, context, o, i)
 
-    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """With a diagonal factor for the rows, they have that for the columns in common, and the noise. Otherwise the
-        factors are, and one rank updates them."""
-        diagonal, probability = self._diagonal(o, i, hyper), hyper["update_probability"]
+    def row_sharding_matrix(
+        self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str, update_probability: float
+    ) -> RowSharding | None:
+        """With a diagonal factor for the rows, all rows have the columns' factor in common, and draw all the noise."""
+        diagonal = self._diagonal(o, i, max_size_triangular, memory_save_mode)
         if not diagonal["L"]:
-            floats = self.state_floats_matrix(o, i, hyper) - o * i
-            sides = [n for side, n in (("L", o), ("R", i)) if not diagonal[side]]
-            fit = probability * sum(7.0 * o * i * n + 2.0 * n**3 for n in sides)
-            return Apart(
-                repeated=("Q_L", "Q_R"),
-                state=floats,
-                cost=probability * RANDOM * o * i,
-                sums=o * i + 0.5 * probability * floats,  # one way: momentum, direction, factors
-                kept=(Kept("factors", fit),),
-            )
+            return None
         floats = i if diagonal["R"] else i * i
         product = 0.0 if diagonal["R"] else 2.0 * i**3
-        return Apart(
+        return RowSharding(
             repeated=("Q_R",),
             state=floats,
-            cost=probability * (product + RANDOM * o * i),
-            sums=2 * probability * floats,
+            cost=update_probability * (product + RANDOM * o * i),
+            sums=2 * update_probability * floats,
         )
 
 
@@ -187,22 +169,7 @@ def _turn(x: Tensor, side: str) -> Tensor:
 def _multiply(q: Tensor, x: Tensor, side: str, transpose: bool = False) -> Tensor:
     """Q x or Q^T x for the rows, x Q^T or x Q for the columns."""
     x = _turn(x, side)
-    return _turn(q[:, :, None] * x if q.ndim == 2 else triangular.multiply(q, x, transpose), side)
-
-
-def _share_of_product(factors: dict[str, Tensor], m: Tensor, hyper: Hyper) -> Tensor:
-    """What a rank of a team adds to u before its clip, (1, o, i).
-
-    With Q the shorter side's factor, u is the sum of q^T q m^ over its rows q, turned by the longer side's factor; a
-    rank has some of the rows, and takes them with their zeros, so that all cost alike.
-    """
-    side = min((q.shape[-1], name[-1]) for name, q in factors.items() if q.ndim == 3)[1]
-    rows = across.own(factors["Q_" + side], hyper)
-    x = rows @ _turn(m, side)
-    for name, q in factors.items():
-        if name[-1] != side:
-            x = _multiply(q, _multiply(q, x, "R"), "R", transpose=True)
-    return _turn(rows.mT @ x, side)
+    return _turn(q[:, :, None] * x if q.ndim == 2 else (q.mT if transpose else q) @ x, side)
 
 
 def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:
@@ -211,9 +178,11 @@ def _solve(q: Tensor, x: Tensor, side: str) -> Tensor:
     return _turn(x / q[:, :, None] if q.ndim == 2 else torch.linalg.solve_triangular(q.mT, x, upper=False), side)
 
 
-def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> None:
+def update_factors(
+    factors: dict[str, Tensor], m: Tensor, noise: Tensor, precond_lr: float, shard: RowShard | None
+) -> None:
     """One step of every factor, all from the old ones."""
-    a, b, rate = m, noise, hyper["precond_lr"]
+    a, b = m, noise
     for side, q in factors.items():
         a, b = _multiply(q, a, side), _solve(q, b, side)
     for side, q in factors.items():
@@ -221,16 +190,16 @@ def _fit(factors: dict[str, Tensor], m: Tensor, noise: Tensor, hyper: Hyper) -> 
         if q.ndim == 2:
             first, second = whitened.square().sum(-1), dual.square().sum(-1)
         else:
-            first, second = triangular.gram(whitened), triangular.gram(dual)
-        if side == "R":  # sums over rows, where those of the other side have a number for each row
-            first, second = across.total(first, hyper), across.total(second, hyper)
+            first, second = whitened @ whitened.mT, dual @ dual.mT
+        if side == "R":  # sums over rows; the rows' own factor has a number for each row
+            first, second = row_sums.total(first, shard), row_sums.total(second, shard)
         if q.ndim == 2:
             bound = (first + second).abs().amax(-1, keepdim=True)
-            bound = across.largest(bound, hyper) if side == "L" else bound
-            q.sub_((first - second) * q / bound, alpha=rate)
+            bound = row_sums.largest(bound, shard) if side == "L" else bound
+            q.sub_((first - second) * q / bound, alpha=precond_lr)
         else:
             bound = _norm_bound(first + second)
-            q.sub_(triangular.upper_product(first.sub_(second).triu_(), q).div_(bound), alpha=rate)
+            q.sub_((first.sub_(second).triu_() @ q).div_(bound), alpha=precond_lr)
 
 
 def _norm_bound(symmetric: Tensor) -> Tensor:
@@ -246,24 +215,25 @@ def _norm_bound(symmetric: Tensor) -> Tensor:
     return largest * torch.linalg.matrix_norm(x, keepdim=True)
 
 
-def _balance(factors: dict[str, Tensor], hyper: Hyper) -> None:
+def balance(factors: dict[str, Tensor], shard: RowShard | None) -> None:
     """Scale the two factors of each matrix to one largest element."""
     if len(factors) == 2:
         left, right = (q.abs().flatten(1).amax(1) for q in factors.values())
-        left = across.largest(left, hyper)
+        left = row_sums.largest(left, shard)
         for q, ratio in zip(factors.values(), (right / left, left / right), strict=True):
             q.mul_(ratio.sqrt().view(-1, *[1] * (q.ndim - 1)))
 
 
-def _noise(step: int, like: Tensor, hyper: Hyper) -> Tensor:
+def _noise(step: int, like: Tensor, shard: RowShard | None) -> Tensor:
     """V of one matrix (o, i), which all matrices of a stack share: whoever is stacked with whom changes nothing.
 
-    A rank with some of the rows draws those of the others too, so that V is that of one process."""
+    A rank with some of the rows draws those of the others too, so that V is the V of one process.
+    """
     generator = torch.Generator(like.device).manual_seed(step)
-    own, part = like.shape[-2], across.of(hyper)
-    shape = across.rows(own, hyper), like.shape[-1]
+    present, i = like.shape[-2:]
+    shape = row_sums.row_count(present, shard), i
     drawn = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-    return drawn[part.start : part.start + own] if part else drawn
+    return drawn[shard.start : shard.start + present] if shard else drawn
 
 
 _OFFICIAL = "kron_torch"
@@ -299,9 +269,9 @@ KRON = OptimizerSpec(
         ),
         "damping": Hyperparameter(2.0**-11.5, "noise delta over mean|m^|", f"{_OFFICIAL}: sqrt(2^-23)", "[0, inf)"),
         "normalize_gradients": Hyperparameter(False, "divide gradients by their norm", f"{_OFFICIAL}; true in W"),
-        "refresh": REFRESH,
         "block_size": BLOCK_SIZE,
     },
+    retired=RETIRED,
     search_space={
         "lr": Grid.geometric(1e-3, 3, "around 2e-3, W's best at 130M, where Lion has the same"),
     },

@@ -14,11 +14,12 @@ in float32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Rule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,24 +27,25 @@ if TYPE_CHECKING:
 
 class LionRule(Rule):
     name = "lion"
-    uses: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     elementwise = True
     state_formula = "N"
     flops_formula = "6 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, beta1: float, beta2: float
+    ) -> Tensor:
         m = state["m"]
-        direction = torch.lerp(m, grad, 1 - hyper["beta1"]).sign_()
-        m.lerp_(grad, 1 - hyper["beta2"])
+        direction = torch.lerp(m, grad, 1 - beta1).sign_()
+        m.lerp_(grad, 1 - beta2)
         return direction
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 6.0 * o * i
 
 

@@ -34,11 +34,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim import across, newton_schulz
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import SETTINGS
-from fairstep.optim.rule import Apart, Hyper, Rule
+from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops, newton_schulz_sharding
+from fairstep.optim.rule import Context, RowSharding, Rule
 from fairstep.optim.rules.adamw import AdamWRule
+from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -52,47 +52,56 @@ FORMS = ("approximate", "exact")
 class _CorrectedRule(Rule):
     """What the three have in common: the corrected gradient and its momentum."""
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
-        remembered = "previous" if hyper["form"] == "exact" else "last_gradient"
+    def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
+        remembered = "previous" if form == "exact" else "last_gradient"
         return {"m": torch.zeros_like(param), remembered: torch.zeros_like(param)}
 
-    def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
-        return (_EXACT,) if hyper["form"] == "exact" and step > 1 else ()
+    def due(self, step: int, *, form: str) -> tuple[str, ...]:
+        return (_EXACT,) if form == "exact" and step > 1 else ()
 
     @staticmethod
-    def _correct(grad: Tensor, state: dict[str, Tensor], hyper: Hyper) -> Tensor:
+    def corrected(grad: Tensor, state: dict[str, Tensor], gamma: float, beta1: float) -> Tensor:
         """c before it is clipped."""
-        beta1, last = hyper["beta1"], state.get("last_gradient", state.get(_EXACT))
+        last = state.get("last_gradient", state.get(_EXACT))
         change = torch.sub(grad, last) if last is not None else grad.clone()
-        return change.mul_(hyper["gamma"] * beta1 / (1 - beta1)).add_(grad)
+        return change.mul_(gamma * beta1 / (1 - beta1)).add_(grad)
 
-    def corrected(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper) -> Tensor:
-        """c of this step; m and what g' needs are brought up to date."""
-        c = self._correct(grad, state, hyper)
+    def take_in(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        gamma: float,
+        beta1: float,
+        clip: str,
+        context: Context,
+    ) -> Tensor:
+        """c of this step; m and what the next g' needs are brought up to date."""
+        c = self.corrected(grad, state, gamma, beta1)
         if "previous" in state:
             state["previous"].copy_(param)
         else:
             state["last_gradient"].copy_(grad)
-        if hyper["clip"] == "global":
-            c.mul_(hyper["shared"]["scale"])
+        if clip == "global":
+            c.mul_(context.shared["scale"])
         else:
-            c.div_(across.norm(c, hyper).clamp_(min=1))
-        state["m"].lerp_(c, 1 - hyper["beta1"])
+            c.div_(row_sums.norm(c, context.rows).clamp_(min=1))
+        state["m"].lerp_(c, 1 - beta1)
         return c
 
-    def shared(self, hyper: Hyper) -> dict[str, float]:
-        return {"scale": 1.0} if hyper["clip"] == "global" else {}
+    def shared(self, *, clip: str) -> dict[str, float]:
+        return {"scale": 1.0} if clip == "global" else {}
 
-    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper) -> Tensor:
-        return self._correct(grad, state, hyper).double().square_().sum().view(1)
+    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, *, gamma: float, beta1: float) -> Tensor:
+        return self.corrected(grad, state, gamma, beta1).double().square_().sum().view(1)
 
-    def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
+    def agree(self, sums: Sequence[float]) -> dict[str, float]:
         return {"scale": min(1.0, 1 / (sums[0] ** 0.5 + 1e-6))}
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        return Apart()
+    def row_sharding(self, o: int, i: int) -> RowSharding | None:
+        return RowSharding()
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return 2 * o * i
 
 
@@ -100,83 +109,130 @@ class VectorRule(AdamWRule):
     """AdamW, which for the exact form remembers where it was."""
 
     name = "mars-vector"
-    uses = (*AdamWRule.uses, "form")
     state_formula = "2 N, and N in the exact form"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
-        own = super().init(param, hyper)
-        return {**own, "previous": torch.zeros_like(param)} if hyper["form"] == "exact" else own
+    def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:  # type: ignore[override]
+        moments = super().init(param)
+        return {**moments, "previous": torch.zeros_like(param)} if form == "exact" else moments
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> Tensor | None:
         if "previous" in state:
             state["previous"].copy_(param)
-        return super().update(grad, state, param, hyper, step)
+        return super().update(grad, state, param, step, beta1=beta1, beta2=beta2, eps=eps)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return (3 if hyper["form"] == "exact" else 2) * o * i
+    def state_floats(self, o: int, i: int, *, form: str) -> int:  # type: ignore[override]
+        return (3 if form == "exact" else 2) * o * i
 
 
 class MARSAdamWRule(_CorrectedRule):
     name = "mars-adamw"
-    uses = ("gamma", "beta1", "beta2", "eps", "form", "clip")
     state_formula = "3 N"
     flops_formula = "18 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
-        return {**super().init(param, hyper), "v": torch.zeros_like(param)}
+    def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
+        return {**super().init(param, form=form), "v": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        c, v, beta2 = self.corrected(grad, state, param, hyper), state["v"], hyper["beta2"]
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        gamma: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        clip: str,
+        context: Context,
+    ) -> Tensor:
+        c, v = self.take_in(grad, state, param, gamma, beta1, clip, context), state["v"]
         v.mul_(beta2).addcmul_(c, c, value=1 - beta2)
-        correction1, correction2 = 1 - hyper["beta1"] ** step, 1 - beta2**step
-        denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(hyper["eps"] * correction1)
+        correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+        denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(state["m"], denominator, out=denominator)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return 3 * o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 18.0 * o * i
 
 
 class MARSLionRule(_CorrectedRule):
     name = "mars-lion"
-    uses = ("gamma", "beta1", "form", "clip")
     state_formula = "2 N"
     flops_formula = "11 N"
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        self.corrected(grad, state, param, hyper)
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        gamma: float,
+        beta1: float,
+        clip: str,
+        context: Context,
+    ) -> Tensor:
+        self.take_in(grad, state, param, gamma, beta1, clip, context)
         return state["m"].sign()
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 11.0 * o * i
 
 
 class MARSShampooRule(_CorrectedRule):
     name = "mars-shampoo"
-    uses = ("gamma", "beta1", *SETTINGS, "form", "clip")
     state_formula = "2 N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        return newton_schulz.rows_apart(o, i, hyper)
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        gamma: float,
+        beta1: float,
+        clip: str,
+        ns_steps: int,
+        ns_eps: float,
+        ns_coefficients: str,
+        ns_dtype: str,
+        context: Context,
+    ) -> Tensor:
+        self.take_in(grad, state, param, gamma, beta1, clip, context)
+        o, i = row_sums.row_count(grad.shape[-2], context.rows), grad.shape[-1]
+        summed = state["m"] / (1 - beta1)
+        return newton_schulz(summed, ns_steps, ns_eps, ns_coefficients, ns_dtype, context.rows) * max(1.0, o / i) ** 0.5
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        self.corrected(grad, state, param, hyper)
-        o, i = across.rows(grad.shape[-2], hyper), grad.shape[-1]
-        summed = state["m"] / (1 - hyper["beta1"])
-        return newton_schulz.orthogonalise(summed, hyper) * max(1.0, o / i) ** 0.5
+    def row_sharding(  # type: ignore[override]
+        self, o: int, i: int, *, ns_steps: int, ns_coefficients: str
+    ) -> RowSharding | None:
+        return newton_schulz_sharding(o, i, ns_steps, ns_coefficients)
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return newton_schulz.flops(o, i, hyper) + 12.0 * o * i
+    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 12.0 * o * i
 
-    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return newton_schulz.flops(o, i, hyper)
+    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 def _parts(rule: Rule) -> tuple[Part, ...]:
-    own = {name: f"vector_{name}" for name in AdamWRule.uses}
+    own = {name: f"vector_{name}" for name in ("beta1", "beta2", "eps")}
     return (
         Part(("matrix", "embedding", "head", "expert", "router"), rule),
         Part(("vector",), VectorRule(), rename=own, lr_ratio="vector_lr_ratio", yields_to="optimize_1d"),

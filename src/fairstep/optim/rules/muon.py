@@ -26,8 +26,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
+from fairstep.optim.rule import Rule
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -37,37 +37,50 @@ if TYPE_CHECKING:
 
 class MuonRule(Rule):
     name = "muon"
-    uses = ("momentum", "nesterov", "scale", *SETTINGS)
     state_formula = "N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        u = nesterov_momentum(grad, state["m"], hyper)
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        momentum: float,
+        nesterov: bool,
+        scale: str,
+        ns_steps: int,
+        ns_eps: float,
+        ns_coefficients: str,
+        ns_dtype: str,
+    ) -> Tensor:
+        u = momentum_ahead(grad, state["m"], momentum, nesterov)  # (s, o, i)
+        orthogonal = newton_schulz(u, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
         o, i = grad.shape[-2:]
-        c = max(1.0, o / i) ** 0.5 if hyper["scale"] == "shape" else 0.2 * max(o, i) ** 0.5
-        return orthogonalise(u, hyper) * c
+        c = max(1.0, o / i) ** 0.5 if scale == "shape" else 0.2 * max(o, i) ** 0.5
+        return orthogonal * c
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper) + 6.0 * o * i
+    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 6.0 * o * i
 
-    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper)
+    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
-def nesterov_momentum(grad: Tensor, m: Tensor, hyper: Hyper) -> Tensor:
+def momentum_ahead(grad: Tensor, m: Tensor, mu: float, nesterov: bool) -> Tensor:
     """u of the equations, which is m itself without nesterov; m takes in the gradient."""
-    mu = hyper["momentum"]
     m.lerp_(grad, 1 - mu)
-    return torch.lerp(grad, m, mu) if hyper["nesterov"] else m
+    return torch.lerp(grad, m, mu) if nesterov else m
 
 
-_ADAM = {name: f"adam_{name}" for name in AdamWRule.uses}
+_ADAM = {name: f"adam_{name}" for name in ("beta1", "beta2", "eps")}
 _AS_ADAMW = "as adamw, so that contestants differ in the matrices' rule only"
 
 

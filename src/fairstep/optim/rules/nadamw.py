@@ -26,9 +26,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper
+from fairstep.optim.roles import ROLES
 from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,19 +36,29 @@ if TYPE_CHECKING:
 
 class NAdamWRule(AdamWRule):
     name = "nadamw"
-    uses = ("beta1", "beta2", "eps", "form")
     flops_formula = "13 N"
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        m, v, beta2 = state["m"], state["v"], hyper["beta2"]
-        m.lerp_(grad, 1 - hyper["beta1"])
+    def update(  # type: ignore[override]
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        form: str,
+    ) -> Tensor:
+        m, v = state["m"], state["v"]
+        m.lerp_(grad, 1 - beta1)
         v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        a, b = _weights(hyper["form"], hyper["beta1"], step)
+        a, b = _weights(form, beta1, step)
         # b, which is never 0, is divided out: two scalars instead of one more pass over the vector.
-        denominator = v.sqrt().mul_(1 / (b * (1 - beta2**step) ** 0.5)).add_(hyper["eps"] / b)
+        denominator = v.sqrt().mul_(1 / (b * (1 - beta2**step) ** 0.5)).add_(eps / b)
         return torch.div(torch.add(grad, m, alpha=a / b), denominator, out=denominator)
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 13.0 * o * i
 
 

@@ -23,9 +23,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.rules.muon import D_MUON, nesterov_momentum
+from fairstep.optim.maths.newton_schulz import newton_schulz, newton_schulz_flops
+from fairstep.optim.rule import Rule
+from fairstep.optim.rules.muon import D_MUON, momentum_ahead
 from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
@@ -37,32 +37,47 @@ EPS = 1e-10
 
 class NorMuonRule(Rule):
     name = "normuon"
-    uses = ("momentum", "nesterov", "beta2", "scale", *SETTINGS)
     state_formula = "N + o"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param), "v": torch.zeros_like(param[..., :1])}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        orthogonal = orthogonalise(nesterov_momentum(grad, state["m"], hyper), hyper)
-        v = state["v"].lerp_(orthogonal.square().mean(-1, keepdim=True), 1 - hyper["beta2"])
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        momentum: float,
+        nesterov: bool,
+        beta2: float,
+        scale: str,
+        ns_steps: int,
+        ns_eps: float,
+        ns_coefficients: str,
+        ns_dtype: str,
+    ) -> Tensor:
+        u = momentum_ahead(grad, state["m"], momentum, nesterov)  # (s, o, i)
+        orthogonal = newton_schulz(u, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
+        v = state["v"].lerp_(orthogonal.square().mean(-1, keepdim=True), 1 - beta2)  # (s, o, 1)
         scaled = orthogonal / (v.sqrt() + EPS)
         o, i = grad.shape[-2:]
-        if hyper["scale"] == "rms":
+        if scale == "rms":
             c: float | Tensor = 0.2 * (o * i) ** 0.5
         else:
             c = torch.linalg.matrix_norm(orthogonal, keepdim=True) * max(1.0, o / i) ** 0.5
         return scaled.mul_(c / (torch.linalg.matrix_norm(scaled, keepdim=True) + EPS))
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return o * i + o
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper) + 12.0 * o * i
+    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 12.0 * o * i
 
-    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper)
+    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 _PAPER = "arXiv 2510.05491"

@@ -25,8 +25,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Context, Rule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,60 +35,74 @@ if TYPE_CHECKING:
 
 class ProdigyRule(Rule):
     name = "prodigy"
-    uses = ("beta1", "beta2", "eps", "d0", "d_coef", "growth", "bias_correction", "safeguard_warmup")
     elementwise = True
     state_formula = "4 N"
     flops_formula = "24 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"start": param.clone(), **{name: torch.zeros_like(param) for name in ("m", "v", "s")}}
 
-    def shared(self, hyper: Hyper) -> dict[str, float]:
-        d0 = hyper["d0"]
+    def shared(self, *, d0: float) -> dict[str, float]:
         return {"d": d0, "last_d": d0, "d_max": d0, "r": 0.0, "steps": 0.0}
 
-    def measure(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper) -> Tensor:
+    def measure(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        d0: float,
+        bias_correction: bool,
+        safeguard_warmup: bool,
+        context: Context,
+    ) -> Tensor:
         """(share of r, sum |s|), after m, v and s have taken in the gradient."""
-        beta1, beta2, d = hyper["beta1"], hyper["beta2"], hyper["shared"]["d"]
-        scale = d / hyper["d0"]
-        length = d * hyper["lr"] * _correction(hyper, hyper["shared"]["steps"] + 1)
+        d, step = context.shared["d"], context.shared["steps"] + 1
+        scale = d / d0
+        length = d * lr * (_correction(step, beta1, beta2) if bias_correction else 1.0)
         state["m"].mul_(beta1).add_(grad, alpha=(1 - beta1) * d)
         state["v"].mul_(beta2).addcmul_(grad, grad, value=(1 - beta2) * d * d)
-        by = d if hyper["safeguard_warmup"] else length
+        by = d if safeguard_warmup else length
         s = state["s"].mul_(beta2**0.5).add_(grad, alpha=scale * by)
         progress = (state["start"] - param).mul_(grad).sum(dtype=torch.float64)
         return torch.stack((progress * (scale * length), s.abs().sum(dtype=torch.float64)))
 
-    def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
+    def agree(
+        self, sums: Sequence[float], *, beta2: float, d0: float, d_coef: float, growth: float, context: Context
+    ) -> dict[str, float]:
         progress, size = sums
-        now = hyper["shared"]
-        d, d_max, r = now["d"], now["d_max"], hyper["beta2"] ** 0.5 * now["r"] + progress
+        before = context.shared
+        d, d_max, r = before["d"], before["d_max"], beta2**0.5 * before["r"] + progress
         new = d
         if size > 0:
-            estimate = hyper["d_coef"] * r / size
+            estimate = d_coef * r / size
             d_max = max(d_max, estimate)
-            new = min(d_max, (max(d, estimate) if d == hyper["d0"] else d) * hyper["growth"])
-        return {"d": new, "last_d": d, "d_max": d_max, "r": r, "steps": now["steps"] + 1}
+            new = min(d_max, (max(d, estimate) if d == d0 else d) * growth)
+        return {"d": new, "last_d": d, "d_max": d_max, "r": r, "steps": before["steps"] + 1}
 
-    def lr_factor(self, hyper: Hyper) -> float:
-        return float(hyper["shared"]["last_d"] * _correction(hyper, hyper["shared"]["steps"]))
+    def lr_factor(self, *, beta1: float, beta2: float, bias_correction: bool, context: Context) -> float:
+        step = context.shared["steps"]
+        return context.shared["last_d"] * (_correction(step, beta1, beta2) if bias_correction else 1.0)
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        denominator = state["v"].sqrt().add_(hyper["shared"]["d"] * hyper["eps"])
+    def update(
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, eps: float, context: Context
+    ) -> Tensor:
+        denominator = state["v"].sqrt().add_(context.shared["d"] * eps)
         return torch.div(state["m"], denominator, out=denominator)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return 4 * o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 24.0 * o * i
 
 
-def _correction(hyper: Hyper, t: float) -> float:
-    """b of step t."""
-    if not hyper["bias_correction"]:
-        return 1.0
-    return float((1 - hyper["beta2"] ** t) ** 0.5 / (1 - hyper["beta1"] ** t))
+def _correction(step: float, beta1: float, beta2: float) -> float:
+    """b of this step."""
+    return float((1 - beta2**step) ** 0.5 / (1 - beta1**step))
 
 
 _PAPER = "arXiv 2306.06101"

@@ -20,12 +20,13 @@ takes one gradient at x after every evaluation; here train() comes first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Rule
 from fairstep.optim.rules.adamw import ADAMW
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part
 from fairstep.optim.wrappers.schedule_free import POWERS, SCHEDULE, SCHEDULE_FREE, ScheduleFreeRule
 
 if TYPE_CHECKING:
@@ -36,24 +37,24 @@ class SecondMomentRule(Rule):
     """AdamW without momentum: RMSprop with bias correction."""
 
     name = "second-moment"
-    uses: ClassVar[tuple[str, ...]] = ("beta2", "eps")
     elementwise = True
     state_formula = "N"
     flops_formula = "7 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"v": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        beta2 = hyper["beta2"]
+    def update(
+        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, beta2: float, eps: float
+    ) -> Tensor:
         v = state["v"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        denominator = v.div(1 - beta2**step).sqrt_().add_(hyper["eps"])
+        denominator = v.div(1 - beta2**step).sqrt_().add_(eps)
         return torch.div(grad, denominator, out=denominator)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 7.0 * o * i
 
 

@@ -32,17 +32,15 @@ embedding, and its weight of the past wired to the weight of the present.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.newton_schulz import SETTINGS, flops, orthogonalise
-from fairstep.optim.rule import Apart, Hyper, Rule
+from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
+from fairstep.optim.rule import RowSharding, Rule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fairstep.optim.engine import Engine
 
 EPS = 1e-8
 NORMS = ("sign-per-input", "sign", "row", "rms")
@@ -52,72 +50,96 @@ class ScionRule(Rule):
     """Hidden matrices: the spectral norm."""
 
     name = "scion"
-    uses = ("momentum", "radius", "scale", *SETTINGS)
     state_formula = "N"
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        m = state["m"].lerp_(grad, 1 - hyper["momentum"])
-        return orthogonalise(m, hyper) * (_factor(grad.shape[-2], grad.shape[-1], hyper) * hyper["radius"])
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        momentum: float,
+        radius: float,
+        scale: str,
+        ns_steps: int,
+        ns_eps: float,
+        ns_coefficients: str,
+        ns_dtype: str,
+    ) -> Tensor:
+        m = state["m"].lerp_(grad, 1 - momentum)
+        orthogonal = newton_schulz(m, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
+        return orthogonal * (_factor(grad, scale) * radius)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper) + 6.0 * o * i
+    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 6.0 * o * i
 
-    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return flops(o, i, hyper)
+    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 class OuterRule(Rule):
     """Embedding, head or vectors: a norm that needs no iteration."""
 
-    uses = ("momentum", "radius", "norm")
     state_formula = "N"
     flops_formula = "8 N"
 
     def __init__(self, role: str) -> None:
         self.name = f"scion-{role}"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        return _largest_step(state["m"].lerp_(grad, 1 - hyper["momentum"]), hyper)
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        momentum: float,
+        radius: float,
+        norm: str,
+    ) -> Tensor:
+        return _outer_step(state["m"].lerp_(grad, 1 - momentum), radius, norm)
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        return Apart() if hyper["norm"] != "rms" else None
+    def row_sharding(self, o: int, i: int, *, norm: str) -> RowSharding | None:
+        return RowSharding() if norm != "rms" else None
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 8.0 * o * i
 
 
-def _factor(o: int, i: int, hyper: Hyper) -> float:
-    """c of a hidden matrix."""
-    return {"ratio": o / i, "shape": max(1.0, o / i), "out": o}[hyper["scale"]] ** 0.5
+def _factor(matrices: Tensor, scale: str) -> float:
+    """c of hidden matrices (s, o, i)."""
+    o, i = matrices.shape[-2:]
+    return {"ratio": o / i, "shape": max(1.0, o / i), "out": o}[scale] ** 0.5
 
 
-def _largest_step(m: Tensor, hyper: Hyper) -> Tensor:
-    """rho lmo(m) of the other layers."""
-    norm = hyper["norm"]
+def _outer_step(m: Tensor, radius: float, norm: str) -> Tensor:
+    """rho lmo(m) of the other layers (s, o, i)."""
     if norm == "sign":
-        return m.sign().mul_(hyper["radius"])
+        return m.sign().mul_(radius)
     if norm == "sign-per-input":
-        return m.sign().mul_(hyper["radius"] / m.shape[-1])
+        return m.sign().mul_(radius / m.shape[-1])
     sides = -1 if norm == "row" else (-2, -1)
-    return m * (hyper["radius"] / m.square().mean(sides, keepdim=True).sqrt_().add_(EPS))
+    return m * (radius / m.square().mean(sides, keepdim=True).sqrt_().add_(EPS))
 
 
-def initialise(optimizer: Engine, seed: int) -> None:
+def initialise(optimizer: Any, seed: int) -> None:
     """Draw all weights but vectors anew from the surfaces of their layers' balls, as the official ``init`` does.
 
+    ``optimizer``: an instance of our Scion.
     Hidden matrices become orthogonal times c times their radius, signs are random, rows are Gaussian before they are
     scaled. Vectors stay as they are (the official code sets them to 0, which a norm's gain would not survive). Before
     the first step; the same weights for the same seed.
@@ -132,9 +154,9 @@ def initialise(optimizer: Engine, seed: int) -> None:
             if group["rule"] == "scion":
                 for matrix in drawn:
                     torch.nn.init.orthogonal_(matrix, generator=generator)
-                ball = drawn.mul_(_factor(drawn.shape[-2], drawn.shape[-1], group) * group["radius"])
+                ball = drawn.mul_(_factor(drawn, group["scale"]) * group["radius"])
             else:
-                ball = _largest_step(drawn, group)
+                ball = _outer_step(drawn, group["radius"], group["norm"])
             p.data.copy_(ball.reshape(p.shape))
 
 

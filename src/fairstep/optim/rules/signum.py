@@ -20,8 +20,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Rule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,25 +30,33 @@ if TYPE_CHECKING:
 
 class SignumRule(Rule):
     name = "signum"
-    uses = ("momentum", "nesterov", "dampening")
     elementwise = True
     state_formula = "N"
     flops_formula = "6 N"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        beta = hyper["momentum"]
-        m = state["m"].lerp_(grad, 1 - beta)
-        if not hyper["nesterov"]:
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        momentum: float,
+        nesterov: bool,
+        dampening: float,
+    ) -> Tensor:
+        m = state["m"].lerp_(grad, 1 - momentum)
+        if not nesterov:
             return m.sign()
-        return torch.add(grad, m, alpha=(1 - hyper["dampening"]) * beta / (1 - beta)).sign_()
+        return torch.add(grad, m, alpha=(1 - dampening) * momentum / (1 - momentum)).sign_()
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 6.0 * o * i
 
 

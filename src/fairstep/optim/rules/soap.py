@@ -14,8 +14,7 @@ Later calls count tau = 1, 2, ...:
     L  <- beta_s L + (1 - beta_s) g g^T, R likewise
     every f-th call: sort the columns of Q by diag(Q^T L Q) descending, permute v along with them, Q <- qr(L Q)
 
-With refresh "spread" the j-th matrix of a shape does so at the calls for which f divides tau + j, so that all calls
-take equally long; "together" is the papers'. A side longer than max_precond_dim is not rotated. Embedding and head are
+A side longer than max_precond_dim is not rotated. Embedding and head are
 rotated on their shorter side only. Vectors get the same Adam without rotation; its first call is skipped too.
 
 N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321.
@@ -33,39 +32,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fairstep.optim import across
 from fairstep.optim._lazy import torch
-from fairstep.optim.blocks import BLOCK_SIZE, REFRESH, BlockRule, chosen
-from fairstep.optim.rule import DECOMPOSITION, Apart, Hyper, Kept, Phases
+from fairstep.optim.maths.blocks import BLOCK_SIZE, RETIRED, BlockRule
+from fairstep.optim.rule import DECOMPOSITION, Context, RowShard, RowSharding
 from fairstep.optim.rules.adamw import AdamWRule
+from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _adam(m: Tensor, v: Tensor, hyper: Hyper, tau: int) -> Tensor:
-    """m / (sqrt(v) + eps) with Adam's bias corrections applied to the whole: eps meets the uncorrected root."""
-    correction = (1 - hyper["beta2"] ** tau) ** 0.5 / (1 - hyper["beta1"] ** tau)
-    return m / v.sqrt().add_(hyper["eps"]).mul_(1 / correction)
-
-
-_STATE = ("m", "v", "L", "R", "Q_L", "Q_R")
-
-
 class SOAPRule(BlockRule):
     """SOAP on stacks of matrices. ``shorter_side_only``: rotate only the shorter side (embedding and head)."""
 
-    uses = (
-        "beta1",
-        "beta2",
-        "shampoo_beta",
-        "eps",
-        "precondition_frequency",
-        "refresh",
-        "max_precond_dim",
-        "block_size",
-    )
     decays_after_step = True
     divided = ("m", "v")
 
@@ -77,153 +57,133 @@ class SOAPRule(BlockRule):
         products, factors = ("6 N k", "5 k^3") if shorter_side_only else ("6 N (o + i)", "5 (o^3 + i^3)")
         self.flops_formula = f"{products} + {factors} / precondition_frequency + 12 N"
 
-    def _sides(self, o: int, i: int, hyper: Hyper) -> dict[str, int]:
+    def _sides(self, o: int, i: int, max_precond_dim: int) -> dict[str, int]:
         """Rotated sides and their lengths: L for the rows, R for the columns."""
         sides = {"L": o, "R": i}
         if self.shorter_side_only:
             del sides["L" if o >= i else "R"]
-        return {side: n for side, n in sides.items() if n <= hyper["max_precond_dim"]}
+        return {side: n for side, n in sides.items() if n <= max_precond_dim}
 
-    def cut_sides(self, o: int, i: int, hyper: Hyper) -> tuple[bool, bool]:
-        sides = self._sides(o, i, hyper)
+    def cut_sides(self, o: int, i: int, *, max_precond_dim: int) -> tuple[bool, bool]:
+        sides = self._sides(o, i, max_precond_dim)
         return "L" in sides, "R" in sides
 
-    def init_matrix(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init_matrix(self, param: Tensor, *, max_precond_dim: int, context: Context) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
-        o, i = across.rows(param.shape[-2], hyper), param.shape[-1]
-        for number, (side, n) in enumerate(self._sides(o, i, hyper).items()):
-            if across.keeps(hyper, number):
-                state[side] = param.new_zeros(len(param), n, n)
-            state["Q_" + side] = param.new_zeros(len(param), n, n)
+        o, i = row_sums.row_count(param.shape[-2], context.rows), param.shape[-1]
+        for side, n in self._sides(o, i, max_precond_dim).items():
+            for name in (side, "Q_" + side):
+                state[name] = param.new_zeros(len(param), n, n)
         return state
 
-    def phases_matrix(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        """Where a team shares a matrix, its ranks have rows of m and v, and one has L and one R: what becomes of
-        these, and so of the bases, is to the bit what one process makes of it."""
-        grad = across.whole(grad, hyper)
-        yield
+    def update_matrix(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        shampoo_beta: float,
+        eps: float,
+        precondition_frequency: int,
+        context: Context,
+    ) -> Tensor | None:
         if step == 1:
-            self._accumulate(grad, state, hyper)
-            yield from self._first_bases(state, hyper)
+            accumulate(grad, state, shampoo_beta, context.rows)
+            first_bases(state)
             return None
-        tau = step - 1
-        m, v = state["m"], state["v"]
-        rotated = self._rotate(grad, state, hyper)
-        m.lerp_(rotated, 1 - hyper["beta1"])
-        v.mul_(hyper["beta2"]).addcmul_(rotated, rotated, value=1 - hyper["beta2"])
-        direction = self._rotate_back(_adam(m, v, hyper, tau), state, hyper)
-        self._accumulate(grad, state, hyper)
-        positions = hyper.get("positions", [0] * len(grad))
-        due = [row for row, position in enumerate(positions) if (tau + position) % hyper["precondition_frequency"] == 0]
-        if due:
-            with chosen({name: x for name, x in state.items() if name in _STATE}, due) as part:
-                yield from self._refresh(part, hyper)
-        else:
-            yield
-        return across.own_sum(direction, hyper)
+        tau, m, v = step - 1, state["m"], state["v"]
+        rotated = project_in(grad, state)
+        m.lerp_(rotated, 1 - beta1)
+        v.mul_(beta2).addcmul_(rotated, rotated, value=1 - beta2)
+        direction = project_out(adam(m, v, tau, beta1, beta2, eps), state)
+        accumulate(grad, state, shampoo_beta, context.rows)
+        if tau % precondition_frequency == 0:
+            refresh_bases(state)
+        return direction
 
-    @staticmethod
-    def _rotated(state: dict[str, Tensor]) -> list[str]:
-        return [side for side in ("L", "R") if "Q_" + side in state]
+    def state_floats_matrix(self, o: int, i: int, *, max_precond_dim: int) -> int:
+        return 2 * o * i + 2 * sum(n * n for n in self._sides(o, i, max_precond_dim).values())
 
-    @staticmethod
-    def _accumulate(grad: Tensor, state: dict[str, Tensor], hyper: Hyper) -> None:
-        """L <- beta L + (1 - beta) g g^T and R <- beta R + (1 - beta) g^T g."""
-        beta = hyper["shampoo_beta"]
-        for side, a in (("L", grad), ("R", grad.mT)):
-            if side in state and across.of(hyper) and not across.in_team(hyper):
-                state[side].lerp_(across.total(a @ a.mT, hyper), 1 - beta)
-            elif side in state:
-                state[side].baddbmm_(a, a.mT, beta=beta, alpha=1 - beta)
+    def flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
+        sides = self._sides(o, i, max_precond_dim).values()
+        return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / precondition_frequency for n in sides)
 
-    @staticmethod
-    def _rotate(x: Tensor, state: dict[str, Tensor], hyper: Hyper) -> Tensor:
-        """Q_L^T x Q_R, or a rank's rows of it."""
-        x = across.own(state["Q_L"], hyper, -1).mT @ x if "Q_L" in state else x
-        return x @ state["Q_R"] if "Q_R" in state else x
+    def product_flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
+        sides = self._sides(o, i, max_precond_dim).values()
+        return sum(6.0 * o * i * n + 2.0 * n**3 / precondition_frequency for n in sides)
 
-    @staticmethod
-    def _rotate_back(x: Tensor, state: dict[str, Tensor], hyper: Hyper) -> Tensor:
-        """Q_L x Q_R^T, or what a rank's rows of x add to it."""
-        if across.in_team(hyper):  # few rows are to be multiplied by Q_R
-            x = x @ state["Q_R"].mT if "Q_R" in state else x
-            return across.own(state["Q_L"], hyper, -1) @ x
-        x = state["Q_L"] @ x if "Q_L" in state else x
-        return x @ state["Q_R"].mT if "Q_R" in state else x
+    def decomposition_flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
+        return sum(3.0 * n**3 / precondition_frequency for n in self._sides(o, i, max_precond_dim).values())
 
-    def _first_bases(self, state: dict[str, Tensor], hyper: Hyper) -> Phases:
-        """The eigenvectors of L and R."""
-        for number, side in enumerate(self._rotated(state)):
-            if across.keeps(hyper, number):
-                # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not
-                # finite must show as a diverged run, not as an error of the eigensolver: L and R keep it.
-                gram = state[side].double().nan_to_num(0.0, 0.0, 0.0)
-                state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
-        yield
-        for number, side in enumerate(self._rotated(state)):
-            across.give([state["Q_" + side]], hyper, number)
-        return None
+    def row_sharding_matrix(
+        self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int
+    ) -> RowSharding | None:
+        """Without L, all rows have R and its basis in common and nothing else."""
+        sides = self._sides(o, i, max_precond_dim)
+        if "L" in sides:
+            return None
+        n = sides.get("R", 0)
+        refresh = (2.0 + 3.0 * DECOMPOSITION) * n**3 / precondition_frequency
+        return RowSharding(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh, sums=float(n * n))
 
-    def _refresh(self, state: dict[str, Tensor], hyper: Hyper) -> Phases:
-        """One step of power iteration with QR for every basis; m is carried over, v only permuted."""
-        m = self._rotate_back(state["m"], state, hyper)
-        found = {side: self._iterated(side, state) for side in self._rotated(state) if side in state}
-        yield
-        m, v = across.summed(m, hyper), across.whole(state["v"], hyper)
-        for number, side in enumerate(self._rotated(state)):
-            basis = state["Q_" + side]
-            order = basis.new_empty(basis.shape[:2], dtype=torch.int64)
-            if side in found:
-                order, iterated = found[side]
-                basis.copy_(iterated)
-            across.give([order, basis], hyper, number)
-            index = order[:, :, None] if side == "L" else order[:, None, :]
-            v = v.gather(-2 if side == "L" else -1, index.expand_as(v))
-        state["v"].copy_(across.own(v, hyper))
-        state["m"].copy_(self._rotate(m, state, hyper))
-        return None
 
-    @staticmethod
-    def _iterated(side: str, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(the order of the basis' vectors by their eigenvalues, the basis of the next steps)."""
-        factor, basis = state[side], state["Q_" + side]
+def adam(m: Tensor, v: Tensor, tau: int, beta1: float, beta2: float, eps: float) -> Tensor:
+    """m / (sqrt(v) + eps) with Adam's bias corrections applied to the whole: eps meets the uncorrected root."""
+    correction = (1 - beta2**tau) ** 0.5 / (1 - beta1**tau)
+    return m / v.sqrt().add_(eps).mul_(1 / correction)
+
+
+def project_in(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """Q_L^T x Q_R of matrices (s, o, i)."""
+    x = state["Q_L"].mT @ x if "Q_L" in state else x
+    return x @ state["Q_R"] if "Q_R" in state else x
+
+
+def project_out(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """Q_L x Q_R^T of matrices (s, o, i)."""
+    x = state["Q_L"] @ x if "Q_L" in state else x
+    return x @ state["Q_R"].mT if "Q_R" in state else x
+
+
+def accumulate(grad: Tensor, state: dict[str, Tensor], beta: float, shard: RowShard | None) -> None:
+    """L <- beta L + (1 - beta) g g^T and R <- beta R + (1 - beta) g^T g, of the rotated sides."""
+    for side, a in (("L", grad), ("R", grad.mT)):
+        if side in state and shard:
+            state[side].lerp_(row_sums.total(a @ a.mT, shard), 1 - beta)
+        elif side in state:
+            state[side].baddbmm_(a, a.mT, beta=beta, alpha=1 - beta)
+
+
+def first_bases(state: dict[str, Tensor]) -> None:
+    """Q_L and Q_R: the eigenvectors of L and R."""
+    for side in _rotated(state):
+        # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not finite
+        # must show as a diverged run, not as an error of the eigensolver: L and R keep it.
+        gram = state[side].double().nan_to_num(0.0, 0.0, 0.0)
+        state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
+
+
+def refresh_bases(state: dict[str, Tensor]) -> None:
+    """One step of power iteration with QR for every basis. m is carried over, v only permuted."""
+    m, v = project_out(state["m"], state), state["v"]
+    for side in _rotated(state):
+        factor, basis = state[side], state["Q_" + side]  # (s, n, n)
         product = factor @ basis
         order = (basis * product).sum(-2).argsort(dim=-1, descending=True)  # (s, n), by diag(Q^T L Q)
         # Sorting Q's columns sorts those of L Q: one product serves the estimate and the iteration.
         sorted_product = product.gather(-1, order[:, None, :].expand_as(product))
-        return order, torch.linalg.qr(sorted_product).Q
+        basis.copy_(torch.linalg.qr(sorted_product).Q)
+        index = order[:, :, None] if side == "L" else order[:, None, :]
+        v = v.gather(-2 if side == "L" else -1, index.expand_as(v))
+    state["v"].copy_(v)
+    state["m"].copy_(project_in(m, state))
 
-    def state_floats_matrix(self, o: int, i: int, hyper: Hyper) -> int:
-        return 2 * o * i + 2 * sum(n * n for n in self._sides(o, i, hyper).values())
 
-    def flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        frequency = hyper["precondition_frequency"]
-        sides = self._sides(o, i, hyper).values()
-        return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / frequency for n in sides)
-
-    def product_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        sides = self._sides(o, i, hyper).values()
-        return sum(6.0 * o * i * n + 2.0 * n**3 / hyper["precondition_frequency"] for n in sides)
-
-    def decomposition_flops_matrix(self, o: int, i: int, hyper: Hyper) -> float:
-        return sum(3.0 * n**3 / hyper["precondition_frequency"] for n in self._sides(o, i, hyper).values())
-
-    def rows_apart_matrix(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """Without L, rows have R and its basis in common and nothing else. With it, they are those of the rotated
-        matrix, and a side's factor and its refresh are one rank's."""
-        sides, frequency = self._sides(o, i, hyper), hyper["precondition_frequency"]
-        refresh = {side: (2.0 + 3.0 * DECOMPOSITION) * n**3 / frequency for side, n in sides.items()}
-        if "L" not in sides:
-            n = sides.get("R", 0)
-            return Apart(repeated=("R", "Q_R"), state=2 * n * n, cost=refresh.get("R", 0.0), sums=float(n * n))
-        bases = sum(n * n for n in sides.values())
-        return Apart(
-            repeated=("Q_L", "Q_R"),
-            state=bases,
-            # What is sent one way counts half: gradient and direction; and m both ways, v and the bases in a refresh.
-            sums=o * i + (1.5 * o * i + 0.5 * bases) / frequency,
-            kept=tuple(Kept(side, 2.0 * o * i * n + refresh[side], (side,), n * n) for side, n in sides.items()),
-        )
+def _rotated(state: dict[str, Tensor]) -> list[str]:
+    return [side for side in ("L", "R") if "Q_" + side in state]
 
 
 class UnrotatedRule(AdamWRule):
@@ -232,13 +192,23 @@ class UnrotatedRule(AdamWRule):
     name = "soap-unrotated"
     decays_after_step = True
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> Tensor | None:
         if step == 1:
             return None
         m, v = state["m"], state["v"]
-        m.lerp_(grad, 1 - hyper["beta1"])
-        v.mul_(hyper["beta2"]).addcmul_(grad, grad, value=1 - hyper["beta2"])
-        return _adam(m, v, hyper, step - 1)
+        m.lerp_(grad, 1 - beta1)
+        v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        return adam(m, v, step - 1, beta1, beta2, eps)
 
 
 SOAP = OptimizerSpec(
@@ -264,11 +234,11 @@ SOAP = OptimizerSpec(
         "precondition_frequency": Hyperparameter(
             10, "calls from one refresh of the basis to the next", "arXiv 2409.11321; S; W from 300M on", "[1, inf)"
         ),
-        "refresh": REFRESH,
         "max_precond_dim": Hyperparameter(10_000, "longest side that is rotated", "arXiv 2409.11321; S", "[0, inf)"),
         "block_size": BLOCK_SIZE,
         "precondition_1d": Hyperparameter(False, "rotate vectors too", "arXiv 2409.11321; S; true in W"),
     },
+    retired=RETIRED,
     search_space={
         "lr": Grid.geometric(
             4e-3, 3, "around 8e-3, our best at width 64 in 512 steps (docs/log.md); W has 1.6e-2 at 130M"

@@ -26,11 +26,12 @@ both. optax refreshes after steps 1, k + 1, ...; pytorch-optimizer before these 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper, Rule
-from fairstep.optim.spec import ROLES, Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Rule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,41 +40,53 @@ if TYPE_CHECKING:
 class SophiaGRule(Rule):
     name = "sophia-g"
     signal = "gauss_newton_diagonal"
-    uses: ClassVar[tuple[str, ...]] = ("beta1", "beta2", "rho", "eps", "denominator", "debias", "interval")
     elementwise = True
     state_formula = "2 N"
     flops_formula = "7 N, and the signal's pass through the model every interval-th step"
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Tensor]:
+    def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param), "h": torch.zeros_like(param)}
 
-    def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
-        return (self.signal,) if step > 1 and (step - 1) % hyper["interval"] == 0 else ()
+    def due(self, step: int, *, interval: int) -> tuple[str, ...]:
+        return (self.signal,) if step > 1 and (step - 1) % interval == 0 else ()
 
-    def update(self, grad: Tensor, state: dict[str, Tensor], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
+    def update(
+        self,
+        grad: Tensor,
+        state: dict[str, Tensor],
+        param: Tensor,
+        step: int,
+        *,
+        beta1: float,
+        beta2: float,
+        rho: float,
+        eps: float,
+        denominator: str,
+        debias: bool,
+    ) -> Tensor:
         m, h = state["m"], state["h"]
         if self.signal in state:
-            h.lerp_(state[self.signal], 1 - hyper["beta2"])
-        m.lerp_(grad, 1 - hyper["beta1"])
-        if hyper["denominator"] == "sum":
-            floor = h.clamp(min=0).mul_(hyper["rho"]).add_(hyper["eps"])
-        else:
-            floor = h.mul(hyper["rho"]).clamp_(min=hyper["eps"])
-        if hyper["debias"]:
-            floor.mul_(1 - hyper["beta1"] ** step)
+            h.lerp_(state[self.signal], 1 - beta2)
+        m.lerp_(grad, 1 - beta1)
+        floor = h.clamp(min=0).mul_(rho).add_(eps) if denominator == "sum" else h.mul(rho).clamp_(min=eps)
+        if debias:
+            floor.mul_(1 - beta1**step)
         return torch.div(m, floor, out=floor).clamp_(-1, 1)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
+    def state_floats(self, o: int, i: int) -> int:
         return 2 * o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
+    def flops(self, o: int, i: int) -> float:
         return 7.0 * o * i
 
 
 class SophiaHRule(SophiaGRule):
     name = "sophia-h"
     signal = "hessian_diagonal"
-    uses = (*SophiaGRule.uses, "probe")  # which the estimate reads
+
+    def due(self, step: int, *, interval: int, probe: str) -> tuple[str, ...]:  # type: ignore[override]
+        """``probe``: the distribution of z, which is for whoever supplies the signal."""
+        return super().due(step, interval=interval)
 
 
 _PAPER, _CODE = "arXiv 2305.14342", "the authors' code"

@@ -13,7 +13,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, _nearest
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper
 
 __all__ = ["WrappedRule", "Wrapper", "derive", "parse", "wrappers"]
@@ -42,7 +42,7 @@ def parse(words: Iterable[str]) -> tuple[str, ...]:
         name = known.get(_key(word))
         if name is None:
             raise UnknownOptimizerError(
-                f"unknown wrapper {word!r}{_nearest(word, tuple(known))}; there are {', '.join(wrappers())}"
+                f"unknown wrapper {word!r}{nearest(word, tuple(known))}; there are {', '.join(wrappers())}"
             )
         if name in chosen:
             raise UnknownOptimizerError(f"the wrapper {name} is named twice; once is all that it can do")

@@ -10,24 +10,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.rule import Apart, Hyper, Phases, Rule
-from fairstep.optim.spec import ROLES, Hyperparameter, OptimizerSpec, Part
+from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import Context, RowSharding, Rule, call
+from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Part
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fairstep.optim.routing import Named
+    from fairstep.optim.roles import Named
 
 
 class WrappedRule(Rule):
     """A rule around another one, which it is equal to in everything that a subclass does not change.
 
-    ``suffix`` names the wrapper, ``own_uses`` the hyperparameters that it reads beside those of the rule inside, and
-    ``own_state`` and ``own_flops`` say what it adds to the formulas of the costs.
+    ``call(self.inner.update, context, ...)`` passes the hyperparameters of the rule inside; a method of the wrapper
+    names its own. ``suffix`` names the wrapper, ``own_state`` and ``own_flops`` say what it adds to the formulas.
     """
 
     suffix: str
-    own_uses: tuple[str, ...] = ()
     own_state: str = ""
     own_flops: str = ""
     elementwise = True
@@ -36,67 +36,73 @@ class WrappedRule(Rule):
     def __init__(self, inner: Rule) -> None:
         self.inner = inner
         self.name = f"{inner.name}+{self.suffix}"
-        self.uses = (*inner.uses, *(name for name in self.own_uses if name not in inner.uses))  # type: ignore[misc]
         self.state_formula = inner.state_formula + (f" + {self.own_state}" if self.own_state else "")
         self.flops_formula = inner.flops_formula + (f" + {self.own_flops}" if self.own_flops else "")
         self.decays_after_step = inner.decays_after_step  # type: ignore[misc]
         self.elementwise = inner.elementwise and type(self).elementwise  # type: ignore[misc]
         self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]
 
-    def settings(self, item: Named, hyper: Hyper) -> dict[str, Any]:
-        return self.inner.settings(item, hyper)
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.inner.hyperparameters, *super().hyperparameters)))
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
-        return self.inner.init(param, hyper)
+    def settings(self, item: Named, *, context: Context) -> dict[str, Any]:
+        return call(self.inner.settings, context, item)
 
-    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        return self.inner.update(grad, state, param, hyper, step)
+    def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
+        return call(self.inner.init, context, param)
 
-    def phases(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Phases:
-        return self.inner.phases(grad, state, param, hyper, step)
+    def update(
+        self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *, context: Context
+    ) -> Tensor | None:
+        return call(self.inner.update, context, grad, state, param, step)
 
-    def due(self, hyper: Hyper, step: int) -> tuple[str, ...]:
-        return self.inner.due(hyper, step)
+    def due(self, step: int, *, context: Context) -> tuple[str, ...]:
+        return call(self.inner.due, context, step)
 
     def move(
-        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+        self,
+        weights: Tensor,
+        descend: Callable[[Tensor], None],
+        state: dict[str, Any],
+        step: int,
+        *,
+        context: Context,
     ) -> None:
-        self.inner.move(weights, step, state, hyper, count)
+        call(self.inner.move, context, weights, descend, state, step)
 
-    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
-        return self.inner.evaluation_weights(weights, state, hyper, count)
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], step: int, *, context: Context) -> Tensor:
+        return call(self.inner.evaluation_weights, context, weights, state, step)
 
-    def shared(self, hyper: Hyper) -> dict[str, float]:
-        return self.inner.shared(hyper)
+    def shared(self, *, context: Context) -> dict[str, float]:
+        return call(self.inner.shared, context)
 
-    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper) -> Tensor:
-        return self.inner.measure(grad, state, param, hyper)
+    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, *, context: Context) -> Tensor:
+        return call(self.inner.measure, context, grad, state, param)
 
-    def agree(self, sums: Sequence[float], hyper: Hyper) -> dict[str, float]:
-        return self.inner.agree(sums, hyper)
+    def agree(self, sums: Sequence[float], *, context: Context) -> dict[str, float]:
+        return call(self.inner.agree, context, sums)
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        """For wrappers that are elementwise; others say it themselves. In phases goes only the update of the rule
-        inside as it is."""
+    def row_sharding(self, o: int, i: int, *, context: Context) -> RowSharding | None:
+        """For wrappers that are elementwise; others say it themselves."""
         if not type(self).elementwise:
             return None
-        inner = Apart() if self.inner.elementwise else self.inner.rows_apart(o, i, hyper)
-        return None if inner and inner.kept and type(self).update is not WrappedRule.update else inner
+        return RowSharding() if self.inner.elementwise else call(self.inner.row_sharding, context, o, i)
 
-    def lr_factor(self, hyper: Hyper) -> float:
-        return self.inner.lr_factor(hyper)
+    def lr_factor(self, *, context: Context) -> float:
+        return call(self.inner.lr_factor, context)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return self.inner.state_floats(o, i, hyper)
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        return call(self.inner.state_floats, context, o, i)
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.flops(o, i, hyper)
+    def flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.flops, context, o, i)
 
-    def product_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.product_flops(o, i, hyper)
+    def product_flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.product_flops, context, o, i)
 
-    def decomposition_flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.decomposition_flops(o, i, hyper)
+    def decomposition_flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.decomposition_flops, context, o, i)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +120,9 @@ class Wrapper:
 
     def derive(self, spec: OptimizerSpec) -> OptimizerSpec:
         """The spec of ``spec`` with this wrapper around it. A hyperparameter that both have is one."""
-        name, wrapped = f"{spec.name}+{self.name}", self.wrap(spec)
-        own = {n: value for n, value in self.hyperparameters.items() if n not in wrapped.hyperparameters}
+        name = f"{spec.name}+{self.name}"
+        own = {n: value for n, value in self.hyperparameters.items() if n not in spec.hyperparameters}
+        wrapped = self.wrap(replace(spec, hyperparameters={**spec.hyperparameters, **own}))
         return replace(
             wrapped,
             name=name,
@@ -123,7 +130,6 @@ class Wrapper:
             aliases=(),
             title=f"{spec.title} + {self.title}",
             reference=f"{spec.reference}; {self.reference}",
-            hyperparameters={**wrapped.hyperparameters, **own},
             documented_in=(*spec.modules, self.wrap.__module__),
         )
 

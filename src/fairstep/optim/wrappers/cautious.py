@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.across import total
-from fairstep.optim.rule import Apart, Hyper
+from fairstep.optim.rule import Context, RowSharding, call
+from fairstep.optim.sharding.row_sums import total
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -31,25 +31,33 @@ if TYPE_CHECKING:
 class CautiousRule(WrappedRule):
     suffix = "cautious"
     own_flops = "4 N"
-    own_uses = ("cautious_scale",)
     elementwise = False  # the scale looks across a tensor
 
-    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        direction = self.inner.update(grad, state, param, hyper, step)
+    def update(  # type: ignore[override]
+        self,
+        grad: Tensor,
+        state: dict[str, Any],
+        param: Tensor,
+        step: int,
+        *,
+        cautious_scale: str,
+        context: Context,
+    ) -> Tensor | None:
+        direction = call(self.inner.update, context, grad, state, param, step)
         if direction is None:
             return None
         agrees = torch.mul(direction, grad).gt_(0)  # 1 or 0: masks of another type cost a CPU twice the time
         count = agrees.sum((-2, -1), keepdim=True)
-        count, elements = total(torch.stack((count, torch.full_like(count, grad.shape[-2] * grad.shape[-1]))), hyper)
-        by_count = hyper["cautious_scale"] == "count"
-        factor = elements / (count + 1) if by_count else 1 / (count / elements).clamp_(min=1e-3)
+        elements = torch.full_like(count, grad.shape[-2] * grad.shape[-1])
+        count, elements = total(torch.stack((count, elements)), context.rows)  # (s, 1, 1) each
+        factor = elements / (count + 1) if cautious_scale == "count" else 1 / (count / elements).clamp_(min=1e-3)
         return agrees.mul_(direction).mul_(factor)
 
-    def rows_apart(self, o: int, i: int, hyper: Hyper) -> Apart | None:
-        return Apart() if self.inner.elementwise else self.inner.rows_apart(o, i, hyper)
+    def row_sharding(self, o: int, i: int, *, context: Context) -> RowSharding | None:
+        return RowSharding() if self.inner.elementwise else call(self.inner.row_sharding, context, o, i)
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.flops(o, i, hyper) + 4.0 * o * i
+    def flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.flops, context, o, i) + 4.0 * o * i
 
 
 def cautious_scale(default: str) -> Hyperparameter:

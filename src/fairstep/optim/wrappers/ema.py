@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.rule import Hyper
+from fairstep.optim.rule import Context, call
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -28,28 +28,33 @@ class EMARule(WrappedRule):
     suffix = "ema"
     own_state = "N"
     own_flops = "3 N"
-    own_uses = ("ema_decay",)
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
-        return {**self.inner.init(param, hyper), "ema": param.clone()}
+    def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
+        return {**call(self.inner.init, context, param), "ema": param.clone()}
 
-    def move(
-        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+    def move(  # type: ignore[override]
+        self,
+        weights: Tensor,
+        descend: Callable[[Tensor], None],
+        state: dict[str, Any],
+        step: int,
+        *,
+        ema_decay: float,
+        context: Context,
     ) -> None:
-        self.inner.move(weights, step, state, hyper, count)
-        decay = hyper["ema_decay"]
-        state["ema"].lerp_(
-            self.inner.evaluation_weights(weights, state, hyper, count), (1 - decay) / (1 - decay**count)
-        )
+        call(self.inner.move, context, weights, descend, state, step)
+        inside = call(self.inner.evaluation_weights, context, weights, state, step)
+        state["ema"].lerp_(inside, (1 - ema_decay) / (1 - ema_decay**step))
 
-    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
-        return state["ema"]
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], step: int, *, context: Context) -> Tensor:
+        ema: Tensor = state["ema"]
+        return ema
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return self.inner.state_floats(o, i, hyper) + o * i
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        return call(self.inner.state_floats, context, o, i) + o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.flops(o, i, hyper) + 3.0 * o * i
+    def flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.flops, context, o, i) + 3.0 * o * i
 
 
 def ema(spec: OptimizerSpec) -> OptimizerSpec:

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper
+from fairstep.optim.rule import Context, call
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -38,46 +38,44 @@ class EMANesterovRule(WrappedRule):
     suffix = "ema-nesterov"
     own_state = "N"
     own_flops = "8 N"
-    own_uses = (
-        "nesterov_step",
-        "nesterov_decay",
-        "nesterov_warmup_fraction",
-        "nesterov_rest_fraction",
-        "schedule_steps",
-    )
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
-        return {**self.inner.init(param, hyper), "drift": torch.zeros_like(param), "ahead": 0.0}
+    def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
+        return {**call(self.inner.init, context, param), "drift": torch.zeros_like(param), "ahead": 0.0}
 
-    def move(
-        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+    def move(  # type: ignore[override]
+        self,
+        weights: Tensor,
+        descend: Callable[[Tensor], None],
+        state: dict[str, Any],
+        step: int,
+        *,
+        lr: float,
+        nesterov_step: float,
+        nesterov_decay: float,
+        nesterov_warmup_fraction: float,
+        nesterov_rest_fraction: float,
+        schedule_steps: int,
+        context: Context,
     ) -> None:
         drift = state["drift"]
         behind = weights.sub(drift, alpha=state["ahead"])
-        self.inner.move(weights, step, state, hyper, count)
-        drift.lerp_(torch.sub(weights, behind, out=behind), 1 - hyper["nesterov_decay"])
-        state["ahead"] = _ahead(hyper, count)
+        call(self.inner.move, context, weights, descend, state, step)
+        drift.lerp_(torch.sub(weights, behind, out=behind), 1 - nesterov_decay)
+        first, last = nesterov_warmup_fraction * schedule_steps, (1 - nesterov_rest_fraction) * schedule_steps
+        in_the_middle = not schedule_steps or first <= step < last
+        state["ahead"] = float(nesterov_step * lr / context.peak_lr) if in_the_middle else 0.0
         weights.add_(drift, alpha=state["ahead"])
 
-    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], step: int, *, context: Context) -> Tensor:
         if state["ahead"]:
             weights = weights.sub(state["drift"], alpha=state["ahead"])
-        return self.inner.evaluation_weights(weights, state, hyper, count)
+        return call(self.inner.evaluation_weights, context, weights, state, step)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return self.inner.state_floats(o, i, hyper) + o * i
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        return call(self.inner.state_floats, context, o, i) + o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.flops(o, i, hyper) + 8.0 * o * i
-
-
-def _ahead(hyper: Hyper, count: int) -> float:
-    """b after step ``count``."""
-    steps = hyper["schedule_steps"]
-    first, last = hyper["nesterov_warmup_fraction"] * steps, (1 - hyper["nesterov_rest_fraction"]) * steps
-    if steps and not first <= count < last:
-        return 0.0
-    return float(hyper["nesterov_step"] * hyper["lr"] / hyper["initial_lr"])
+    def flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.flops, context, o, i) + 8.0 * o * i
 
 
 def ema_nesterov(spec: OptimizerSpec) -> OptimizerSpec:

@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper
+from fairstep.optim.rule import Context, call
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -43,7 +43,7 @@ class HyperballRule(WrappedRule):
     elementwise = False
     decayed = False
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
+    def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
         radius = torch.linalg.matrix_norm(param)  # (s,)
         if param.device.type != "meta" and (radius == 0).any():
             shape = " x ".join(map(str, param.shape[-2:]))
@@ -51,23 +51,31 @@ class HyperballRule(WrappedRule):
                 f"hyperball keeps the norm that a matrix has at the start, and a matrix of shape {shape} is zero; "
                 "initialise it with other values, or give its parameter the role head"
             )
-        return {**self.inner.init(param, hyper), "radius": radius}
+        return {**call(self.inner.init, context, param), "radius": radius}
 
-    def update(self, grad: Tensor, state: dict[str, Any], param: Tensor, hyper: Hyper, step: int) -> Tensor | None:
-        direction = self.inner.update(grad, state, param, hyper, step)
+    def update(
+        self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *, context: Context
+    ) -> Tensor | None:
+        direction = call(self.inner.update, context, grad, state, param, step)
         return None if direction is None else direction * _ratio(state["radius"], direction)
 
     def move(
-        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+        self,
+        weights: Tensor,
+        descend: Callable[[Tensor], None],
+        state: dict[str, Any],
+        step: int,
+        *,
+        context: Context,
     ) -> None:
-        self.inner.move(weights, step, state, hyper, count)
+        call(self.inner.move, context, weights, descend, state, step)
         weights.mul_(_ratio(state["radius"], weights))
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return self.inner.state_floats(o, i, hyper) + 1
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        return call(self.inner.state_floats, context, o, i) + 1
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.flops(o, i, hyper) + 6.0 * o * i
+    def flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.flops, context, o, i) + 6.0 * o * i
 
 
 def _ratio(radius: Tensor, matrices: Tensor) -> Tensor:

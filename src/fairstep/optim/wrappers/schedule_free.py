@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Hyper
+from fairstep.optim.rule import Context, call
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Schedule
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -36,33 +36,44 @@ class ScheduleFreeRule(WrappedRule):
     suffix = "schedule-free"
     own_state = "N"
     own_flops = "7 N"
-    own_uses = ("sf_beta", "sf_step_power", "sf_lr_power")
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
-        return {**self.inner.init(param, hyper), "z": param.clone(), "lr_max": 0.0, "weight_sum": 0.0}
+    def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
+        return {**call(self.inner.init, context, param), "z": param.clone(), "lr_max": 0.0, "weight_sum": 0.0}
 
-    def move(
-        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+    def move(  # type: ignore[override]
+        self,
+        weights: Tensor,
+        descend: Callable[[Tensor], None],
+        state: dict[str, Any],
+        step: int,
+        *,
+        lr: float,
+        sf_beta: float,
+        sf_step_power: float,
+        sf_lr_power: float,
+        context: Context,
     ) -> None:
         z, before = state["z"], weights.clone()
-        self.inner.move(weights, step, state, hyper, count)
+        call(self.inner.move, context, weights, descend, state, step)
         taken = before.sub(weights)  # s
-        state["lr_max"] = max(state["lr_max"], float(hyper["lr"]))
-        weight = count ** hyper["sf_step_power"] * state["lr_max"] ** hyper["sf_lr_power"]
+        state["lr_max"] = max(state["lr_max"], float(lr))
+        weight = step**sf_step_power * state["lr_max"] ** sf_lr_power
         state["weight_sum"] += weight
         c = weight / state["weight_sum"] if state["weight_sum"] else 0.0
         # y without x: (1 - c) y + c z - (1 - b (1 - c)) s
-        torch.lerp(before, z, c, out=weights).sub_(taken, alpha=1 - hyper["sf_beta"] * (1 - c))
+        torch.lerp(before, z, c, out=weights).sub_(taken, alpha=1 - sf_beta * (1 - c))
         z.sub_(taken)
 
-    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
-        return torch.lerp(state["z"], weights, 1 / hyper["sf_beta"])
+    def evaluation_weights(  # type: ignore[override]
+        self, weights: Tensor, state: dict[str, Any], step: int, *, sf_beta: float
+    ) -> Tensor:
+        return torch.lerp(state["z"], weights, 1 / sf_beta)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return self.inner.state_floats(o, i, hyper) + o * i
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        return call(self.inner.state_floats, context, o, i) + o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.flops(o, i, hyper) + 7.0 * o * i
+    def flops(self, o: int, i: int, *, context: Context) -> float:
+        return call(self.inner.flops, context, o, i) + 7.0 * o * i
 
 
 def schedule_free(spec: OptimizerSpec) -> OptimizerSpec:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fairstep.optim.rule import Hyper
+from fairstep.optim.rule import Context, call
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
@@ -28,34 +28,53 @@ class TailRule(WrappedRule):
     suffix = "tail"
     own_state = "N"
     own_flops = "3 N tail_fraction"
-    own_uses = ("tail_fraction", "schedule_steps")
 
-    def init(self, param: Tensor, hyper: Hyper) -> dict[str, Any]:
-        return {**self.inner.init(param, hyper), "tail": param.clone()}
+    def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
+        return {**call(self.inner.init, context, param), "tail": param.clone()}
 
-    def move(
-        self, weights: Tensor, step: Callable[[Tensor], None], state: dict[str, Any], hyper: Hyper, count: int
+    def move(  # type: ignore[override]
+        self,
+        weights: Tensor,
+        descend: Callable[[Tensor], None],
+        state: dict[str, Any],
+        step: int,
+        *,
+        tail_fraction: float,
+        schedule_steps: int,
+        context: Context,
     ) -> None:
-        self.inner.move(weights, step, state, hyper, count)
-        taken = count - _start(hyper)
+        call(self.inner.move, context, weights, descend, state, step)
+        taken = step - _start(tail_fraction, schedule_steps)
         if taken > 0:
-            state["tail"].lerp_(self.inner.evaluation_weights(weights, state, hyper, count), 1 / taken)
+            state["tail"].lerp_(call(self.inner.evaluation_weights, context, weights, state, step), 1 / taken)
 
-    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], hyper: Hyper, count: int) -> Tensor:
-        if count > _start(hyper):
-            return state["tail"]
-        return self.inner.evaluation_weights(weights, state, hyper, count)
+    def evaluation_weights(  # type: ignore[override]
+        self,
+        weights: Tensor,
+        state: dict[str, Any],
+        step: int,
+        *,
+        tail_fraction: float,
+        schedule_steps: int,
+        context: Context,
+    ) -> Tensor:
+        if step > _start(tail_fraction, schedule_steps):
+            tail: Tensor = state["tail"]
+            return tail
+        return call(self.inner.evaluation_weights, context, weights, state, step)
 
-    def state_floats(self, o: int, i: int, hyper: Hyper) -> int:
-        return self.inner.state_floats(o, i, hyper) + o * i
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        return call(self.inner.state_floats, context, o, i) + o * i
 
-    def flops(self, o: int, i: int, hyper: Hyper) -> float:
-        return self.inner.flops(o, i, hyper) + 3.0 * o * i * hyper["tail_fraction"]
+    def flops(  # type: ignore[override]
+        self, o: int, i: int, *, tail_fraction: float, context: Context
+    ) -> float:
+        return call(self.inner.flops, context, o, i) + 3.0 * o * i * tail_fraction
 
 
-def _start(hyper: Hyper) -> int:
+def _start(tail_fraction: float, schedule_steps: int) -> int:
     """Steps before the average begins."""
-    return round((1 - hyper["tail_fraction"]) * hyper["schedule_steps"])
+    return round((1 - tail_fraction) * schedule_steps)
 
 
 def tail(spec: OptimizerSpec) -> OptimizerSpec:

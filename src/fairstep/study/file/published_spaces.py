@@ -9,8 +9,7 @@ from typing import Any, get_args
 
 from fairstep import optim
 from fairstep.model.shapes import chinchilla_tokens
-from fairstep.optim.spec import Hyperparameter
-from fairstep.optim.tunings import Paper, Tuning
+from fairstep.optim.spec import Hyperparameter, Paper, Tuning
 from fairstep.runs import DecayShape, ScheduleKind, ScheduleSpec, Value
 from fairstep.study.protocols.space import Axis, Configuration, Space
 from fairstep.study.published_runs import PAPERS, RunPreset, run_preset
@@ -181,9 +180,9 @@ def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis
     if name in TUNABLE and name not in spec.hyperparameters:
         return Axis(tuple(values), factor or 0.0, RUN_DOMAINS.get(name, "(-inf, inf)"))
     checked = tuple(spec.validate({name: value})[name] for value in values)
-    known = spec.hyperparameters[name]
+    known = spec.hyperparameters.get(name)
     grid = spec.search_space.get(name)
-    domain = known.domain if isinstance(known.domain, str) and known.domain else "(-inf, inf)"
+    domain = known.domain if known and isinstance(known.domain, str) and known.domain else "(-inf, inf)"
     own = grid.factor if grid else 0.0
     return Axis(checked, own if factor is None else factor, domain)
 

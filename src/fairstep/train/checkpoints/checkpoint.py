@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fairstep.optim.portion import Portion
+from fairstep.optim.sharding.state_shards import StateShard
 from fairstep.train.ranks.world import ALONE, TIMEOUT, World
 
 
@@ -39,7 +39,7 @@ class Checkpoints:
         """Write the state after ``step`` steps. Asynchronous: copy it now, write it later, and raise then.
 
         Of several ranks all call it, each with the tensors that it has: whole ones, of which those of several ranks are
-        written once, DTensors, or ``Portion``s. ``facts``: what JSON can hold; the first rank's count.
+        written once, DTensors, or ``StateShard``s. ``facts``: what JSON can hold; the first rank's count.
         """
         self.wait()
         facts = {"step": step, "processes": self.world.size, **facts}
@@ -144,7 +144,7 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 def _copied(value: Any) -> Any:
     """The value with every tensor copied to the CPU's memory."""
-    if isinstance(value, Portion):
+    if isinstance(value, StateShard):
         return value.copied()
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim import state as engine_state
 from fairstep.optim.engine import Engine
+from fairstep.optim.engine import state as engine_state
 from fairstep.train.ranks.world import World
 
 
@@ -35,7 +35,7 @@ def allocate_like(model: nn.Module, optimizer: torch.optim.Optimizer, described:
             what = f"no {name}" if have is None else f"a {name} of shape {have}"
             raise ValueError(f"the checkpoint is of another model: it has {what}, and this one has {wanted or 'none'}")
     saved = described["optimizer"]
-    state = engine_state.room(optimizer, saved) if isinstance(optimizer, Engine) else _empty(saved)
+    state = engine_state.allocate_like(optimizer, saved) if isinstance(optimizer, Engine) else _empty(saved)
     return {"model": weights, "optimizer": state, "random": _empty(described["random"])}
 
 

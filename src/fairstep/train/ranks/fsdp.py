@@ -19,9 +19,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from fairstep.model.factory import MODELS
 from fairstep.optim.engine import Engine
-from fairstep.optim.ownership import divide_shards, shard
-from fairstep.optim.pieces import works
-from fairstep.optim.work import Piece, team_size
+from fairstep.optim.sharding.partition import divide_shards, shard
+from fairstep.optim.sharding.step_cost import Piece
 from fairstep.train.ranks.exchange import Divided
 from fairstep.train.ranks.world import World
 
@@ -52,7 +51,7 @@ class FullySharded(Divided):
         # This rank's rows of every parameter: FSDP2's own memory, which stays where it is.
         self.shards = {name: p.detach().to_local() for name, p in self.parameters.items()}
         self.device = next(iter(self.shards.values())).device
-        tasks = works(optimizer)
+        tasks = optimizer.step_costs()
         ownership, gathered = divide_shards(tasks, {n: p.shape for n, p in self.parameters.items()}, world.size)
         elements = {work.name for work in tasks if work.kind == "elements"}
         self.owned = ownership[world.rank]
@@ -69,7 +68,7 @@ class FullySharded(Divided):
                 own = self.shards[name]
                 self.tensors[name] = own.view(-1) if name in elements and not piece.whole else own
         self._to_owners(self.shards, self.tensors)
-        optimizer.share(self.owned, world.total, self.tensors, world.team(team_size(ownership)))
+        optimizer.share(self.owned, world.total, self.tensors)
 
     def clip(self, limit: float) -> Tensor:
         began = time.perf_counter()

@@ -20,9 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fairstep.optim.engine import Engine
-from fairstep.optim.ownership import divide
-from fairstep.optim.pieces import works
-from fairstep.optim.work import Piece, team_size
+from fairstep.optim.sharding.partition import divide
+from fairstep.optim.sharding.step_cost import Piece
 from fairstep.train.ranks.exchange import Divided
 from fairstep.train.ranks.world import World
 
@@ -53,7 +52,7 @@ class Sharded(Divided):
     def __init__(self, world: World, model: nn.Module, forward: Any, optimizer: Engine) -> None:
         super().__init__(world, model, forward, optimizer)
         self.device = next(model.parameters()).device
-        tasks = works(optimizer)
+        tasks = optimizer.step_costs()
         ownership = divide(tasks, world.size)
         self.parameters: dict[str, Tensor] = dict(optimizer.named_parameters())
         self.elementwise = {work.name for work in tasks if work.kind == "elements"}
@@ -66,7 +65,7 @@ class Sharded(Divided):
         self.flying: deque[tuple[dist.Work, Tensor, Bucket]] = deque()
         self.launched = 0
         self.armed = False
-        optimizer.share(self.owned, world.total, mates=world.team(team_size(ownership)))
+        optimizer.share(self.owned, world.total)
         for name, p in self.parameters.items():
             p.register_post_accumulate_grad_hook(lambda p, name=name: self._ready(name))
         self.collect()  # every rank begins with the owners' weights

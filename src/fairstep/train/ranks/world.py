@@ -35,14 +35,11 @@ class RankError(RuntimeError):
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run, or some of them. ``rank`` is this one's number of ``size``, ``local`` its number on this
-    machine."""
+    """The processes of a run. ``rank`` is this one's number of ``size``, ``local`` its number on this machine."""
 
     rank: int = 0
     size: int = 1
     local: int = 0
-    group: dist.ProcessGroup | None = None
-    """Those among whom ``total`` and ``give`` work, if they are not all."""
 
     @property
     def first(self) -> bool:
@@ -91,26 +88,8 @@ class World:
     def total(self, value: Tensor, largest: bool = False, /) -> Tensor:
         """The sum of a tensor over the ranks, or the largest of each element."""
         if self.size > 1:
-            dist.all_reduce(value, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self.group)
+            dist.all_reduce(value, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
         return value
-
-    def give(self, tensor: Tensor, rank: int, /) -> None:
-        """A contiguous tensor of one rank, on all ranks in place."""
-        if self.size > 1:
-            dist.broadcast(tensor, group=self.group, group_src=rank)
-
-    def bring(self, part: Tensor, rank: int, /) -> None:
-        """The sum of all ranks' contiguous tensors, on one rank in place."""
-        if self.size > 1:
-            dist.reduce(part, group=self.group, group_dst=rank)
-
-    def team(self, size: int) -> World:
-        """The ranks, ``size`` in a row, of which this is one. To be called by all ranks; ``size`` divides theirs."""
-        if size in (1, self.size):
-            return self if size > 1 else ALONE
-        teams = [range(first, first + size) for first in range(0, self.size, size)]
-        groups = [dist.new_group(team, timeout=TIMEOUT) for team in teams]
-        return World(self.rank % size, size, self.local, groups[self.rank // size])
 
     def agree(self, value: Any) -> Any:
         """The first rank's value on every rank."""

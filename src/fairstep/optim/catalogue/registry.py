@@ -1,0 +1,141 @@
+"""The list of optimizers: every OptimizerSpec in a module of ``rules/``, also with ``wrappers``, and anyone's own.
+
+Discovery is by existing: a new file in ``rules/`` is a new optimizer and no other file changes. Importing a rule file
+does not import torch; a class of someone else's does (see ``foreign``).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairstep.optim import rules
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
+
+if TYPE_CHECKING:
+    from fairstep.optim.engine.engine import Engine
+    from fairstep.optim.engine.routing import Roles
+
+PLUGINS = "fairstep.optimizers"
+"""The group of entry points by which a package gives its optimizer a short name."""
+
+
+@functools.cache
+def specs() -> dict[str, OptimizerSpec]:
+    """Name -> spec of every built-in optimizer, by name. Raises ValueError if two claim one name."""
+    found: dict[str, OptimizerSpec] = {}
+    taken: dict[str, str] = {}
+    for module in pkgutil.iter_modules(rules.__path__, rules.__name__ + "."):
+        for spec in vars(importlib.import_module(module.name)).values():
+            if isinstance(spec, OptimizerSpec) and spec not in found.values():
+                for word in {spec.class_name, *map(_key, (spec.name, *spec.aliases))}:
+                    if taken.setdefault(word, spec.name) != spec.name:
+                        raise ValueError(f"both {taken[word]} and {spec.name} claim the name {word!r}")
+                found[spec.name] = spec
+    return dict(sorted(found.items()))
+
+
+def names() -> list[str]:
+    """Names of the built-in optimizers, sorted."""
+    return list(specs())
+
+
+def get(name: str) -> OptimizerSpec:
+    """The spec of a name or alias; upper case, hyphens, underscores and spaces do not matter.
+
+    Wrappers follow with a plus, in any order: ``muon+hyperball+ema`` (see ``wrappers``). Also of
+    ``package.module:Class`` and of an entry point's name, to the letter (see ``foreign``). Raises
+    UnknownOptimizerError (a ValueError) with the nearest names.
+    """
+    if "+" in name and _key(name) not in _words():
+        return _wrapped(*name.split("+"))
+    words = _words()
+    if _key(name) not in words:
+        if is_foreign(name):
+            from fairstep.optim.catalogue import foreign  # only those who bring an optimizer pay for it
+
+            return foreign.describe(name, plugins().get(name, name))
+        spelled = [word for spec in specs().values() for word in (spec.name, *spec.aliases)]
+        raise UnknownOptimizerError(
+            f"unknown optimizer {name!r}{nearest(name, spelled)}; there are {', '.join(names())}"
+        )
+    return words[_key(name)]
+
+
+@functools.cache
+def _words() -> dict[str, OptimizerSpec]:
+    return {_key(word): spec for spec in specs().values() for word in (spec.name, *spec.aliases)}
+
+
+def _wrapped(name: str, *words: str) -> OptimizerSpec:
+    """One optimizer, one name: what an alias stands for (adamh: adamw+hyperball) is taken apart and sorted."""
+    from fairstep.optim import wrappers
+
+    base = get(name)
+    if not base.parts:
+        raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {name} is another package's")
+    plain, *inside = next((alias for alias in base.aliases if "+" in alias), base.name).split("+")
+    names = wrappers.parse((*inside, *words))
+    for end in range(len(names), -1, -1):
+        start = _words().get(_key("+".join((plain, *names[:end]))))
+        if start:
+            return wrappers.derive(start, names[end:])
+    raise AssertionError(f"{plain} is the name of a built-in optimizer")
+
+
+def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
+    """The optimizer of this name over a module, named parameters, parameters or param groups (see ``Engine``).
+
+    An ``Engine``; for a foreign class that class (see ``foreign.build``).
+
+    >>> optimizer = build("muon", model, lr=0.02, roles={"output.weight": "head"})
+    """
+    spec = get(name)
+    if not spec.parts:
+        from fairstep.optim.catalogue import foreign
+
+        return foreign.build(spec, params, roles, hyper)
+    return optimizer_class(spec)(params, roles=roles, **hyper)
+
+
+@functools.cache
+def plugins() -> dict[str, str]:
+    """Name -> ``package.module:Class`` of every entry point, without importing any."""
+    from importlib import metadata  # takes as long as all else here
+
+    return {point.name: point.value for point in metadata.entry_points(group=PLUGINS)}
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name is a path, or an entry point's name that no built-in optimizer has."""
+    return ":" in name or (_key(name) not in _words() and name in plugins())
+
+
+def version(name: str) -> str:
+    """Which code a foreign optimizer is (see ``provenance``); empty for the built-in ones and for unknown names."""
+    return get(name).version if is_foreign(name) else ""
+
+
+def check_version(name: str, recorded: str) -> None:
+    """Raise ValueError if a run was described for other code than what is installed now."""
+    if recorded and recorded != version(name):
+        raise ValueError(
+            f"this run is of {name} in {recorded}, and here is {version(name) or 'another optimizer'}; bring that "
+            "version back, or start the contest again for the new one"
+        )
+
+
+@functools.cache
+def optimizer_class(spec: OptimizerSpec) -> Callable[..., Engine]:
+    """The class ``fairstep.optim.<class_name>``: the engine with this spec."""
+    from fairstep.optim.engine.engine import Engine
+
+    body: Mapping[str, Any] = {"spec": spec, "__module__": "fairstep.optim", "__doc__": f"{spec.title}\n\n{spec.text}"}
+    return type(spec.class_name, (Engine,), dict(body))
+
+
+def _key(name: str) -> str:
+    return name.lower().translate({ord(mark): None for mark in "-_ "})

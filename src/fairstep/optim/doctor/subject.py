@@ -1,0 +1,102 @@
+"""What the conformance checks (``doctor``) do to an optimizer: a small model, gradients for it, steps.
+
+Everything is a pure function of the step and the weights, so that two optimizers in the same state must do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairstep.optim.catalogue import registry
+
+
+class SmallModel(nn.Module):
+    """What a language model has: embedding, square, tall and wide matrices, gains and biases, a head of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(24, 8)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"q": nn.Linear(8, 8, bias=False), "up": nn.Linear(8, 12), "down": nn.Linear(12, 8)})
+            for _ in range(2)
+        )
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 24, bias=False)
+
+
+def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
+    """The same weights at every call; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SmallModel().to(dtype)
+
+
+@dataclass
+class Subject:
+    """One optimizer under examination, by its name. ``hyper`` are its hyperparameters, ``lr`` among them."""
+
+    name: str
+    hyper: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, params: Any, **changes: Any) -> Any:
+        """A new optimizer of the name; random numbers that its class draws are the same every time."""
+        torch.manual_seed(1)
+        return registry.build(self.name, params, **{**self.hyper, **changes})
+
+    def pair(self, dtype: torch.dtype = torch.float32, **changes: Any) -> tuple[SmallModel, Any]:
+        """A new model with a new optimizer."""
+        model = small_model(dtype)
+        return model, self.build(model, **changes)
+
+    @property
+    def decays(self) -> bool:
+        """Whether there is a hyperparameter weight_decay to switch off."""
+        return "weight_decay" in registry.get(self.name).hyperparameters
+
+    @property
+    def undecayed(self) -> dict[str, float]:
+        return {"weight_decay": 0.0} if self.decays else {}
+
+
+def feed(params: Mapping[str, Tensor], step: int, feedback: float = 1.0) -> None:
+    """Gradients of mixed scales with feedback, A_t + W: fresh tensors, the same for the same weights and step."""
+    generator = torch.Generator().manual_seed(step)
+    for index, p in enumerate(params.values()):
+        noise = torch.randn(p.shape, generator=generator, dtype=torch.float64) * 3.0 ** (index % 4 - 2)
+        p.grad = (noise + feedback * p.detach()).to(p.dtype)
+
+
+def step_with_signals(optimizer: Any, params: Mapping[str, Tensor]) -> None:
+    """A step, with what the optimizer declares that it needs beside gradients (see ``signals``): a curvature of 1, and
+    the gradient itself as the one of this batch at the weights before."""
+    for signal, names in optimizer.due().items() if hasattr(optimizer, "due") else ():
+        again = signal == "previous_gradient"
+        optimizer.supply(signal, {n: params[n].grad if again else torch.ones_like(params[n]) for n in names})
+    optimizer.step()
+
+
+def run(optimizer: Any, model: nn.Module, first: int, last: int, feedback: float = 1.0) -> None:
+    """Steps ``first`` to ``last``, counted from 1."""
+    params = dict(model.named_parameters())
+    torch.manual_seed(first)  # for those that draw random numbers in a step
+    for step in range(first, last + 1):
+        feed(params, step, feedback)
+        step_with_signals(optimizer, params)
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def largest(a: list[Tensor], b: list[Tensor]) -> float:
+    """Largest absolute difference of two lists of tensors; NaN beside NaN is no difference."""
+    return max((x.double() - y.double()).nan_to_num(0.0).abs().max().item() for x, y in zip(a, b, strict=True))
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))

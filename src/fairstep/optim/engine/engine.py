@@ -1,0 +1,220 @@
+"""The engine: a torch optimizer that runs any rule over any model.
+
+It does once, for every contestant alike, what is not the contestant's idea: routing parameters to rules, stacking
+them, the step with its weight decay (``descent``), signals, evaluation weights (``modes``), saving and loading.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairstep.optim.engine import evaluation, routing, signals
+from fairstep.optim.engine import state as state_dicts
+from fairstep.optim.engine.owned import OwnedShards
+from fairstep.optim.engine.routed import UNDECAYED, Routed
+from fairstep.optim.engine.routing import Roles
+from fairstep.optim.engine.shared_numbers import update_shared
+from fairstep.optim.engine.signals import Supplied
+from fairstep.optim.engine.stacks import Member, Scratch, Stack, compute_dtype, cut, most_elements
+from fairstep.optim.engine.step import advance
+from fairstep.optim.rule import Total
+from fairstep.optim.sharding.step_cost import Piece
+from fairstep.optim.spec import Decay
+
+
+class Engine(Routed):
+    """Base class of all our optimizers; a subclass is a ``spec``.
+
+    ``params`` is a module, an iterable of (name, parameter) or of parameters, or an iterable of param groups: dicts
+    with "params" and any hyperparameters of their own. A module is best: roles are inferred from its layers
+    (``routing.infer_roles``); ``roles`` overrides them. Other arguments:
+
+    * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
+    * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
+    * the optimizer's hyperparameters (``help`` of the class lists them).
+
+    A param group of ours has one rule and one weight decay, so the groups given are split. Learning-rate schedulers
+    work as with any torch optimizer. A companion's lower learning rate is its group's own, so scale each group's
+    ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere.
+
+    Raises ValueError or TypeError for an empty list, unknown or impossible hyperparameters, and parameters that
+    cannot be routed; ``step`` raises ValueError for sparse gradients.
+    """
+
+    _supplied: Supplied
+
+    def __init__(
+        self,
+        params: nn.Module | Iterable[Any],
+        *,
+        roles: Roles = None,
+        decay: Decay | None = None,
+        undecayed: Collection[str] = UNDECAYED,
+        stacked: bool = True,
+        **hyper: Any,
+    ) -> None:
+        if hyper.pop("compiled", False):
+            text = "compiled=True has no effect any more: every step is eager; leave it out"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+        self.stacked = stacked
+        self._forget_stacks()
+        super().__init__(params, roles, decay, undecayed, hyper)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Show a subclass's hyperparameters with their defaults in ``help`` and editors."""
+        super().__init_subclass__(**kwargs)
+        if "spec" in vars(cls):
+            general = inspect.signature(Engine.__init__).parameters.values()
+            own = [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=hyper.default)
+                for name, hyper in cls.spec.hyperparameters.items()
+            ]
+            shown = [p for p in general if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+            cls.__signature__ = inspect.Signature([*shown, *own])  # type: ignore[attr-defined]
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Route the parameters of a group and add them, as one group per rule and weight decay."""
+        super().add_param_group(param_group)
+        self._forget_stacks()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step for every parameter that has a gradient. Gradients are neither changed nor kept.
+
+        Raises ValueError, before anything is changed, if a signal that is due was not supplied, and between ``eval``
+        and ``train`` where those change the weights.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if self._evaluating:
+            raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
+        stacks, supplied, total = self._current_stacks(), self._supplied, None
+        if self.ownership:
+            self.ownership.cut_gradients()
+            supplied, total = self.ownership.cut_signals(supplied), self.ownership.total
+        signals.check(self.spec.name, stacks, supplied)
+        update_shared(stacks, self.param_groups, supplied, self.rules, total)
+        advance(stacks, supplied)
+        self._supplied = {}
+        return loss
+
+    def share(
+        self,
+        owned: Mapping[str, Piece],
+        total: Total,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """From now on step these pieces of the parameters alone, and keep their state alone; other processes have the
+        others (``partition.divide`` of ``step_costs``). The parameters may not be moved or replaced afterwards.
+
+        ``total`` adds a tensor up over all processes; all of them call it equally often. The caller sees to it that
+        gradients of what is owned are the whole batch's before ``step``, and collects the parameters behind it.
+        ``tensors``: the pieces themselves, where they are not views of the parameters (FSDP); their ``grad`` counts.
+        ``state_dict`` then has what this process steps, as ``StateShard``s of the tensors of one process alone.
+        """
+        kinds = {cost.name: cost.kind for cost in self.step_costs()}
+        self.ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total, tensors)
+        self._forget_stacks()
+
+    def eval(self) -> None:
+        """Put the weights to evaluate and export into the parameters, if they are others than those trained."""
+        evaluation.evaluate(self)
+        self._evaluating = evaluation.evaluating(self.state)
+
+    def train(self) -> None:
+        """Put the training weights back, to the bit, after ``eval``."""
+        evaluation.resume(self)
+        self._evaluating = False
+
+    def due(self) -> dict[str, list[str]]:
+        """Signal -> names of the parameters that need it in the coming step; mostly nothing (see ``signals``)."""
+        return signals.due(self)
+
+    def supply(self, signal: str, values: Mapping[str, Tensor]) -> None:
+        """Give a due signal to the coming step, by parameter name. Raises ValueError if it is not due or misshapen."""
+        self._supplied[signal] = signals.accept(self, signal, values)
+
+    def previous_weights(self) -> AbstractContextManager[None]:
+        """With the weights before the last step in the parameters, as exact MARS needs them for its signal."""
+        return signals.previous_weights(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and settings by parameter name (see ``state``)."""
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        saved = state_dicts.dump(self)
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            changed = post_hook(self, saved)
+            saved = saved if changed is None else changed
+        return saved
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a saved state, to the bit. Raises ValueError if it is of another optimizer or model."""
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, dict(state_dict))
+            state_dict = state_dict if changed is None else changed
+        state_dicts.load(self, state_dict)
+        self._forget_stacks()
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
+        kept["_user_roles"] = routing.picklable(self._user_roles)
+        # Copies, because a pickled view would drag its whole stack along once per parameter.
+        own = {p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()} for p, s in self.state.items()}
+        return {**super().__getstate__(), **kept, "state": defaultdict(dict, own)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            state_dicts.name_peak(group, group)
+        self._forget_stacks()
+
+    def _forget_stacks(self) -> None:
+        self._present: list[bool] = []
+        self._stacks: list[Stack] = []
+        self._evaluating = evaluation.evaluating(getattr(self, "state", {}))
+        self._supplied = {}
+
+    def _current_stacks(self) -> list[Stack]:
+        """Stacks of the parameters that have a gradient, formed anew whenever that set changes."""
+        present = [p.grad is not None for group in self.param_groups for p in group["params"]]
+        if present != self._present:
+            self._stacks = self._form_stacks()
+            self._present = present
+        return self._stacks
+
+    def _form_stacks(self) -> list[Stack]:
+        rules, gradients = self.rules, {name: p.grad for name, p in self.named_parameters()}
+        buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Member]]] = {}
+        for group, member in self.members():
+            grad = gradients[member.name]
+            if grad is None:
+                continue
+            if grad.layout != torch.strided:
+                raise ValueError(
+                    f"parameter {member.name} has a sparse gradient; build its embedding with sparse=False"
+                )
+            alone = member.name if not self.stacked or member.shard else None
+            p = member.tensor
+            key = (id(group), member.layout.tail, p.dtype, p.device, member.numbers, alone)
+            buckets.setdefault(key, (group, []))[1].append(member)
+        runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
+        scratch = Scratch()
+        for (_, _, dtype, device, *_), (group, members) in buckets.items():
+            for run in cut(members, most_elements(device, rules[group["rule"]])):
+                runs.append((group, run))
+                if len(run) > 1:
+                    scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
+        return [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]

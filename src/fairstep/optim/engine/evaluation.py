@@ -1,0 +1,49 @@
+"""Training weights and evaluation weights: what ``Engine.train`` and ``Engine.eval`` do.
+
+Some rules train at other weights than those that should be evaluated and exported (schedule-free's y and x, averages,
+lookahead). ``evaluate`` puts the latter into the parameters and keeps the former in the state, under ``KEPT``, so that
+``resume`` gives them back to the bit and a state saved in between is complete. For all other rules nothing happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fairstep.optim.engine.routed import Routed
+from fairstep.optim.engine.stacks import compute_dtype
+from fairstep.optim.rule import Context, call
+
+KEPT = "training_weights"
+"""Name of a parameter's training weights in its state while it holds those to evaluate."""
+
+
+def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
+    """Whether parameters hold weights to evaluate, which must not be trained."""
+    return any(KEPT in entry for entry in state.values())
+
+
+@torch.no_grad()
+def evaluate(optimizer: Routed) -> None:
+    """Put the weights to evaluate into the parameters. A second call changes nothing."""
+    rules = optimizer.rules
+    for group, member in optimizer.members():
+        entry, p = member.entry, member.tensor
+        if not entry or KEPT in entry:
+            continue
+        weights = p.detach().reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
+        context = Context(group, member.shard)
+        chosen = call(rules[group["rule"]].evaluation_weights, context, weights, member.rows(), entry["step"])
+        if chosen is not weights:
+            entry[KEPT] = p.detach().clone()
+            p.copy_(chosen.reshape(p.shape))
+
+
+@torch.no_grad()
+def resume(optimizer: Routed) -> None:
+    """Put the training weights back, to the bit."""
+    for _, member in optimizer.members():
+        if KEPT in member.entry:
+            member.tensor.copy_(member.entry.pop(KEPT))

@@ -1,0 +1,142 @@
+"""Param groups by role: which parameter has which rule, hyperparameters and weight decay, and what is stepped here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fairstep.optim.engine import routing
+from fairstep.optim.engine.owned import OwnedShards
+from fairstep.optim.engine.routing import Roles
+from fairstep.optim.engine.stacks import Layout, Member
+from fairstep.optim.roles import ROLES, Named, Role
+from fairstep.optim.rule import Context, Rule, call
+from fairstep.optim.sharding.step_cost import StepCost
+from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, Part, nearest
+
+UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
+"""Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
+
+
+class Routed(torch.optim.Optimizer):
+    """A torch optimizer whose param groups each have one rule and one weight decay, by the roles of their parameters.
+
+    It has no ``step``: ``Engine`` does. Arguments as of ``Engine``.
+    """
+
+    spec: ClassVar[OptimizerSpec]
+    ownership: OwnedShards | None = None
+    """What this process steps, where several share the work; None: everything."""
+
+    def __init__(
+        self,
+        params: nn.Module | Iterable[Any],
+        roles: Roles,
+        decay: Decay | None,
+        undecayed: Collection[str],
+        hyper: Mapping[str, Any],
+    ) -> None:
+        self.decay = decay or self.spec.decay
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay must be one of {', '.join(DECAYS)}, not {decay!r}")
+        for role in undecayed:
+            if role not in ROLES:
+                raise ValueError(
+                    f"undecayed: unknown role {role!r}{nearest(role, ROLES)}; roles are {', '.join(ROLES)}"
+                )
+        self.undecayed = frozenset(undecayed)
+        self.hyper = self.spec.validate(hyper)
+        self.roles: dict[str, Role] = {}
+        self._user_roles = roles
+        super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
+        routing.check_patterns(self.roles, roles)
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The spec's rules by name."""
+        return {part.rule.name: part.rule for part in self.spec.parts}
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Route the parameters of a group and add them, as one group per rule and weight decay."""
+        items = param_group["params"]
+        if not (items and isinstance(items, list) and isinstance(items[0], Named)):
+            items = routing.named_parameters(items)
+            if all(item.name == str(n) for n, item in enumerate(items)):  # unnamed: count on from earlier groups
+                items = [Named(str(len(self.roles) + n), item.tensor) for n, item in enumerate(items)]
+        hyper = self.spec.validate({**self.hyper, **{k: v for k, v in param_group.items() if k != "params"}})
+        roles = routing.assign(items, self._user_roles)
+        for name in roles:
+            if name in self.roles:
+                raise ValueError(f"parameter {name} is in two param groups; each may be in one")
+        buckets: dict[tuple[str, bool, tuple[tuple[str, Any], ...]], list[Named]] = {}
+        for item in items:
+            part = self.spec.part(roles[item.name], hyper)
+            settings = call(part.rule.settings, Context(part.hyper(hyper)), item)
+            key = part.rule.name, roles[item.name] in self.undecayed, tuple(settings.items())
+            buckets.setdefault(key, []).append(item)
+        added: list[dict[str, Any]] = []
+        for (rule, undecayed, further), members in buckets.items():
+            part = self._part(rule)
+            settings = {**part.hyper(hyper), **dict(further)}
+            shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule and "shared" in g), None)
+            shared = shared or call(part.rule.shared, Context(settings))
+            added.append(
+                {
+                    "params": [(item.name, item.tensor) for item in members],
+                    "rule": rule,
+                    "decay": self.decay,
+                    **settings,
+                    "weight_decay": 0.0 if undecayed or not part.rule.decayed else settings["weight_decay"],
+                    "peak_lr": settings["lr"],
+                    **({"shared": shared} if shared else {}),
+                }
+            )
+        for group in added:
+            super().add_param_group(group)
+        routing.prove_partition(((item.name, item.tensor) for item in items), added)
+        self.roles.update(roles)
+
+    def members(self) -> Iterator[tuple[dict[str, Any], Member]]:
+        """(param group, parameter or the piece of it that this process steps) of all that it steps."""
+        rules = self.rules
+        for group in self.param_groups:
+            rule = rules[group["rule"]]
+            for name, p in zip(group["param_names"], group["params"], strict=True):
+                tensor = self.ownership.tensors.get(name) if self.ownership else p
+                if tensor is not None:
+                    layout = Layout.of(rule, self.roles[name], tensor)
+                    shard = self.ownership.row_shard(name) if self.ownership else None
+                    yield group, Member(name, tensor, layout, self.state[p], shard)
+
+    def step_costs(self) -> list[StepCost]:
+        """What a step consists of, parameter by parameter, for ``partition.divide``."""
+        rules = self.rules
+        return [
+            StepCost.of(name, rules[group["rule"]], self.roles[name], p.shape, group)
+            for group in self.param_groups
+            for name, p in zip(group["param_names"], group["params"], strict=True)
+        ]
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, parameter) of all param groups in their order."""
+        for group in self.param_groups:
+            yield from zip(group["param_names"], group["params"], strict=True)
+
+    def routing_table(self) -> str:
+        """One line per parameter: name, shape, role, rule, learning rate, weight decay."""
+        return routing.table(self.param_groups, self.roles)
+
+    def _part(self, rule: str) -> Part:
+        return next(part for part in self.spec.parts if part.rule.name == rule)
+
+
+def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:
+    """Param groups as torch expects them; those of a module carry its layers along."""
+    if not isinstance(params, nn.Module | Tensor | set):
+        params = list(params)
+        if params and all(isinstance(group, Mapping) for group in params):
+            return [dict(group) for group in params]
+    return [{"params": routing.named_parameters(params)}]

@@ -1,0 +1,222 @@
+"""Which parameter plays which role: inferred from the module and the names, or said by the user.
+
+Every parameter gets exactly one role, and through its optimizer's spec exactly one rule. Nothing is guessed silently
+for tensors whose role cannot be known: those raise and ask for ``roles``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from fairstep.optim.roles import ROLES, Named, Role
+from fairstep.optim.spec import nearest
+
+Roles = Mapping[str, str] | Callable[[str, Tensor], str | None] | None
+"""A user's own roles: names or patterns ("*.gate.weight") -> role, or a function that returns a role or None."""
+
+HEAD_NAMES = {"head", "lm_head", "output", "unembedding", "unembed", "output_projection"}
+EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "tok_embeddings", "token_embedding"}
+
+
+def named_parameters(params: Any) -> list[Named]:
+    """Parameters of a module, of (name, parameter) pairs, or of an iterable of parameters (named by position).
+
+    The "_orig_mod." that torch.compile puts into names is taken out. Raises TypeError for anything else and ValueError
+    for an empty list, a repeated name or parameter, and parameters that are complex or have no elements.
+    """
+    if isinstance(params, nn.Module):
+        layers = {}
+        for module in params.modules():
+            for tensor in module.parameters(recurse=False):
+                # A tied weight belongs to its embedding, whichever of its layers comes first.
+                if id(tensor) not in layers or isinstance(module, nn.Embedding):
+                    layers[id(tensor)] = module
+        found = [
+            Named(name, tensor, layers[id(tensor)], params.get_submodule(".".join(name.split(".")[:-2])))
+            for name, tensor in params.named_parameters()
+        ]
+    elif isinstance(params, Tensor):
+        raise TypeError("params must be a module or an iterable of parameters, not one tensor; write [parameter]")
+    elif isinstance(params, set):
+        raise TypeError("params must have an order that is the same in every run; a set has none, so give a list")
+    else:
+        items = list(params)
+        found = [Named(*item) if isinstance(item, tuple) else Named(str(n), item) for n, item in enumerate(items)]
+    if not found:
+        raise ValueError("the parameter list is empty; give a module with parameters, or named parameters")
+    found = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in found]
+    for item in found:
+        if not isinstance(item.tensor, Tensor):
+            raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")
+        if not item.tensor.numel():
+            shape = " x ".join(map(str, item.tensor.shape))
+            raise ValueError(f"parameter {item.name} has no elements ({shape}); leave it out")
+        if item.tensor.is_complex():
+            raise ValueError(f"parameter {item.name} is complex; give its real view (torch.view_as_real)")
+        if not item.tensor.is_floating_point():
+            raise ValueError(
+                f"parameter {item.name} has dtype {item.tensor.dtype}; only floating-point ones are trained"
+            )
+        if not (item.tensor.is_leaf or item.tensor.retains_grad):
+            raise ValueError(
+                f"parameter {item.name} is computed from other tensors (not a leaf); give those, or an nn.Parameter"
+            )
+    names: dict[int, str] = {}
+    for item in found:
+        other = names.setdefault(id(item.tensor), item.name)
+        if other != item.name:
+            raise ValueError(f"{other} and {item.name} are the same parameter; give a shared weight once")
+    for repeated, count in Counter(item.name for item in found).items():
+        if count > 1:
+            raise ValueError(f"the name {repeated} is given {count} times; names must be unique")
+    return found
+
+
+def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
+    """Name -> role of every parameter of a module, of named parameters, or of parameters.
+
+    * vector: fewer than two dimensions.
+    * embedding: the weight of an nn.Embedding (also when the head shares it) or a name such as embed_tokens.
+    * head: a weight that is named so (lm_head, head, output), or the only one with the embedding's shape; both only
+      outside repeated blocks, where a wide MLP can have that shape by accident.
+    * expert: three dimensions under the name experts. router: a layer named router, or named gate beside experts.
+    * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest).
+
+    Unnamed two-dimensional parameters are matrices. Raises ValueError for a tensor that none of this decides, for an
+    unknown role, and for a name in ``roles`` that matches no parameter.
+    """
+    found = assign(named_parameters(params), roles)
+    check_patterns(found, roles)
+    return found
+
+
+def assign(items: list[Named], roles: Roles = None) -> dict[str, Role]:
+    """``infer_roles`` for parameters that were named before; ``roles`` may name others too."""
+    expert_parents = {item.name.split("experts")[0] for item in items if "experts" in item.name.split(".")}
+    embeddings = [item for item in items if item.tensor.ndim == 2 and _is_embedding(item)]
+    heads = _find_heads(items, embeddings)
+    found: dict[str, Role] = {}
+    for item in items:
+        said = _said(item, roles)
+        if said is None:
+            found[item.name] = _infer(item, item in embeddings, item in heads, expert_parents)
+        elif said == "expert" and item.tensor.ndim < 3:
+            raise ValueError(
+                f"parameter {item.name}: the role expert is for a stack of matrices with three dimensions, "
+                f"not for the shape {tuple(item.tensor.shape)}"
+            )
+        elif said in ROLES:
+            found[item.name] = said
+        else:
+            raise ValueError(f"parameter {item.name}: unknown role {said!r}; roles are {', '.join(ROLES)}")
+    return found
+
+
+def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[str]) -> Role:
+    path, tensor = item.name.split("."), item.tensor
+    if tensor.ndim < 2:
+        return "vector"
+    if tensor.ndim == 3 and "experts" in path:
+        return "expert"
+    if tensor.ndim == 2:
+        if is_embedding:
+            return "embedding"
+        if is_head:
+            return "head"
+        layer = _layer_name(item)
+        if layer == "router" or (layer == "gate" and _parent(item) in expert_parents):
+            return "router"
+        return "matrix"
+    if tensor.ndim >= 4 or isinstance(item.layer, nn.modules.conv._ConvNd):
+        return "matrix"
+    raise ValueError(
+        f"parameter {item.name} of shape {tuple(tensor.shape)} has no evident role; say it with "
+        f"roles={{{item.name!r}: 'expert'}} (a stack of matrices) or 'matrix' (flattened to {len(tensor)} rows)"
+    )
+
+
+def _is_embedding(item: Named) -> bool:
+    if item.layer is not None:
+        return isinstance(item.layer, (nn.Embedding, nn.EmbeddingBag))
+    return _layer_name(item) in EMBEDDING_NAMES
+
+
+def _find_heads(items: list[Named], embeddings: list[Named]) -> list[Named]:
+    """Weights that are named as heads, else the only one with an embedding's shape; outside repeated blocks."""
+    shapes = {item.tensor.shape for item in embeddings}
+    outside = [item for item in items if not any(part.isdigit() for part in item.name.split(".")[:-2])]
+    linear = [item for item in outside if item.tensor.ndim == 2 and item not in embeddings]
+    named = [item for item in linear if _layer_name(item) in HEAD_NAMES]
+    shaped = [item for item in linear if item.tensor.shape in shapes]
+    return named or (shaped if len(shaped) == 1 else [])
+
+
+def _said(item: Named, roles: Roles) -> str | None:
+    if roles is None:
+        return None
+    if callable(roles):
+        return roles(item.name, item.tensor)
+    matches = [pattern for pattern in roles if fnmatchcase(item.name, pattern)]
+    # The exact name wins over patterns, and of several patterns the last one written.
+    return roles[item.name] if item.name in roles else roles[matches[-1]] if matches else None
+
+
+def picklable(roles: Roles) -> Roles:
+    """``roles`` as it can be pickled: a function that has no name of its own becomes one that asks for it again."""
+    if callable(roles) and "<" in getattr(roles, "__qualname__", "<"):
+        return _lost_roles
+    return roles
+
+
+def _lost_roles(name: str, tensor: Tensor) -> str | None:
+    raise ValueError(
+        f"parameter {name}: the function given as roles did not survive pickling; "
+        "give roles as a mapping, or as a function defined at the top of a module"
+    )
+
+
+def check_patterns(known: Iterable[str], roles: Roles) -> None:
+    """Raise ValueError if a name or pattern of ``roles`` matches none of the known names."""
+    if roles is None or callable(roles):
+        return
+    known = tuple(known)
+    for pattern in roles:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise ValueError(f"roles: no parameter is named {pattern!r}{nearest(pattern, known)}")
+
+
+def _layer_name(item: Named) -> str:
+    return item.name.removesuffix(".weight").rpartition(".")[2]
+
+
+def _parent(item: Named) -> str:
+    """'blocks.0.mlp.' of 'blocks.0.mlp.gate.weight'."""
+    return item.name.removesuffix(".weight").removesuffix(_layer_name(item))
+
+
+def prove_partition(expected: Iterable[tuple[str, Tensor]], groups: list[dict[str, Any]]) -> None:
+    """Check that param groups hold every expected parameter exactly once, and no other. Raises ValueError."""
+    times = Counter(id(p) for group in groups for p in group["params"])
+    for name, p in expected:
+        if times.pop(id(p), 0) != 1:
+            raise ValueError(f"parameter {name} must be in exactly one param group")
+    if times:
+        raise ValueError(f"the param groups hold {len(times)} parameters that were not given")
+
+
+def table(param_groups: Iterable[Mapping[str, Any]], roles: Mapping[str, str]) -> str:
+    """One line per parameter: name, shape, role, rule, learning rate, weight decay."""
+    rows = [("parameter", "shape", "role", "rule", "lr", "weight decay")]
+    for group in param_groups:
+        for name, p in zip(group["param_names"], group["params"], strict=True):
+            shape = " x ".join(map(str, p.shape)) or "scalar"
+            numbers = f"{float(group['lr']):.3g}", f"{group['weight_decay']:.3g}"
+            rows.append((name, shape, roles[name], group["rule"], *numbers))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

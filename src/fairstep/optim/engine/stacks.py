@@ -1,0 +1,227 @@
+"""Parameters of one kind, handled as one tensor: a step of a small model becomes a handful of large operations.
+
+A stack is a cache. What an optimizer remembers belongs to its parameters one by one (``optimizer.state[p]``, whose
+tensors are views into the stack), so stacks can be dissolved and formed anew, and checkpoints do not depend on them.
+
+Layout: a parameter is ``rows`` items of shape ``tail``, and a stack is the concatenation of its members' items.
+
+    elementwise rule    rows = number of elements    tail = ()        stack (n,)
+    matrix              rows = 1                     tail = (o, i)    stack (s, o, i)
+    vector, scalar      rows = 1                     tail = (n, 1)    stack (s, n, 1), of a rule that is not elementwise
+    experts (e, o, i)   rows = e                     tail = (o, i)    stack (s, o, i)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairstep.optim.rule import Context, RowShard, Rule, call
+
+CPU_ELEMENTS = 2**16
+"""Elements per thread that a rule handles at once on a CPU: several passes over 256 KiB a tensor stay in its cache."""
+DEVICE_ELEMENTS = 2**23
+"""The same on an accelerator, where a launch costs more than a pass. Both bound the scratch memory of a step."""
+MATRIX_ELEMENTS = 2**17
+"""As ``CPU_ELEMENTS`` for rules of matrices, where batched products make fewer passes and more calls."""
+
+
+def most_elements(device: torch.device, rule: Rule) -> int:
+    """Of a stack of several parameters, and of a piece of a large one."""
+    if device.type != "cpu":
+        return DEVICE_ELEMENTS
+    return (CPU_ELEMENTS if rule.elementwise else MATRIX_ELEMENTS) * torch.get_num_threads()
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """dtype of state and arithmetic: float32 for anything narrower."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one parameter lies in a stack (see the module's table).
+
+    ``lead`` replaces the leading dimension where the parameter's own state is shown: a vector's state has the
+    parameter's shape, a matrix's state no leading dimension, that of experts one entry per expert.
+    """
+
+    tail: tuple[int, ...]
+    lead: tuple[int, ...]
+    rows: int
+
+    @classmethod
+    def of(cls, rule: Rule, role: str, p: Tensor) -> Layout:
+        if rule.elementwise:
+            return cls((), tuple(p.shape), p.numel())
+        if role == "expert":
+            return cls(tuple(p.shape[1:]), (p.shape[0],), p.shape[0])
+        shape = tuple(p.shape) or (1,)
+        return cls((shape[0], math.prod(shape[1:])), (), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A parameter in a stack. ``entry`` is its dict in ``optimizer.state``, empty before its first step."""
+
+    name: str
+    tensor: Tensor
+    layout: Layout
+    entry: dict[str, Any]
+    shard: RowShard | None = None
+    """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
+
+    @property
+    def numbers(self) -> tuple[tuple[str, Any], ...]:
+        """What is not a tensor in its entry, first of all the steps taken: members of one stack have it in common."""
+        return tuple((name, value) for name, value in self.entry.items() if not isinstance(value, Tensor))
+
+    def rows(self) -> dict[str, Any]:
+        """Its state as a rule sees it: ``lead`` dimensions become rows again."""
+        lead = len(self.layout.lead)
+        return {
+            name: value.reshape(self.layout.rows, *value.shape[lead:]) if isinstance(value, Tensor) else value
+            for name, value in self.entry.items()
+            if name != "step"
+        }
+
+
+class Scratch:
+    """Two tensors per device and dtype that all stacks use in turn, one for gradients and one for weights.
+
+    They are kept because fresh memory costs a CPU more (page faults) than the arithmetic on it, and because views
+    into fixed memory can be made once.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def reserve(self, device: torch.device, dtype: torch.dtype, elements: int) -> None:
+        """Have at least so many elements; to be called before ``pair``, because it moves the tensors."""
+        pair = self._pairs.get((device, dtype))
+        if pair is None or pair[0].numel() < elements:
+            gradients, weights = (torch.empty(elements, device=device, dtype=dtype) for _ in range(2))
+            self._pairs[device, dtype] = gradients, weights
+
+    def pair(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(gradients, weights), flat and uninitialised."""
+        return self._pairs[device, dtype]
+
+
+class Stack:
+    """Members of one param group with one item shape, dtype, device and number of steps taken.
+
+    State that earlier stacks left in the members' entries is collected; then the entries get views into this stack's.
+    """
+
+    def __init__(self, rule: Rule, group: dict[str, Any], members: Sequence[Member], scratch: Scratch) -> None:
+        self.rule, self.group, self.members = rule, group, members
+        self.params = [member.tensor for member in members]
+        self.context = Context(group, members[0].shard)
+        self.tail = members[0].layout.tail
+        self.dtype = compute_dtype(self.params[0].dtype)
+        self.step = int(members[0].entry.get("step", 0))
+        if len(members) > 1:
+            self._make_buffers(scratch)
+        self.state: dict[str, Any] = self._collect() if self.step else call(rule.init, self.context, self._start())
+        self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
+        self._expose()
+
+    def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
+        """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.
+
+        Those of a single parameter are its own memory where that is possible, and of an elementwise rule come in
+        pieces that stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
+        """
+        grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
+        if len(grads) > 1:
+            torch._foreach_copy_(self._gradient_views, grads)
+            torch._foreach_copy_(self._weight_views, self.params)
+            yield self._gradients, self._weights, slice(None)
+            if write:
+                torch._foreach_copy_(self.params, self._weight_views)
+            return
+        p, gradient = self.params[0], grads[0].reshape(-1, *self.tail)
+        parameter = p.detach().reshape(-1, *self.tail)
+        length = most_elements(p.device, self.rule) if self.rule.elementwise else max(len(parameter), 1)
+        for start in range(0, max(len(parameter), 1), length):
+            rows = slice(start, start + length)
+            weights = parameter[rows].to(self.dtype)
+            yield gradient[rows].to(self.dtype), weights, rows
+            if write and weights.dtype != p.dtype:
+                parameter[rows] = weights
+        if write and parameter.data_ptr() != p.data_ptr():
+            p.copy_(parameter.view(p.shape))
+
+    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Tensors of the members' shapes, by name, as (rows, *tail) in the compute dtype."""
+        return torch.cat(
+            [values[member.name].detach().reshape(-1, *self.tail).to(self.dtype) for member in self.members]
+        )
+
+    def count_step(self) -> None:
+        """Count one step, here and in every member's entry."""
+        self.step += 1
+        self._expose_numbers()
+
+    def record_numbers(self, state: Mapping[str, Any]) -> None:
+        """Take over the numbers of a block's ``state``, whose tensors are views. All blocks have the same numbers."""
+        for name in self._numbers:
+            self.state[name] = state[name]
+
+    def _expose_numbers(self) -> None:
+        numbers = {"step": self.step, **{name: self.state[name] for name in self._numbers}}
+        for member in self.members:
+            member.entry.update(numbers)
+
+    def _start(self) -> Tensor:
+        """The weights (rows, *tail) before the first step."""
+        own = [p.detach().reshape(-1, *self.tail).to(self.dtype) for p in self.params]
+        return own[0] if len(own) == 1 else torch.cat(own)
+
+    def _make_buffers(self, scratch: Scratch) -> None:
+        sizes = [p.numel() for p in self.params]
+        total = sum(sizes)
+        gradients, weights = (flat[:total] for flat in scratch.pair(self.params[0].device, self.dtype))
+        self._gradients, self._weights = gradients.view(-1, *self.tail), weights.view(-1, *self.tail)
+        shapes = [p.shape for p in self.params]
+        self._gradient_views = [flat.view(s) for flat, s in zip(gradients.split(sizes), shapes, strict=True)]
+        self._weight_views = [flat.view(s) for flat, s in zip(weights.split(sizes), shapes, strict=True)]
+
+    def _collect(self) -> dict[str, Any]:
+        """The members' own state tensors as one; numbers are the same for all members."""
+        own = [member.rows() for member in self.members]
+        return {
+            name: torch.cat([rows[name] for rows in own]) if isinstance(value, Tensor) else value
+            for name, value in own[0].items()
+        }
+
+    def _expose(self) -> None:
+        for member in self.members:
+            member.entry.clear()
+        self._expose_numbers()
+        for name, whole in self.state.items():
+            if name in self._numbers:
+                continue
+            pieces = whole.split([member.layout.rows for member in self.members])
+            for member, piece in zip(self.members, pieces, strict=True):
+                member.entry[name] = piece.view((*member.layout.lead, *whole.shape[1:]))
+
+
+def cut(members: Sequence[Member], limit: int) -> list[Sequence[Member]]:
+    """Consecutive runs of members with at most ``limit`` elements, or one larger member."""
+    runs: list[list[Member]] = []
+    total = 0
+    for member in members:
+        size = member.tensor.numel()
+        if not runs or total + size > limit:
+            runs.append([])
+            total = 0
+        runs[-1].append(member)
+        total += size
+    return [*runs]

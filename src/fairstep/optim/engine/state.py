@@ -1,0 +1,201 @@
+"""Optimizer state by parameter name: saving, checked loading, and how many bytes it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairstep.optim.engine.evaluation import KEPT
+from fairstep.optim.engine.routed import Routed
+from fairstep.optim.engine.stacks import Member, compute_dtype
+from fairstep.optim.rule import Context, RowSharding, call
+from fairstep.optim.sharding.state_shards import ShardLayout, StateShard
+from fairstep.optim.sharding.step_cost import Piece, row_sharding
+from fairstep.optim.spec import nearest
+
+FORMAT = 1
+"""Version of the state dict; a reader refuses a higher one instead of guessing."""
+_NOT_SETTINGS = ("params", "param_names")
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the tensors that an optimizer keeps per parameter; any torch optimizer.
+
+    Tensors in nested containers count, a tensor that is met twice counts once, and parameters do not count.
+    """
+    seen = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    total = 0
+    for tensor in _tensors(optimizer.state.values()):
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            total += tensor.numel() * tensor.element_size()
+    return total
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value.values())
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def dump(optimizer: Routed) -> dict[str, Any]:
+    """State and settings by parameter name. The tensors are the optimizer's own, as with any torch optimizer.
+
+    Where it shares its work, it has the state of what it steps, with ``StateShard``s of what is divided.
+    """
+    groups = [
+        {"params": list(group["param_names"])} | {k: v for k, v in group.items() if k not in _NOT_SETTINGS}
+        for group in optimizer.param_groups
+    ]
+    state = {name: dict(optimizer.state[p]) for name, p in optimizer.named_parameters() if optimizer.state.get(p)}
+    if optimizer.ownership:
+        for name, layout in _layouts(optimizer):
+            if name in state:
+                state[name] = {k: layout.shard(k, v) if isinstance(v, Tensor) else v for k, v in state[name].items()}
+    return {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
+
+
+def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
+    """Replace state and settings by saved ones, keeping their dtypes and moving them to the parameters' devices.
+
+    Of whole tensors this optimizer takes what it steps; of ``StateShard``s there must be those that it has itself.
+    Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
+    """
+    _check_origin(optimizer, saved)
+    entries = _entries(optimizer, saved)
+    for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        group.update({k: v for k, v in other.items() if k != "params" and k not in optimizer.spec.retired})
+        name_peak(group, other)
+    for name, p in optimizer.named_parameters():
+        optimizer.state[p] = {
+            key: value.to(p.device) if isinstance(value, Tensor) else value
+            for key, value in entries.get(name, {}).items()
+        }
+
+
+def name_peak(group: dict[str, Any], saved: Mapping[str, Any]) -> None:
+    """Give a param group its peak learning rate from a saved one, which called it initial_lr in earlier versions."""
+    group["peak_lr"] = saved["peak_lr"] if "peak_lr" in saved else saved["initial_lr"]
+
+
+def allocate_like(optimizer: Routed, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Memory for what this optimizer takes of a state dict, to be filled and loaded; what is no tensor is None.
+
+    ``described``: that of all processes together, with tensors on the meta device. Raises ValueError for that of
+    another model or optimizer.
+    """
+    state = {}
+    for name, layout in _layouts(optimizer):
+        entry = described.get("state", {}).get(name, {})
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and not layout.fits(key, value.shape):
+                raise ValueError(
+                    f"the state dict is of another model or optimizer: the {key} of {name} has the shape "
+                    f"{tuple(value.shape)}, where the parameter has {tuple(layout.shape)}"
+                )
+        state[name] = {k: layout.allocate_like(k, v) if isinstance(v, Tensor) else None for k, v in entry.items()}
+    return {**{key: None for key in described if key != "state"}, "state": state}
+
+
+def _layouts(optimizer: Routed) -> Iterator[tuple[str, ShardLayout]]:
+    """Where the state of what the optimizer steps lies in that of its parameters, by name."""
+    owned = optimizer.ownership.owned if optimizer.ownership else {}
+    known = dict(optimizer.named_parameters())
+    for group, member in optimizer.members():
+        p, rule, role = known[member.name], optimizer.rules[group["rule"]], optimizer.roles[member.name]
+        rows = p.numel() if rule.elementwise else len(p) if p.ndim else 1
+        piece = owned.get(member.name, Piece(0, rows, rows))
+        yield (
+            member.name,
+            ShardLayout(piece, p.shape, rule.elementwise, row_sharding(rule, role, p.shape, group) or RowSharding()),
+        )
+
+
+def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The state of what the optimizer steps, by name, checked."""
+    found = {}
+    settings = {other["params"][0]: other for other in saved["param_groups"]}
+    layouts = dict(_layouts(optimizer))
+    for group, member in optimizer.members():
+        name, entry = member.name, saved["state"].get(member.name, {})
+        found[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
+        _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
+    return found
+
+
+def _own_part(name: str, layout: ShardLayout, key: str, value: Any) -> Any:
+    """What a piece has of saved state."""
+    if isinstance(value, StateShard):
+        if value.piece != layout.piece:
+            have, wanted = value.piece, layout.piece
+            raise ValueError(
+                f"the saved state of {name} is incomplete: it has rows {have.start} to {have.stop} of {have.rows}, and "
+                f"{wanted.start} to {wanted.stop} are wanted"
+            )
+        return value.local
+    if not isinstance(value, Tensor) or layout.piece.whole:
+        return value
+    return layout.cut(key, value).clone() if layout.fits(key, value.shape) else value
+
+
+def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
+    ours = optimizer.spec.name
+    if not {"format", "optimizer", "param_groups", "state"} <= set(saved):
+        raise ValueError(f"this is not a state dict of fairstep's {ours}: it has the keys {', '.join(map(str, saved))}")
+    if saved["format"] > FORMAT:
+        raise ValueError(f"this state dict has format {saved['format']}; this version reads up to {FORMAT}")
+    if saved["optimizer"] != ours:
+        raise ValueError(f"this is a state dict of {saved['optimizer']}, which {ours} cannot load")
+    for group in saved["param_groups"]:
+        optimizer.spec.check_retired(group)
+    known = dict(optimizer.named_parameters())
+    stored = [name for group in saved["param_groups"] for name in group["params"]]
+    for name in stored:
+        if name not in known:
+            raise ValueError(
+                f"the state dict is of another model: it has a parameter {name}, and this one has not"
+                f"{nearest(name, tuple(known))}"
+            )
+    for name in known:
+        if name not in stored:
+            raise ValueError(f"the state dict is of another model: it lacks the parameter {name}")
+    for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=False):
+        if group["param_names"] != other["params"] or group["rule"] != other["rule"]:
+            raise ValueError(
+                f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
+                "with the same param groups, roles and undecayed as the saved one"
+            )
+
+
+def _check_shapes(optimizer: Routed, member: Member, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+    """``group``: the saved settings, which are loaded as well and may decide over shapes."""
+    if not entry:
+        return
+    rule, name, layout, p = optimizer.rules[group["rule"]], member.name, member.layout, member.tensor
+    items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
+    fresh = call(rule.init, Context(group, member.shard), items)
+    expected = {
+        key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else () for key, value in fresh.items()
+    }
+    found = {
+        key: tuple(value.shape) if isinstance(value, Tensor) else ()
+        for key, value in entry.items()
+        if key not in ("step", KEPT)
+    }
+    if expected != found:
+        raise ValueError(
+            f"the state dict is of another model: the state of {name} has the shapes {found}, and not {expected}"
+        )
+    for key, value in fresh.items():
+        if isinstance(value, Tensor) and value.dtype != entry[key].dtype:
+            raise ValueError(
+                f"the state dict has the {key} of {name} in {entry[key].dtype}, where a parameter in {p.dtype} has it "
+                f"in {value.dtype}; convert the model to the dtype that it was trained in"
+            )

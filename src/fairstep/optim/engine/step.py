@@ -1,0 +1,111 @@
+"""One step of all stacks: gradients in, rule, weight decay, new weights out.
+
+With u the rule's direction, eta the learning rate of the param group now (times ``Rule.lr_factor``), eta_0 its peak,
+and lambda the weight decay:
+
+    decoupled      W <- (1 - eta lambda) W - eta u                 arXiv 1711.05101, as torch and optax scale it
+    independent    W <- (1 - (eta / eta_0) lambda) W - eta u       follows the schedule but not the learning rate
+    coupled        g <- g + lambda W before the rule sees it       L2 regularisation
+    cautious       W <- W - eta (u + lambda [u W >= 0] W)          arXiv 2510.12402
+
+A rule may ask that the first two shrink the weights after the step instead (SOAP does), and may take the step in its
+own way (``Rule.move``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairstep.optim.engine.signals import Supplied
+from fairstep.optim.engine.stacks import Stack
+from fairstep.optim.rule import Rule, call
+from fairstep.optim.rules.adamw import AdamWRule
+
+
+def advance(stacks: Sequence[Stack], supplied: Supplied) -> None:
+    """Take one step of every stack."""
+    for stack in stacks:
+        rule, context, step = stack.rule, stack.context, stack.step + 1
+        lr = float(stack.group["lr"]) * call(rule.lr_factor, context)
+        if not _step_by_kernel(stack, lr):
+            for grad, weights, state in blocks(stack, supplied):
+                direction = call(rule.update, context, grad, state, weights, step)
+                if direction is not None:
+                    call(rule.move, context, weights, partial(_descend, stack, direction, lr), state, step)
+                stack.record_numbers(state)
+        stack.count_step()
+
+
+def blocks(stack: Stack, supplied: Supplied, write: bool = True) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
+    """(gradients with coupled weight decay in them, weights, state with the signals due) for the coming step.
+
+    Block by block of the stack's rows. With ``write``, changes of the weights are changes of the parameters.
+    """
+    weight_decay = stack.group["weight_decay"] if stack.group["decay"] == "coupled" else 0.0
+    due = call(stack.rule.due, stack.context, stack.step + 1)
+    whole = {**stack.state, **{signal: stack.gather(supplied[signal]) for signal in due}}
+    for grad, weights, rows in stack.blocks(write):
+        state = {name: x[rows] if isinstance(x, Tensor) else x for name, x in whole.items()}
+        yield grad.add(weights, alpha=weight_decay) if weight_decay else grad, weights, state
+
+
+def _descend(stack: Stack, direction: Tensor, lr: float, weights: Tensor) -> None:
+    """W <- W - lr u with the group's weight decay, in place."""
+    weight_decay, decay, shrink = stack.group["weight_decay"], stack.group["decay"], 1.0
+    if decay == "decoupled":
+        shrink = 1 - lr * weight_decay
+    elif decay == "independent":
+        shrink = 1 - lr / stack.context.peak_lr * weight_decay
+    elif decay == "cautious" and weight_decay:
+        agrees = direction * weights >= 0
+        weights.sub_(weights * agrees, alpha=lr * weight_decay)
+    if shrink != 1.0 and not stack.rule.decays_after_step:
+        weights.mul_(shrink)
+    weights.add_(direction, alpha=-lr)
+    if shrink != 1.0 and stack.rule.decays_after_step:
+        weights.mul_(shrink)
+
+
+def _step_by_kernel(stack: Stack, lr: float) -> bool:
+    """Whether the step was taken by a kernel of torch's own, which knows decay proportional to the learning rate."""
+    kernel = FUSED.get(type(stack.rule))
+    weight_decay, decay = stack.group["weight_decay"], stack.group["decay"]
+    if kernel is None or (weight_decay and decay not in ("decoupled", "independent")):
+        return False
+    if decay == "independent":
+        weight_decay /= stack.context.peak_lr
+    grads: list[Tensor] = [p.grad for p in stack.params]  # type: ignore[misc]
+    if not all(x.dtype == stack.dtype and x.is_contiguous() for x in (*stack.params, *grads)):
+        return False
+    kernel(stack, grads, lr, weight_decay)
+    return True
+
+
+def _fused_adamw(stack: Stack, grads: list[Tensor], lr: float, weight_decay: float) -> None:
+    """W <- (1 - lr lambda) W - lr u of contiguous parameters in the compute dtype, in one pass over memory."""
+    m, v = ([member.entry[name] for member in stack.members] for name in ("m", "v"))
+    steps = [torch.full((), float(stack.step + 1), device=grads[0].device)] * len(grads)
+    torch._fused_adamw_(
+        stack.params,
+        grads,
+        m,
+        v,
+        [],
+        steps,
+        lr=lr,
+        beta1=stack.group["beta1"],
+        beta2=stack.group["beta2"],
+        weight_decay=weight_decay,
+        eps=stack.group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+FUSED: dict[type[Rule], Callable[[Stack, list[Tensor], float, float], None]] = {AdamWRule: _fused_adamw}
+"""Rules, by their exact class, whose whole step torch has as one kernel."""

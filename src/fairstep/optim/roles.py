@@ -1,0 +1,25 @@
+"""Roles: what a parameter is for, by which an optimizer chooses its rule. This file imports neither torch nor ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Value = bool | int | float | str
+"""A hyperparameter's value: what JSON and TOML can hold."""
+Role = Literal["matrix", "embedding", "head", "vector", "expert", "router"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""vector: fewer than two dimensions (gains of norms, biases). expert: a stack of matrices (experts, output, input)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """A parameter with its name and, if it came from a module, the layer that holds it and the module around that."""
+
+    name: str
+    tensor: Tensor
+    layer: nn.Module | None = None
+    owner: nn.Module | None = None

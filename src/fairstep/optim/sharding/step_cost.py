@@ -1,0 +1,134 @@
+"""The step of one parameter as work that ranks may divide: what can be divided, into which pieces, at which cost.
+
+What can be divided is decided by the rule:
+
+    elements    of an elementwise rule                   anywhere
+    experts     of a stack (e, o, i)                     between experts
+    rows        where a rule has ``row_sharding``        between blocks of rows, over all ranks
+    whole       any other, such as Newton-Schulz         not at all
+
+No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Context, Hyper, RowSharding, Rule, call
+
+Kind = Literal["elements", "experts", "rows", "whole"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows ``start`` to ``stop`` of a parameter's ``rows``: elements of elementwise rules, else the first dimension."""
+
+    start: int
+    stop: int
+    rows: int
+
+    @property
+    def whole(self) -> bool:
+        return self.stop - self.start == self.rows
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be divided at
+    multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
+    ``repeated_state``, and adds up ``sums`` floats with the others. ``flops``: as the rule counts them."""
+
+    name: str
+    kind: Kind
+    rows: int
+    cost: float
+    state: float
+    unit: int = 1
+    repeated_cost: float = 0.0
+    repeated_state: float = 0.0
+    sums: float = 0.0
+    flops: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> StepCost:
+        """``hyper``: of the parameter's group, as the rule reads it."""
+        kind: Kind
+        if rule.elementwise:
+            o, i = prod(shape), 1
+            kind, rows, count = "elements", o, 1
+        elif role == "expert":
+            rows, o, i = shape
+            kind, count = "experts", rows
+        else:
+            o, i = (shape[0], prod(shape[1:])) if shape else (1, 1)
+            kind, rows, count = "whole", o, 1
+        step, state = count * cost(rule, o, i, hyper), count * call(rule.state_floats, Context(hyper), o, i)
+        whole = cls(name, kind, rows, step, state, flops=count * call(rule.flops, Context(hyper), o, i))
+        divided = row_sharding(rule, role, shape, hyper)
+        if divided is None:
+            return replace(whole, unit=o) if kind == "whole" else whole
+        return replace(
+            whole,
+            kind="rows",
+            unit=divided.unit,
+            repeated_cost=divided.cost,
+            repeated_state=divided.state,
+            sums=divided.sums,
+        )
+
+    @cached_property
+    def divisible(self) -> tuple[float, float]:
+        """(cost, floats of state) that pieces have in proportion to their rows."""
+        return self.cost - self.repeated_cost, self.state - self.repeated_state
+
+    def load(self, piece: Piece) -> tuple[float, float]:
+        """(cost, floats of state) of a rank that has this piece."""
+        share = (piece.stop - piece.start) / piece.rows
+        cost, state = self.divisible
+        return self.repeated_cost + cost * share, self.repeated_state + state * share
+
+
+def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
+    """What ranks are balanced by: the time of a step on an o x i matrix, in FLOPs of matrix products."""
+    context = Context(hyper)
+    products, decompositions = (
+        call(method, context, o, i) for method in (rule.product_flops, rule.decomposition_flops)
+    )
+    elementwise = call(rule.flops, context, o, i) - products - decompositions
+    return products + DECOMPOSITION * decompositions + ELEMENTWISE * elementwise
+
+
+def row_sharding(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> RowSharding | None:
+    """How the rows of a parameter may be divided; None: not at all."""
+    if rule.elementwise or role == "expert" or len(shape) < 2:
+        return None
+    o, i = shape[0], prod(shape[1:])
+    rows = call(rule.row_sharding, Context(hyper), o, i)
+    if rows is None or o % rows.unit:
+        return None
+    return rows if rows.sums <= o * i else None  # larger sums over all ranks do not pay
+
+
+Ownership = tuple[Mapping[str, Piece], ...]
+"""For each rank, its piece of every parameter of which it has one."""
+
+
+def totals(works: Iterable[StepCost], ownership: Sequence[Mapping[str, Piece]]) -> list[tuple[float, float]]:
+    """(cost, floats of state) of every rank."""
+    by_name = {work.name: work for work in works}
+    loads = []
+    for pieces in ownership:
+        shares = [by_name[name].load(piece) for name, piece in pieces.items()]
+        loads.append((sum(cost for cost, _ in shares), sum(state for _, state in shares)))
+    return loads
+
+
+def summed_floats(works: Iterable[StepCost], ownership: Ownership) -> float:
+    """Floats that a rank adds up with others inside the updates of a step, for matrices whose rows they share; the
+    largest of any rank."""
+    by_name = {work.name: work for work in works}
+    return max(sum(by_name[name].sums for name, piece in owned.items() if not piece.whole) for owned in ownership)

@@ -1,0 +1,23 @@
+"""What the rest of the house knows about an optimizer: its spec, hyperparameters, search spaces and published tunings.
+
+Nothing here imports torch. What may not go in: mathematics (``rules``) and lists of optimizers (``catalogue``).
+"""
+
+from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.spec.optimizer_spec import DECAYS, Decay, OptimizerSpec, Part, Schedule, UnknownOptimizerError
+from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
+
+__all__ = [
+    "DECAYS",
+    "Decay",
+    "Grid",
+    "Hyperparameter",
+    "OptimizerSpec",
+    "Paper",
+    "Part",
+    "Schedule",
+    "Sourced",
+    "Tuning",
+    "UnknownOptimizerError",
+    "nearest",
+]

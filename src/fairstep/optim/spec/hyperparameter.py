@@ -1,0 +1,75 @@
+"""Hyperparameter and Grid: one number, switch or word of an optimizer, and the values that a tuner tries for it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fairstep.optim.roles import Value
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One number, switch or word that a user may set.
+
+    The default's type is the type: bool, int, float or str. ``domain`` is an interval such as "(0, inf)" or "[0, 1)"
+    for numbers, the allowed words for a str, and not needed for a bool. ``source`` says where the default is from.
+    """
+
+    default: Value
+    description: str
+    source: str
+    domain: str | tuple[str, ...] = ""
+    run_length: bool = False
+    """Whether it is the run's number of steps, which whoever knows the run fills in."""
+
+    def check(self, name: str, value: object) -> Value:
+        """The value in its proper type. Raises ValueError with one sentence: what was given, what would be right."""
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be true or false, not {value!r}")
+            return value
+        if isinstance(self.default, str):
+            if value not in self.domain:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(self.domain)}, not {value!r}{nearest(value, self.domain)}"
+                )
+            return str(value)
+        whole = isinstance(self.default, int)
+        kind = "an integer" if whole else "a number"
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
+        number = float(value)
+        if not self._contains(number) or (whole and not number.is_integer()):
+            raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
+        return int(number) if whole else number
+
+    def _contains(self, number: float) -> bool:
+        assert isinstance(self.domain, str)
+        low, high = (float(end) for end in self.domain[1:-1].split(","))
+        above = number > low or (number == low and self.domain[0] == "[")
+        below = number < high or (number == high and self.domain[-1] == "]")
+        return math.isfinite(number) and above and below
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values that a tuner tries for one hyperparameter: geometric, so it can be extended at either end."""
+
+    values: tuple[float, ...]
+    factor: float
+    source: str
+
+    @classmethod
+    def geometric(cls, first: float, count: int, source: str, factor: float = 2.0) -> Grid:
+        return cls(tuple(float(f"{first * factor**n:.6g}") for n in range(count)), factor, source)
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """' (did you mean a or b?)' or nothing."""
+    from difflib import get_close_matches  # only errors need it
+
+    close = get_close_matches(str(word).lower(), list(known), n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,0 +1,189 @@
+"""OptimizerSpec: what the rest of the house knows about an optimizer, without importing torch.
+
+Tables, help texts, tuners and conformance tests are generated from specs; a rule's mathematics is in ``rules/``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from inspect import cleandoc
+from typing import Literal, get_args
+
+from fairstep.optim.roles import ROLES, Role, Value
+from fairstep.optim.rule import Context, Hyper, Rule, call
+from fairstep.optim.spec import tunings
+from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
+
+Decay = Literal["decoupled", "independent", "coupled", "cautious"]
+DECAYS: tuple[Decay, ...] = get_args(Decay)
+"""Forms of weight decay; the equations are in ``engine``."""
+
+
+class UnknownOptimizerError(ValueError):
+    """No optimizer has this name; the message gives the nearest ones."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A default learning-rate schedule in fractions of the run (see ``runs.ScheduleSpec`` for the kinds).
+
+    A wsd schedule decays on a straight line unless told otherwise, as W's do.
+    """
+
+    kind: Literal["cosine", "linear", "wsd", "constant"]
+    warmup_fraction: float
+    final_fraction: float
+    source: str
+    decay_fraction: float = 0.2
+    decay_shape: Literal["1-sqrt", "linear"] = "linear"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The roles that one rule takes. An optimizer has one part, or several (Muon and its companion AdamW).
+
+    ``rename`` maps the rule's name of a hyperparameter to the optimizer's (beta1 -> adam_beta1). ``lr_ratio`` names the
+    hyperparameter whose product with lr is this part's learning rate.
+    """
+
+    roles: tuple[Role, ...]
+    rule: Rule
+    rename: Mapping[str, str] = field(default_factory=dict)
+    lr_ratio: str | None = None
+    yields_to: str | None = None
+    """A hyperparameter that, if true, hands these roles to the optimizer's first part."""
+
+    def hyper(self, hyper: Hyper) -> dict[str, Value]:
+        """What this part's rule and the engine read, from the optimizer's hyperparameters."""
+        ratio = hyper[self.lr_ratio] if self.lr_ratio else 1.0
+        used = {name: hyper[self.rename.get(name, name)] for name in self.rule.hyperparameters}
+        return {**used, "lr": hyper["lr"] * ratio, "weight_decay": hyper["weight_decay"]}
+
+
+@dataclass(frozen=True, eq=False)
+class OptimizerSpec:
+    """An optimizer as a contestant. Two specs are equal only if they are the same object."""
+
+    name: str
+    class_name: str
+    """Name of the class in ``fairstep.optim``."""
+    title: str
+    reference: str
+    parts: tuple[Part, ...]
+    hyperparameters: Mapping[str, Hyperparameter]
+    search_space: Mapping[str, Grid]
+    """Grids for models that a CPU trains (width 32 to 64, batches of 1 to 2 thousand tokens, about 1000 steps)."""
+    lr_unit: str
+    """What a learning rate of 1 would do, in words: learning rates of different units cannot be compared."""
+    schedule: Schedule
+    aliases: tuple[str, ...] = ()
+    decay: Decay = "decoupled"
+    signals: tuple[str, ...] = ()
+    """What a training loop may have to supply beside gradients (see ``signals``); mostly nothing."""
+    version: str = ""
+    """Which code a foreign optimizer is (see ``provenance``); empty for ours, whose version is fairstep's."""
+    retired: Mapping[str, Value] = field(default_factory=dict)
+    """Hyperparameters that were taken out -> the only value they may have. ``validate`` still writes them, so that a
+    run has the name (the hash of its settings) that it had before."""
+    documented_in: tuple[str, ...] = ()
+    """Names of the modules whose docstrings describe it; by default that of its first rule."""
+    roles: Mapping[Role, str] = field(init=False)
+    """Role -> name of its rule, every role exactly once."""
+
+    def __post_init__(self) -> None:
+        taken = [(role, part.rule.name) for part in self.parts for role in part.roles]
+        if sorted(role for role, _ in taken) != sorted(ROLES):
+            raise ValueError(f"the parts of {self.name} must take each role of {', '.join(ROLES)} exactly once")
+        for name in ("lr", "weight_decay"):
+            if name not in self.hyperparameters:
+                raise ValueError(f"{self.name} must declare the hyperparameter {name}")
+        for part in self.parts:
+            for name in part.rule.hyperparameters:
+                known = part.rename.get(name, name)
+                if known not in self.hyperparameters:
+                    raise ValueError(
+                        f"the rule {part.rule.name} asks for the hyperparameter {known}, which {self.name} has not"
+                        f"{nearest(known, self.hyperparameters)}; declare it, or correct the signature of the rule"
+                    )
+        object.__setattr__(self, "roles", dict(taken))
+
+    def validate(self, hyper: Mapping[str, object]) -> dict[str, Value]:
+        """All hyperparameters, given ones checked and the others at their defaults, in the order of the spec.
+
+        Raises ValueError with one sentence that names the hyperparameter, the value and what would be right.
+        """
+        self.check_retired(hyper)
+        for name in hyper:
+            if name not in self.hyperparameters and name not in self.retired:
+                raise ValueError(
+                    f"{self.name} has no hyperparameter {name!r}{nearest(name, self.hyperparameters)}; "
+                    f"it has {', '.join(self.hyperparameters)}"
+                )
+        values = {
+            name: known.check(f"{self.name}: {name}", hyper.get(name, known.default))
+            for name, known in self.hyperparameters.items()
+        }
+        return {**values, **self.retired}
+
+    def check_retired(self, hyper: Mapping[str, object]) -> None:
+        """Raise ValueError if a hyperparameter that was taken out has another value than what is always done now."""
+        for name, value in self.retired.items():
+            if hyper.get(name, value) != value:
+                raise ValueError(
+                    f"{self.name}: {name}={hyper[name]!r} is no longer supported; leave {name} out "
+                    f"(it is {value!r} now)"
+                )
+
+    def part(self, role: Role, hyper: Hyper | None = None) -> Part:
+        """The part that takes a role, by default or with these hyperparameters."""
+        own = next(part for part in self.parts if role in part.roles)
+        return self.parts[0] if hyper and own.yields_to and hyper[own.yields_to] else own
+
+    def state_floats(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> int:
+        """Floats of optimizer state for one o x i matrix of this role (a vector of n elements is n x 1)."""
+        settings = self.validate(hyper)
+        part = self.part(role, settings)
+        return call(part.rule.state_floats, Context(part.hyper(settings)), o, i)
+
+    def flops(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> float:
+        """Floating-point operations that one step adds for one o x i matrix of this role."""
+        settings = self.validate(hyper)
+        part = self.part(role, settings)
+        return call(part.rule.flops, Context(part.hyper(settings)), o, i)
+
+    @property
+    def run_lengths(self) -> tuple[str, ...]:
+        """Names of the hyperparameters that are the run's number of steps."""
+        return tuple(name for name, known in self.hyperparameters.items() if known.run_length)
+
+    @property
+    def tunings(self) -> tuple[Tuning, ...]:
+        """What the two papers tried and chose for it, at every scale (see ``tunings``)."""
+        return tunings.tunings(self.name)
+
+    def tuning_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> Tuning | None:
+        """The tuning nearest in size, then in tokens, that has a chosen configuration; None if there is none."""
+        return tunings.tuning_at(self.name, parameters_matrix, tokens, paper)
+
+    def search_space_at(
+        self, parameters_matrix: int, paper: Paper | None = None
+    ) -> tuple[dict[str, tuple[Value, ...]], str]:
+        """(hyperparameter -> values, source) at the nearest size; ``search_space`` counts as one of small models."""
+        return tunings.search_space_at(self.name, self.search_space, parameters_matrix, paper)
+
+    def defaults_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> dict[str, Sourced]:
+        """Every hyperparameter at this scale as (value, source)."""
+        return tunings.defaults_at(self.name, self.hyperparameters, self.search_space, parameters_matrix, tokens, paper)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules whose docstrings describe it."""
+        return self.documented_in or (type(self.parts[0].rule).__module__,)
+
+    @property
+    def text(self) -> str:
+        """Equations, citation and differences from other implementations: the docstring of the rule's file."""
+        return "\n\n".join(cleandoc(sys.modules[module].__doc__ or "") for module in self.modules)
