@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim.state import state_bytes
+from fairstep.optim.engine.state import state_bytes
 from fairstep.train.ranks.world import World
 
 
