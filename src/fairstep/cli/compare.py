@@ -1,4 +1,7 @@
-"""``fairstep compare``: from names to a verdict. A study of one cell, which options describe instead of a file."""
+"""``fairstep compare``: from names to a verdict.
+
+A contest is a study of one cell that options describe instead of a file. It goes the way of ``fairstep study run``.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ class CompareOptions:
     """How many points a learning-rate grid may grow by while its best point is at an edge."""
     space: Assignments = ()
     """Values that are tried: lr=log:1e-4:1e-2 (a range), lion.lr=1e-3,2e-3 (a list, for one contestant) or a TOML file;
-    may be given several times. Without a contestant's name it is for those of other packages, pkg.mod:Class."""
+    may be given several times. Without a contestant's name it is for optimizers of other packages, pkg.mod:Class."""
     set: Assignments = ()
     """A hyperparameter of one contestant, for example --set adamw.beta2=0.98; may be given several times."""
     workers: int = 0
@@ -200,19 +203,19 @@ def spaces_of(options: CompareOptions, specs: list[optim.OptimizerSpec]) -> dict
     points = max(options.points, *(len(axis.values) for axis in rates.values()))
     if points > options.points:
         screen.say(f"every contestant gets {points} learning rates to begin with, as many as the longest --space")
-    found = {name: Space({**given[name], "lr": space.longer(axis, points)}) for name, axis in rates.items()}
+    spaces = {name: Space({**given[name], "lr": space.longer(axis, points)}) for name, axis in rates.items()}
     for spec in specs:
         if spec.version and "lr" not in given[spec.name]:
-            tried = " ".join(f"{value:g}" for value in found[spec.name].axes["lr"].values)
+            tried = " ".join(f"{value:g}" for value in spaces[spec.name].axes["lr"].values)
             screen.say(f"{spec.name}: without --space its learning rates are {tried}, around its default")
-    sizes = {name: one.size() for name, one in found.items()}
+    sizes = {name: one.size() for name, one in spaces.items()}
     if len(set(sizes.values())) > 1:
         counted = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(
             f"the spaces have different numbers of configurations ({counted}), and tuning must cost every contestant "
             "the same; give the others as many values, or fix a hyperparameter with --set"
         )
-    return found
+    return spaces
 
 
 def baseline_of(options: CompareOptions, names: list[str]) -> str:

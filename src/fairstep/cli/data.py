@@ -147,8 +147,8 @@ def inspect(arguments: list[str]) -> int:
             print(json.dumps({"corpus": options.corpus, "verified": False, "error": str(error)}))
         return fail(str(error), 1)
     if corpus is None:
-        known = ", ".join(sorted({name for name, _ in corpora()})) or "none yet: fairstep data prepare makes one"
-        raise ValueError(f"no prepared corpus is called {options.corpus!r}; there are {known}")
+        names = ", ".join(sorted({name for name, _ in corpora()})) or "none yet: fairstep data prepare makes one"
+        raise ValueError(f"no prepared corpus is called {options.corpus!r}; there are {names}")
     facts = facts_of(corpus) | {"verified": options.verify, "sample": sample(corpus, options.sample)}
     if options.json:
         print(json.dumps(facts))
@@ -210,13 +210,16 @@ def facts_of(corpus: Corpus) -> dict[str, Any]:
 
 
 def print_facts(facts: dict[str, Any]) -> None:
-    known = facts["bytes_per_token"]
+    bytes_per_token = facts["bytes_per_token"]
     print(f"{facts['name']}: {facts['directory']}")
     print(f"tokenizer: {facts['tokenizer']}, {facts['vocabulary']:,} tokens")
     duplicates = f", {facts['duplicates']:,} duplicates left out" if facts["duplicates"] else ""
     print(f"documents: {facts['documents']:,} ({facts['validation_documents']:,} for validation){duplicates}")
     print(f"tokens: {facts['train_tokens']:,} for training, {facts['validation_tokens']:,} for validation")
-    print("bytes per token: " + (f"{known:.4f}" if known else "not known without the tokenizer (--tokenizer)"))
+    print(
+        "bytes per token: "
+        + (f"{bytes_per_token:.4f}" if bytes_per_token else "not known without the tokenizer (--tokenizer)")
+    )
     for name, share in facts["parts"].items():
         print(f"part: {share:8.4%} {name}")
     if len(facts["validation_sets"]) > 1:
@@ -228,8 +231,8 @@ def sample(corpus: Corpus, tokens: int) -> dict[str, str]:
     parts = [part for part, _ in corpus.parts] or [corpus]
     if not corpus.has_tokenizer:
         return {}
-    found = {}
+    texts = {}
     for part in parts:
         stream = part.train() if part.train_tokens else part.validation()
-        found[part.name] = part.decode(stream[:tokens])  # type: ignore[index]
-    return found
+        texts[part.name] = part.decode(stream[:tokens])  # type: ignore[index]
+    return texts

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
     from fairstep.train.downstream import score  # loads torch
 
-    found = score(
+    scores = score(
         run,
         options.tasks,
         task_folder=options.task_folder,
@@ -59,11 +59,11 @@ def main(arguments: list[str]) -> int:
         device=machine().device,
     )
     if options.json:
-        print(json.dumps({"run": run.id, "tasks": found}, default=str))
+        print(json.dumps({"run": run.id, "tasks": scores}, default=str))
         return 0
     rows = [
         [task, name.removesuffix(",none"), f"{value:.4f}", f"{row.get(error, '')}"[:6], str(row["samples"])]
-        for task, row in found.items()
+        for task, row in scores.items()
         for name, value in row.items()
         if isinstance(value, float) and "_stderr" not in name
         for error in [name.replace(",", "_stderr,")]

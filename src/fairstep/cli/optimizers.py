@@ -81,7 +81,7 @@ def state_per_parameter(spec: optim.OptimizerSpec) -> float:
 
 
 def row_of(spec: optim.OptimizerSpec) -> dict[str, object]:
-    """One flat row. Costs are those of a matrix of SHAPE, and of the role that takes it."""
+    """One flat row. Costs: of a matrix of SHAPE, under the rule for matrices."""
     row: dict[str, object] = {
         "name": spec.name,
         "class": spec.class_name,

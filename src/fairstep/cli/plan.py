@@ -83,13 +83,13 @@ def main(arguments: list[str]) -> int:
         why = f"the device is {named.name}" if named else "this is not one process on a processor"
         raise ValueError(f"--measure times a run on this machine's processor, and {why}; leave --measure out")
     place = named or this_machine(options, spec)  # measured once everything else is known to be right
-    found = cost(spec, place, options.devices, options.parallel)
+    planned = cost(spec, place, options.devices, options.parallel)
     if place.name == "cpu" and options.devices == 1 and not machine().gpus:
-        found = at_its_pace(spec, found, options.measure)
+        planned = at_its_pace(spec, planned, options.measure)
     if options.json:
-        print(json.dumps({"optimizer": spec.optimizer.name, "model": spec.model.preset, **found.row()}, indent=1))
+        print(json.dumps({"optimizer": spec.optimizer.name, "model": spec.model.preset, **planned.row()}, indent=1))
     else:
-        show(spec, found, remarks)
+        show(spec, planned, remarks)
     return 0
 
 

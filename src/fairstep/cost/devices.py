@@ -1,4 +1,4 @@
-"""Named devices: what a plan may be asked about without having one."""
+"""Accelerators by name: a plan may ask about one that is not here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How fast this machine carries runs out, from short runs of the same kind: what a plan of small models needs.
 
-A model of a few thousand parameters spends most of a step, and much of a run, on other things than matrix products, so
-its time does not follow from FLOPs. A ``Pace`` is read off the records of a short run; taking it is ``cli``'s.
+A model of a few thousand parameters spends most of a step, and much of a run, on other things than matrix products. Its
+time therefore does not follow from FLOPs. A ``Pace`` is read off the records of a short run; ``cli`` makes those runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each of several ranks has of an optimizer's work and state, and what they send each other, without machines."""
+"""Each rank's share of an optimizer's work and state, and the bytes that ranks send each other, without machines."""
 
 from __future__ import annotations
 

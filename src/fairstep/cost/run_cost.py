@@ -1,4 +1,4 @@
-"""What a run costs, before it runs: parameters, FLOPs, memory by part and time, from its RunSpec alone."""
+"""The cost of a run before it runs: parameters, FLOPs, memory by part and time, from its RunSpec alone."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Cost:
 
     def row(self) -> dict[str, Any]:
         """Flat JSON values."""
-        own = {k: v for k, v in asdict(self).items() if k not in ("memory", "device", "shares", "pace")}
+        fields = {k: v for k, v in asdict(self).items() if k not in ("memory", "device", "shares", "pace")}
         parts = {f"memory_{name}": value for name, value in asdict(self.memory).items() if name != "accumulates"}
         device: dict[str, Any] = {"device": self.device.name, "device_flops": self.device.flops}
         if self.pace:
@@ -105,7 +105,7 @@ class Cost:
             shares = {f"rank_{name}": value for name, value in asdict(self.shares).items() if name != "ranks"}
             shares = {"parallel": shares.pop("rank_parallel"), **shares, "rank_imbalance": self.shares.imbalance}
             shares["rank_imbalance_least"] = self.shares.imbalance_least
-        return own | shares | {"memory_bytes": self.memory_bytes, **parts, **device, "fits": self.fits}
+        return fields | shares | {"memory_bytes": self.memory_bytes, **parts, **device, "fits": self.fits}
 
 
 def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "ddp-sharded") -> Cost:
@@ -192,11 +192,11 @@ def _sum(spec: RunSpec, table: list[Parameter], what: str) -> Any:
     if not chosen.parts:
         return None
     total = 0
-    known: dict[tuple[Any, ...], Any] = {}
+    counted: dict[tuple[Any, ...], Any] = {}
     for parameter in table:
         *stack, o, i = parameter.shape if len(parameter.shape) > 1 else (*parameter.shape, 1)
         key = (o, i, parameter.role)
-        if key not in known:
-            known[key] = getattr(chosen, what)(o, i, parameter.role, **spec.optimizer.hyperparameters)
-        total += math.prod(stack) * known[key]
+        if key not in counted:
+            counted[key] = getattr(chosen, what)(o, i, parameter.role, **spec.optimizer.hyperparameters)
+        total += math.prod(stack) * counted[key]
     return total

@@ -1,6 +1,8 @@
-"""The tournament: which runs, in what order, at what cost. It starts runs as commands and reads their directories.
+"""The tournament: which runs, in which order. It starts runs as commands and reads their directories.
 
-It never calls into the training loop, so any scheduler can carry a trial; statistics belong to analysis.
+It never calls into the training loop, so any scheduler can carry a trial. Statistics belong to ``analysis``, and what a
+run costs to ``cost``. Floors of its rooms, lowest first: ``protocols`` and ``launchers``; ``published_runs`` and
+``workload``; ``tournament``; ``file`` and ``forecast``.
 """
 
 from fairstep.study.file.published_spaces import contestant_from_spec

@@ -1,9 +1,9 @@
-"""Published runs by name: semenov/124m/soap, wen/130m/muon; all 48 scripts of S, and the best configuration of each of
+"""Published runs by name: semenov/124m/soap, wen/130m/muon. All 48 scripts of S, and the best configuration of each of
 W's 150 cells.
 
-A preset is a paper's model, optimizer, schedule, batch and budget, as its tuning (``optim``) and its model (``model``)
-record them. Where S's paper and its released code differ, ``variant`` says which one is followed; what neither of our
-settings can express is listed in ``remarks``, so that a reader knows what a rerun does not repeat.
+A preset is a paper's model, optimizer, schedule, batch and budget, as the tuning (``optim``) and the model (``model``)
+record them. ``variant`` says whether S's paper or its released code is followed where they differ. ``remarks`` lists
+what a rerun does not repeat because no setting of ours expresses it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class RunPreset:
 
 
 def is_run_preset(name: str) -> bool:
-    """Whether a name is that of a run (paper/model/optimizer) and not of a model."""
+    """Whether a name means a run (paper/model/optimizer) and not a model."""
     paper, *rest = name.split("/")
     return paper in PAPERS and len(rest) == 2
 
@@ -105,28 +105,28 @@ def run_preset(name: str, chinchilla: int = 1, variant: Variant = "code") -> Run
     if not paper:
         raise ValueError(f"a run preset is paper/model/optimizer, such as semenov/124m/soap, not {name!r}")
     size = model.preset(f"{paper}/{scale}")
-    own = optim.get(optimizer).name
+    ours = optim.get(optimizer).name
     there = {
         t.optimizer: t
         for t in all_tunings()
         if t.paper == PAPERS[paper] and t.scale == _MODELS.get(scale, scale) and t.chosen and _is_of(t, chinchilla)
     }
-    if own not in there:
+    if ours not in there:
         at = f" at {chinchilla}x Chinchilla" if paper == "wen" else ""
-        near = difflib.get_close_matches(own, there, n=1)
+        near = difflib.get_close_matches(ours, there, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
-            f"{paper} published no run of {own} with {scale}{at}{hint}; there are {', '.join(sorted(there)) or 'none'}"
+            f"{paper} published no run of {ours} with {scale}{at}{hint}; there are {', '.join(sorted(there)) or 'none'}"
         )
-    return (_semenov if paper == "semenov" else _wen)(f"{paper}/{scale}/{own}", size, there[own], variant)
+    return (_semenov if paper == "semenov" else _wen)(f"{paper}/{scale}/{ours}", size, there[ours], variant)
 
 
 def names() -> list[str]:
     """Every run preset."""
     paper_of = {short: name for name, short in PAPERS.items()}
     scale_of = {scale: name for name, scale in _MODELS.items()}
-    found = {f"{paper_of[t.paper]}/{scale_of.get(t.scale, t.scale)}/{t.optimizer}" for t in all_tunings() if t.chosen}
-    return sorted(found)
+    presets = {f"{paper_of[t.paper]}/{scale_of.get(t.scale, t.scale)}/{t.optimizer}" for t in all_tunings() if t.chosen}
+    return sorted(presets)
 
 
 def _is_of(tuning: Tuning, chinchilla: int) -> bool:
@@ -177,31 +177,31 @@ def _wen(name: str, size: model.Preset, tuning: Tuning, variant: Variant) -> Run
 def _semenov(name: str, size: model.Preset, tuning: Tuning, variant: Variant) -> RunPreset:
     """S: cosine from 0.01 over the peak to 0.01; the warm-up is half a cosine in the code, and linear in the paper;
     the code evaluates 64 micro-batches of 64 sequences on the way, the paper says 32."""
-    run, own = tuning.run, tuning.optimizer
+    run, optimizer = tuning.run, tuning.optimizer
     changes: dict[str, Any] = {}
     remarks = []
     undecayed: tuple[str, ...] | None = None
-    if own == "muon":  # only its AdamW part is decayed: embedding and norm gains
+    if optimizer == "muon":  # only its AdamW part is decayed: embedding and norm gains
         changes["weight_decay"] = tuning.other["weight_decay_of_adamw_part"]
         undecayed = ("matrix", "expert", "router")
-    if own == "mars-adamw":
+    if optimizer == "mars-adamw":
         undecayed = ("embedding",)
     if variant == "paper":
-        if own == "ademamix" and tuning.scale == "124m":
+        if optimizer == "ademamix" and tuning.scale == "124m":
             changes["beta3"] = 0.9999
-        if own == "signum":
+        if optimizer == "signum":
             changes |= {"momentum": 0.95, "nesterov": True}
-    if own in ("soap", "mars-adamw") and variant == "paper":
+    if optimizer in ("soap", "mars-adamw") and variant == "paper":
         remarks.append("the paper says that AdamW takes the embedding and the head; here, as in the code, it does not")
-    if own == "sophia-g" and variant == "code":
+    if optimizer == "sophia-g" and variant == "code":
         remarks.append(
             "the code scales its curvature by a constant 245,760 tokens; here, as in the paper, by the batch"
         )
-    if own == "signum" and variant == "code":
+    if optimizer == "signum" and variant == "code":
         remarks.append("the code starts the momentum at the weights; here, as in the paper, at zero")
     shapes: dict[str, Any] = {"warmup_start": 0.01, "positions": "closed"}
     shapes["warmup_shape"] = "half-cosine" if variant == "code" else "linear"
-    if own == "schedule-free-adamw":  # the warm-up is its own: (k + 1) / W
+    if optimizer == "schedule-free-adamw":  # the warm-up is its own: (k + 1) / W
         shapes = {}
     schedule = ScheduleSpec(
         kind=run["schedule"],  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def _semenov(name: str, size: model.Preset, tuning: Tuning, variant: Variant) ->
         name=name,
         source=tuning.source,
         model=size,
-        optimizer=own,
+        optimizer=optimizer,
         hyperparameters=_complete(tuning, changes),
         undecayed=undecayed,
         schedule=schedule,

@@ -171,13 +171,13 @@ class Workload:
         """The contest's schedule; or, where that is "own", the one of the optimizer's spec, as each contestant of W has
         its own (AdamW cosine with warm-up, Muon constant and then linear without)."""
         if self.schedule == "own":
-            own = optim.get(optimizer).schedule
+            schedule = optim.get(optimizer).schedule
             return ScheduleSpec(
-                kind=own.kind,
-                warmup_steps=round(own.warmup_fraction * steps),
-                final_fraction=own.final_fraction,
-                decay_fraction=own.decay_fraction,
-                decay_shape=own.decay_shape,
+                kind=schedule.kind,
+                warmup_steps=round(schedule.warmup_fraction * steps),
+                final_fraction=schedule.final_fraction,
+                decay_fraction=schedule.decay_fraction,
+                decay_shape=schedule.decay_shape,
             )
         return ScheduleSpec(
             kind=self.schedule,

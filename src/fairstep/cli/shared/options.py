@@ -166,10 +166,10 @@ def execution(options: WorkloadOptions, division: Layout) -> Execution:
 
 def named_sources(given: tuple[str, ...]) -> dict[str, str]:
     """``NAME=SOURCE`` of every further validation set. Raises ValueError."""
-    found = {name: source for name, _, source in (text.partition("=") for text in given)}
-    if not all(name and source for name, source in found.items()) or len(found) < len(given):
+    sources = {name: source for name, _, source in (text.partition("=") for text in given)}
+    if not all(name and source for name, source in sources.items()) or len(sources) < len(given):
         raise ValueError(f"--validation takes NAME=SOURCE, each name once, not {' '.join(given)!r}")
-    return found
+    return sources
 
 
 def hyperparameters(name: str, given: dict[str, Any]) -> dict[str, Value]:

@@ -1,4 +1,4 @@
-"""Paces of runs on this machine: taken by short runs, as many at a time as a study carries out, and kept."""
+"""Paces of runs on this machine, measured by short runs, as many at a time as in a study, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def taken(wanted: Wanted, division: Layout) -> dict[str, Pace]:
     """Every pace, by what ``key`` calls it. In every worker a first run compiles the model, and a second one counts;
     all workers have the same to do at the same time, as in a study."""
     load = os.getloadavg()[0]
-    found: dict[str, Pace] = {}
+    paces: dict[str, Pace] = {}
     with tempfile.TemporaryDirectory(prefix="fairstep-pace-") as folder, screen.progress() as bar:
         task = bar.add_task("timing short runs", total=len(wanted))
         cache = Path(folder, "cache")
@@ -110,24 +110,24 @@ def taken(wanted: Wanted, division: Layout) -> dict[str, Pace]:
                 warm, timed = wall_times(spec, WARM_STEPS, 0), wall_times(spec, steps, division.workers)
                 pace = mean([pace_of(run, wall, division.workers, load) for run, wall in timed.items()])
                 first = statistics.fmean(warm.values()) - pace.seconds(short(spec, WARM_STEPS))
-                found[name] = replace(pace, first=max(0.0, first))
+                paces[name] = replace(pace, first=max(0.0, first))
                 bar.advance(task)
-    return found
+    return paces
 
 
 def walls(launcher: LocalLauncher, runs: list[Run]) -> dict[Run, float]:
     """Seconds that each of the runs took, all started now. Raises ValueError for one that fails."""
     began = time.perf_counter()
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for run in runs:
         launcher.start(run)
-    while len(found) < len(runs):
+    while len(seconds) < len(runs):
         for event in launcher.events(timeout=1.0):
             if event["event"] == "end":
                 if event["status"] == "failed":
                     raise ValueError(f"a short run could not be timed: {event['message']}; leave --measure out")
-                found[event["run"]] = time.perf_counter() - began
-    return {run: found[run.id] for run in runs}
+                seconds[event["run"]] = time.perf_counter() - began
+    return {run: seconds[run.id] for run in runs}
 
 
 def written(store: Store, spec: RunSpec) -> Run:

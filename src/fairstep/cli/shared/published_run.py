@@ -34,18 +34,18 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
                 f"--{name.replace('_', '-')} is part of {options.preset}; to change it, train the model {model} "
                 "with an optimizer of your choice"
             )
-    found = run_preset(options.preset, round(options.chinchilla or 1), variant)
-    tokens = budget_of(options.tokens, options.chinchilla, found.model) or found.tokens
-    complete = hyperparameters(found.optimizer, {**found.hyperparameters, **given})
-    data, context = data_table(options), found.model.context
+    published = run_preset(options.preset, round(options.chinchilla or 1), variant)
+    tokens = budget_of(options.tokens, options.chinchilla, published.model) or published.tokens
+    complete = hyperparameters(published.optimizer, {**published.hyperparameters, **given})
+    data, context = data_table(options), published.model.context
     corpus = corpus_of(data)
     text = text_of(corpus, data, tokens, context)
     wanted = options.evaluation_tokens
-    wanted = found.final_tokens if wanted == defaults["evaluation_tokens"] else wanted
+    wanted = published.final_tokens if wanted == defaults["evaluation_tokens"] else wanted
     here = machine()
-    for remark in found.remarks:
-        screen.say(f"{found.name}: {remark}")
-    return found.spec(
+    for remark in published.remarks:
+        screen.say(f"{published.name}: {remark}")
+    return published.spec(
         text.data,
         tokens=tokens,
         hyperparameters=complete,
@@ -53,5 +53,7 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
         precision=here.precision if options.precision == "auto" else options.precision,
         batch_sequences=options.batch_sequences,
         validation_tokens=min(wanted, text.evaluable(context)),
-        execution=execution(options, layout(here, found.model.parameters(corpus.vocabulary), threads=options.threads)),
+        execution=execution(
+            options, layout(here, published.model.parameters(corpus.vocabulary), threads=options.threads)
+        ),
     )

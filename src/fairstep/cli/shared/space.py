@@ -6,7 +6,7 @@
     lion.lr=...                for one contestant, which its path may name too: pkg.mod:Class.lr=...
     spaces.toml                lr = "log:1e-4:1e-2", or [1e-3, 2e-3], in the file's top or in a table per contestant
 
-A space that names no contestant is for those that bring none: optimizers of other packages.
+A space that names no contestant is for optimizers of other packages, which bring no space.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Spaces = dict[str, dict[str, Axis]]
 
 def read(texts: Iterable[str], contestants: Sequence[optim.OptimizerSpec]) -> Spaces:
     """The spaces that are given. Raises ValueError with one sentence, OSError for a file that cannot be read."""
-    found: Spaces = {spec.name: {} for spec in contestants}
+    spaces: Spaces = {spec.name: {} for spec in contestants}
     for owner, name, values, said in (item for text in texts for item in _items(text)):
         for spec in _owners(owner, contestants, said):
             checked = tuple(dict.fromkeys(spec.validate({name: value})[name] for value in _values(values, said)))
-            found[spec.name][name] = axis_of(spec, name, checked, factor=0.0)
-    return found
+            spaces[spec.name][name] = axis_of(spec, name, checked, factor=0.0)
+    return spaces
 
 
 def own(spec: optim.OptimizerSpec) -> Axis:
@@ -92,11 +92,11 @@ def _file(path: str) -> Iterator[tuple[str, str, Any, str]]:
 def _owners(owner: str, contestants: Sequence[optim.OptimizerSpec], said: str) -> list[optim.OptimizerSpec]:
     if owner:
         name = optim.get(owner).name
-        found = [spec for spec in contestants if spec.name == name]
-        if not found:
+        named = [spec for spec in contestants if spec.name == name]
+        if not named:
             names = ", ".join(spec.name for spec in contestants)
             raise ValueError(f"--space {said} is for {name}, which does not compete; there are {names}")
-        return found
+        return named
     foreign = [spec for spec in contestants if spec.version]
     if not foreign:
         raise ValueError(f"every contestant has a space of its own; say whose to change: {contestants[0].name}.{said}")

@@ -1,4 +1,4 @@
-"""A study on the terminal: carried out with a progress bar, and its verdict with a page."""
+"""A study on the terminal: it runs under a progress bar, and its verdict is printed and written as a page."""
 
 from __future__ import annotations
 

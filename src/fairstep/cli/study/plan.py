@@ -40,7 +40,7 @@ class PlanOptions:
     file: tyro.conf.Positional[Path]
     """A study file."""
     device: str = ""
-    """A device of `fairstep plan` (h100, a100-80gb, ...). Default: that of the file's launcher, else this machine."""
+    """A device of `fairstep plan` (h100, a100-80gb, ...). Default: the file's, else this machine."""
     measure: bool = False
     """Time short runs of every model and contestant on this machine's processor, as many at once as the launcher local
     starts, instead of assuming how fast they are. Kept for later plans of this machine (paces.json in the cache)."""
@@ -61,11 +61,11 @@ def main(arguments: list[str]) -> int:
         costs = on_this_machine(costs)
         if not machine().gpus and study.table.launcher.each == 1:
             costs = at_its_pace(study, costs, options.measure)
-    found = forecast(contest, costs)
+    expected = forecast(contest, costs)
     if options.json:
-        print(json.dumps(as_json(study, contest, costs, found), indent=1))
+        print(json.dumps(as_json(study, contest, costs, expected), indent=1))
     else:
-        show(study, contest, costs, found)
+        show(study, contest, costs, expected)
     return 0
 
 

@@ -67,9 +67,11 @@ def summary(result: Replay) -> str:
         f"{sum(row.trials for row in rows):,} losses used of {sum(row.published_trials for row in rows):,} published, "
         f"more than published in {more} cells; {sum(row.holes for row in rows):,} holes were asked for besides.",
     ]
-    known = [lists for lists in result.sensitive.values() if lists["published"] is not None]
-    same = sum(lists["published"] == lists["from_published_lists"] for lists in known)
-    lines.append(f"Sensitive hyperparameters as published for {same} of {len(known)} optimizers with a published list.")
+    listed = [lists for lists in result.sensitive.values() if lists["published"] is not None]
+    same = sum(lists["published"] == lists["from_published_lists"] for lists in listed)
+    lines.append(
+        f"Sensitive hyperparameters as published for {same} of {len(listed)} optimizers with a published list."
+    )
     return "\n".join(lines)
 
 

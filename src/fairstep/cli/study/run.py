@@ -1,4 +1,4 @@
-"""``fairstep study run``: carry a study out, or go on with it."""
+"""``fairstep study run``: carry a study out, or continue it."""
 
 from __future__ import annotations
 

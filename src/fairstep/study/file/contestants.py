@@ -18,7 +18,7 @@ from fairstep.study.tournament.contest import Contestant
 from fairstep.study.workload import WARMUPS, Workload
 
 SCHEDULED = (*WARMUPS, "final_fraction", "decay_fraction", "decay_shape")
-"""What a schedule that is an optimizer's own has of its own."""
+"""Settings that an optimizer's own schedule brings along."""
 
 
 def contestants_of(

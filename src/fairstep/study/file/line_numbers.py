@@ -44,12 +44,12 @@ class LineNumbers:
     @staticmethod
     def _within(name: tuple[str, ...], arrays: Counter[KeyPath]) -> KeyPath:
         """A table inside the latest table of an array: [contestants.grid] is of contestants[-1]."""
-        found: KeyPath = ()
+        table: KeyPath = ()
         for place, key in enumerate(name):
-            found = (*found, key)
-            if place < len(name) - 1 and arrays[found]:
-                found = (*found, arrays[found] - 1)
-        return found
+            table = (*table, key)
+            if place < len(name) - 1 and arrays[table]:
+                table = (*table, arrays[table] - 1)
+        return table
 
     def of(self, path: Sequence[str | int]) -> int:
         """The line of a value, or of the nearest table around it; 1 if there is none."""

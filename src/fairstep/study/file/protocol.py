@@ -31,7 +31,7 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
         raise ProtocolError(
             "name", f"unknown protocol {name!r}{_nearest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
         )
-    kind, known = PROTOCOLS[name], list(cells)
+    kind, cell_names = PROTOCOLS[name], list(cells)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     types = typing.get_type_hints(kind)
     defaults, given = kind(), {}
@@ -43,7 +43,7 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
             )
         if typing.get_origin(types[key]) is typing.Literal and value not in (words := typing.get_args(types[key])):
             raise ProtocolError(key, f"{key} must be {' or '.join(words)}, not {value!r}")
-        given[key] = _value(key, value, getattr(defaults, key), known)
+        given[key] = _value(key, value, getattr(defaults, key), cell_names)
     made: Protocol = kind(**given)
     return made
 
@@ -98,12 +98,12 @@ def _value(key: str, value: Any, default: Any, cells: list[str]) -> Any:
 
 
 def _matching(key: str, pattern: str, cells: list[str]) -> list[str]:
-    found = [cell for cell in cells if fnmatchcase(cell, pattern)]
-    if not found:
+    matches = [cell for cell in cells if fnmatchcase(cell, pattern)]
+    if not matches:
         raise ProtocolError(
             key, f"{key} names the cell {pattern!r}, which the study has not; it has {', '.join(cells)}"
         )
-    return found
+    return matches
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

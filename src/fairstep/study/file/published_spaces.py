@@ -1,4 +1,7 @@
-"""From an optimizer's spec to a contestant: the papers' grids and starting points at the size of each cell."""
+"""From an optimizer's spec to a contestant: the papers' grids and starting points at the size of each cell.
+
+This is the one place that makes contestants: a study file's tables and ``compare``'s options end here.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +65,9 @@ def contestant_from_spec(
     if of_the_run := [key for key in given if key in TUNABLE and key not in spec.hyperparameters]:
         raise ValueError(f"{of_the_run[0]} is of the run, not of {spec.name}; set it for the cells")
     hyperparameters = spec.validate(given)
-    own = {key: axis_of(spec, key, values) for key, values in grids.items()}
-    for key in own.keys() - spec.hyperparameters.keys():  # a paper's own may hold what is left out, such as no decay
-        for value in own[key].values:
+    grids_given = {key: axis_of(spec, key, values) for key, values in grids.items()}
+    for key in grids_given.keys() - spec.hyperparameters.keys():  # a paper's own may hold "none", such as no decay
+        for value in grids_given[key].values:
             _of_the_run(key).check(key, value)
     wanted = None if only is None else list(only)
     spaces, starts = {}, {}
@@ -75,15 +78,15 @@ def contestant_from_spec(
         listed = {key: axis_of(spec, key, values) for key, values in {**tried, **shared}.items()}
         order = [key for key in wanted if key in listed] if wanted is not None else list(listed)
         free = {key: listed[key] for key in order if key not in given and key not in run}
-        spaces[cell] = Space(free | own)
+        spaces[cell] = Space(free | grids_given)
         known: dict[str, Value] = {}
         if published:
             preset = nearest_run(spec, published, workload)
             undecayed = preset.undecayed
             known = {**preset.hyperparameters, **run_settings(preset, workload, spaces[cell].axes)}
         else:
-            found = spec.defaults_at(size, workload.tokens, paper)
-            known = {key: sourced.value for key, sourced in found.items() if key in spaces[cell].axes}
+            defaults = spec.defaults_at(size, workload.tokens, paper)
+            known = {key: sourced.value for key, sourced in defaults.items() if key in spaces[cell].axes}
         starts[cell] = {
             key: value
             for key, value in {**known, **given, **run}.items()
@@ -129,7 +132,7 @@ def nearest_run(spec: optim.OptimizerSpec, published: str, workload: Workload) -
 def run_settings(preset: RunPreset, workload: Workload, searched: Container[str]) -> dict[str, Value]:
     """What a published run sets of the run itself, where the workload has something else."""
     schedule = preset.schedule
-    found: dict[str, Value] = {
+    settings: dict[str, Value] = {
         "schedule": schedule.kind,
         "warmup_steps": schedule.warmup_steps,
         "final_fraction": schedule.final_fraction,
@@ -141,10 +144,12 @@ def run_settings(preset: RunPreset, workload: Workload, searched: Container[str]
         "clip_norm": preset.clip_norm,
     }
     if "batch_sequences" in searched:
-        found["batch_sequences"] = max(1, round(preset.batch_sequences * preset.model.context / workload.model.context))
+        settings["batch_sequences"] = max(
+            1, round(preset.batch_sequences * preset.model.context / workload.model.context)
+        )
     if "warmup_fraction" in searched or "warmup_tokens" in searched:
-        del found["warmup_steps"]
-    return {key: value for key, value in found.items() if key in searched or getattr(workload, key) != value}
+        del settings["warmup_steps"]
+    return {key: value for key, value in settings.items() if key in searched or getattr(workload, key) != value}
 
 
 def _batch_log_distance(tuning: Tuning, workload: Workload) -> float:
@@ -160,10 +165,10 @@ def _paper_space(
     if scale:
         mine = [t for t in spec.tunings if t.paper == paper and t.scale in (scale, f"{scale}-520m") and t.space]
         if not mine:
-            known = dict.fromkeys(t.scale for t in spec.tunings if t.paper == paper and t.space)
+            scales = dict.fromkeys(t.scale for t in spec.tunings if t.paper == paper and t.space)
             raise ValueError(
                 f"there is no search space {scale!r} of {spec.name} in paper {paper}; there are "
-                f"{', '.join(known) or 'none'}"
+                f"{', '.join(scales) or 'none'}"
             )
         largest = min(mine, key=lambda t: (_batch_log_distance(t, workload), -len(t.space), not t.chosen))
         return dict(largest.space), _run_space(largest.run_space, workload)
@@ -180,11 +185,12 @@ def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis
     if name in TUNABLE and name not in spec.hyperparameters:
         return Axis(tuple(values), factor or 0.0, RUN_DOMAINS.get(name, "(-inf, inf)"))
     checked = tuple(spec.validate({name: value})[name] for value in values)
-    known = spec.hyperparameters.get(name)
-    grid = spec.search_space.get(name)
-    domain = known.domain if known and isinstance(known.domain, str) and known.domain else "(-inf, inf)"
-    own = grid.factor if grid else 0.0
-    return Axis(checked, own if factor is None else factor, domain)
+    hyperparameter, grid = spec.hyperparameters.get(name), spec.search_space.get(name)
+    domain = hyperparameter.domain if hyperparameter else ""
+    usual = grid.factor if grid else 0.0
+    return Axis(
+        checked, usual if factor is None else factor, domain if isinstance(domain, str) and domain else "(-inf, inf)"
+    )
 
 
 def _of_the_run(name: str) -> Hyperparameter:
@@ -197,10 +203,10 @@ def _of_the_run(name: str) -> Hyperparameter:
 
 def _run_space(tried: Mapping[str, tuple[Any, ...]], workload: Workload) -> dict[str, tuple[Value, ...]]:
     """A paper's grids of the run; batches in whole sequences of the cell."""
-    found: dict[str, tuple[Value, ...]] = {}
+    grids: dict[str, tuple[Value, ...]] = {}
     for name, values in tried.items():
         if name == "batch_tokens":
-            found["batch_sequences"] = tuple(max(1, round(value / workload.model.context)) for value in values)
+            grids["batch_sequences"] = tuple(max(1, round(value / workload.model.context)) for value in values)
         elif name in TUNABLE:
-            found[name] = tuple(values)
-    return found
+            grids[name] = tuple(values)
+    return grids

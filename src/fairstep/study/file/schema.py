@@ -1,4 +1,4 @@
-"""The tables and keys of a study file, with their defaults (docs/studies.md). Only form; ``file.py`` gives meaning."""
+"""The tables and keys of a study file, with their defaults (docs/studies.md). Only form; ``study.py`` gives meaning."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ContestantTable(_Table):
     space: str = ""
     """Grids: own (nearest scale of any), wen, semenov, wen/130m ..., or none. Default: own; none where ``start`` is."""
     start: str = ""
-    """Start from a published run: wen, semenov, wen/130m ... Default: that of the space."""
+    """Start from a published run: wen, semenov, wen/130m ... Default: the space's."""
     only: list[str] | None = None
     """Of the space's hyperparameters, those that are searched, in this order."""
     set: dict[str, Value] = {}

@@ -1,7 +1,7 @@
-"""Study files: a contest in TOML (docs/studies.md), checked to the last value before any trial starts.
+"""Studies: a contest in TOML (docs/studies.md), checked to the last value before any trial starts.
 
-``read`` finds everything that is wrong with a file alone; ``Study.contest`` is the contest on real texts. Every error
-is a StudyError: file, line, what is wrong, what would be right.
+``read`` finds everything that is wrong with a file alone. ``Study.contest`` is the contest on real texts. Every error
+is a StudyError: the file, the line, what is wrong, what would be right. A study that is in no file has no lines.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Of all that decides the study: a changed file is another study, in ledgers of its own."""
+        """A hash of all that decides the study: a changed file is another study, with other ledgers."""
         return hashlib.sha256(json.dumps(self.table.identity(), sort_keys=True).encode()).hexdigest()[:8]
 
     @property
@@ -95,21 +95,21 @@ class Study:
 
     def cells(self, texts: Mapping[str, Text], threads: int = 0) -> list[StudyCell]:
         """All cells. Raises StudyError."""
-        found: dict[str, StudyCell] = {}
+        cells: dict[str, StudyCell] = {}
         place = self.place(threads)
         for number, table in enumerate(self.table.cells):
             try:
                 for cell in cells_of(table, number, texts, place):
-                    if cell.name in found:
+                    if cell.name in cells:
                         raise CellError("name", f"two cells are called {cell.name!r}; tell them apart with name = ...")
-                    found[cell.name] = cell
+                    cells[cell.name] = cell
             except ValidationError as error:
                 raise self.lines.error(["cells", number], explain(error)) from None
             except CellError as error:
                 raise self.lines.error(["cells", number, error.key], str(error)) from None
             except ValueError as error:
                 raise self.lines.error(["cells", number], str(error)) from None
-        return list(found.values())
+        return list(cells.values())
 
     def contest(self, texts: Mapping[str, Text] | None = None, threads: int = 0) -> Contest:
         """The contest on these texts (default: assumed ones), with so many threads a run (0: all cores). Raises
@@ -166,7 +166,7 @@ class Study:
 
     def costs(self, contest: Contest, device: Device | None = None) -> dict[tuple[str, str], Cost]:
         """Those of ``starts``. Raises StudyError for one that cannot be run, or that does not fit into the device."""
-        found = {}
+        costs = {}
         launcher = self.table.launcher
         for cell, contestant, spec in self.starts(contest):
             try:
@@ -176,8 +176,8 @@ class Study:
                 raise self.lines.error(["launcher", key], f"{cell.name}: {error}") from None
             if run.fits is False:
                 raise self.lines.error(["cells", cell.table, "model"], self._too_large(cell, contestant, run))
-            found[cell.name, contestant] = run
-        return found
+            costs[cell.name, contestant] = run
+        return costs
 
     def cells_of(self, contest: Contest) -> Iterator[StudyCell]:
         """The study's cells with the workloads of a contest of it."""
@@ -263,9 +263,9 @@ def _explained(lines: LineNumbers, error: ValidationError, content: Mapping[str,
         depth += 1
     kind = TABLES.get(str(path[0])) if len(path) > 1 else StudyTable
     if first["type"] == "extra_forbidden":
-        known = list(kind.model_fields) if kind else []
-        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        keys = list(kind.model_fields) if kind else []
+        near = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(keys)}"
         return lines.error(path, f"unknown key {str(path[-1])!r}; {hint}")
     if first["type"] == "missing":
         remedy = f"; add a [[{path[-1]}]] table" if path[-1] in TABLES else ""

@@ -1,4 +1,7 @@
-"""A study's tables as the text of a study file. Keys at their defaults are left out."""
+"""A study's tables as the text of a study file.
+
+Keys at their defaults are left out. Reading the text gives the same tables.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""What a study will cost, before it runs: its trials by cell and phase, from the very searches that will ask for them.
+"""What a study will cost, before it runs: its trials by cell and phase, from the searches that will ask for them.
 
-What a protocol asks for depends on results, so the contest is played on objectives that are drawn at random
-(``landscape.py``): once with every optimum at the starting point and no noise, and then several times as it may really
-be. A game runs the protocol, the edges, the finalists and the final runs as ``plan.py`` does, without making runs of
-them.
+A protocol asks for trials according to results. So the contest is played on random objectives
+(``random_objectives.py``): once without noise and with every optimum at the starting point, then several times with
+both. A game runs the protocol, the edges, the finalists and the final runs, as a plan does, but makes no runs.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Forecast:
 
 
 def forecast(contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Forecast:
-    """``costs`` are those of one run in every (cell, contestant)."""
+    """``costs``: of one run in every (cell, contestant)."""
     table = _Table(contest, costs)
     problems = {
         (cell, contestant.name): contestant.problem(cell, workload, contest.extensions, contest.trials)
@@ -109,7 +108,7 @@ def _each(statistic: Callable[[Sequence[float]], float], spent: Sequence[Spent])
 
 @dataclass(frozen=True)
 class _Run:
-    """``identity`` is that of the run with the contestant's own hyperparameters as they start."""
+    """``identity``: of the run at the contestant's starting point."""
 
     identity: str
     spent: Spent
@@ -146,20 +145,20 @@ def spent(spec: RunSpec, one: Cost) -> Spent:
 
 def _played(contest: Contest, table: _Table, problems: Problems, losses: Objectives) -> Game:
     """One game: every contestant's searches to their end. A run that several cells ask for is counted once."""
-    found: dict[tuple[str, str], Spent] = defaultdict(Spent)
+    spendings: dict[tuple[str, str], Spent] = defaultdict(Spent)
     counted: set[tuple[str, Key, int]] = set()
     for contestant in contest.contestants:
 
         def answer(cell: str, wanted: Wanted, contestant: Contestant = contestant) -> float:
             items = key(wanted.configuration)
             settings = tuple([item for item in items if item[0] not in contestant.hyperparameters])
-            own = tuple([item for item in items if item not in settings]) if settings else items
+            of_optimizer = tuple([item for item in items if item not in settings]) if settings else items
             run = table.run(cell, contestant, settings, wanted.tokens)
             if run is None:
                 return math.nan
-            if (place := (run.identity, own, wanted.seed)) not in counted:
+            if (place := (run.identity, of_optimizer, wanted.seed)) not in counted:
                 counted.add(place)
-                found[cell, _phase(wanted)] += run.spent
+                spendings[cell, _phase(wanted)] += run.spent
             return losses[cell, contestant.name].run(wanted.configuration, wanted.seed)
 
         def settled(cell: str, request: Settled, contestant: Contestant = contestant, answer: Answer = answer) -> None:
@@ -169,7 +168,7 @@ def _played(contest: Contest, table: _Table, problems: Problems, losses: Objecti
 
         mine = {cell: problems[cell, contestant.name] for cell in contest.cells}
         solve(contest.protocol.search(mine), answer, settled)
-    return dict(found)
+    return dict(spendings)
 
 
 def _phase(wanted: Wanted) -> str:

@@ -1,12 +1,11 @@
-"""Objectives whose optimum, noise and interactions are known: to prove certificates on, and to foresee a study's
-trials.
+"""Objectives whose optimum, noise and interactions are known: to test certificates, and to foresee a study's trials.
 
-With p_i the place of hyperparameter i along its grid, in steps, and o_i the optimum's,
+With p_i the place of hyperparameter i along its grid, in steps, and o_i the optimum's place,
 
     loss = floor + sum_i curvature_i d_i^2 + sum_i<j interaction_ij d_i d_j,   d = p - o
 
-plus normal noise of a common sigma: a part that all runs of a seed share (initialisation and data order) and a part
-of its own. A learning rate more than ``cliff`` steps above the optimum diverges.
+plus normal noise with a common sigma. All runs of a seed share one part of the noise (initialisation and data order);
+each run has the other part for itself. A learning rate more than ``cliff`` steps above the optimum diverges.
 """
 
 from __future__ import annotations
@@ -67,8 +66,8 @@ class Synthetic:
         if not self.sigma:
             return loss
         common = self._normal(f"{self.salt} {seed}") if self.shared else 0.0
-        own = self._normal(f"{self.salt} {seed} {key(configuration)}")
-        return loss + self.sigma * (math.sqrt(self.shared) * common + math.sqrt(1 - self.shared) * own)
+        alone = self._normal(f"{self.salt} {seed} {key(configuration)}")
+        return loss + self.sigma * (math.sqrt(self.shared) * common + math.sqrt(1 - self.shared) * alone)
 
     def _normal(self, seed: str) -> float:
         self._draw.seed(seed)

@@ -1,16 +1,17 @@
-"""The losses that a study may meet, as far as that can be known before it: random objectives for every contestant and
-cell, with noise, optima off the start and beyond the grids, and hyperparameters that depend on each other.
+"""Losses that a study may meet: random objectives for every contestant and cell.
 
-What is drawn, and what it was measured on (docs/log.md). W: the 66 fully swept cells that Wen et al. (2025) published;
-pocket: `studies/pocket-wen.toml`, 27k to 213k matrix parameters. Between these sizes, powers of the size.
+They have noise, optima off the start and beyond the grids, and hyperparameters that depend on each other. The ranges
+come from two sources (docs/log.md). W: the 66 fully swept cells that Wen et al. (2025) published, around 3e8 matrix
+parameters. Pocket: `studies/pocket-wen.toml`, 27k to 213k matrix parameters. Between these sizes a power of the size
+holds.
 
-* Noise of one run: W 0.00125 nats between runs of one seed that should be equal; pocket and demo 0.02 over seeds, half
-  of whose variance is taken to be common to the runs of a seed (all tuning has one).
-* What a step off the best value costs, along one hyperparameter: quartiles 0.0010, 0.0044, 0.0130 nats (W), 0.009,
-  0.017, 0.053 (pocket); along the learning rate 0.007, 0.010, 0.016 and 0.032, 0.062, 0.108.
-* How far the optimum is from where the search begins, in steps of the grid (root of the mean square, over all
-  hyperparameters and cells): 0.35 (demo, learning rate alone), 0.53 (W), 1.6 (pocket). Studies differ, so each game has
-  its own. About half of the variance is common to the cells of a contestant (a quarter for W, most of it for pocket).
+* Noise of one run: 0.00125 nats (W), between runs of one seed that should be equal; 0.02 nats over seeds (pocket and
+  demo). Half of the variance over seeds is common to the runs of a seed, and all tuning has one seed.
+* Loss of one step off the best value, quartiles: 0.0010, 0.0044, 0.0130 nats (W); 0.009, 0.017, 0.053 (pocket). Along
+  the learning rate: 0.007, 0.010, 0.016 (W); 0.032, 0.062, 0.108 (pocket).
+* Distance from the start to the optimum, in grid steps (root mean square over hyperparameters and cells): 0.35 (demo,
+  learning rate alone), 0.53 (W), 1.6 (pocket). Each game draws one. A contestant's cells share about half of its
+  variance: a quarter in W, most of it in pocket.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def objectives(problems: Problems, game: int, games: int) -> Objectives:
     far = FAR * (game + draw.random()) / games
     noise = UNSURE ** (2 * ((game * 0.618034 + draw.random() / games) % 1) - 1)
     shapes: dict[str, _Shape] = {}
-    found = {}
+    made = {}
     for (cell, contestant), problem in problems.items():
         names = problem.space.searched
         shape = shapes.setdefault(contestant, _Shape(draw))
@@ -68,17 +69,17 @@ def objectives(problems: Problems, game: int, games: int) -> Objectives:
         }
         sigma = noise * SIGMA * size**-SIGMA_FALLS
         salt = f"{game} {cell} {contestant}"
-        found[cell, contestant] = Synthetic(problem.space, optimum, steps, pairs, sigma, shared=0.0, salt=salt)
-    return found
+        made[cell, contestant] = Synthetic(problem.space, optimum, steps, pairs, sigma, shared=0.0, salt=salt)
+    return made
 
 
 def at_start(problems: Problems) -> Objectives:
     """Without noise and with every optimum where the search begins."""
-    found = {}
+    made = {}
     for place, problem in problems.items():
         optimum = start(problem)
-        found[place] = Synthetic(problem.space, optimum, dict.fromkeys(optimum, 0.01))
-    return found
+        made[place] = Synthetic(problem.space, optimum, dict.fromkeys(optimum, 0.01))
+    return made
 
 
 def start(problem: Problem) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """What a launcher is: the one thing that differs between a laptop, a Ray cluster and a batch system.
 
-A launcher starts the same idempotent command, ``python -m fairstep.train DIRECTORY``, on a run's directory, and says
-how it goes; where a trial has several processes, torchrun starts them. It decides nothing: what to start, when to give
-up waiting and what to start again is the runner's (``runner.py``), so every launcher has the same timeouts and retries.
+A launcher starts the same idempotent command, ``python -m fairstep.train DIRECTORY``, on a run's directory and says how
+the run goes. torchrun starts it where a trial has several processes. A launcher decides nothing: the runner
+(``tournament/runner.py``) says what to start, how long to wait and what to start again, so timeouts and retries are the
+same everywhere.
 """
 
 from __future__ import annotations

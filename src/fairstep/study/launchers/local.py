@@ -1,9 +1,8 @@
 """The local launcher: worker processes on this machine, each with its own cores, one run at a time.
 
-A worker is ``python -m fairstep.train -``: it takes run directories on standard input and says on standard output how
-they go. It serves many runs, so that torch is loaded and the model compiled once per worker. Where a run has several
-processes, a worker is a torchrun of them for that run alone. The launcher knows run directories and events only; it
-never imports the training room.
+A worker is ``python -m fairstep.train -``. It reads run directories from standard input and reports on standard output.
+It serves many runs, so torch is loaded and the model compiled once per worker. A run of several processes has a worker
+for itself: a torchrun of them. The launcher knows run directories and events only; it never imports ``train``.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class _Worker:
 
 class LocalLauncher:
     """Use as a context manager; leaving it ends the workers, in the middle of a run too. ``environment``: variables of
-    the workers, beside those of this process."""
+    the workers, added to this process's."""
 
     def __init__(self, machine: Machine, layout: Layout, environment: Mapping[str, str] | None = None) -> None:
         self.machine, self.layout, self.environment = machine, layout, dict(environment or {})
@@ -143,8 +142,8 @@ class LocalLauncher:
         }
         if self.machine.gpus:
             count = self.layout.processes
-            own = (str((slot * count + n) % self.machine.gpus) for n in range(count))
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+            gpus = (str((slot * count + n) % self.machine.gpus) for n in range(count))
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
         process = subprocess.Popen(
             [*command(self.layout.processes), *arguments],

@@ -1,10 +1,10 @@
-"""The Ray launcher: trials on a Ray cluster, one that is running or one that is started on this machine.
+"""The Ray launcher: trials on a Ray cluster that is running, or on one that is started on this machine.
 
-Each slot is an actor with a worker of its own, ``python -m fairstep.train -``, as on one machine (``local.py``): torch
-is loaded and the model compiled once for many runs; or, where a run has several processes, a torchrun of them for each
-run, on the actor's machine. The actor asks Ray for its share (fractions of a GPU put several on
-one) and Ray says which GPU. An actor that is lost, with its machine or alone, ends its run as failed, and the runner
-starts it again elsewhere. All machines must see the store under the same path, and have fairstep installed.
+Each slot is an actor with one worker, ``python -m fairstep.train -``, as in ``local.py``: torch is loaded and the model
+compiled once for many runs. A run of several processes is a torchrun on the actor's machine. The actor asks Ray for its
+share of the cluster, and Ray names the GPU; fractions of a GPU put several trials on one. A lost actor ends its run as
+failed, and the runner starts the run again elsewhere. All machines must see the store under the same path and have
+fairstep installed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The Slurm launcher: every trial a batch job, through submitit.
 
-A job is ``python -m fairstep.train DIRECTORY`` and needs nothing of us: if this process is killed, queued jobs finish
-all the same, and the next call finds their results. A job of the same name waits for an earlier one
-(``--dependency=singleton``) and then finds the run finished, so a trial that is queued twice is trained once. How a run
-goes is read from its directory, which all machines must see under the same path.
+A job is ``python -m fairstep.train DIRECTORY`` and needs no scheduler of ours. If this process is killed, queued jobs
+finish all the same, and the next call finds their results. A job waits for an earlier one of the same name
+(``--dependency=singleton``) and then finds the run finished, so a trial that is queued twice is trained once. Progress
+is read from the run's directory, which all machines must see under the same path.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class SlurmLauncher:
         if rows and rows[-1]["step"] > self._steps[run.id]:
             self._steps[run.id] = rows[-1]["step"]
             rate = next((row["tokens_per_second"] for row in run.timings()[-1:]), 0.0)
-            found = {"step": rows[-1]["step"], "steps": self._length[run.id], "loss": rows[-1]["loss"]}
-            yield {"event": "progress", "run": run.id, "tokens_per_second": rate, **found}
+            progress = {"step": rows[-1]["step"], "steps": self._length[run.id], "loss": rows[-1]["loss"]}
+            yield {"event": "progress", "run": run.id, "tokens_per_second": rate, **progress}
 
     @staticmethod
     def _end(job: Any, run: Run) -> Event:

@@ -1,5 +1,6 @@
-"""Random search over the same grids that the other protocols use, so that its trials are theirs (Bergstra and Bengio,
-JMLR 2012)."""
+"""Random search (Bergstra and Bengio, JMLR 2012) over the same grids as the other protocols, so that trials can be
+shared with them.
+"""
 
 from __future__ import annotations
 

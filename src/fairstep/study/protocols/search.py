@@ -1,12 +1,11 @@
 """A search: a generator that yields the trials whose results it needs, and is sent their losses.
 
-Written this way a protocol reads like its paper, and everything else follows. It is a pure function of results, because
-it goes on only when all that it asked for has a result: their order cannot matter, and a killed study that is started
-again takes the same way through the results on disk. It is cheap, because it is never run twice over the same results.
-Who runs the generators is ``plan.py``; what they are is in ``protocols/``.
+A protocol written so reads like its paper. It is a pure function of results: it goes on only when all that it asked for
+has a result, so the order of results cannot matter, and a killed study takes the same way again through the results on
+disk. It is never run twice over the same results. ``tournament/trials.py`` runs the generators.
 
-A loss is the final loss in nats per token, inf for a run that diverged (a result like any other), nan for a
-configuration that cannot be run (a warm-up longer than the run) or whose result nobody has (a hole in published data).
+A loss is the final loss in nats per token; inf for a run that diverged, which is a result like any other; nan for a
+configuration that cannot be run (a warm-up longer than the run) or that has no result (a hole in published data).
 """
 
 from __future__ import annotations
@@ -136,10 +135,10 @@ class Tuning:
     @property
     def best(self) -> Hyperparameters | None:
         """The lowest loss, the first of equals. Where all diverged: the smallest learning rate; the way out is down."""
-        known = [loss for loss in self.losses.values() if not math.isnan(loss)]
-        if not known:
+        losses = [loss for loss in self.losses.values() if not math.isnan(loss)]
+        if not losses:
             return None
-        lowest = min(known)
+        lowest = min(losses)
         best = [self.configurations[tried] for tried, loss in self.losses.items() if loss == lowest]
         return best[0] if lowest < math.inf else min(best, key=lambda tried: float(tried.get("lr", 0.0)))
 

@@ -1,9 +1,9 @@
 """S's tuning: greedy at one length, kept for the others, tuned again for the longest (Semenov et al. 2025, section 3
 and appendix E).
 
-At one near-Chinchilla length every hyperparameter is swept in turn, once, and the best value kept. Other lengths (or
-batch sizes, or models) take the result as it is; those named in ``retuned`` sweep a few hyperparameters again from
-there (betas for the longest runs; learning rate and clipping for another model).
+At one near-Chinchilla length every hyperparameter is swept in turn, once, and the best value is kept. Other lengths,
+batch sizes or models take the result as it is. A cell named in ``retuned`` sweeps a few hyperparameters again from
+there: betas for the longest runs, learning rate and clipping for another model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fairstep.study.protocols.search import InEveryCell, Problem, Search, Tuning
 @dataclass(frozen=True)
 class Semenov:
     """``tuned`` is the cell to tune in (default: the first). ``retuned``: cell -> hyperparameters that it sweeps again.
-    ``order``: hyperparameters to go through (default: those of the space). ``threshold``: nats per token."""
+    ``order``: hyperparameters to go through (default: the space's). ``threshold``: nats per token."""
 
     tuned: str = ""
     retuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -31,8 +31,8 @@ class Semenov:
         if unknown := {first, *self.retuned} - set(cells):
             raise ValueError(f"the protocol names cells that the study has not: {', '.join(sorted(unknown))}")
         order = tuple(name for name in self.order if name in cells[first].space.axes)
-        found = yield InEveryCell({first: settle(Descent(self.threshold, order, cycles=1), Tuning(cells[first]))})
-        best = found[first].best or {}
+        tuned = yield InEveryCell({first: settle(Descent(self.threshold, order, cycles=1), Tuning(cells[first]))})
+        best = tuned[first].best or {}
         searches = {}
         for name, problem in cells.items():
             if name == first:

@@ -155,7 +155,7 @@ class Space:
 
     def edges(self, configuration: Configuration) -> list[Edge]:
         """Where a configuration is at an end that can be moved."""
-        found = []
+        edges = []
         for name, axis in self.axes.items():
             if not axis.numeric or not axis.searched:
                 continue
@@ -163,8 +163,8 @@ class Space:
                 outermost = axis.values[-1 if upper else 0]
                 value = axis.beyond(upper)
                 if configuration[name] == outermost and value is not None:
-                    found.append(Edge(name, upper, value))
-        return found
+                    edges.append(Edge(name, upper, value))
+        return edges
 
     def extended(self, edges: Iterable[Edge]) -> Space:
         axes = dict(self.axes)

@@ -29,7 +29,7 @@ class TPE(OneCell):
     at_once: int = 4
     seed: int = 0
     effort: ClassVar[int] = 60
-    """What a proposal takes, in those of other protocols: a forecast plays fewer games."""
+    """Time of a proposal over another protocol's: a forecast plays fewer games."""
 
     def tune(self, tuning: Tuning) -> Search[None]:
         optuna = imported()
@@ -64,12 +64,12 @@ def proposal(trial: Trial, tuning: Tuning) -> dict[str, Value]:
 def places(tuning: Tuning) -> dict[str, Any]:
     """The start as a proposal; hyperparameters that are off the grid are left to the sampler."""
     start = tuning.problem.start
-    found: dict[str, Any] = {}
+    proposal: dict[str, Any] = {}
     for name in tuning.space.searched:
         axis = tuning.space.axes[name]
         if start[name] in axis.values:
-            found[name] = axis.values.index(start[name]) if axis.numeric else start[name]
-    return found
+            proposal[name] = axis.values.index(start[name]) if axis.numeric else start[name]
+    return proposal
 
 
 def imported() -> Any:

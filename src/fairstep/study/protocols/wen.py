@@ -89,12 +89,12 @@ def sensitive(near: Sequence[Sequence[Configuration]]) -> list[str]:
     """
     sets = [configurations for configurations in near if configurations]
     names = list(dict.fromkeys(name for configurations in sets for c in configurations for name in c))
-    found = []
+    differing = []
     for name in names:
         values = [{c.get(name) for c in configurations} for configurations in sets]
         if not set.intersection(*values):
-            found.append(name)
-    return found
+            differing.append(name)
+    return differing
 
 
 def nearest(tuned: Mapping[str, Tuning], problem: Problem) -> Tuning:

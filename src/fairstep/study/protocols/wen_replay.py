@@ -1,12 +1,12 @@
 """Replay: W's phase I without training, on the losses that W published.
 
-The protocol asks, the published sweeps answer. They hold the star around one centre for each optimizer and cell, and
-little else: a configuration that the protocol asks for and nobody has published is a *hole*, which it can then not
-choose. Grids are W's and are not extended, because beyond them everything is a hole.
+The protocol asks, and the published sweeps answer. They hold the star around one centre for each optimizer and cell,
+and little else. A configuration that the protocol asks for and nobody has published is a *hole*; the search cannot
+choose it. Grids are W's and are not extended, because beyond them everything is a hole.
 
-Where neither the starting point nor a single-coordinate move of it has a published finite loss, the search could not
-take a step; it then begins at the published centre, and the row says so. A cell is *covered* if some
-published configuration comes within the tolerance of the published best loss; W's own records lack it in a few.
+The search begins at the published centre where neither the starting point nor any single-coordinate move of it has a
+published finite loss; the row says so. A cell is *covered* if some published configuration comes within the tolerance
+of the published best loss. A few of W's own records are not.
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ class Replay:
 def replay(protocol: OneCell | None = None, optimizers: Sequence[str] = ()) -> Replay:
     """Run phase I of these optimizers (default: all) on the published sweeps. Raises ValueError for unknown ones."""
     found = records()
-    known = list(dict.fromkeys(record.optimizer for record in found))
-    if unknown := [name for name in optimizers if name not in known]:
-        raise ValueError(f"W has no optimizer {unknown[0]!r}; it has {', '.join(known)}")
+    optimizer_names = list(dict.fromkeys(record.optimizer for record in found))
+    if unknown := [name for name in optimizers if name not in optimizer_names]:
+        raise ValueError(f"W has no optimizer {unknown[0]!r}; it has {', '.join(optimizer_names)}")
     chosen = [record for record in found if not optimizers or record.optimizer in optimizers]
     rows, near = [], defaultdict(list)
     for record in chosen:

@@ -1,16 +1,16 @@
 """Making certificates: what the results say about one contestant in one cell, with intervals that hold at their level.
 
-The gain of a move is the chosen configuration's loss minus the move's. The chosen one's loss is the mean of its s final
-runs, on seeds that took no part in choosing it: the loss that won the search is too low by selection. A move's loss is
-that of its n runs as a finalist, or else of its trial in the search (n = 1). With sigma-hat from the runs of the chosen
-configuration on fresh seeds (d degrees of freedom), and m configurations tried,
+The gain of a move is the chosen configuration's loss minus the move's loss. The chosen configuration's loss is the mean
+of its s final runs, on seeds that took no part in choosing it: the loss that won the search is too low by selection. A
+move's loss is the mean of its n runs as a finalist, or else its trial in the search (n = 1). sigma-hat comes from the
+runs of the chosen configuration on fresh seeds, with d degrees of freedom; m configurations were tried. Then
 
     gain +- t(d, 1 - (1 - level) / 2m) * sigma-hat * sqrt(1/s + 1/n)
 
-holds for all tried configurations at once (Bonferroni), hence also for the moves of whichever was chosen, however the
-search chose what to try. The largest true gain then lies between the largest of the lower ends and the largest of
-the upper ends. Runs are taken to have normal noise of one sigma, of which runs of one seed may share any part: this is
-why other configurations' runs on the same seeds do not count as more knowledge of sigma.
+holds for all tried configurations at once (Bonferroni), and so for the moves of whichever was chosen, however the
+search chose what to try. The largest true gain lies between the largest of the lower ends and the largest of the upper
+ends. All runs have normal noise of one sigma, and runs of one seed may share any part of it. Other configurations' runs
+on the same seeds therefore add no knowledge of sigma.
 """
 
 from __future__ import annotations
@@ -150,12 +150,12 @@ class _Estimates:
 
     def near(self, tolerance: float) -> list[Hyperparameters]:
         """The configurations tried that may be within the tolerance of the chosen one."""
-        found = []
+        near = []
         for configuration in self.tuning.configurations.values() if self.width is not None else ():
             move = self.move("", 0, configuration)
             if configuration == self.chosen or (move is not None and (move.high or 0.0) >= -tolerance):
-                found.append(configuration)
-        return found
+                near.append(configuration)
+        return near
 
     def _loss(self, configuration: Configuration) -> tuple[float, int]:
         losses = list(self.fresh.finalists.get(key(configuration), {}).values())
@@ -201,19 +201,19 @@ def _largest(moves: list[Move]) -> Move | None:
 
 
 def _lacks(coordinates: tuple[Coordinate, ...], estimates: _Estimates) -> list[str]:
-    found = []
+    sentences = []
     if not coordinates:  # a value that a law predicts may be right, and nothing here shows it
-        found.append("No hyperparameter was searched in this cell, so that no single-coordinate move was tried.")
+        sentences.append("No hyperparameter was searched in this cell, so that no single-coordinate move was tried.")
     untried = [f"{c.name} {', '.join(map(str, c.untried))}" for c in coordinates if c.untried]
     if untried:
-        found.append(f"Single-coordinate moves that were never tried: {'; '.join(untried)}.")
+        sentences.append(f"Single-coordinate moves that were never tried: {'; '.join(untried)}.")
     edges = [f"{c.name} {c.value} ({c.edge})" for c in coordinates if c.edge]
     if edges:
-        found.append(f"The outermost value tried is the chosen one: {', '.join(edges)}.")
+        sentences.append(f"The outermost value tried is the chosen one: {', '.join(edges)}.")
     if not estimates.seeds:
-        found.append("No run of the chosen configuration on a fresh seed.")
+        sentences.append("No run of the chosen configuration on a fresh seed.")
     elif estimates.centre is None:
-        found.append("A run of the chosen configuration on a fresh seed diverged.")
+        sentences.append("A run of the chosen configuration on a fresh seed diverged.")
     elif estimates.width is None:
-        found.append("Too few fresh runs for an interval: give the chosen configuration at least 2 seeds.")
-    return found
+        sentences.append("Too few fresh runs for an interval: give the chosen configuration at least 2 seeds.")
+    return sentences

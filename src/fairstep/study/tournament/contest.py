@@ -1,10 +1,13 @@
 """A contest: who competes, on which cells, tuned by which protocol, repeated on which seeds. Only a description.
 
-``Plan`` turns it into trials. The phases of a contestant in a cell: tuning by the protocol (``tune``, seed 0); the
-finalists, which are the best ``finalists`` configurations within the tolerance, on seeds of their own, by whose mean
-one is chosen (``tune`` too: it is search); the chosen one on fresh seeds, the same for every contestant (``final``:
-only these count for a verdict); for the baseline also other token budgets (``budget``), each a full run with a schedule
-of its own, so that a loss can be turned into tokens.
+``Plan`` turns it into trials. A contestant goes through four phases in a cell:
+
+* tuning by the protocol (``tune``, seed 0);
+* the best ``finalists`` configurations within the tolerance, on further seeds; the lowest mean is chosen (``tune`` too,
+  since it is search);
+* the chosen configuration on fresh seeds, the same for every contestant (``final``: only these count for a verdict);
+* for the baseline also other token budgets (``budget``). Each is a full run with its own schedule, so that a loss can
+  be turned into tokens.
 """
 
 from __future__ import annotations
@@ -54,10 +57,10 @@ class Contestant:
 
     def spec(self, workload: Workload, configuration: Configuration, seed: int, tokens: int | None = None) -> RunSpec:
         """The run of a configuration. Raises ValueError for one that cannot be run."""
-        own = {name: value for name, value in configuration.items() if name in self.hyperparameters}
+        of_optimizer = {name: value for name, value in configuration.items() if name in self.hyperparameters}
         settings = {name: value for name, value in configuration.items() if name not in self.hyperparameters}
         return workload.changed(settings).spec(
-            self.optimizer or self.name, {**self.hyperparameters, **own}, seed, tokens, self.undecayed
+            self.optimizer or self.name, {**self.hyperparameters, **of_optimizer}, seed, tokens, self.undecayed
         )
 
     def problem(self, cell: str, workload: Workload, extensions: int, trials: int) -> Problem:

@@ -1,6 +1,6 @@
-"""What follows tuning, the same under every protocol: finalists on seeds of their own, then the final runs.
+"""What follows tuning, the same under every protocol: finalists on further seeds, then the final runs.
 
-Both are searches like any protocol: ``plan.py`` runs them on results, ``forecast.py`` on what results may be.
+Both are searches like any protocol. A plan runs them on results (``trials.py``), a forecast on random objectives.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from fairstep.study.tournament.contest import FINALIST_SEED, Contest
 
 @dataclass
 class Standing:
-    """One contestant in one cell. On seeds that tuning has not used: ``finalists`` holds their losses by configuration
-    and seed, ``finals`` those of the chosen one by seed."""
+    """One contestant in one cell. On seeds that tuning has not used: ``finalists`` holds losses by configuration and
+    seed, ``finals`` the chosen configuration's losses by seed."""
 
     cell: str
     contestant: str

@@ -1,4 +1,4 @@
-"""What a plan comes to on paper: ledgers and certificates, and whether the contestants had the same effort."""
+"""Ledgers and certificates of a plan, and whether the contestants had the same effort."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _certificate(plan: Plan, place: Place, trials: list[Trial]) -> Certificate:
     tolerance, effort = plan.contest.tolerance, effort_of(trials)
     standing = plan.standings.get(place)
     if standing is None:
-        known = sum(trial.phase == "tune" for trial in trials)
-        lacks = [f"Tuning goes on: {effort.trials} of {known} trials known so far have results."]
+        listed = sum(trial.phase == "tune" for trial in trials)
+        lacks = [f"Tuning goes on: {effort.trials} of {listed} trials known so far have results."]
         return certify(contestant, cell, Tuning(Problem(Space(), {})), None, Fresh(), tolerance, effort, lacks)
     lacks = [] if standing.complete else ["Runs on fresh seeds go on."]
     fresh = Fresh(standing.finalists, standing.finals)
@@ -80,11 +80,11 @@ def differences(ledger: Ledger) -> list[str]:
         if trial.phase == "tune":
             trials[trial.contestant].append(trial)
     spent = {name: effort_of(mine) for name, mine in trials.items()}
-    found = []
+    sentences = []
     for what in ("trials", "tokens"):
         counts = {name: getattr(effort, what) for name, effort in spent.items()}
         if len(set(counts.values())) > 1:
             each = ", ".join(f"{name} {count:,}" for name, count in counts.items())
             most, least = max(counts.values()), min(counts.values())
-            found.append(f"Tuning {what} differ by {most - least:,}: {each}.")
-    return found
+            sentences.append(f"Tuning {what} differ by {most - least:,}: {each}.")
+    return sentences

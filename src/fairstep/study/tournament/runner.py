@@ -1,4 +1,4 @@
-"""Carry out a contest: start what is wanted, wait, tell the plan, until nothing is wanted."""
+"""Carrying out a contest: start the runs that its plan wants, wait, tell it their results, until it wants none."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From results to the trials that are wanted now. It runs the searches of a contest as far as results allow.
+"""From results to the trials that are wanted now: the searches of a contest, run as far as results allow.
 
-A plan is a pure function of results: ``Plan(contest, results)`` on the runs of a store, or ``tell`` with one result
-after the other, in any order, end in the same trials and choices. A result costs the work that it causes and no more:
-no search is run twice, and nothing grows with the number of trials known.
+A plan is a pure function of results. ``Plan(contest, results)`` on the runs of a store, and ``tell`` with one result
+after the other in any order, end in the same trials and choices. A result costs only the work that it causes: no search
+is run twice, and nothing grows with the number of trials known.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ class Plan:
     @property
     def choices(self) -> dict[tuple[str, str], Choice]:
         """By (cell, contestant), once chosen. ``hyperparameters`` is empty when everything tried diverged."""
-        found = {}
+        choices = {}
         for place, standing in self.standings.items():
             best = standing.chosen
             edge = best is None or bool(standing.tuning.space.edges(best))
-            found[place] = Choice(
+            choices[place] = Choice(
                 hyperparameters={} if best is None else best, at_edge=edge, notes=tuple(standing.tuning.notes)
             )
-        return found
+        return choices
 
     def missing(self) -> list[RunSpec]:
         """Specs without a result, each once, in the order in which they should be started."""
