@@ -72,7 +72,7 @@ def test_imports_follow_the_table(path: Path) -> None:
 def test_every_file_says_what_it_is_for_and_is_one_idea(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
-    assert len(text.splitlines()) <= 320, f"{path} is too long to be one idea"
+    assert len(text.splitlines()) <= 450, f"{path} is too long to be one idea"
 
 
 @pytest.mark.parametrize("room", ["runs", "data", "optim", "model", "analysis", "study", "report", "cli.compare"])
