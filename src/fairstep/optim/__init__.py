@@ -1,8 +1,19 @@
 """The contestants: optimizer rules, the engine that runs them, and the specs that describe them.
 
-Each file of ``rules/`` is one optimizer: equations, rule and spec. Everything that optimizers share (routing of
-parameters, stacking, weight decay, state) is in the engine, once. What may not go in: anything of our other rooms,
-training loops, learning-rate schedules, tuning, printing.
+Each file of ``rules/`` is one optimizer: equations, rule and spec. The engine has once what all optimizers share:
+routing of parameters, stacking, weight decay, state. What may not go in: anything of our other rooms, training loops,
+learning-rate schedules, tuning, printing.
+
+Sub-rooms, from the ground up; each imports only what is below it:
+
+    roles, _lazy                 what a parameter is for; torch at its first use
+    rule                         what a rule is, and how it gets hyperparameters
+    spec, sharding               descriptions without torch; how ranks share the work
+    maths, wrappers              mathematics that rules share; changes that go around any optimizer
+    rules                        one optimizer a file
+    engine                       the torch optimizer that runs rules
+    catalogue                    optimizers by name, ours and anyone's
+    doctor                       conformance checks
 
 Names that only describe (``names``, ``get``, ``OptimizerSpec`` and their kin) do not import torch; the others do so
 when they are first asked for. Every optimizer is also a class for anyone's own loop:

@@ -32,6 +32,9 @@ DECOMPOSITION, ELEMENTWISE, RANDOM = 2.5, 100.0, 800.0
 """Cost of a QR FLOP, of an elementwise FLOP and of a random number, relative to one matrix-product FLOP. Measured on a
 CPU for sides from 512 on, by ``benchmarks/rates.py``."""
 
+State = dict[str, "Tensor"]
+"""A rule's state for one stack, by name. Each tensor's leading dimension is the stack's."""
+
 Result = TypeVar("Result")
 
 

@@ -1,6 +1,6 @@
 """Which code a foreign optimizer is: the version of its distribution, or a hash of its source.
 
-A run's numbers depend on it, so it is part of a run's identity: another version, or an edited file, is another run.
+A run's numbers depend on the code, so the version is part of a run's identity: an edited file makes another run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The list of optimizers: every OptimizerSpec in a module of ``rules/``, also with ``wrappers``, and anyone's own.
+"""The list of optimizers: every OptimizerSpec in a module of ``rules/``, also with ``wrappers``, and foreign ones.
 
-Discovery is by existing: a new file in ``rules/`` is a new optimizer and no other file changes. Importing a rule file
-does not import torch; a class of someone else's does (see ``foreign``).
+A new file in ``rules/`` is a new optimizer, and no other file changes. Importing a rule file does not import torch.
+Importing a foreign class does (see ``foreign``).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PLUGINS = "fairstep.optimizers"
 @functools.cache
 def specs() -> dict[str, OptimizerSpec]:
     """Name -> spec of every built-in optimizer, by name. Raises ValueError if two claim one name."""
-    found: dict[str, OptimizerSpec] = {}
+    by_name: dict[str, OptimizerSpec] = {}
     taken: dict[str, str] = {}
     for module in pkgutil.iter_modules(rules.__path__, rules.__name__ + "."):
         for spec in vars(importlib.import_module(module.name)).values():
-            if isinstance(spec, OptimizerSpec) and spec not in found.values():
+            if isinstance(spec, OptimizerSpec) and spec not in by_name.values():
                 for word in {spec.class_name, *map(_key, (spec.name, *spec.aliases))}:
                     if taken.setdefault(word, spec.name) != spec.name:
                         raise ValueError(f"both {taken[word]} and {spec.name} claim the name {word!r}")
-                found[spec.name] = spec
-    return dict(sorted(found.items()))
+                by_name[spec.name] = spec
+    return dict(sorted(by_name.items()))
 
 
 def names() -> list[str]:

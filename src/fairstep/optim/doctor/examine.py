@@ -64,7 +64,7 @@ def fit(findings: Iterable[Finding]) -> bool:
 
 @contextmanager
 def _quiet(compiled: bool) -> Iterator[None]:
-    """One thread, no warnings, no compilation (whose machinery is only loaded for those who may compile something); the
+    """One thread, no warnings, no compilation (whose machinery is only loaded where something may be compiled); the
     number of threads and the random state are as before at the end."""
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)

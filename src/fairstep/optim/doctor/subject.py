@@ -1,6 +1,6 @@
-"""What the conformance checks (``doctor``) do to an optimizer: a small model, gradients for it, steps.
+"""What the conformance checks do to an optimizer: a small model, gradients for it, steps.
 
-Everything is a pure function of the step and the weights, so that two optimizers in the same state must do the same.
+Gradients are a pure function of the step and the weights, so that two optimizers in the same state must do the same.
 """
 
 from __future__ import annotations

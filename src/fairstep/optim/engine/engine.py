@@ -1,7 +1,7 @@
 """The engine: a torch optimizer that runs any rule over any model.
 
-It does once, for every contestant alike, what is not the contestant's idea: routing parameters to rules, stacking
-them, the step with its weight decay (``descent``), signals, evaluation weights (``modes``), saving and loading.
+It does once, for every contestant alike, what is not the contestant's idea: routing parameters to rules (``routed``),
+stacking them (``stacks``), the step with its weight decay (``step``), signals, evaluation weights, saving and loading.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class Engine(Routed):
         super().__init_subclass__(**kwargs)
         if "spec" in vars(cls):
             general = inspect.signature(Engine.__init__).parameters.values()
-            own = [
+            hyperparameters = [
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=hyper.default)
                 for name, hyper in cls.spec.hyperparameters.items()
             ]
             shown = [p for p in general if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
-            cls.__signature__ = inspect.Signature([*shown, *own])  # type: ignore[attr-defined]
+            cls.__signature__ = inspect.Signature([*shown, *hyperparameters])  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Route the parameters of a group and add them, as one group per rule and weight decay."""
@@ -114,13 +114,14 @@ class Engine(Routed):
         total: Total,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """From now on step these pieces of the parameters alone, and keep their state alone; other processes have the
-        others (``partition.divide`` of ``step_costs``). The parameters may not be moved or replaced afterwards.
+        """From now on step only these pieces of the parameters, and keep only their state.
 
-        ``total`` adds a tensor up over all processes; all of them call it equally often. The caller sees to it that
-        gradients of what is owned are the whole batch's before ``step``, and collects the parameters behind it.
-        ``tensors``: the pieces themselves, where they are not views of the parameters (FSDP); their ``grad`` counts.
-        ``state_dict`` then has what this process steps, as ``StateShard``s of the tensors of one process alone.
+        Other processes have the other pieces (``partition.divide`` of ``step_costs``). The parameters may not be moved
+        or replaced afterwards. ``total`` adds a tensor up over all processes, which all call it equally often. Before
+        ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
+        parameters. ``tensors``: the pieces, where they are not views of the parameters (FSDP); their ``grad`` counts.
+        ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. Raises ValueError for
+        a parameter that cannot be divided because its memory is not contiguous.
         """
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
         self.ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total, tensors)
@@ -172,8 +173,10 @@ class Engine(Routed):
         kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
-        own = {p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()} for p, s in self.state.items()}
-        return {**super().__getstate__(), **kept, "state": defaultdict(dict, own)}
+        copies: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for p, entry in self.state.items():
+            copies[p] = {name: x.clone() if isinstance(x, Tensor) else x for name, x in entry.items()}
+        return {**super().__getstate__(), **kept, "state": copies}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -1,8 +1,9 @@
 """Training weights and evaluation weights: what ``Engine.train`` and ``Engine.eval`` do.
 
-Some rules train at other weights than those that should be evaluated and exported (schedule-free's y and x, averages,
-lookahead). ``evaluate`` puts the latter into the parameters and keeps the former in the state, under ``KEPT``, so that
-``resume`` gives them back to the bit and a state saved in between is complete. For all other rules nothing happens.
+Some rules train at weights that should not be evaluated and exported (schedule-free's y, lookahead, averages).
+``evaluate`` puts the evaluation weights into the parameters and keeps the training weights in the state, under
+``KEPT``. ``resume`` gives these back to the bit, and a state saved in between is complete. For all other rules nothing
+happens.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Routed(torch.optim.Optimizer):
 
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:
-    """Param groups as torch expects them; those of a module carry its layers along."""
+    """Param groups as torch expects them; the group of a module carries its layers along."""
     if not isinstance(params, nn.Module | Tensor | set):
         params = list(params)
         if params and all(isinstance(group, Mapping) for group in params):

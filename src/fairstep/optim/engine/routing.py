@@ -1,7 +1,7 @@
 """Which parameter plays which role: inferred from the module and the names, or said by the user.
 
-Every parameter gets exactly one role, and through its optimizer's spec exactly one rule. Nothing is guessed silently
-for tensors whose role cannot be known: those raise and ask for ``roles``.
+Every parameter gets exactly one role, and through its optimizer's spec exactly one rule. A tensor whose role cannot be
+inferred is an error that asks for ``roles``: nothing is guessed silently.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def named_parameters(params: Any) -> list[Named]:
                 # A tied weight belongs to its embedding, whichever of its layers comes first.
                 if id(tensor) not in layers or isinstance(module, nn.Embedding):
                     layers[id(tensor)] = module
-        found = [
+        items = [
             Named(name, tensor, layers[id(tensor)], params.get_submodule(".".join(name.split(".")[:-2])))
             for name, tensor in params.named_parameters()
         ]
@@ -46,12 +46,12 @@ def named_parameters(params: Any) -> list[Named]:
     elif isinstance(params, set):
         raise TypeError("params must have an order that is the same in every run; a set has none, so give a list")
     else:
-        items = list(params)
-        found = [Named(*item) if isinstance(item, tuple) else Named(str(n), item) for n, item in enumerate(items)]
-    if not found:
+        given = enumerate(params)
+        items = [Named(*item) if isinstance(item, tuple) else Named(str(n), item) for n, item in given]
+    if not items:
         raise ValueError("the parameter list is empty; give a module with parameters, or named parameters")
-    found = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in found]
-    for item in found:
+    items = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in items]
+    for item in items:
         if not isinstance(item.tensor, Tensor):
             raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")
         if not item.tensor.numel():
@@ -68,14 +68,14 @@ def named_parameters(params: Any) -> list[Named]:
                 f"parameter {item.name} is computed from other tensors (not a leaf); give those, or an nn.Parameter"
             )
     names: dict[int, str] = {}
-    for item in found:
+    for item in items:
         other = names.setdefault(id(item.tensor), item.name)
         if other != item.name:
             raise ValueError(f"{other} and {item.name} are the same parameter; give a shared weight once")
-    for repeated, count in Counter(item.name for item in found).items():
+    for repeated, count in Counter(item.name for item in items).items():
         if count > 1:
             raise ValueError(f"the name {repeated} is given {count} times; names must be unique")
-    return found
+    return items
 
 
 def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
@@ -91,9 +91,9 @@ def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
     Unnamed two-dimensional parameters are matrices. Raises ValueError for a tensor that none of this decides, for an
     unknown role, and for a name in ``roles`` that matches no parameter.
     """
-    found = assign(named_parameters(params), roles)
-    check_patterns(found, roles)
-    return found
+    assigned = assign(named_parameters(params), roles)
+    check_patterns(assigned, roles)
+    return assigned
 
 
 def assign(items: list[Named], roles: Roles = None) -> dict[str, Role]:
@@ -101,21 +101,21 @@ def assign(items: list[Named], roles: Roles = None) -> dict[str, Role]:
     expert_parents = {item.name.split("experts")[0] for item in items if "experts" in item.name.split(".")}
     embeddings = [item for item in items if item.tensor.ndim == 2 and _is_embedding(item)]
     heads = _find_heads(items, embeddings)
-    found: dict[str, Role] = {}
+    assigned: dict[str, Role] = {}
     for item in items:
         said = _said(item, roles)
         if said is None:
-            found[item.name] = _infer(item, item in embeddings, item in heads, expert_parents)
+            assigned[item.name] = _infer(item, item in embeddings, item in heads, expert_parents)
         elif said == "expert" and item.tensor.ndim < 3:
             raise ValueError(
                 f"parameter {item.name}: the role expert is for a stack of matrices with three dimensions, "
                 f"not for the shape {tuple(item.tensor.shape)}"
             )
         elif said in ROLES:
-            found[item.name] = said
+            assigned[item.name] = said
         else:
             raise ValueError(f"parameter {item.name}: unknown role {said!r}; roles are {', '.join(ROLES)}")
-    return found
+    return assigned
 
 
 def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[str]) -> Role:

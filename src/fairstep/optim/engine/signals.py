@@ -1,19 +1,19 @@
-"""Signals: what some optimizers need in some steps beside the gradient, and how any training loop supplies it.
+"""Signals: what an optimizer may need in a step beside the gradient, and how any training loop supplies it.
 
     gauss_newton_diagonal   an estimate of the diagonal of the Gauss-Newton matrix of the batch's mean loss    Sophia-G
     hessian_diagonal        an estimate of the diagonal of the Hessian of the batch's mean loss                Sophia-H
     previous_gradient       the gradient of this batch at the weights before the last step                exact MARS
 
-All are of the batch whose gradient the coming step uses, and have the shapes of their parameters. A loop asks before
-each step, and supplies what is due by parameter name:
+A signal belongs to the batch whose gradient the coming step uses, and has the shapes of the parameters. A loop asks
+before each step, and supplies what is due by parameter name:
 
     for signal, names in optimizer.due().items():
         optimizer.supply(signal, {name: tensor for name in names})
     optimizer.step()
 
-``fairstep.train.signals`` computes all three for our models. Weights at which the previous gradient is taken are the
-optimizer's own, so that they survive a resume: ``with optimizer.previous_weights():``. A due signal that is missing
-is an error before anything is changed. A signal belongs to one step; nothing of it is kept beyond.
+``fairstep.train.signals`` computes all three for our models. The optimizer keeps the weights at which the previous
+gradient is taken, so that they survive a resume: ``with optimizer.previous_weights():``. A due signal that is missing
+is an error before anything is changed. A signal is used in one step and not kept.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ def due(optimizer: Routed) -> dict[str, list[str]]:
 
 def accept(optimizer: Routed, signal: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The values of a signal that is due, checked. Raises ValueError with what is wrong and what would be right."""
-    own, known = optimizer.spec.name, optimizer.spec.signals
-    if signal not in known:
-        needs = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise ValueError(f"{own} takes no signal {signal!r}{nearest(signal, known)}; {needs}")
+    name, signals = optimizer.spec.name, optimizer.spec.signals
+    if signal not in signals:
+        needs = f"it takes {', '.join(signals)}" if signals else "it takes none"
+        raise ValueError(f"{name} takes no signal {signal!r}{nearest(signal, signals)}; {needs}")
     if signal not in due(optimizer):
-        raise ValueError(f"{own}: {signal} is not due in the coming step; ask optimizer.due() before each step")
+        raise ValueError(f"{name}: {signal} is not due in the coming step; ask optimizer.due() before each step")
     parameters = dict(optimizer.named_parameters())
     for name, value in values.items():
         if name not in parameters:
             raise ValueError(f"{signal}: no parameter is named {name!r}{nearest(name, tuple(parameters))}")
         if not isinstance(value, Tensor) or value.shape != parameters[name].shape:
-            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
-                f"{signal} of {name} must be a tensor of shape {tuple(parameters[name].shape)}, not {found}"
+                f"{signal} of {name} must be a tensor of shape {tuple(parameters[name].shape)}, not {given}"
             )
     return dict(values)
 

@@ -48,7 +48,7 @@ class Layout:
     """How one parameter lies in a stack (see the module's table).
 
     ``lead`` replaces the leading dimension where the parameter's own state is shown: a vector's state has the
-    parameter's shape, a matrix's state no leading dimension, that of experts one entry per expert.
+    parameter's shape, a matrix's state no leading dimension, the state of experts one entry per expert.
     """
 
     tail: tuple[int, ...]
@@ -135,8 +135,8 @@ class Stack:
     def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Gradients and weights (rows, *tail) in the compute dtype, and which rows they are.
 
-        Those of a single parameter are its own memory where that is possible, and of an elementwise rule come in
-        pieces that stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
+        A single parameter's are its own memory where that is possible; an elementwise rule gets them in pieces that
+        stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
         """
         grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
         if len(grads) > 1:
@@ -181,8 +181,8 @@ class Stack:
 
     def _start(self) -> Tensor:
         """The weights (rows, *tail) before the first step."""
-        own = [p.detach().reshape(-1, *self.tail).to(self.dtype) for p in self.params]
-        return own[0] if len(own) == 1 else torch.cat(own)
+        parts = [p.detach().reshape(-1, *self.tail).to(self.dtype) for p in self.params]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _make_buffers(self, scratch: Scratch) -> None:
         sizes = [p.numel() for p in self.params]
@@ -195,10 +195,10 @@ class Stack:
 
     def _collect(self) -> dict[str, Any]:
         """The members' own state tensors as one; numbers are the same for all members."""
-        own = [member.rows() for member in self.members]
+        entries = [member.rows() for member in self.members]
         return {
-            name: torch.cat([rows[name] for rows in own]) if isinstance(value, Tensor) else value
-            for name, value in own[0].items()
+            name: torch.cat([rows[name] for rows in entries]) if isinstance(value, Tensor) else value
+            for name, value in entries[0].items()
         }
 
     def _expose(self) -> None:

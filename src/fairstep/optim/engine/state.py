@@ -46,9 +46,9 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
 
 
 def dump(optimizer: Routed) -> dict[str, Any]:
-    """State and settings by parameter name. The tensors are the optimizer's own, as with any torch optimizer.
+    """State and settings by parameter name. The tensors are the live ones, as with any torch optimizer.
 
-    Where it shares its work, it has the state of what it steps, with ``StateShard``s of what is divided.
+    An optimizer that shares its work has the state of what it steps, with a ``StateShard`` for each divided tensor.
     """
     groups = [
         {"params": list(group["param_names"])} | {k: v for k, v in group.items() if k not in _NOT_SETTINGS}
@@ -65,7 +65,7 @@ def dump(optimizer: Routed) -> dict[str, Any]:
 def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     """Replace state and settings by saved ones, keeping their dtypes and moving them to the parameters' devices.
 
-    Of whole tensors this optimizer takes what it steps; of ``StateShard``s there must be those that it has itself.
+    Of whole tensors this optimizer takes what it steps. A ``StateShard`` must be of the piece that it steps.
     Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
     """
     _check_origin(optimizer, saved)
@@ -88,8 +88,8 @@ def name_peak(group: dict[str, Any], saved: Mapping[str, Any]) -> None:
 def allocate_like(optimizer: Routed, described: Mapping[str, Any]) -> dict[str, Any]:
     """Memory for what this optimizer takes of a state dict, to be filled and loaded; what is no tensor is None.
 
-    ``described``: that of all processes together, with tensors on the meta device. Raises ValueError for that of
-    another model or optimizer.
+    ``described``: the state dict of all processes together, with tensors on the meta device. Raises ValueError if it
+    is of another model or optimizer.
     """
     state = {}
     for name, layout in _layouts(optimizer):
@@ -105,11 +105,11 @@ def allocate_like(optimizer: Routed, described: Mapping[str, Any]) -> dict[str, 
 
 
 def _layouts(optimizer: Routed) -> Iterator[tuple[str, ShardLayout]]:
-    """Where the state of what the optimizer steps lies in that of its parameters, by name."""
+    """(name, where the state of what the optimizer steps lies in the state of the whole parameter)."""
     owned = optimizer.ownership.owned if optimizer.ownership else {}
-    known = dict(optimizer.named_parameters())
+    parameters = dict(optimizer.named_parameters())
     for group, member in optimizer.members():
-        p, rule, role = known[member.name], optimizer.rules[group["rule"]], optimizer.roles[member.name]
+        p, rule, role = parameters[member.name], optimizer.rules[group["rule"]], optimizer.roles[member.name]
         rows = p.numel() if rule.elementwise else len(p) if p.ndim else 1
         piece = owned.get(member.name, Piece(0, rows, rows))
         yield (
@@ -120,14 +120,14 @@ def _layouts(optimizer: Routed) -> Iterator[tuple[str, ShardLayout]]:
 
 def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The state of what the optimizer steps, by name, checked."""
-    found = {}
+    entries = {}
     settings = {other["params"][0]: other for other in saved["param_groups"]}
     layouts = dict(_layouts(optimizer))
     for group, member in optimizer.members():
         name, entry = member.name, saved["state"].get(member.name, {})
-        found[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
-        _check_shapes(optimizer, member, found[name], {**group, **settings[group["param_names"][0]]})
-    return found
+        entries[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
+        _check_shapes(optimizer, member, entries[name], {**group, **settings[group["param_names"][0]]})
+    return entries
 
 
 def _own_part(name: str, layout: ShardLayout, key: str, value: Any) -> Any:
@@ -184,14 +184,14 @@ def _check_shapes(optimizer: Routed, member: Member, entry: Mapping[str, Any], g
     expected = {
         key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else () for key, value in fresh.items()
     }
-    found = {
+    given = {
         key: tuple(value.shape) if isinstance(value, Tensor) else ()
         for key, value in entry.items()
         if key not in ("step", KEPT)
     }
-    if expected != found:
+    if expected != given:
         raise ValueError(
-            f"the state dict is of another model: the state of {name} has the shapes {found}, and not {expected}"
+            f"the state dict is of another model: the state of {name} has the shapes {given}, and not {expected}"
         )
     for key, value in fresh.items():
         if isinstance(value, Tensor) and value.dtype != entry[key].dtype:

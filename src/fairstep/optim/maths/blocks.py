@@ -1,8 +1,8 @@
-"""Matrices in blocks: what rules with a preconditioner per matrix share.
+"""Matrices in blocks, for rules with a preconditioner per matrix.
 
-W cuts matrices into blocks of block_size x block_size and treats each as a matrix of its own, so that factors stay
-small. A side that the rule does not precondition is not cut. What is left over at the end of a side makes smaller
-blocks (W fills them up with zeros). This file does not import torch.
+W cuts matrices into blocks of block_size x block_size and treats each block as a matrix, so that factors stay small. A
+side that the rule does not precondition is not cut. The rest at the end of a side makes smaller blocks (W fills them up
+with zeros). This file does not import torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Context, RowSharding, Rule, call
+from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Hyperparameter
 
@@ -64,14 +64,14 @@ class BlockRule(Rule):
     )
 
     def cut_sides(self, o: int, i: int, *_: Any, **hyper: Any) -> tuple[bool, bool]:
-        """Which sides of an o x i matrix may be cut: those with a factor that is not diagonal."""
+        """(rows, columns): whether the side of an o x i matrix may be cut. A side with a diagonal factor may not."""
         raise NotImplementedError
 
     def init_matrix(self, param: Tensor, *_: Any, **hyper: Any) -> dict[str, Tensor]:
         raise NotImplementedError
 
     def update_matrix(
-        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *_: Any, **hyper: Any
+        self, grad: Tensor, state: State, param: Tensor, step: int, *_: Any, **hyper: Any
     ) -> Tensor | None:
         raise NotImplementedError
 
@@ -114,7 +114,7 @@ class BlockRule(Rule):
         }
 
     def update(
-        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, block_size: int, context: Context
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, block_size: int, context: Context
     ) -> Tensor | None:
         regions = self.regions(grad.shape[-2], grad.shape[-1], block_size, context)
         if not regions:
@@ -178,7 +178,7 @@ def _along(n: int, size: int) -> list[tuple[int, int, int]]:
 
 
 RETIRED = {"refresh": "together"}
-"""Refreshes of a stack's matrices could be spread over steps once."""
+"""Earlier versions could spread the refreshes of a stack's matrices over steps."""
 
 BLOCK_SIZE = Hyperparameter(
     0, "longest side of a block that is handled as a matrix of its own; 0: whole matrices", "W: 256 or 512", "[0, inf)"

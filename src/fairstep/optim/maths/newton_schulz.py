@@ -5,13 +5,13 @@ X = G / (|G|_F + eps), transposed if tall so that the Gram matrix is k x k, k = 
 
     A = X X^T,    X <- a X + (b A + c A A) X.
 
-``quintic``: the same coefficients in every step, those of K. Jordan, "Muon: an optimizer for hidden layers in neural
+``quintic``: the same coefficients in every step, from K. Jordan, "Muon: an optimizer for hidden layers in neural
 networks" (2024), kellerjordan.github.io/posts/muon. After five steps singular values have not converged: they land in
-about [0.6, 1.2], and those that start below about 1e-3 of the largest stay small.
+about [0.6, 1.2]. Singular values that start below about 1e-3 of the largest stay small.
 
-``polar-express``: coefficients of their own for each step, minimax for singular values from 1e-3 on, N. Amsel et al.,
-"The Polar Express", arXiv 2505.16932, algorithm 1: X starts from G / (1.01 |G|_F + eps), and all but the last of the
-eight sets, which repeats, have the safety factor 1.01 in them.
+``polar-express``: other coefficients in each step, minimax for singular values from 1e-3 on, from N. Amsel et al., "The
+Polar Express", arXiv 2505.16932, algorithm 1. X starts from G / (1.01 |G|_F + eps). All but the last of the eight sets
+have the safety factor 1.01 in them. The last set repeats.
 
 ``cubic``: X <- 1.5 X - 0.5 A X, the classic one (c = 0: two products instead of three). It converges to the orthogonal
 matrix from anywhere, but small singular values grow by only 1.5 a step: it needs several times the steps.

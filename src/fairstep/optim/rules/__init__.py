@@ -1,5 +1,5 @@
-"""One file per optimizer: its equations, its rule and its spec. Every file here is found by ``registry``.
+"""One file per optimizer: its equations, its rule and its spec. ``catalogue.registry`` finds every file here.
 
-A rule file may import ``rule``, ``spec``, ``_lazy``, ``newton_schulz``, ``blocks`` and other rule files, and nothing
-else of ours. It must not import torch when it is imported.
+A rule file may import ``rule``, ``roles``, ``spec``, ``maths``, ``sharding``, ``wrappers``, ``_lazy`` and other rule
+files, and nothing else of ours. Importing it must not import torch.
 """

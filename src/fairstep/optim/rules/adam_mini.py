@@ -32,7 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import Context, RowSharding, Rule
+from fairstep.optim.rule import Context, RowSharding, Rule, State
 from fairstep.optim.rules.adamw import ADAMW
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -74,15 +74,7 @@ class AdamMiniRule(Rule):
         return {"m": torch.zeros_like(param), "v": param.new_zeros(len(param), blocks)}
 
     def update(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float
     ) -> Tensor:
         m, v = state["m"].lerp_(grad, 1 - beta1), state["v"]  # (s, o, i), (s, blocks)
         v.lerp_(grad.square().reshape(*v.shape, -1).mean(-1), 1 - beta2)

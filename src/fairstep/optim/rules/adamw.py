@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.roles import ROLES
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -35,15 +35,7 @@ class AdamWRule(Rule):
         return {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
 
     def update(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float
     ) -> Tensor | None:
         m, v = state["m"], state["v"]
         m.lerp_(grad, 1 - beta1)

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.blocks import BLOCK_SIZE, RETIRED, BlockRule
 from fairstep.optim.maths.update_steps import updates_until
-from fairstep.optim.rule import RANDOM, Context, RowShard, RowSharding, call
+from fairstep.optim.rule import RANDOM, Context, RowShard, RowSharding, State, call
 from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -85,20 +85,12 @@ class KronRule(BlockRule):
         return state
 
     def update(  # type: ignore[override]
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        normalize_gradients: bool,
-        block_size: int,
-        context: Context,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, normalize_gradients: bool, context: Context
     ) -> Tensor:
         """Norm and clip are of whole matrices, whatever the blocks and whoever has which rows."""
         if normalize_gradients:
             grad = grad / (row_sums.norm(grad, context.rows) + 1e-16)
-        u = super().update(grad, state, param, step, block_size=block_size, context=context)
+        u = call(super().update, context, grad, state, param, step)
         assert u is not None
         rms = row_sums.mean(u.square(), context.rows).sqrt_()  # (s, 1, 1)
         return u * (CLIP / (rms + 1e-12)).clamp_(max=1)
@@ -106,7 +98,7 @@ class KronRule(BlockRule):
     def update_matrix(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,
@@ -203,10 +195,8 @@ def update_factors(
 
 
 def _norm_bound(symmetric: Tensor) -> Tensor:
-    """A lower bound of the spectral norm of each matrix (s, n, n), as (s, 1, 1).
-
-    They are positive semidefinite, so that the diagonal has their largest elements, and are scaled in place.
-    """
+    """A lower bound (s, 1, 1) of the spectral norm of positive semidefinite matrices (s, n, n), scaled in place."""
+    # The largest element of such a matrix is on its diagonal.
     largest = symmetric.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
     scaled = symmetric.div_(largest)
     column = torch.linalg.vector_norm(scaled, dim=-1).argmax(-1)
@@ -227,7 +217,7 @@ def balance(factors: dict[str, Tensor], shard: RowShard | None) -> None:
 def _noise(step: int, like: Tensor, shard: RowShard | None) -> Tensor:
     """V of one matrix (o, i), which all matrices of a stack share: whoever is stacked with whom changes nothing.
 
-    A rank with some of the rows draws those of the others too, so that V is the V of one process.
+    A rank with some of the rows draws the noise of all rows, so that V is the V of one process.
     """
     generator = torch.Generator(like.device).manual_seed(step)
     present, i = like.shape[-2:]

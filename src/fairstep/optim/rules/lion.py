@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.roles import ROLES
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ class LionRule(Rule):
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
 
-    def update(
-        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, beta1: float, beta2: float
-    ) -> Tensor:
+    def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float) -> Tensor:
         m = state["m"]
         direction = torch.lerp(m, grad, 1 - beta1).sign_()
         m.lerp_(grad, 1 - beta2)

@@ -32,11 +32,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops, newton_schulz_sharding
-from fairstep.optim.rule import Context, RowSharding, Rule
+from fairstep.optim.rule import Context, RowSharding, Rule, State
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -60,21 +60,14 @@ class _CorrectedRule(Rule):
         return (_EXACT,) if form == "exact" and step > 1 else ()
 
     @staticmethod
-    def corrected(grad: Tensor, state: dict[str, Tensor], gamma: float, beta1: float) -> Tensor:
+    def corrected(grad: Tensor, state: State, gamma: float, beta1: float) -> Tensor:
         """c before it is clipped."""
         last = state.get("last_gradient", state.get(_EXACT))
         change = torch.sub(grad, last) if last is not None else grad.clone()
         return change.mul_(gamma * beta1 / (1 - beta1)).add_(grad)
 
     def take_in(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        gamma: float,
-        beta1: float,
-        clip: str,
-        context: Context,
+        self, grad: Tensor, state: State, param: Tensor, gamma: float, beta1: float, clip: str, context: Context
     ) -> Tensor:
         """c of this step; m and what the next g' needs are brought up to date."""
         c = self.corrected(grad, state, gamma, beta1)
@@ -92,7 +85,7 @@ class _CorrectedRule(Rule):
     def shared(self, *, clip: str) -> dict[str, float]:
         return {"scale": 1.0} if clip == "global" else {}
 
-    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, *, gamma: float, beta1: float) -> Tensor:
+    def measure(self, grad: Tensor, state: State, param: Tensor, *, gamma: float, beta1: float) -> Tensor:
         return self.corrected(grad, state, gamma, beta1).double().square_().sum().view(1)
 
     def agree(self, sums: Sequence[float]) -> dict[str, float]:
@@ -116,15 +109,7 @@ class VectorRule(AdamWRule):
         return {**moments, "previous": torch.zeros_like(param)} if form == "exact" else moments
 
     def update(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float
     ) -> Tensor | None:
         if "previous" in state:
             state["previous"].copy_(param)
@@ -145,7 +130,7 @@ class MARSAdamWRule(_CorrectedRule):
     def update(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,
@@ -177,7 +162,7 @@ class MARSLionRule(_CorrectedRule):
     def update(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,
@@ -201,7 +186,7 @@ class MARSShampooRule(_CorrectedRule):
     def update(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Rule, State
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -46,7 +46,7 @@ class MuonRule(Rule):
     def update(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,

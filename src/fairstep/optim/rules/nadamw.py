@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.roles import ROLES
+from fairstep.optim.rule import State
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -39,16 +40,7 @@ class NAdamWRule(AdamWRule):
     flops_formula = "13 N"
 
     def update(  # type: ignore[override]
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        form: str,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float, form: str
     ) -> Tensor:
         m, v = state["m"], state["v"]
         m.lerp_(grad, 1 - beta1)

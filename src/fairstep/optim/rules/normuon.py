@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import newton_schulz, newton_schulz_flops
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Rule, State
 from fairstep.optim.rules.muon import D_MUON, momentum_ahead
 from fairstep.optim.spec import Hyperparameter
 
@@ -46,7 +46,7 @@ class NorMuonRule(Rule):
     def update(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.roles import ROLES
-from fairstep.optim.rule import Context, Rule
+from fairstep.optim.rule import Context, Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ProdigyRule(Rule):
     def measure(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         *,
         lr: float,
@@ -87,9 +87,7 @@ class ProdigyRule(Rule):
         step = context.shared["steps"]
         return context.shared["last_d"] * (_correction(step, beta1, beta2) if bias_correction else 1.0)
 
-    def update(
-        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, eps: float, context: Context
-    ) -> Tensor:
+    def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, eps: float, context: Context) -> Tensor:
         denominator = state["v"].sqrt().add_(context.shared["d"] * eps)
         return torch.div(state["m"], denominator, out=denominator)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.roles import ROLES
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Rule, State
 from fairstep.optim.rules.adamw import ADAMW
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part
 from fairstep.optim.wrappers.schedule_free import POWERS, SCHEDULE, SCHEDULE_FREE, ScheduleFreeRule
@@ -44,9 +44,7 @@ class SecondMomentRule(Rule):
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"v": torch.zeros_like(param)}
 
-    def update(
-        self, grad: Tensor, state: dict[str, Tensor], param: Tensor, step: int, *, beta2: float, eps: float
-    ) -> Tensor:
+    def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta2: float, eps: float) -> Tensor:
         v = state["v"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         denominator = v.div(1 - beta2**step).sqrt_().add_(eps)
         return torch.div(grad, denominator, out=denominator)

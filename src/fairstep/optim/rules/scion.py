@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
-from fairstep.optim.rule import RowSharding, Rule
+from fairstep.optim.rule import RowSharding, Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ScionRule(Rule):
     def update(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,
@@ -98,15 +98,7 @@ class OuterRule(Rule):
         return {"m": torch.zeros_like(param)}
 
     def update(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        momentum: float,
-        radius: float,
-        norm: str,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, momentum: float, radius: float, norm: str
     ) -> Tensor:
         return _outer_step(state["m"].lerp_(grad, 1 - momentum), radius, norm)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.roles import ROLES
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -38,15 +38,7 @@ class SignumRule(Rule):
         return {"m": torch.zeros_like(param)}
 
     def update(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        momentum: float,
-        nesterov: bool,
-        dampening: float,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, momentum: float, nesterov: bool, dampening: float
     ) -> Tensor:
         m = state["m"].lerp_(grad, 1 - momentum)
         if not nesterov:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.blocks import BLOCK_SIZE, RETIRED, BlockRule
-from fairstep.optim.rule import DECOMPOSITION, Context, RowShard, RowSharding
+from fairstep.optim.rule import DECOMPOSITION, Context, RowShard, RowSharding, State
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -79,7 +79,7 @@ class SOAPRule(BlockRule):
     def update_matrix(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,
@@ -136,19 +136,19 @@ def adam(m: Tensor, v: Tensor, tau: int, beta1: float, beta2: float, eps: float)
     return m / v.sqrt().add_(eps).mul_(1 / correction)
 
 
-def project_in(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+def project_in(x: Tensor, state: State) -> Tensor:
     """Q_L^T x Q_R of matrices (s, o, i)."""
     x = state["Q_L"].mT @ x if "Q_L" in state else x
     return x @ state["Q_R"] if "Q_R" in state else x
 
 
-def project_out(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+def project_out(x: Tensor, state: State) -> Tensor:
     """Q_L x Q_R^T of matrices (s, o, i)."""
     x = state["Q_L"] @ x if "Q_L" in state else x
     return x @ state["Q_R"].mT if "Q_R" in state else x
 
 
-def accumulate(grad: Tensor, state: dict[str, Tensor], beta: float, shard: RowShard | None) -> None:
+def accumulate(grad: Tensor, state: State, beta: float, shard: RowShard | None) -> None:
     """L <- beta L + (1 - beta) g g^T and R <- beta R + (1 - beta) g^T g, of the rotated sides."""
     for side, a in (("L", grad), ("R", grad.mT)):
         if side in state and shard:
@@ -157,7 +157,7 @@ def accumulate(grad: Tensor, state: dict[str, Tensor], beta: float, shard: RowSh
             state[side].baddbmm_(a, a.mT, beta=beta, alpha=1 - beta)
 
 
-def first_bases(state: dict[str, Tensor]) -> None:
+def first_bases(state: State) -> None:
     """Q_L and Q_R: the eigenvectors of L and R."""
     for side in _rotated(state):
         # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not finite
@@ -166,14 +166,14 @@ def first_bases(state: dict[str, Tensor]) -> None:
         state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
 
 
-def refresh_bases(state: dict[str, Tensor]) -> None:
+def refresh_bases(state: State) -> None:
     """One step of power iteration with QR for every basis. m is carried over, v only permuted."""
     m, v = project_out(state["m"], state), state["v"]
     for side in _rotated(state):
         factor, basis = state[side], state["Q_" + side]  # (s, n, n)
         product = factor @ basis
         order = (basis * product).sum(-2).argsort(dim=-1, descending=True)  # (s, n), by diag(Q^T L Q)
-        # Sorting Q's columns sorts those of L Q: one product serves the estimate and the iteration.
+        # Sorting Q's columns sorts the columns of L Q: one product serves the estimate and the iteration.
         sorted_product = product.gather(-1, order[:, None, :].expand_as(product))
         basis.copy_(torch.linalg.qr(sorted_product).Q)
         index = order[:, :, None] if side == "L" else order[:, None, :]
@@ -182,7 +182,7 @@ def refresh_bases(state: dict[str, Tensor]) -> None:
     state["m"].copy_(project_in(m, state))
 
 
-def _rotated(state: dict[str, Tensor]) -> list[str]:
+def _rotated(state: State) -> list[str]:
     return [side for side in ("L", "R") if "Q_" + side in state]
 
 
@@ -193,15 +193,7 @@ class UnrotatedRule(AdamWRule):
     decays_after_step = True
 
     def update(
-        self,
-        grad: Tensor,
-        state: dict[str, Tensor],
-        param: Tensor,
-        step: int,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
+        self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float
     ) -> Tensor | None:
         if step == 1:
             return None

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.roles import ROLES
-from fairstep.optim.rule import Rule
+from fairstep.optim.rule import Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SophiaGRule(Rule):
     def update(
         self,
         grad: Tensor,
-        state: dict[str, Tensor],
+        state: State,
         param: Tensor,
         step: int,
         *,

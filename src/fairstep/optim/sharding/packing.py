@@ -1,7 +1,8 @@
 """Indivisible pieces of work packed onto ranks, so that the busiest rank has little more than the mean.
 
-The dearest first, each to the rank with the least so far: at most 4/3 of the best (R. Graham, SIAM J. Appl. Math. 17,
-1969). Exchanges between ranks afterwards gained something in one of 480 cases, 1.3 % (docs/log.md). No torch here.
+The dearest piece comes first, and each goes to the rank with the least work so far. The busiest rank then has at most
+4/3 of the best possible (R. Graham, SIAM J. Appl. Math. 17, 1969). Exchanges between ranks afterwards gained 1.3 % in
+one of 480 cases and nothing in the others (docs/log.md). This file does not import torch.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def pack(items: Sequence[Item], ranks: int) -> list[int]:
 
 
 def least(costs: Sequence[float], ranks: int) -> float:
-    """What the busiest rank has at least, however items of these costs are packed.
+    """A lower bound of the busiest rank's cost, however items of these costs are packed.
 
-    For any k, of the k W + 1 dearest items k + 1 are on one of the W ranks, and cost at least what the cheapest of them
-    do; and no rank has less than the mean.
+    The busiest rank has at least the mean. And for any k, one of the W ranks has k + 1 of the k W + 1 dearest items,
+    which cost at least as much as the k + 1 cheapest among these.
     """
     dearest = [0.0, *accumulate(sorted(costs, reverse=True))]
     bounds = [dearest[k * ranks + 1] - dearest[k * ranks - k] for k in range((len(costs) - 1) // ranks + 1)]

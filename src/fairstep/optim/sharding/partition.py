@@ -1,8 +1,8 @@
-"""Who steps what: the parameters of a model divided over ranks, so that optimizer work and state are shared.
+"""Who steps what: the parameters of a model divided over ranks, so that they share the optimizer's work and state.
 
-Matrices and experts are packed by cost (``packing``). Rows that cost something then level the cost of the ranks, other
-rows and elements their state, except on the busiest. Where matrices are few, the dearest of them decides how much the
-busiest rank has. The result depends on shapes and on the number of ranks. No torch here.
+Whole matrices and experts are packed by cost (``packing``). Costly divisible rows then level the cost of the ranks.
+Cheap rows and elements level their state. The busiest rank may exceed the mean by the cost of the dearest whole matrix
+(``least_cost``). The result depends on shapes and on the number of ranks only. This file does not import torch.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from fairstep.optim.sharding.packing import Item, least, pack
 from fairstep.optim.sharding.step_cost import Ownership, Piece, StepCost, totals
 
 AIM = 1 / 10
-"""Share of the mean by which the busiest rank's cost may be above it; a rank near that gets no more state."""
+"""Share of the mean cost. A rank that is about so far above the mean gets no divisible state on top."""
 
 LARGE = 1 / 3
-"""Share of a rank's mean state or cost from which on a tensor with rows apart is divided: its pieces exchange sums."""
+"""Share of a rank's mean state or cost from which on a matrix with divisible rows is divided: its pieces exchange
+sums."""
 
 LEVEL = 1 / 20
-"""Share of a rank's mean cost from which on a tensor's rows level the ranks' cost, below it their state."""
+"""Share of a rank's mean cost. Rows of a matrix that costs more level the ranks' cost, others level their state."""
 
 CHUNK = 1 / 8
-"""Share of a rank's mean cost that a chunk of experts may have."""
+"""Largest cost of a chunk of experts, as a share of a rank's mean cost."""
 
 
 def divide(works: Sequence[StepCost], ranks: int) -> Ownership:
@@ -50,7 +51,7 @@ def divide(works: Sequence[StepCost], ranks: int) -> Ownership:
 
 
 def least_cost(works: Sequence[StepCost], ranks: int) -> float:
-    """What the busiest rank must have at least, because some pieces are indivisible."""
+    """The least cost of the busiest rank, in matrix-product FLOPs, given that some pieces are indivisible."""
     pieces, rows, elements = _sorted(works, ranks)
     rest = sum(work.cost + (ranks - 1) * work.repeated_cost for work in (*rows, *elements))
     costs = [work.load(piece)[0] for work, piece in pieces]
@@ -60,7 +61,7 @@ def least_cost(works: Sequence[StepCost], ranks: int) -> float:
 def _sorted(
     works: Sequence[StepCost], ranks: int
 ) -> tuple[list[tuple[StepCost, Piece]], list[StepCost], list[StepCost]]:
-    """(pieces that stay whole, works divided by rows, those by elements)."""
+    """(pieces that stay whole, works divided by rows, works divided by elements)."""
     mean_cost = sum(work.cost for work in works) / ranks
     mean_state = sum(work.state for work in works) / ranks
     pieces: list[tuple[StepCost, Piece]] = []
@@ -82,7 +83,7 @@ def _sorted(
 
 
 def shard(rows: int, rank: int, ranks: int) -> tuple[int, int]:
-    """First row and the one behind the last of a rank's shard, as FSDP2 and ``torch.chunk`` divide a tensor."""
+    """(first row, last row + 1) of a rank's shard, as FSDP2 and ``torch.chunk`` divide a tensor."""
     length = ceil(rows / ranks)
     return min(rank * length, rows), min((rank + 1) * length, rows)
 

@@ -81,10 +81,10 @@ class StateShard(Tensor):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """Where the state of a ``piece`` lies in that of its parameter of this shape.
+    """Where the state of a ``piece`` lies in the state of its parameter of this ``shape``.
 
-    The state of an elementwise rule has the parameter's shape, and of a piece it is flat. Other state has rows, of
-    which there may be fewer than the parameter has, such as one for each block; ``sharding`` says what is otherwise.
+    The state of an elementwise rule has the parameter's shape, and the state of a piece is flat. Other state has rows,
+    of which there may be fewer than the parameter's (one for each block). ``sharding`` names the exceptions.
     """
 
     piece: Piece
@@ -110,8 +110,8 @@ class ShardLayout:
             return local
         if self.elementwise:
             tail = local.shape[1:]
-            own = boxes(self.shape, piece.start, piece.stop)
-            with_tail = (((*offset, *(0 for _ in tail)), (*sizes, *tail)) for offset, sizes in own)
+            blocks = boxes(self.shape, piece.start, piece.stop)
+            with_tail = (((*offset, *(0 for _ in tail)), (*sizes, *tail)) for offset, sizes in blocks)
             return StateShard((*self.shape, *tail), piece, local, with_tail)
         dim = self._dimension(key)
         size, origin = list(local.shape), [0] * local.ndim
@@ -120,7 +120,7 @@ class ShardLayout:
         return StateShard(size, piece, local, [(origin, local.shape)])
 
     def fits(self, key: str, size: Sequence[int]) -> bool:
-        """Whether a state tensor of this size can be that of the parameter, as far as it is to be divided."""
+        """Whether a state tensor of this size can be the parameter's, as far as it is to be divided."""
         if self.elementwise:
             return tuple(size[: len(self.shape)]) == tuple(self.shape)
         if self._undivided(key):

@@ -1,13 +1,13 @@
-"""The step of one parameter as work that ranks may divide: what can be divided, into which pieces, at which cost.
+"""The cost of one parameter's step, and the pieces into which ranks may divide it.
 
-What can be divided is decided by the rule:
+The rule decides what can be divided:
 
     elements    of an elementwise rule                   anywhere
     experts     of a stack (e, o, i)                     between experts
     rows        where a rule has ``row_sharding``        between blocks of rows, over all ranks
     whole       any other, such as Newton-Schulz         not at all
 
-No torch here.
+This file does not import torch.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The step of one parameter: ``cost`` and ``state`` in floats of all its ``rows``, which may be divided at
-    multiples of ``unit``. Each rank that has some of divided rows has all of ``repeated_cost`` and of
-    ``repeated_state``, and adds up ``sums`` floats with the others. ``flops``: as the rule counts them."""
+    """The step of one parameter with ``rows`` rows, which may be divided at multiples of ``unit``.
+
+    ``cost``: in matrix-product FLOPs. ``state``: in floats. A rank with some of the rows also has all of
+    ``repeated_cost`` and ``repeated_state``, and adds up ``sums`` floats with the others. ``flops``: the rule's count.
+    """
 
     name: str
     kind: Kind
@@ -93,7 +95,7 @@ class StepCost:
 
 
 def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
-    """What ranks are balanced by: the time of a step on an o x i matrix, in FLOPs of matrix products."""
+    """The time of a step on an o x i matrix, in matrix-product FLOPs; ranks are balanced by it."""
     context = Context(hyper)
     products, decompositions = (
         call(method, context, o, i) for method in (rule.product_flops, rule.decomposition_flops)

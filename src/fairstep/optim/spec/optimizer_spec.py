@@ -1,6 +1,6 @@
 """OptimizerSpec: what the rest of the house knows about an optimizer, without importing torch.
 
-Tables, help texts, tuners and conformance tests are generated from specs; a rule's mathematics is in ``rules/``.
+Tables, help texts, tuners and conformance tests are generated from specs. The mathematics is in ``rules/``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
 
 Decay = Literal["decoupled", "independent", "coupled", "cautious"]
 DECAYS: tuple[Decay, ...] = get_args(Decay)
-"""Forms of weight decay; the equations are in ``engine``."""
+"""Forms of weight decay; the equations are in ``engine.step``."""
 
 
 class UnknownOptimizerError(ValueError):
@@ -82,14 +82,14 @@ class OptimizerSpec:
     aliases: tuple[str, ...] = ()
     decay: Decay = "decoupled"
     signals: tuple[str, ...] = ()
-    """What a training loop may have to supply beside gradients (see ``signals``); mostly nothing."""
+    """What a training loop may have to supply beside gradients (see ``engine.signals``); mostly nothing."""
     version: str = ""
-    """Which code a foreign optimizer is (see ``provenance``); empty for ours, whose version is fairstep's."""
+    """Which code a foreign optimizer is (see ``catalogue.provenance``); empty for ours, whose version is fairstep's."""
     retired: Mapping[str, Value] = field(default_factory=dict)
     """Hyperparameters that were taken out -> the only value they may have. ``validate`` still writes them, so that a
     run has the name (the hash of its settings) that it had before."""
     documented_in: tuple[str, ...] = ()
-    """Names of the modules whose docstrings describe it; by default that of its first rule."""
+    """Names of the modules whose docstrings describe it; by default the module of its first rule."""
     roles: Mapping[Role, str] = field(init=False)
     """Role -> name of its rule, every role exactly once."""
 
@@ -139,8 +139,8 @@ class OptimizerSpec:
 
     def part(self, role: Role, hyper: Hyper | None = None) -> Part:
         """The part that takes a role, by default or with these hyperparameters."""
-        own = next(part for part in self.parts if role in part.roles)
-        return self.parts[0] if hyper and own.yields_to and hyper[own.yields_to] else own
+        part = next(part for part in self.parts if role in part.roles)
+        return self.parts[0] if hyper and part.yields_to and hyper[part.yields_to] else part
 
     def state_floats(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> int:
         """Floats of optimizer state for one o x i matrix of this role (a vector of n elements is n x 1)."""

@@ -1,4 +1,4 @@
-"""What both papers tried and chose for each optimizer, at each scale, with its source. No torch.
+"""Tunings: what both papers tried and chose for each optimizer, at each scale, with the source. No torch.
 
     spec.tunings                            all of them
     spec.tuning_at(parameters_matrix)       the nearest in size that has a chosen configuration
@@ -34,10 +34,10 @@ class Tuning:
     """One paper's tuning of one optimizer in one setting.
 
     ``space`` holds the values tried and ``chosen`` the best configuration, by our hyperparameters. ``run_space`` and
-    ``run`` are the same for what is not the optimizer's: batch_tokens, warmup_steps, clip_norm, schedule,
-    final_fraction, decay_fraction. ``other_space`` and ``other`` are in the paper's own names, because ours has nothing
-    like them. W's chosen configuration is the best on record; S's is that of the released script, and empty for grids
-    of other batch sizes. Hyperparameters with one value only are not in a space.
+    ``run`` hold the same of the run: batch_tokens, warmup_steps, clip_norm, schedule, final_fraction, decay_fraction.
+    ``other_space`` and ``other`` hold hyperparameters that ours does not have, in the paper's names. W's chosen
+    configuration is the best on record. S's is the released script's, and empty for grids of other batch sizes.
+    Hyperparameters with a single value are in no space.
     """
 
     optimizer: str
@@ -66,15 +66,15 @@ class Sourced(NamedTuple):
 @functools.cache
 def all_tunings() -> tuple[Tuning, ...]:
     text = resources.files("fairstep.optim.spec").joinpath("tunings.json").read_text(encoding="utf-8")
-    found: list[dict[str, Any]] = json.loads(text)
-    for entry in found:
+    entries: list[dict[str, Any]] = json.loads(text)
+    for entry in entries:
         for key in entry.keys() & {"space", "run_space", "other_space"}:
             entry[key] = {name: tuple(values) for name, values in entry[key].items()}
-    return tuple(Tuning(**entry) for entry in found)
+    return tuple(Tuning(**entry) for entry in entries)
 
 
 def tunings(name: str, paper: Paper | None = None) -> tuple[Tuning, ...]:
-    """Those of an optimizer (by its own name, not an alias)."""
+    """The tunings of an optimizer, by its name and not by an alias."""
     return tuple(t for t in all_tunings() if t.optimizer == name and paper in (None, t.paper))
 
 
@@ -135,7 +135,7 @@ def defaults_at(
 
 
 def _is_small(parameters_matrix: int, sizes: Iterable[Tuning]) -> bool:
-    """Whether a size is nearer to that of the CPU-sized grids than to any of these."""
+    """Whether a size is nearer to the size of the CPU-sized grids than to any of these."""
     here = min((_log_distance(t.parameters_matrix, parameters_matrix) for t in sizes), default=math.inf)
     return _log_distance(CPU_PARAMETERS, parameters_matrix) < here
 

@@ -1,9 +1,9 @@
 """Wrappers: changes that go around any optimizer, named after it with a plus (``muon+hyperball+ema``).
 
-Each file is one wrapper: equations, rule around a rule, and a ``Wrapper`` that makes a spec out of a spec. Every file
-here is found by name, like those of ``rules/``. However several are written, they apply in one order, so that one
-optimizer has one name: first what changes the direction, then what constrains the weights, then what looks ahead or
-averages. A wrapper is applied at most once. What may not go in: optimizers of their own, and imports of torch.
+Each file is one wrapper: equations, a rule around a rule, and a ``Wrapper`` that makes a spec out of a spec. Every
+file here is found by existing, like the files of ``rules/``. Wrappers apply in one order, however they are written, so
+that one optimizer has one name: first those that change the direction, then those that constrain the weights, then
+those that look ahead or average. A wrapper is applied at most once. What may not go in: optimizers, imports of torch.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["WrappedRule", "Wrapper", "derive", "parse", "wrappers"]
 @functools.cache
 def wrappers() -> dict[str, Wrapper]:
     """Name -> wrapper, in the order in which they apply."""
-    found = [
+    discovered = [
         value
         for module in pkgutil.iter_modules(__path__, __name__ + ".")
         for value in vars(importlib.import_module(module.name)).values()
         if isinstance(value, Wrapper)
     ]
-    return {wrapper.name: wrapper for wrapper in sorted(found, key=lambda wrapper: wrapper.order)}
+    return {wrapper.name: wrapper for wrapper in sorted(discovered, key=lambda wrapper: wrapper.order)}
 
 
 def parse(words: Iterable[str]) -> tuple[str, ...]:
@@ -36,13 +36,13 @@ def parse(words: Iterable[str]) -> tuple[str, ...]:
 
     Raises UnknownOptimizerError for a word that names none, and for one that is named twice.
     """
-    known = {_key(word): w.name for w in wrappers().values() for word in (w.name, *w.aliases)}
+    by_key = {_key(word): w.name for w in wrappers().values() for word in (w.name, *w.aliases)}
     chosen: list[str] = []
     for word in words:
-        name = known.get(_key(word))
+        name = by_key.get(_key(word))
         if name is None:
             raise UnknownOptimizerError(
-                f"unknown wrapper {word!r}{nearest(word, tuple(known))}; there are {', '.join(wrappers())}"
+                f"unknown wrapper {word!r}{nearest(word, tuple(by_key))}; there are {', '.join(wrappers())}"
             )
         if name in chosen:
             raise UnknownOptimizerError(f"the wrapper {name} is named twice; once is all that it can do")

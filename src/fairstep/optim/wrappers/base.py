@@ -1,4 +1,4 @@
-"""What a wrapper is: a function from one optimizer's spec to another's, and the rule that stands around a rule.
+"""What a wrapper is: a function from one optimizer's spec to another spec, and a rule around a rule.
 
 A wrapper adds its hyperparameters to the spec and replaces rules by rules that call them. This file does not import
 torch.
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class WrappedRule(Rule):
     """A rule around another one, which it is equal to in everything that a subclass does not change.
 
-    ``call(self.inner.update, context, ...)`` passes the hyperparameters of the rule inside; a method of the wrapper
-    names its own. ``suffix`` names the wrapper, ``own_state`` and ``own_flops`` say what it adds to the formulas.
+    ``call(self.inner.update, context, ...)`` passes the hyperparameters of the rule inside. A method of the wrapper
+    names the wrapper's hyperparameters. ``suffix`` names the wrapper; ``own_state`` and ``own_flops`` are what it adds
+    to the formulas of the costs.
     """
 
     suffix: str
@@ -61,13 +62,7 @@ class WrappedRule(Rule):
         return call(self.inner.due, context, step)
 
     def move(
-        self,
-        weights: Tensor,
-        descend: Callable[[Tensor], None],
-        state: dict[str, Any],
-        step: int,
-        *,
-        context: Context,
+        self, weights: Tensor, descend: Callable[[Tensor], None], state: dict[str, Any], step: int, *, context: Context
     ) -> None:
         call(self.inner.move, context, weights, descend, state, step)
 

@@ -34,14 +34,7 @@ class CautiousRule(WrappedRule):
     elementwise = False  # the scale looks across a tensor
 
     def update(  # type: ignore[override]
-        self,
-        grad: Tensor,
-        state: dict[str, Any],
-        param: Tensor,
-        step: int,
-        *,
-        cautious_scale: str,
-        context: Context,
+        self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *, cautious_scale: str, context: Context
     ) -> Tensor | None:
         direction = call(self.inner.update, context, grad, state, param, step)
         if direction is None:

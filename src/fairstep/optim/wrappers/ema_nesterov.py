@@ -16,7 +16,7 @@ C.-Y. Yau et al., "EMA-Nesterov: Stabilizing Nesterov's Lookahead for Accelerate
 2605.25395. Optimizer state: 1 float per parameter more.
 
 theta_t is not stored but taken back from W_t: equal up to one rounding. lr of the next step is not known yet when the
-point ahead is chosen, so b uses that of the step just taken.
+point ahead is chosen, so b uses the lr of the step just taken.
 """
 
 from __future__ import annotations

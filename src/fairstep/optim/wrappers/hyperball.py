@@ -60,13 +60,7 @@ class HyperballRule(WrappedRule):
         return None if direction is None else direction * _ratio(state["radius"], direction)
 
     def move(
-        self,
-        weights: Tensor,
-        descend: Callable[[Tensor], None],
-        state: dict[str, Any],
-        step: int,
-        *,
-        context: Context,
+        self, weights: Tensor, descend: Callable[[Tensor], None], state: dict[str, Any], step: int, *, context: Context
     ) -> None:
         call(self.inner.move, context, weights, descend, state, step)
         weights.mul_(_ratio(state["radius"], weights))
