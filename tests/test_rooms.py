@@ -15,7 +15,7 @@ SOURCE = Path(fairstep.__file__).parent
 
 MAY_IMPORT: dict[str, set[str]] = {
     "optim": set(),
-    "model": set(),
+    "model": {"runs"},
     "data": set(),
     "runs": set(),
     "published": set(),
