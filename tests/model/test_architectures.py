@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
@@ -13,24 +12,24 @@ from fairstep.model import LanguageModel, ModelConfig, MoEConfig, build
 TINY = ModelConfig(layers=2, width=32, heads=4, mlp_width=48, vocabulary=64, context=12)
 CONFIGS = {
     "llama": TINY,
-    "tied": dataclasses.replace(TINY, tied_head=True),
-    "gqa": dataclasses.replace(TINY, kv_heads=2),
-    "qk_norm": dataclasses.replace(TINY, qk_norm=True),
-    "z_loss": dataclasses.replace(TINY, z_loss=1e-4),
-    "fan_in": dataclasses.replace(TINY, initialisation="fan_in"),
-    "moe": dataclasses.replace(TINY, moe=MoEConfig(4)),
-    "moe_capacity": dataclasses.replace(TINY, moe=MoEConfig(4, capacity_factor=1.0)),
-    "moe_shared": dataclasses.replace(TINY, moe=MoEConfig(4, shared_experts=2, balance_scale="switch")),
-    "expert_choice": dataclasses.replace(TINY, moe=MoEConfig(4, routing="expert_choice")),
-    "gpt2": dataclasses.replace(TINY, architecture="gpt2", tied_head=True),
-    "bert": dataclasses.replace(TINY, architecture="bert", tied_head=True, initialisation="flat"),
+    "tied": TINY.model_copy(update={"tied_head": True}),
+    "gqa": TINY.model_copy(update={"kv_heads": 2}),
+    "qk_norm": TINY.model_copy(update={"qk_norm": True}),
+    "z_loss": TINY.model_copy(update={"z_loss": 1e-4}),
+    "fan_in": TINY.model_copy(update={"initialisation": "fan_in"}),
+    "moe": TINY.model_copy(update={"moe": MoEConfig(experts=4)}),
+    "moe_capacity": TINY.model_copy(update={"moe": MoEConfig(experts=4, capacity_factor=1.0)}),
+    "moe_shared": TINY.model_copy(update={"moe": MoEConfig(experts=4, shared_experts=2, balance_scale="switch")}),
+    "expert_choice": TINY.model_copy(update={"moe": MoEConfig(experts=4, routing="expert_choice")}),
+    "gpt2": TINY.model_copy(update={"architecture": "gpt2", "tied_head": True}),
+    "bert": TINY.model_copy(update={"architecture": "bert", "tied_head": True, "initialisation": "flat"}),
 }
 LOOKS_AHEAD = {"bert", "expert_choice"}
 
 
 def model_of(name: str) -> LanguageModel:
     torch.manual_seed(0)
-    return build(dataclasses.asdict(CONFIGS[name]))
+    return build(CONFIGS[name])
 
 
 def batch(sequences: int = 3) -> torch.Tensor:
@@ -119,8 +118,16 @@ def test_the_first_loss_is_that_of_a_uniform_guess(name: str) -> None:
 def test_initialisation_of_semenov_also_inside_experts() -> None:
     """N(0, 0.02^2), residual outputs N(0, (0.02 / sqrt(2 layers))^2), router plain (arXiv 2509.01440, section 2)."""
     torch.manual_seed(0)
-    config = ModelConfig(3, 64, 4, 192, 256, 16, moe=MoEConfig(8, shared_experts=1))
-    for name, p in build(dataclasses.asdict(config)).named_parameters():
+    config = ModelConfig(
+        layers=3,
+        width=64,
+        heads=4,
+        mlp_width=192,
+        vocabulary=256,
+        context=16,
+        moe=MoEConfig(experts=8, shared_experts=1),
+    )
+    for name, p in build(config).named_parameters():
         writes = name.endswith(("attention.o.weight", "experts.down", "shared.down.weight"))
         std = 0.02 / math.sqrt(6) if writes else 0.02
         if p.ndim > 1:
@@ -133,9 +140,11 @@ def test_initialisation_of_semenov_also_inside_experts() -> None:
 def test_initialisation_of_wen() -> None:
     """Truncated at 3 sigma, sigma = 1 / sqrt(inputs), the embedding's 1 / width; no depth scaling."""
     torch.manual_seed(0)
-    config = ModelConfig(2, 64, 4, 256, 512, 16, initialisation="fan_in")
+    config = ModelConfig(
+        layers=2, width=64, heads=4, mlp_width=256, vocabulary=512, context=16, initialisation="fan_in"
+    )
     shrink = 0.98658  # standard deviation of a standard normal cut at +-3: sqrt(1 - 6 phi(3) / (2 Phi(3) - 1))
-    for name, p in build(dataclasses.asdict(config)).named_parameters():
+    for name, p in build(config).named_parameters():
         if p.ndim > 1:
             sigma = 1 / 64 if name == "embedding.weight" else p.shape[1] ** -0.5
             assert p.std().item() == pytest.approx(shrink * sigma, rel=0.03), name
@@ -154,7 +163,7 @@ def test_biases_begin_at_zero_and_gains_at_one() -> None:
 def test_grouped_queries_are_heads_that_share_keys() -> None:
     """GQA equals full attention whose key and value heads are repeated (arXiv 2305.13245)."""
     small = model_of("gqa")
-    full = build(dataclasses.asdict(TINY))
+    full = build(TINY)
     weights = dict(small.named_parameters())
     with torch.no_grad():
         for name, p in full.named_parameters():
@@ -185,7 +194,7 @@ def test_qk_norm_makes_scores_independent_of_the_size_of_q_and_k() -> None:
 def test_compiled_models_give_the_same_loss_and_gradients(name: str, backend: str) -> None:
     """Traced in one piece; the real backend, which takes long, for the one that is most unlike the others."""
     torch.manual_seed(0)
-    model, tokens = build(dataclasses.asdict(dataclasses.replace(CONFIGS[name], layers=1))), batch()
+    model, tokens = build(CONFIGS[name].model_copy(update={"layers": 1})), batch()
     x, y = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     loss = model(x, y)
     loss.backward()
@@ -204,5 +213,5 @@ def test_compiled_models_give_the_same_loss_and_gradients(name: str, backend: st
 
 
 def test_unknown_architectures_are_named() -> None:
-    with pytest.raises(ValueError, match="architecture must be one of llama, gpt2, bert, not 'rwkv'"):
-        build(dataclasses.asdict(TINY) | {"architecture": "rwkv"})
+    with pytest.raises(ValueError, match="architecture: input should be 'llama', 'gpt2' or 'bert', not 'rwkv'"):
+        build(TINY.model_dump() | {"architecture": "rwkv"})

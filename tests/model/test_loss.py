@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 
@@ -38,8 +37,10 @@ def test_same_loss_and_gradients_in_float64(z_loss: float, at_once: int, monkeyp
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_model_gives_the_same_loss_and_gradients_either_way(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    config = ModelConfig(1, 16, 2, 32, 100, 12, tied_head=True, z_loss=1e-3)
-    model = build(dataclasses.asdict(config))
+    config = ModelConfig(
+        layers=1, width=16, heads=2, mlp_width=32, vocabulary=100, context=12, tied_head=True, z_loss=1e-3
+    )
+    model = build(config)
     tokens = torch.randint(0, 100, (4, 13))
     found = []
     for at_once in (2**26, 1000):

@@ -36,7 +36,14 @@ def mixture_of(config: MoEConfig, dtype: torch.dtype = torch.float64) -> Mixture
     return mixture
 
 
-@pytest.mark.parametrize("config", [MoEConfig(5), MoEConfig(4, 1), MoEConfig(3, 3, shared_experts=1)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        MoEConfig(experts=5),
+        MoEConfig(experts=4, experts_per_token=1),
+        MoEConfig(experts=3, experts_per_token=3, shared_experts=1),
+    ],
+)
 def test_grouped_experts_are_the_literal_loop(config: MoEConfig) -> None:
     mixture = mixture_of(config)
     x = torch.randn(2, 7, 12, dtype=torch.float64, requires_grad=True)
@@ -105,13 +112,13 @@ def test_capacity_bounds_every_expert_and_keeps_the_first(factor: float) -> None
 
 
 def test_enough_capacity_is_no_bound() -> None:
-    mixture = mixture_of(MoEConfig(4))
+    mixture = mixture_of(MoEConfig(experts=4))
     x = torch.randn(2, 8, 12, dtype=torch.float64)
     free = mixture(x)[0]
-    mixture.config = MoEConfig(4, capacity_factor=2.0)
+    mixture.config = MoEConfig(experts=4, capacity_factor=2.0)
     assert torch.allclose(mixture(x)[0], free, atol=1e-12)
     assert mixture(x)[1].unrouted == 0
-    mixture.config = MoEConfig(4, capacity_factor=0.25)
+    mixture.config = MoEConfig(experts=4, capacity_factor=0.25)
     assert mixture(x)[1].unrouted > 0
 
 
@@ -132,12 +139,12 @@ def test_experts_choose_their_best_tokens() -> None:
 
 def test_balance_loss_of_perfect_balance() -> None:
     """0.25 in S's form and 2 on the Switch scale, with 8 experts and top 2; larger when one expert takes all."""
-    mixture = mixture_of(MoEConfig(8))
+    mixture = mixture_of(MoEConfig(experts=8))
     logits = torch.full((1, 8, 8), 0.0, dtype=torch.float64)
     for t in range(8):  # every expert is among the best two twice, with next to equal probabilities
         logits[0, t, t] = logits[0, t, (t + 1) % 8] = 1e-6
     assert mixture._routing(logits, mixture.assign(logits)).balance.item() == pytest.approx(0.25, abs=1e-6)
-    mixture.config = MoEConfig(8, balance_scale="switch")
+    mixture.config = MoEConfig(experts=8, balance_scale="switch")
     assert mixture._routing(logits, mixture.assign(logits)).balance.item() == pytest.approx(2.0, abs=1e-5)
     logits[..., :2] += 20.0
     routing = mixture._routing(logits, mixture.assign(logits))

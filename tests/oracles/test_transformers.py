@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -23,22 +22,24 @@ __all__ = ["cache", "corpus", "tiny"]
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]  # theirs are not ours to mend
 
-TINY = ModelConfig(2, 32, 4, 48, 64, 24, rope_base=5000.0, norm_eps=1e-6)
+TINY = ModelConfig(
+    layers=2, width=32, heads=4, mlp_width=48, vocabulary=64, context=24, rope_base=5000.0, norm_eps=1e-6
+)
 CONFIGS = {
     "llama": (TINY, "LlamaForCausalLM"),
-    "tied": (dataclasses.replace(TINY, tied_head=True), "LlamaForCausalLM"),
-    "gqa": (dataclasses.replace(TINY, kv_heads=2), "LlamaForCausalLM"),
-    "qk_norm": (dataclasses.replace(TINY, qk_norm=True, kv_heads=2), "Qwen3ForCausalLM"),
-    "moe": (dataclasses.replace(TINY, moe=MoEConfig(4)), "MixtralForCausalLM"),
-    "moe_qk_norm": (dataclasses.replace(TINY, moe=MoEConfig(4), qk_norm=True), "Qwen3MoeForCausalLM"),
-    "gpt2": (dataclasses.replace(TINY, architecture="gpt2", tied_head=True), "GPT2LMHeadModel"),
+    "tied": (TINY.model_copy(update={"tied_head": True}), "LlamaForCausalLM"),
+    "gqa": (TINY.model_copy(update={"kv_heads": 2}), "LlamaForCausalLM"),
+    "qk_norm": (TINY.model_copy(update={"qk_norm": True, "kv_heads": 2}), "Qwen3ForCausalLM"),
+    "moe": (TINY.model_copy(update={"moe": MoEConfig(experts=4)}), "MixtralForCausalLM"),
+    "moe_qk_norm": (TINY.model_copy(update={"moe": MoEConfig(experts=4), "qk_norm": True}), "Qwen3MoeForCausalLM"),
+    "gpt2": (TINY.model_copy(update={"architecture": "gpt2", "tied_head": True}), "GPT2LMHeadModel"),
 }
 
 
 def with_random_weights(config: ModelConfig) -> torch.nn.Module:
     """Every tensor matters: gains and biases are drawn too, and all is large enough to show in the logits."""
     torch.manual_seed(0)
-    model = build(dataclasses.asdict(config))
+    model = build(config)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn_like(p) * 0.15 + (1.0 if p.ndim == 1 else 0.0))
@@ -67,7 +68,7 @@ def test_exported_weights_give_their_model_our_logits(name: str, tmp_path: Path)
 
 def test_the_encoder_is_theirs() -> None:
     """Their BertModel with our weights, and segment embeddings of 0, ends in our hidden states."""
-    config = dataclasses.replace(TINY, architecture="bert", norm_eps=1e-12)
+    config = TINY.model_copy(update={"architecture": "bert", "norm_eps": 1e-12})
     model: Any = with_random_weights(config)
     theirs = transformers.BertModel(
         transformers.BertConfig(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from fairstep.runs import Execution, Run, Store, StoreError
 from fairstep.train import train
 from fairstep.train.export import export_hf
 
-TINY = ModelConfig(1, 16, 2, 32, 300, 16)
+TINY = ModelConfig(layers=1, width=16, heads=2, mlp_width=32, vocabulary=300, context=16)
 
 
 @pytest.fixture
@@ -75,17 +74,17 @@ def test_an_ambiguous_beginning_is_refused(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"architecture": "bert"}, "only decoders can be exported, not bert"),
-        ({"moe": MoEConfig(4, routing="expert_choice")}, "no model with expert_choice routing"),
-        ({"moe": MoEConfig(4, shared_experts=1)}, "no model with shared_experts without a gate"),
-        ({"moe": MoEConfig(4, capacity_factor=1.5)}, "no model with a capacity_factor"),
+        ({"moe": MoEConfig(experts=4, routing="expert_choice")}, "no model with expert_choice routing"),
+        ({"moe": MoEConfig(experts=4, shared_experts=1)}, "no model with shared_experts without a gate"),
+        ({"moe": MoEConfig(experts=4, capacity_factor=1.5)}, "no model with a capacity_factor"),
     ],
 )
 def test_models_without_an_equal_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        hf_config(dataclasses.replace(TINY, **change))
+        hf_config(TINY.model_copy(update=change))
 
 
 def test_weights_of_another_model_are_refused() -> None:
-    weights = dict(build(dataclasses.asdict(TINY)).named_parameters())
+    weights = dict(build(TINY).named_parameters())
     with pytest.raises(ValueError, match="not those of the model"):
-        hf_weights(dataclasses.replace(TINY, layers=2), weights)
+        hf_weights(TINY.model_copy(update={"layers": 2}), weights)

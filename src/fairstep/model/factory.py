@@ -1,4 +1,4 @@
-"""One way from a ModelSpec's fields to a model."""
+"""One way from a ModelSpec to a model."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 
 from fairstep.model.base import LanguageModel
 from fairstep.model.classic import BERT, GPT2
-from fairstep.model.config import config_of
+from fairstep.model.config import ModelConfig, config_of
 from fairstep.model.llama import Llama
 
 MODELS: dict[str, type[LanguageModel]] = {"llama": Llama, "gpt2": GPT2, "bert": BERT}
 
 
-def build(fields: Mapping[str, Any]) -> LanguageModel:
-    """The model of ``spec.model.model_dump()``, its first weights drawn from torch's global generator.
+def build(config: ModelConfig | Mapping[str, Any]) -> LanguageModel:
+    """The model of a config, or of a config's fields; its first weights are drawn from torch's global generator.
 
-    Raises ValueError for an unknown architecture, TypeError for an unknown field.
+    Raises SpecError with one sentence for fields that no ModelSpec has, or values that it refuses.
     """
-    config = config_of(fields)
-    if config.architecture not in MODELS:
-        raise ValueError(f"architecture must be one of {', '.join(MODELS)}, not {config.architecture!r}")
+    if not isinstance(config, ModelConfig):
+        config = config_of(config)
     return MODELS[config.architecture](config)

@@ -7,7 +7,7 @@ use), in thousands (k) or millions (M); the published models have the names that
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fairstep.model.config import ModelConfig, MoEConfig
@@ -44,17 +44,22 @@ class Preset:
         if not vocabulary:
             return self.model
         multiple = self.vocabulary_multiple
-        return replace(self.model, vocabulary=-(-(vocabulary + self.extra_tokens) // multiple) * multiple)
+        return self.model.model_copy(update={"vocabulary": -(-(vocabulary + self.extra_tokens) // multiple) * multiple})
 
     def parameters(self, vocabulary: int = 0) -> int:
         """All parameters, embedding, head and norms included."""
         return counts(self.config(vocabulary)).total
 
     def fields(self, vocabulary: int = 0) -> dict[str, Any]:
-        """The fields of a ModelSpec."""
-        config = self.config(vocabulary)
-        plain = {field.name: getattr(config, field.name) for field in fields(config)}
-        return {"preset": self.name, **plain, "moe": config.moe and asdict(config.moe)}
+        """The fields of ``config``."""
+        return self.config(vocabulary).model_dump()
+
+
+def _model(
+    name: str, layers: int, width: int, heads: int, mlp_width: int, vocabulary: int, context: int, **choices: Any
+) -> ModelConfig:
+    sizes: dict[str, Any] = {"layers": layers, "width": width, "heads": heads, "mlp_width": mlp_width}
+    return ModelConfig(preset=name, vocabulary=vocabulary, context=context, **sizes, **choices)
 
 
 DEMO_VOCABULARY = 512
@@ -62,29 +67,30 @@ DEMO_VOCABULARY = 512
 
 def _ladder(name: str, layers: int, width: int, heads: int, context: int, batch_sequences: int, **more: Any) -> Preset:
     """Heads are 64 wide where they can be, the MLP three times the width."""
-    choices = {"mlp_width": 3 * width, "vocabulary": DEMO_VOCABULARY} | more
-    return Preset(name, ModelConfig(layers, width, heads, context=context, **choices), batch_sequences)
+    mlp_width = more.pop("mlp_width", 3 * width)
+    return Preset(
+        name, _model(name, layers, width, heads, mlp_width, DEMO_VOCABULARY, context, **more), batch_sequences
+    )
 
 
 def _semenov(
     name: str, layers: int, width: int, heads: int, batch_sequences: int, table: str, moe: MoEConfig | None = None
 ) -> Preset:
     """Tied head; MLP width int(8 width / 3) rounded up to a multiple of 256; GPT-2's 50257 tokens padded to 50304."""
-    mlp_width = -(-(8 * width // 3) // 256) * 256
-    model = ModelConfig(layers, width, heads, mlp_width, 50_304, 512, tied_head=True, moe=moe)
-    return Preset(
-        f"semenov/{name}", model, batch_sequences, vocabulary_multiple=64, source=f"arXiv 2509.01440, {table}"
-    )
+    name, mlp_width = f"semenov/{name}", -(-(8 * width // 3) // 256) * 256
+    model = _model(name, layers, width, heads, mlp_width, 50_304, 512, tied_head=True, moe=moe)
+    return Preset(name, model, batch_sequences, vocabulary_multiple=64, source=f"arXiv 2509.01440, {table}")
 
 
 def _wen(name: str, width: int, batch_sequences: int) -> Preset:
     """32 layers, heads 64 wide, MLP four times the width, untied head, Llama-3's 128256 tokens, own initialisation."""
-    model = ModelConfig(32, width, width // 64, 4 * width, 128_256, 4096, initialisation="fan_in")
-    return Preset(f"wen/{name}", model, batch_sequences, source="arXiv 2509.02046, table of model sizes")
+    name = f"wen/{name}"
+    model = _model(name, 32, width, width // 64, 4 * width, 128_256, 4096, initialisation="fan_in")
+    return Preset(name, model, batch_sequences, source="arXiv 2509.02046, table of model sizes")
 
 
-GPT2 = {"architecture": "gpt2", "tied_head": True}
-BERT = {"architecture": "bert", "tied_head": True, "initialisation": "flat", "norm_eps": 1e-12}
+GPT2: dict[str, Any] = {"architecture": "gpt2", "tied_head": True}
+BERT: dict[str, Any] = {"architecture": "bert", "tied_head": True, "initialisation": "flat", "norm_eps": 1e-12}
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -115,13 +121,13 @@ PRESETS: dict[str, Preset] = {
         _wen("1.2b", 1536, 256),
         Preset(
             "gpt2/124m",
-            ModelConfig(12, 768, 12, 3072, 50_257, 1024, **GPT2),  # type: ignore[arg-type]
+            _model("gpt2/124m", 12, 768, 12, 3072, 50_257, 1024, **GPT2),
             512,
             source="Radford et al. 2019, the smallest size as it was released",
         ),
         Preset(
             "bert/110m",
-            ModelConfig(12, 768, 12, 3072, 30_522, 512, **BERT),  # type: ignore[arg-type]
+            _model("bert/110m", 12, 768, 12, 3072, 30_522, 512, **BERT),
             256,
             extra_tokens=1,
             source="arXiv 1810.04805, BERT base",

@@ -89,6 +89,16 @@ class ModelSpec(Frozen):
     moe: MoESpec | None = None
     """Experts in place of every block's MLP. none: a dense model."""
 
+    @property
+    def head_width(self) -> int:
+        """Elements of a head."""
+        return self.width // self.heads
+
+    @property
+    def key_width(self) -> int:
+        """Outputs of the key matrix and of the value matrix."""
+        return (self.kv_heads or self.heads) * self.head_width
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelSpec:
         if self.width % self.heads or (self.width // self.heads) % 2:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fairstep.data import DataError, open_corpus
-from fairstep.model import config_of
 from fairstep.runs import Run
 
 WEIGHTS = "weights.safetensors"
@@ -32,7 +31,7 @@ def export_hf(run: Run, folder: Path) -> Path:
         spec = run.spec
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run.directory} is not a run: it has no spec.json") from None
-    config = config_of(spec.model.model_dump())
+    config = spec.model
     settings = hf_config(config)
     source = run.directory / WEIGHTS
     if not source.exists():

@@ -50,7 +50,7 @@ class Trainer:
         self.windows = evenly(self.final_windows, max(1, spec.evaluation.tokens // context))
 
         torch.manual_seed(spec.init_seed)
-        self.model = build(spec.model.model_dump()).to(self.device)
+        self.model = build(spec.model).to(self.device)
         self.objective = Objective(spec.model, self.device, spec.data_seed)
         self.evaluation_objective = Objective(spec.model, self.device)
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
