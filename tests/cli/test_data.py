@@ -55,7 +55,7 @@ def test_a_damaged_corpus_has_exit_code_1(capsys: pytest.CaptureFixture[str], te
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["prepar"], "unknown verb 'prepar' of data; the verbs are prepare, inspect, list"),
+        (["prepar"], "unknown verb 'prepar' of data; the verbs are prepare, inspect, list, remove"),
         (["inspect", "nothing"], "no prepared corpus is called 'nothing'"),
         (["prepare", "/no/such/file.txt"], "does not exist"),
         (["prepare", "--tokenizer", "gpt5"], "unknown tokenizer 'gpt5'"),
@@ -73,7 +73,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str], text: str, arguments: list
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Example: fairstep data prepare" in said(capsys, "--help")
-    for verb in ("prepare", "inspect", "list"):
+    for verb in ("prepare", "inspect", "list", "remove"):
         with pytest.raises(SystemExit):
             main(["data", verb, "--help"])
         assert f"Example: fairstep data {verb}" in capsys.readouterr().out
