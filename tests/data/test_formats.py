@@ -122,7 +122,7 @@ LINE = json.dumps({"text": "a document", "body": "b"}) + "\n"
         ("a.json", "[" + LINE, r"ends in the middle of its array: fetch it again"),
         ("a.json", "[" + LINE + "] more", "has more behind the end of its array"),
         ("a.json", "[" + LINE + ', {"text": 3}]', r"a\.json:2 has no text.* and there is a number"),
-        ("a.jsonl", LINE + '{"content": "c", "id": 3}\n', r"jsonl:2 has no text.* its columns of text are content: name"),
+        ("a.jsonl", LINE + '{"content": "c", "id": 3}\n', r"jsonl:2 has no text.* its columns of text are content"),
         ("a.jsonl", LINE + "[" * 100_000 + "\n", r"a\.jsonl:2 is not JSON \(it is nested too deeply\)"),
         ("a.json", '[{"a": ' + "[" * 100_000, r"a\.json:1 is not JSON \(it is nested too deeply\)"),
         ("a.csv", "id,body\n1,a\n", r"has no column 'text' in its first line; its columns of text are id, body"),

@@ -103,27 +103,17 @@ class FileTokenizer:
         if len(known) < 2:
             raise DataError(f"{path} has no vocabulary beside its end-of-text token: name the whole tokenizer")
         found = cls(tokenizer, end_of_text, own)
-        found.check_mark(path)
+        found._make_mark_special(path)
         return found
 
-    def check_mark(self, path: Path) -> None:
-        """Have the mark be no token of a text. Raises DataError if it stays one."""
-        for attempt in range(2):
-            with _library(f"the tokenizer {path} cannot encode a text"):
-                ids = [
-                    self._tokenizer.encode(text, add_special_tokens=False).ids
-                    for text in (self.mark, f"a {self.mark} b")
-                ]
-            if not any(self.end_of_text in each for each in ids):
-                return
-            if not attempt:
-                from tokenizers import AddedToken
+    def _make_mark_special(self, path: Path) -> None:
+        """Have the characters of the mark be text in a text, where the file has it as an ordinary added token."""
+        from tokenizers import AddedToken
 
-                self._tokenizer.add_special_tokens([AddedToken(self.mark, special=True, normalized=False)])
-        raise DataError(
-            f"{path} makes its end-of-text token {self.mark!r} of a document that holds these characters: name another "
-            "token as eos_token in a tokenizer_config.json beside it"
-        )
+        with _library(f"the tokenizer {path} cannot encode a text"):
+            encoded = self._tokenizer.encode(f"a {self.mark} b", add_special_tokens=False)
+        if self.end_of_text in encoded.ids:
+            self._tokenizer.add_special_tokens([AddedToken(self.mark, special=True, normalized=False)])
 
     def encode(self, texts: Iterable[str]) -> Iterator[NDArray[Any]]:
         _allow_threads()
@@ -134,8 +124,13 @@ class FileTokenizer:
             with _library("the tokenizer cannot encode this text"):
                 encoded = iter(self._tokenizer.encode_batch_fast(flat, add_special_tokens=False))
             for text in pieces:
-                ids = [next(encoded).ids for _ in text]
-                yield np.array([*(i for piece in ids for i in piece), self.end_of_text], dtype=dtype)
+                ids = [token for _ in text for token in next(encoded).ids]
+                if self.end_of_text in ids:
+                    raise DataError(
+                        f"the tokenizer makes its end-of-text token {self.mark!r} of characters of a document: name "
+                        "another token as eos_token in a tokenizer_config.json beside it"
+                    )
+                yield np.array([*ids, self.end_of_text], dtype=dtype)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
