@@ -119,12 +119,11 @@ def test_forms_of_files(capsys: pytest.CaptureFixture[str], text: str, tmp_path:
     rows = "".join(f'{{"body": "text {n} caf\xe9", "id": {n}}}\n' for n in range(40))
     (tmp_path / "rows").write_bytes(rows.encode("latin-1"))
     options = ("prepare", str(tmp_path / "rows"), "--tokenizer", "bytes")
-    assert "--encoding latin-1" in said(capsys, *options, code=2)
-    assert "begins like JSON" in said(capsys, *options, "--encoding", "latin-1", code=2)
-    options = (*options, "--encoding", "latin-1", "--format", "json")
-    assert "its columns of text are body: name one with `fairstep data prepare --column`" in said(
-        capsys, *options, code=2
-    )
+    assert "begins like JSON" in said(capsys, *options, code=2)
+    options = (*options, "--format", "json")
+    assert "--encoding latin-1" in said(capsys, *options, "--column", "body", code=2)
+    options = (*options, "--encoding", "latin-1")
+    assert "columns of text are body: name one with `fairstep data prepare --column`" in said(capsys, *options, code=2)
     assert "documents: 40" in said(capsys, *options, "--column", "body")
 
 

@@ -15,7 +15,8 @@ import polars as pl
 import pytest
 import zstandard
 
-from fairstep.data import DataError, formats, prepare
+from fairstep.data import DataError, prepare
+from fairstep.data import rows as rows_module
 from fairstep.data.documents import find
 from fairstep.data.formats import Form
 
@@ -101,7 +102,7 @@ def test_every_name_and_layout_is_the_same_corpus(
 def test_large_arrays_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{n} " * 400 for n in range(300)]
     (tmp_path / "a.json").write_text(json.dumps([{"text": text} for text in texts]), encoding="utf-8")
-    monkeypatch.setattr(formats, "HEAD", 1_000)
+    monkeypatch.setattr(rows_module, "HEAD", 1_000)
     assert [text for _, text in find(str(tmp_path / "a.json")).documents()] == texts
 
 
@@ -172,7 +173,7 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
 
 
 def test_a_line_that_takes_all_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "LONGEST_VALUE", 10_000)
+    monkeypatch.setattr(rows_module, "LONGEST_VALUE", 10_000)
     long = '{"text": "' + "a" * 300_000 + '"}'
     for name, data, message in (
         (
