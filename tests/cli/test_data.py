@@ -55,7 +55,7 @@ def test_a_damaged_corpus_has_exit_code_1(capsys: pytest.CaptureFixture[str], te
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["prepar"], "unknown verb 'prepar' of data; the verbs are prepare, inspect, list"),
+        (["prepar"], "unknown verb 'prepar' of data; the verbs are prepare, inspect, list, remove"),
         (["inspect", "nothing"], "no prepared corpus is called 'nothing'"),
         (["prepare", "/no/such/file.txt"], "does not exist"),
         (["prepare", "--tokenizer", "gpt5"], "unknown tokenizer 'gpt5'"),
@@ -71,9 +71,65 @@ def test_refusals(capsys: pytest.CaptureFixture[str], text: str, arguments: list
     assert expected in " ".join(said(capsys, *arguments, code=2).split())
 
 
+def test_a_corpus_is_removed(capsys: pytest.CaptureFixture[str], text: str, tmp_path: Path) -> None:
+    made = json.loads(said(capsys, "prepare", text, "--tokenizer", "bytes", "--name", "mine", "--json"))
+    mixed = said(
+        capsys, "prepare", f"{text}=1", "--tokenizer", "bytes", "--validation", f"more={text}", "--name", "mix"
+    )
+    assert "validation sets: mix, more" in mixed
+    assert "is part of the mixture mix: remove that one first" in said(capsys, "remove", "mine", code=2)
+    assert "called mix" in said(capsys, "remove", "mix")
+    assert json.loads(said(capsys, "remove", "mine", "--json")) == {"directory": made["directory"], "names": ["mine"]}
+    assert not Path(made["directory"]).exists()
+    assert "no prepared corpus is called 'mine'; there are" in said(capsys, "remove", "mine", code=2)
+    assert (tmp_path / "0.txt").exists()
+    remaining = json.loads(said(capsys, "list", "--json"))
+    for row in remaining:
+        said(capsys, "remove", row["folder"])
+    assert "no corpus in" in said(capsys, "list")
+    again = json.loads(said(capsys, "prepare", text, "--tokenizer", "bytes", "--name", "mine", "--json"))
+    (Path(again["directory"]) / "meta.json").write_text("{")
+    said(capsys, "remove", "mine")
+    assert not Path(again["directory"]).exists(), "a damaged one too"
+
+
+def test_a_link_in_the_cache_is_removed_and_not_followed(
+    capsys: pytest.CaptureFixture[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = json.loads(said(capsys, "prepare", text, "--tokenizer", "bytes", "--json"))
+    monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "other"))
+    said(capsys, "inspect", made["directory"])
+    said(capsys, "remove", Path(made["directory"]).name)
+    assert (Path(made["directory"]) / "train.bin").exists()
+    assert "no corpus in" in said(capsys, "list")
+
+
+def test_few_documents_for_validation_are_said(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    made = json.loads(said(capsys, "prepare", text, "--tokenizer", "bytes", "--json"))
+    assert made["validation_documents"] < 20
+    (warning,) = made["warnings"]
+    assert warning.startswith(f"only {made['validation_documents']} document")
+    assert "note: only" in said(capsys, "prepare", text, "--tokenizer", "bytes")
+    assert not json.loads(said(capsys, "prepare", text, "--tokenizer", "bytes", "--validation-share", "0.9", "--json"))[
+        "warnings"
+    ]
+
+
+def test_forms_of_files(capsys: pytest.CaptureFixture[str], text: str, tmp_path: Path) -> None:
+    rows = "".join(f'{{"body": "text {n} caf\xe9", "id": {n}}}\n' for n in range(40))
+    (tmp_path / "rows").write_bytes(rows.encode("latin-1"))
+    options = ("prepare", str(tmp_path / "rows"), "--tokenizer", "bytes")
+    assert "begins like JSON" in said(capsys, *options, code=2)
+    options = (*options, "--format", "json")
+    assert "--encoding latin-1" in said(capsys, *options, "--column", "body", code=2)
+    options = (*options, "--encoding", "latin-1")
+    assert "columns of text are body: name one with `fairstep data prepare --column`" in said(capsys, *options, code=2)
+    assert "documents: 40" in said(capsys, *options, "--column", "body")
+
+
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Example: fairstep data prepare" in said(capsys, "--help")
-    for verb in ("prepare", "inspect", "list"):
+    for verb in ("prepare", "inspect", "list", "remove"):
         with pytest.raises(SystemExit):
             main(["data", verb, "--help"])
         assert f"Example: fairstep data {verb}" in capsys.readouterr().out

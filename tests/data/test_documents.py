@@ -105,7 +105,10 @@ BAD_FILES = {
     "empty.txt": (b"", "empty.txt is empty: name a file with text in it"),
     "number.jsonl": (b'{"text": "a"}\n{"tokens": 3}\n', 'number.jsonl:2 has no text: .* a string in "text"'),
     "list.jsonl": (b"[1]\n", "list.jsonl:1 has no text"),
-    "null.jsonl": (b'{"text": null}', "null.jsonl:1 has no text"),
+    "object.jsonl": (
+        b'{"text": {"en": "a"}}',
+        'object.jsonl:1 has no text: .*a string in "text", and there is an object',
+    ),
     "broken.jsonl": (b'{"text": "a"}\n\n{"text": \n', "broken.jsonl:3 is not JSON"),
     "plain.txt.gz": (b"not zipped", "cannot read .*plain.txt.gz: Not a gzipped file"),
     "cut.txt.gz": (gzip.compress(b"text " * 999)[:-12], "cannot read .*cut.txt.gz: "),

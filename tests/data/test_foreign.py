@@ -115,3 +115,90 @@ def test_files_that_are_no_token_files(tmp_path: Path, cache: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             prepare([str(tmp_path / f"{name}.bin") for name in names])
+
+
+def raw(tmp_path: Path, tokens: np.ndarray, dtype: str) -> list[str]:
+    """train.bin and val.bin without a header."""
+    for name, part in (("train", tokens), ("val", tokens[-500:])):
+        part.astype(dtype).tofile(tmp_path / f"{name}.bin")
+    return [str(tmp_path / "train.bin"), str(tmp_path / "val.bin")]
+
+
+@pytest.fixture
+def large_vocabulary(tmp_path: Path) -> str:
+    """A tokenizer of 70,000 words, the end of a text the last one."""
+    from tokenizers import Tokenizer, models
+
+    vocabulary = {f"w{number}": number for number in range(69_999)} | {"</s>": 69_999}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+    tokenizer.add_special_tokens(["</s>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return str(tmp_path / "tokenizer.json")
+
+
+def test_a_large_vocabulary_has_four_bytes_a_token(tmp_path: Path, cache: Path, large_vocabulary: str) -> None:
+    tokens = np.random.default_rng(0).integers(0, 69_999, 60_000)
+    tokens[::100] = 69_999
+    corpus = prepare(raw(tmp_path, tokens, "<u4"), tokenizer=large_vocabulary)
+    assert (corpus.train_tokens, corpus.validation_tokens, corpus.documents) == (60_000, 500, 605)
+    np.testing.assert_array_equal(np.asarray(corpus.train()), tokens)
+    assert open_corpus(corpus.fingerprint, 70_000) == corpus
+
+
+@pytest.mark.parametrize("dtype", ["<u4", "<i4"])
+def test_gpt2_in_four_bytes_is_seen(tmp_path: Path, cache: Path, dtype: str) -> None:
+    corpus = prepare(raw(tmp_path, stream(4_000), dtype))
+    np.testing.assert_array_equal(np.asarray(corpus.train()), stream(4_000))
+    assert (corpus.vocabulary, corpus.documents) == (50_257, 45)
+
+
+def test_the_index_of_megatron_says_the_bytes(tmp_path: Path, cache: Path) -> None:
+    def index(code: int) -> None:
+        for name in ("train", "val"):
+            (tmp_path / f"{name}.idx").write_bytes(b"MMIDIDX\0\0" + bytes([1, *bytes(7), code]) + bytes(64))
+
+    index(4)
+    np.testing.assert_array_equal(np.asarray(prepare(raw(tmp_path, stream(4_000), "<i4")).train()), stream(4_000))
+    index(5)
+    with pytest.raises(DataError, match="numbers of the kind 5, and only uint16 and int32 can be read"):
+        prepare(raw(tmp_path, stream(4_000), "<i8"))
+
+
+def test_other_layouts_are_refused(tmp_path: Path, cache: Path, large_vocabulary: str) -> None:
+    """Not taken for GPT-2's, whatever their bytes are as uint16."""
+    import gzip
+    import io
+
+    npy = io.BytesIO()
+    np.save(npy, stream(2_000).astype("<u2"))
+    text = ("the words of a text and the words again\n" * 90).encode()
+    header = np.zeros(256, dtype="<i4")
+    header[:3] = 20240520, 2, 500
+    small = np.random.default_rng(0).integers(1, 200, 4_000)
+    for data, tokenizer, message in (
+        (npy.getvalue(), "bpe", "is a NumPy file, not a stream of tokens"),
+        (gzip.compress(stream(2_000).astype("<u2").tobytes()), "bpe", "is compressed with gzip"),
+        (b"PK\x03\x04" + bytes(200), "bpe", "is a zip archive, as PyTorch saves"),
+        (stream(2_000).astype("<u8").tobytes(), "bpe", "has 8 bytes a token: convert it"),
+        (text, "bpe", r"has 1,800 tokens of 2 bytes, and none of them is the end of a text \(50,256\)"),
+        (small.astype("u1").tobytes(), "bpe", "none of them is the end of a text|holds the token 5"),
+        (np.arange(2_000).astype("<u2").tobytes(), "bpe", "none of them is the end of a text"),
+        (small.astype(">u2").tobytes(), "bytes", "the vocabulary has 257: name the tokenizer"),
+        (small.astype("<f4").tobytes(), "bpe", "none of them is the end|holds the token"),
+        (header.tobytes() + bytes(1_000), "bpe", "has llm.c's header in version 2, and only version 1 can be read"),
+        (bytes(4_000), "bpe", "has 8 bytes a token|none of them is the end"),
+        (stream(2_001).astype("<u2").tobytes(), large_vocabulary, "uint32 tokens need a multiple of 4"),
+        (
+            stream(2_000).astype("<u2").tobytes(),
+            large_vocabulary,
+            "and the vocabulary has 70,000",
+        ),
+    ):
+        for name in ("train", "val"):
+            (tmp_path / f"{name}.bin").write_bytes(data)
+        with pytest.raises(DataError, match=message):
+            prepare([str(tmp_path / "train.bin"), str(tmp_path / "val.bin")], tokenizer=tokenizer)
+    (tmp_path / "index.json").write_text("{}")
+    (tmp_path / "chunk-0-0.bin").write_bytes(bytes(100))
+    with pytest.raises(DataError, match="is a chunk of litdata"):
+        prepare(str(tmp_path / "chunk-0-0.bin"))

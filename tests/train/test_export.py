@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from fairstep.cli import main
+from fairstep.data import prepare
+from fairstep.data.gpt2 import RankTokenizer
 from fairstep.model import ModelConfig, MoEConfig, build
 from fairstep.model.hf import hf_config, hf_weights
 from fairstep.runs import Execution, Run, Store, StoreError
@@ -18,6 +21,7 @@ from fairstep.train import train
 from fairstep.train.export import export_hf
 
 TINY = ModelConfig(layers=1, width=16, heads=2, mlp_width=32, vocabulary=300, context=16)
+SAVING = Execution(threads=1, compile=False, save_weights=True)
 
 
 @pytest.fixture
@@ -45,6 +49,101 @@ def test_a_run_becomes_a_folder_with_its_tokenizer(
     assert torch.equal(theirs["model.embed_tokens.weight"], ours["embedding.weight"])
     assert main(["export", str(run.directory)]) == 0
     assert (run.directory / "hf/config.json").exists()
+
+
+def ends(out: Path) -> tuple[set[Any], set[Any]]:
+    """Ids and names of the end of a text in every file of an export."""
+    config, generation, tokenizer = (
+        json.loads((out / f"{name}.json").read_text()) for name in ("config", "generation_config", "tokenizer_config")
+    )
+    ids = {each[f"{mark}_token_id"] for each in (config, generation) for mark in ("bos", "eos", "pad")}
+    return ids, {tokenizer[f"{mark}_token"] for mark in ("bos", "eos", "pad")}
+
+
+def llama_2(folder: Path) -> str:
+    """<unk> 0, <s> 1, </s> 2, and a template that begins every text with <s>."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<unk>", "<s>", "</s>"]
+    tokenizer.train_from_iterator(
+        ["a text"], trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.enable_truncation(7)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return str(folder / "tokenizer.json")
+
+
+def ranks(folder: Path) -> RankTokenizer:
+    import base64
+
+    tokens = [bytes([byte]) for byte in range(256)] + [b"th", b"the", b" the"]
+    lines = b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
+    (folder / "x.tiktoken").write_bytes(lines)
+    return RankTokenizer.read(folder / "x.tiktoken")
+
+
+@pytest.mark.parametrize("kind", ["llama-2", "bytes", "ranks", "bpe", "mixture", "configured"])
+def test_every_file_names_the_corpus_s_own_end_of_text(
+    kind: str, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokenizers import Tokenizer as Library
+
+    from fairstep.data import preparation
+
+    monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "cache"))
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"text {number} of the words and the other words\n" * 30)
+    source = str(tmp_path / "*.txt")
+    names = {"llama-2": llama_2, "configured": llama_2}
+    if kind == "ranks":
+        monkeypatch.setattr(preparation.tokenizer, "named", lambda name: ranks(tmp_path))
+    if kind == "configured":
+        (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<s>"}')
+    tokenizer = names[kind](tmp_path) if kind in names else "bpe" if kind == "mixture" else kind
+    sources = [f"{source}=1"] if kind == "mixture" else source
+    validation = {"more": source} if kind == "mixture" else None
+    corpus = prepare(sources, tokenizer=tokenizer, vocabulary=280, validation=validation)
+    mark, end = {
+        "llama-2": ("</s>", 2),
+        "configured": ("<s>", 1),
+        "bytes": ("<|endoftext|>", 256),
+        "ranks": ("<|endoftext|>", 259),
+    }.get(kind, ("<|endoftext|>", 0))
+    spec = tiny(tokens=8 * 16 * 2, schedule={"warmup_steps": 1}, execution=SAVING)
+    model = spec.model.model_copy(update={"vocabulary": corpus.vocabulary})
+    data = spec.data.model_copy(update={"fingerprint": corpus.fingerprint, "vocabulary": corpus.vocabulary})
+    done = train(spec.model_copy(update={"model": model, "data": data}), Store(tmp_path / "store"))
+    out = export_hf(done, tmp_path / "out")
+    assert ends(out) == ({end}, {mark})
+    theirs = Library.from_file(str(out / "tokenizer.json"))
+    assert theirs.token_to_id(mark) == end
+    text = "the words of a text"
+    (ours,) = corpus.open_tokenizer().encode([text])
+    assert theirs.encode(text).ids == ours[:-1].tolist(), "nothing is added, nothing is cut off"
+
+
+def test_token_files_without_a_tokenizer_keep_their_end_of_text(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "cache"))
+    for name in ("train", "val"):
+        tokens = np.random.default_rng(0).integers(0, 50_256, 5_000).astype("<u2")
+        tokens[::100] = 50_256
+        tokens.tofile(tmp_path / f"{name}.bin")
+    corpus = prepare([str(tmp_path / "train.bin"), str(tmp_path / "val.bin")])
+    spec = tiny(tokens=8 * 16 * 2, schedule={"warmup_steps": 1}, execution=SAVING)
+    model = spec.model.model_copy(update={"vocabulary": corpus.vocabulary})
+    data = spec.data.model_copy(update={"fingerprint": corpus.fingerprint, "vocabulary": corpus.vocabulary})
+    done = train(spec.model_copy(update={"model": model, "data": data}), Store(tmp_path / "store"))
+    assert main(["export", str(done.directory), "--out", str(tmp_path / "out")]) == 0
+    assert "came without a tokenizer: prepare it again with --tokenizer)" in capsys.readouterr().out
+    for name in ("config", "generation_config"):
+        assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["eos_token_id"] == 50_256
 
 
 def test_what_cannot_be_exported_is_said(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

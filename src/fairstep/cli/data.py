@@ -1,10 +1,11 @@
-"""``fairstep data``: prepare text for training, look at what was prepared, check it."""
+"""``fairstep data``: prepare text for training, look at what was prepared, check it, remove it."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,9 @@ from fairstep.cli.shared import screen
 from fairstep.cli.shared.dispatch import Menu, Verb, fail
 from fairstep.cli.shared.options import named_sources, parse, token_count
 from fairstep.data import Corpus, DataError, cache_directory, corpora, find_corpus, prepare
-from fairstep.data.corpus import read_meta
+from fairstep.data.cache import remove
+from fairstep.data.identity import fingerprint_version
+from fairstep.data.meta import read_meta
 
 MENU = Menu(
     program="fairstep data",
@@ -31,6 +34,7 @@ MENU = Menu(
                 f"{__name__}:inspect",
             ),
             "list": Verb("the prepared corpora", f"{__name__}:list_corpora"),
+            "remove": Verb("delete a prepared corpus", f"{__name__}:remove_corpus"),
         }
     },
     more="""\
@@ -50,10 +54,11 @@ class PrepareOptions:
     """
 
     sources: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Files or quoted globs (txt, md, jsonl, parquet; .gz, .zst), *.bin of nanoGPT or llm.c, hf:OWNER/NAME[:CONFIG
-    [:SPLIT]], prepared corpora; with =WEIGHT behind each, a mixture. Default: Python's standard library."""
+    """Files or quoted globs (txt, md, json, jsonl, csv, tsv, parquet; packed as .gz, .bz2, .xz, .zst), *.bin of nanoGPT
+    or llm.c, hf:OWNER/NAME[:CONFIG[:SPLIT]], prepared corpora; with =WEIGHT behind each, a mixture. Default: Python's
+    standard library."""
     name: str = ""
-    """A name by which the corpus is found later: --data NAME."""
+    """A name by which the corpus is found later: --data NAME. It may not be another corpus's."""
     tokenizer: str = "bpe"
     """bpe (trained on the text), bytes, gpt2, a file (tokenizer.json, *.tiktoken, vocab.bpe) or a corpus's name."""
     vocabulary: int = 512
@@ -63,7 +68,11 @@ class PrepareOptions:
     validation_share: float = 0.05
     """Part of the documents that is kept for validation."""
     column: str = "text"
-    """Where jsonl, parquet and Hugging Face rows have their text."""
+    """Where JSON, CSV, parquet and Hugging Face rows have their text."""
+    format: str = "auto"
+    """What files hold whose names do not say it: text, json (a line each, or an array), csv, tsv or parquet."""
+    encoding: str = "utf-8"
+    """Characters of the files, for example latin-1, cp1252 or utf-16."""
     max_tokens: str = ""
     """End a Hugging Face stream at so many tokens, for example 100M."""
     max_bytes: str = ""
@@ -104,6 +113,19 @@ class ListOptions:
     """Print them as JSON."""
 
 
+@dataclass(frozen=True)
+class RemoveOptions:
+    """Delete a prepared corpus and its names. The text that it was made of stays, and so do token files of others.
+
+    Example: fairstep data remove mine
+    """
+
+    corpus: tyro.conf.Positional[str]
+    """Name or folder of a prepared corpus; `fairstep data list` shows them."""
+    json: bool = False
+    """Print what was removed as JSON."""
+
+
 def main(arguments: list[str]) -> int:
     return MENU.run(arguments)
 
@@ -119,6 +141,8 @@ def prepare_text(arguments: list[str]) -> int:
             validation=named_sources(options.validation),
             validation_share=options.validation_share,
             column=options.column,
+            format=options.format,
+            encoding=options.encoding,
             max_tokens=token_count(options.max_tokens, "--max-tokens") if options.max_tokens else 0,
             max_bytes=token_count(options.max_bytes, "--max-bytes") if options.max_bytes else 0,
             name=options.name,
@@ -168,6 +192,7 @@ def list_corpora(arguments: list[str]) -> int:
             meta = read_meta(folder)
             train, validation = meta["train"]["tokens"], meta["validation"]["tokens"]
             rows.append({"name": name, "folder": folder.name, "vocabulary": meta["vocabulary"]})
+            rows[-1]["fingerprint_version"] = fingerprint_version(meta["fingerprint"])
             rows[-1] |= {"train_tokens": train, "validation_tokens": validation}
         except DataError as error:
             rows.append({"name": name, "folder": folder.name, "error": str(error)})
@@ -176,7 +201,11 @@ def list_corpora(arguments: list[str]) -> int:
     elif rows:
         header = ["name", "folder", "vocabulary", "training tokens", "validation tokens"]
         cells = [
-            [row["name"], row["folder"], *(f"{row[key]:,}" if key in row else "damaged" for key in _NUMBERS)]
+            [
+                row["name"],
+                row["folder"],
+                *(f"{row[key]:,}" if key in row else "damaged" for key in _NUMBERS),
+            ]
             for row in rows
         ]
         screen.print_table("", header, cells, left=2)
@@ -185,7 +214,18 @@ def list_corpora(arguments: list[str]) -> int:
     return 0
 
 
+def remove_corpus(arguments: list[str]) -> int:
+    options = parse(RemoveOptions, "data remove", arguments)
+    directory, names = remove(options.corpus)
+    if options.json:
+        print(json.dumps({"directory": str(directory), "names": names}))
+    else:
+        print(f"removed {directory}" + (f", called {', '.join(names)}" if names else ""))
+    return 0
+
+
 _NUMBERS = ("vocabulary", "train_tokens", "validation_tokens")
+FEW_FOR_VALIDATION = 20  # documents; the loss of fewer depends on which they are
 
 
 def facts_of(corpus: Corpus) -> dict[str, Any]:
@@ -204,9 +244,26 @@ def facts_of(corpus: Corpus) -> dict[str, Any]:
         "bytes_per_token": bytes_per_token,
         "shards": sum(len(shards) for shards in corpus.shards.values()),
         "duplicates": corpus.source.get("duplicates"),
+        "blank": corpus.source.get("blank"),
+        "fingerprint_version": corpus.fingerprint_version,
         "parts": {part.name: share for part, share in corpus.parts} if len(corpus.parts) > 1 else {},
         "validation_sets": list(corpus.validation_sets()),
+        "warnings": list(warnings_of(corpus)),
     }
+
+
+def warnings_of(corpus: Corpus) -> Iterator[str]:
+    """What a user of the corpus should know."""
+    few = corpus.validation_documents
+    if few < FEW_FOR_VALIDATION:
+        yield (
+            f"only {few:,} document{'s are' if few != 1 else ' is'} for validation, so the loss depends on which "
+            f"{'they are' if few != 1 else 'it is'}: give more text or a larger --validation-share, so that "
+            f"{FEW_FOR_VALIDATION} or more are"
+        )
+    kept = corpus.source.get("characters_kept")
+    if kept is not None and kept < 0.9995:
+        yield f"the tokenizer gives back {kept:.1%} of a sample's characters; the others are unknown to it"
 
 
 def print_facts(facts: dict[str, Any]) -> None:
@@ -214,8 +271,14 @@ def print_facts(facts: dict[str, Any]) -> None:
     print(f"{facts['name']}: {facts['directory']}")
     print(f"tokenizer: {facts['tokenizer']}, {facts['vocabulary']:,} tokens")
     duplicates = f", {facts['duplicates']:,} duplicates left out" if facts["duplicates"] else ""
+    duplicates += f", {facts['blank']:,} without text left out" if facts["blank"] else ""
     print(f"documents: {facts['documents']:,} ({facts['validation_documents']:,} for validation){duplicates}")
     print(f"tokens: {facts['train_tokens']:,} for training, {facts['validation_tokens']:,} for validation")
+    if facts["fingerprint_version"] == 1:
+        print(
+            "fingerprint: version 1, which covers the names and the order of the files too; a corpus that is prepared"
+        )
+        print("             anew has version 2, by the texts alone, and its runs are others than those on this one")
     print(
         "bytes per token: "
         + (f"{bytes_per_token:.4f}" if bytes_per_token else "not known without the tokenizer (--tokenizer)")
@@ -224,6 +287,8 @@ def print_facts(facts: dict[str, Any]) -> None:
         print(f"part: {share:8.4%} {name}")
     if len(facts["validation_sets"]) > 1:
         print(f"validation sets: {', '.join(facts['validation_sets'])}; the first gives a run's final loss")
+    for warning in facts["warnings"]:
+        print(f"note: {warning}")
 
 
 def sample(corpus: Corpus, tokens: int) -> dict[str, str]:

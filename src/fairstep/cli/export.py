@@ -23,7 +23,7 @@ class ExportOptions:
     run: tyro.conf.Positional[str]
     """A run's directory, or its identity in the store, or the beginning of it."""
     format: Literal["hf"] = "hf"
-    """hf: config.json, model.safetensors and, where the corpus is in the cache, tokenizer.json."""
+    """hf: config.json, model.safetensors and, where the corpus is in the cache and has one, its tokenizer."""
     out: Path | None = None
     """Folder to write. Default: hf in the run's directory."""
     store: Path = Path("runs/train")
@@ -36,12 +36,12 @@ def main(arguments: list[str]) -> int:
     options = parse(ExportOptions, "export", arguments)
     run = Store(options.store).find(options.run)
 
-    from fairstep.train.export import export_hf  # loads torch
+    from fairstep.train.export import export_hf, why_no_tokenizer  # loads torch
 
     folder = export_hf(run, options.out or run.directory / "hf")
     tokenizer = (folder / "tokenizer.json").exists()
     if options.json:
         print(json.dumps({"run": run.id, "directory": str(folder), "format": options.format, "tokenizer": tokenizer}))
     else:
-        print(f"{run.id}: {folder}{'' if tokenizer else ' (without a tokenizer: the corpus is not in the cache)'}")
+        print(f"{run.id}: {folder}{'' if tokenizer else f' (without a tokenizer: {why_no_tokenizer(run)})'}")
     return 0

@@ -22,13 +22,16 @@ from fairstep.data.cache import existing, install, locked, sweep, writing
 from fairstep.data.corpus import Corpus, cache_directory, corpus_directory
 from fairstep.data.documents import Collection
 from fairstep.data.errors import DataError
+from fairstep.data.identity import VERSION_2, fingerprint_version
 from fairstep.data.shards import file_facts
 from fairstep.data.sorting import Range, read_range, run_bytes, split
 from fairstep.data.survey import RECIPE, Progress, Survey, survey
-from fairstep.data.tokenizer import OWN, Tokenizer, digest_of
+from fairstep.data.tokenizer import OWN, Tokenizer, characters_kept, digest_of
 
 VALIDATION_SHARE = 0.05
 TOKENIZER_SAMPLE = 20_000_000  # characters; more text gives no better tokens
+CHECKED_SAMPLE = 200_000  # characters that are encoded and decoded to see that nothing is lost
+LEAST_KEPT = 0.9  # of these characters; a tokenizer that writes in small letters or without accents keeps all
 _MOST_SHARDS = 512
 
 
@@ -49,7 +52,8 @@ class Recipe:
             unusual["validation_share"] = self.validation_share
         if not unusual:
             return text
-        return hashlib.sha256(f"{text} {json.dumps(unusual, sort_keys=True)}".encode()).hexdigest()
+        version = VERSION_2 if fingerprint_version(text) == 2 else ""
+        return version + hashlib.sha256(f"{text} {json.dumps(unusual, sort_keys=True)}".encode()).hexdigest()
 
     @property
     def kind(self) -> str:
@@ -69,6 +73,10 @@ def build(collection: Collection, recipe: Recipe, cache: Path | None, processes:
     directory = corpus_directory(fingerprint, recipe.kind, cache)
     with writing(directory.parent):
         if corpus := existing(fingerprint, vocabulary, directory):
+            return corpus
+        # Runs that were begun on a corpus of the first version go on with it.
+        first = recipe.fingerprint(found.first_fingerprint)
+        if corpus := existing(first, vocabulary, corpus_directory(first, recipe.kind, cache)):
             return corpus
         with locked(cache, directory.name):
             if corpus := existing(fingerprint, vocabulary, directory):  # another process made it meanwhile
@@ -108,15 +116,18 @@ class _Build:
             "end_of_text": tokenizer.end_of_text,
             "item_bytes": bpe.item_bytes(tokenizer.vocabulary),
         }
+        kept = self._check(tokenizer, train or validation)
         facts = self._encode({"train": train, "validation": validation}, known)
         if tokenizer.file:
             facts["files"] = {tokenizer.file: file_facts(self.corpus / tokenizer.file)} | facts["files"]
-        kept = facts["train"]["documents"] + facts["validation"]["documents"]
-        distinct = self.survey.distinct if self.survey.few else kept
+        written = facts["train"]["documents"] + facts["validation"]["documents"]
+        distinct = self.survey.distinct if self.survey.few else written
         source = {
             "files": len(self.collection.files),
             "documents_read": self.survey.documents,
             "duplicates": self.survey.documents - distinct,
+            "blank": self.survey.blank,
+            "characters_kept": kept,
             "text_fingerprint": self.survey.fingerprint,
             "validation_share": self.recipe.validation_share,
             "recipe": RECIPE,
@@ -149,7 +160,8 @@ class _Build:
         tokenizer = self.recipe.tokenizer
         if tokenizer is None:
             self.report("training the tokenizer", 0.0)
-            tokenizer, wanted = bpe.train(self._sample(train), self.recipe.vocabulary), self.recipe.vocabulary
+            sample = self._sample(train, TOKENIZER_SAMPLE)
+            tokenizer, wanted = bpe.train(sample, self.recipe.vocabulary), self.recipe.vocabulary
             if tokenizer.vocabulary < wanted:
                 raise DataError(
                     f"the text of {self.collection.name} is too small for a vocabulary of {wanted:,}: it gives "
@@ -159,15 +171,25 @@ class _Build:
         tokenizer.save(self.corpus)
         return tokenizer
 
-    def _sample(self, train: list[Range]) -> Iterator[str]:
-        """The first texts with `TOKENIZER_SAMPLE` characters."""
+    def _check(self, tokenizer: Tokenizer, ranges: list[Range]) -> float:
+        """The share of a sample's characters that its tokens give back. Raises DataError if it is small."""
+        kept = characters_kept(tokenizer, list(self._sample(ranges, CHECKED_SAMPLE)))
+        if kept < LEAST_KEPT:
+            raise DataError(
+                f"the tokenizer does not fit the text of {self.collection.name}: of a sample's characters its tokens "
+                f"give back {kept:.1%}, and at least {LEAST_KEPT:.0%} are needed: name another tokenizer"
+            )
+        return kept
+
+    def _sample(self, ranges: list[Range], characters: int) -> Iterator[str]:
+        """The first texts with so many characters."""
         length = 0
-        for piece in train:
+        for piece in ranges:
             for data in read_range(self.work, piece):
                 text = data.decode("utf-8")
                 yield text
                 length += len(text)
-                if length >= TOKENIZER_SAMPLE:
+                if length >= characters:
                     return
 
     def _encode(self, splits: dict[str, list[Range]], tokenizer: dict[str, Any]) -> dict[str, Any]:

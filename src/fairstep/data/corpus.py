@@ -5,14 +5,13 @@
         train.bin          tokens as raw little-endian uint16 (uint32 for a vocabulary above 65,536), end-of-text after
                            each document; large corpora have shards train-00000.bin, train-00001.bin, ...
         validation.bin     the same
-        meta.json          every fact about them, with sizes and checksums
+        meta.json          every fact about them, with sizes and checksums, and its own digest
 
 A corpus of token files of others has only meta.json, with the paths of those files; a mixture has only meta.json, with
 the fingerprints of its parts. A corpus appears under its name all at once or not at all, and is never changed
 afterwards.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,13 +23,22 @@ from numpy.typing import ArrayLike
 
 from fairstep.data import tokenizer as tokenizers
 from fairstep.data.batches import Mixed, windows_per_epoch
-from fairstep.data.errors import DataError, readable
-from fairstep.data.shards import Shard, Stream, file_facts
+from fairstep.data.errors import DataError
+from fairstep.data.identity import fingerprint_version
+from fairstep.data.meta import META, SPLITS, damaged, read_meta, shard_facts, token_bytes
+from fairstep.data.shards import Shard, Stream
+from fairstep.data.verification import check_sizes, verify, verify_once
 
-META = "meta.json"
-SPLITS = ("train", "validation")
-
-_FACTS = {"name", "fingerprint", "vocabulary", "train", "validation", "files", "source"}
+__all__ = [
+    "META",
+    "Corpus",
+    "cache_directory",
+    "check_budget",
+    "corpus_directory",
+    "open_corpus",
+    "open_directory",
+    "read_meta",
+]
 
 
 @dataclass(frozen=True)
@@ -84,11 +92,14 @@ class Corpus:
         first = self.parts[0][0] if self.parts else self
         return bool(first.tokenizer.get("file", "tokenizer.json")) or first.tokenizer.get("kind") == "bytes"
 
+    @property
+    def fingerprint_version(self) -> int:
+        """1: names and order of the files count too. 2: the texts alone do."""
+        return fingerprint_version(self.fingerprint)
+
     def verify(self) -> None:
-        """Read every file and compare its checksum; `DataError` when one differs."""
-        for name, facts in read_meta(self.directory)["files"].items():
-            if file_facts(self.directory / name) != facts:
-                raise DataError(_damaged(self.directory, f"the checksum of {name} does not match"))
+        """Read every file and hold every fact against it; `DataError` when one differs."""
+        verify(self.directory, read_meta(self.directory))
         for corpus in [part for part, _ in self.parts] + [corpus for _, corpus in self.further]:
             corpus.verify()
 
@@ -116,25 +127,23 @@ def corpus_directory(fingerprint: str, kind: str, cache: Path | None) -> Path:
 
 
 def open_corpus(fingerprint: str, vocabulary: int, cache: Path | None = None) -> Corpus:
-    """A corpus that was prepared before, by its identity."""
+    """A corpus that was prepared before, by its identity. Raises DataError when it is damaged; its files are read the
+    first time."""
     directory = corpus_directory(fingerprint, f"bpe{vocabulary}", cache)
     if not directory.is_dir():
         others = sorted(directory.parent.glob(f"{fingerprint[:16]}-*"))
         directory = next((path for path in others if _vocabulary(path) == vocabulary), directory)
     corpus = open_directory(directory)
     if (corpus.fingerprint, corpus.vocabulary) != (fingerprint, vocabulary):
-        raise DataError(_damaged(directory, f"it holds the corpus {corpus.fingerprint}, not {fingerprint}"))
+        raise damaged(directory, f"it holds the corpus {corpus.fingerprint}, not {fingerprint}")
+    verify_once(directory, read_meta(directory))
     return corpus
 
 
 def open_directory(directory: Path) -> Corpus:
-    """The corpus of a folder. Raises DataError when it is damaged: sizes are looked at, checksums by `verify`."""
+    """The corpus of a folder. Raises DataError when it is damaged: sizes are looked at, checksums by `open_corpus`."""
     meta = read_meta(directory)
-    for name, facts in meta["files"].items():
-        path = directory / name
-        size = path.stat().st_size if path.exists() else 0
-        if size != facts["bytes"]:
-            raise DataError(_damaged(directory, f"{name} has {size:,} bytes instead of {facts['bytes']:,}"))
+    check_sizes(directory, meta)
     train, validation = meta["train"], meta["validation"]
     cache = directory.parent.parent
     parts = [(open_corpus(part["fingerprint"], meta["vocabulary"], cache), part) for part in meta.get("parts", ())]
@@ -149,7 +158,7 @@ def open_directory(directory: Path) -> Corpus:
         validation_tokens=validation["tokens"],
         documents=train["documents"] + validation["documents"],
         validation_documents=validation["documents"],
-        bytes_per_token=float("nan") if text_bytes is None else text_bytes / validation["tokens"],
+        bytes_per_token=text_bytes / validation["tokens"] if text_bytes and validation["tokens"] else float("nan"),
         source=meta["source"],
         tokenizer=meta.get("tokenizer", {}),
         shards={split: _shards(directory, meta, split) for split in SPLITS},
@@ -204,34 +213,9 @@ def _check_training(corpus: Corpus, tokens: int, context: int, max_epochs: float
     return tokens / available
 
 
-def read_meta(directory: Path) -> dict[str, Any]:
-    """The facts of a prepared corpus. Raises DataError."""
-    meta = None
-    try:
-        if prepared := directory.is_dir():
-            meta = json.loads((directory / META).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(_damaged(directory, f"{META} is missing")) from None
-    except OSError as error:
-        raise DataError(f"cannot read the prepared corpus {directory}: {readable(error)}") from None
-    except ValueError:
-        pass
-    if not prepared:
-        raise DataError(
-            f"the corpus {directory.name} is not in {directory.parent}: prepare it again from the same text, "
-            "or set FAIRSTEP_CACHE to the cache that holds it"
-        )
-    if not isinstance(meta, dict) or not meta.keys() >= _FACTS:
-        raise DataError(_damaged(directory, f"{META} cannot be understood"))
-    return meta
-
-
 def _shards(directory: Path, meta: dict[str, Any], split: str) -> tuple[Shard, ...]:
-    """Without a list of shards there is one, of uint16 without a header."""
-    size = meta.get("tokenizer", {}).get("item_bytes", 2)
-    plain = [{"file": f"{split}.bin", "tokens": meta[split]["tokens"]}]
-    shards = [] if meta.get("parts") else meta[split].get("shards", plain)
-    return tuple(Shard(directory / shard["file"], shard["tokens"], size, shard.get("offset", 0)) for shard in shards)
+    size = token_bytes(meta)
+    return tuple(Shard(directory / file, tokens, size, offset) for file, tokens, offset in shard_facts(meta, split))
 
 
 def _further(meta: dict[str, Any]) -> list[tuple[str, str]]:
@@ -243,7 +227,3 @@ def _vocabulary(directory: Path) -> int | None:
         return int(read_meta(directory)["vocabulary"])
     except DataError:
         return None
-
-
-def _damaged(directory: Path, what: str) -> str:
-    return f"the prepared corpus {directory} is damaged ({what}): delete that folder and prepare the corpus again"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairstep.data.errors import DataError
-from fairstep.data.formats import COLUMN, read, reading
+from fairstep.data.formats import PLAIN, Form, read, reading
 
 STDLIB = "stdlib"
 
@@ -29,11 +29,11 @@ class Collection:
     name: str
     files: tuple[tuple[str, Path], ...]
     python: str | None = None  # version of the interpreter whose library this is
-    column: str = COLUMN  # of jsonl and parquet files
+    form: Form = PLAIN
 
     def documents(self) -> Iterator[tuple[str, str]]:
         """All documents as (name, text), blank ones left out."""
-        return documents_of(self.files, self.column)
+        return ((name, text) for name, text in documents_of(self.files, self.form) if text)
 
     def bytes_on_disk(self) -> int:
         size = 0
@@ -43,14 +43,16 @@ class Collection:
         return size
 
 
-def documents_of(files: Iterable[tuple[str, Path]], column: str) -> Iterator[tuple[str, str]]:
-    """The documents of named files as (name, text)."""
+def documents_of(files: Iterable[tuple[str, Path]], form: Form) -> Iterator[tuple[str, str]]:
+    """The documents of named files as (name, text); blank ones have an empty text and no number."""
     for name, path in files:
-        for number, text in enumerate(read(path, column)):
+        number = 0
+        for text in read(path, form):
             yield f"{name}#{number}", text
+            number += bool(text)
 
 
-def find(source: str | Sequence[str] | None, column: str = COLUMN) -> Collection:
+def find(source: str | Sequence[str] | None, form: Form = PLAIN) -> Collection:
     """The collection that the user means by a path, a glob, several of them, or nothing (the standard library)."""
     sources = [STDLIB] if source is None else [source] if isinstance(source, str) else list(source)
     if sources == [STDLIB]:
@@ -63,9 +65,7 @@ def find(source: str | Sequence[str] | None, column: str = COLUMN) -> Collection
     paths = sorted({Path(os.path.abspath(path)) for named in sources for path in _match(named)})  # noqa: PTH100
     base = Path(os.path.commonpath([path.parent for path in paths]))
     files = sorted((path.relative_to(base).as_posix(), path) for path in paths)
-    return Collection(
-        name=paths[0].name if len(paths) == 1 else base.name or "files", files=tuple(files), column=column
-    )
+    return Collection(name=paths[0].name if len(paths) == 1 else base.name or "files", files=tuple(files), form=form)
 
 
 def _standard_library() -> Collection:
@@ -96,6 +96,12 @@ def _match(named: str) -> list[Path]:
         raise DataError(f"{named} does not exist: check the path")
     # Path.glob takes no absolute patterns.
     files = [match for match in map(Path, glob.glob(str(path), recursive=True)) if match.is_file()]  # noqa: PTH207
+    if not files and "[" in named:
+        literal = named.replace("[", "[[]")
+        raise DataError(
+            f"no file matches {named!r}: in a pattern [ and ] stand for one of the characters between them; write [[] "
+            f"for a bracket of a name, here {literal!r}"
+        )
     if not files:
         raise DataError(f"no file matches {named!r}: check the pattern")
     return files

@@ -7,17 +7,21 @@ not interpreted; ``<|endoftext|>`` has the id behind the last rank, 50256, as in
 
 import base64
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstep.data.bpe import item_bytes
+from fairstep.data.bpe import byte_level, characters, item_bytes
 from fairstep.data.errors import DataError, needs_extra
 from fairstep.data.formats import SEPARATOR, reading
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 VOCABULARY, END_OF_TEXT = 50_257, 50_256
 
@@ -30,7 +34,7 @@ _BATCH = 64  # documents encoded at once
 class RankTokenizer:
     """A byte-pair encoding by ranks; `kind` is "gpt2" when the ranks are GPT-2's."""
 
-    file = "tokenizer.tiktoken"
+    file, mark = "tokenizer.tiktoken", SEPARATOR
 
     def __init__(self, ranks: dict[bytes, int]) -> None:
         with needs_extra("data", "the GPT-2 tokenizer"):
@@ -39,6 +43,7 @@ class RankTokenizer:
             base64.b64encode(token) + b" %d\n" % rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])
         )
         self.kind = "gpt2" if hashlib.sha256(self._dump).hexdigest() == _KNOWN else "ranks"
+        self._ranks = ranks
         self.end_of_text = len(ranks)
         self.vocabulary = len(ranks) + 1
         self._encoding = tiktoken.Encoding(
@@ -97,6 +102,24 @@ class RankTokenizer:
     def save(self, folder: Path) -> None:
         (folder / self.file).write_bytes(self._dump)
 
+    def hugging_face(self) -> "Tokenizer":
+        merges = [_parts(token, rank, self._ranks) for token, rank in self._ranks.items() if len(token) > 1]
+        return byte_level(self._ranks, merges, self.mark)
+
+
+def _parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+    """The two tokens whose merge makes this one: all merges of a lower rank leave them."""
+    pieces = [token[place : place + 1] for place in range(len(token))]
+    while len(pieces) > 2:
+        known = [(ranks.get(a + b, rank), place) for place, (a, b) in enumerate(itertools.pairwise(pieces))]
+        lowest, place = min(known)
+        if lowest >= rank:
+            break
+        pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+    if len(pieces) != 2:
+        raise DataError("these ranks do not follow from merges, so there is no tokenizer.json of them")
+    return pieces[0], pieces[1]
+
 
 def _from_ranks(data: bytes) -> dict[bytes, int]:
     pairs = (line.split() for line in data.splitlines() if line)
@@ -106,11 +129,8 @@ def _from_ranks(data: bytes) -> dict[bytes, int]:
 def _from_merges(data: bytes) -> dict[bytes, int]:
     """Ranks from GPT-2's merges, whose characters stand for bytes: printable bytes for themselves, the others for the
     characters from 256 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    order = printable + [byte for byte in range(256) if byte not in set(printable)]
-    others = iter(range(256, 512))
-    byte_of = {chr(byte) if byte in set(printable) else chr(next(others)): byte for byte in order}
-    ranks = {bytes([byte]): rank for rank, byte in enumerate(order)}
+    byte_of = {character: byte for byte, character in characters().items()}
+    ranks = {bytes([byte]): rank for rank, byte in enumerate(characters())}
     for line in data.decode("utf-8").splitlines():
         if line and not line.startswith("#version"):
             left, right = line.split()

@@ -23,7 +23,7 @@ from fairstep.data.corpus import cache_directory
 from fairstep.data.documents import Collection
 from fairstep.data.errors import DataError, needs_extra
 from fairstep.data.sorting import write_json
-from fairstep.data.survey import Progress
+from fairstep.data.survey import Progress, utf8
 from fairstep.data.tokenizer import Tokenizer, digest_of
 
 PREFIX = "hf:"
@@ -119,18 +119,17 @@ def _stream(
         with partial.open("w", encoding="utf-8") as file:
             for texts in _groups(documents, 1 if not limit.tokens else _TOGETHER):
                 counts = (
-                    (len(ids) for ids in tokenizer.encode(texts)) if tokenizer and limit.tokens else [0] * len(texts)
+                    (len(ids) if text else 0 for ids, text in zip(tokenizer.encode(texts), texts, strict=True))
+                    if tokenizer and limit.tokens
+                    else [0] * len(texts)
                 )
                 for text, tokens in zip(texts, counts, strict=True):
                     if over:
                         break
-                    data = json.dumps({"text": text}, ensure_ascii=False) + "\n"
-                    file.write(data)
-                    size += len(text.encode("utf-8", "replace"))
-                    reached = {
-                        "tokens": reached["tokens"] + tokens,
-                        "bytes": reached["bytes"] + len(text.encode("utf-8", "replace")),
-                    }
+                    file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+                    length = len(text.encode())
+                    size += length
+                    reached = {"tokens": reached["tokens"] + tokens, "bytes": reached["bytes"] + length}
                     over = _over(reached, limit)
                 report("downloading", _fraction(reached, limit))
                 if over or size >= _FILE_BYTES:
@@ -164,18 +163,39 @@ def _dataset(name: str, config: str | None, split: str) -> Any:
 
 
 def _documents(dataset: Any, name: str, column: str) -> Iterator[str]:
+    """The texts; one that is null or white space is the empty text, half a character a question mark."""
+    number = 0
     try:
         for row in dataset:
-            if not isinstance(row.get(column), str):
-                raise DataError(f"the dataset {name} has no column {column!r} of text; it has {', '.join(row)}")
-            if row[column] and not row[column].isspace():
-                yield row[column]
+            number += 1
+            if not isinstance(row.get(column, 0), str | None):
+                raise DataError(
+                    f"the dataset {name} has no column {column!r} of text; it has {', '.join(row)}: name one with "
+                    "`fairstep data prepare --column`"
+                )
+            text = row[column] or ""
+            yield "" if text.isspace() else utf8(text).decode()
     except DataError:
         raise
     except Exception as error:
+        if _may_pass(error):
+            raise DataError(
+                f"the stream of {name} broke off: {_first_line(error)}; the same command goes on where it stopped"
+            ) from None
         raise DataError(
-            f"the stream of {name} broke off: {_first_line(error)}; the same command goes on where it stopped"
+            f"the dataset {name} cannot be read behind its document {number:,}, and not by trying again either: "
+            f"{_first_line(error)}; mend or leave out that file"
         ) from None
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is one of a network or a disk."""
+    while error is not None:
+        kinds = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
+        if isinstance(error, OSError | TimeoutError) or kinds & {"requests", "httpx", "aiohttp", "urllib3", "httpcore"}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _groups(documents: Iterator[str], size: int) -> Iterator[list[str]]:

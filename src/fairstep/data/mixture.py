@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairstep.data.cache import existing, install, writing
+from fairstep.data.cache import existing, install, locked, writing
 from fairstep.data.corpus import Corpus, cache_directory, corpus_directory
 from fairstep.data.errors import DataError
+from fairstep.data.identity import VERSION_2
 from fairstep.data.tokenizer import digest_of
 
 MOST_PARTS = 32  # see fairstep.data.order.quotas
@@ -52,11 +53,18 @@ def mix(
         ],
         "further": [{"name": name, "fingerprint": corpus.fingerprint} for name, corpus in further.items()],
     }
-    fingerprint = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    directory = corpus_directory(fingerprint, f"mix{vocabulary}", cache or cache_directory())
-    with writing(directory.parent):
+    first = _digest(recipe)
+    # The names of the parts are those of files, perhaps; the names of further sets are what their results are called.
+    fingerprint = VERSION_2 + _digest(
+        recipe | {"parts": [[part.fingerprint, share] for (part, _), share in zip(parts, shares, strict=True)]}
+    )
+    cache = cache or cache_directory()
+    directory = corpus_directory(fingerprint, f"mix{vocabulary}", cache)
+    with writing(directory.parent), locked(cache, directory.name):
         if found := existing(fingerprint, vocabulary, directory):
             return found
+        if found := existing(first, vocabulary, corpus_directory(first, f"mix{vocabulary}", cache)):
+            return found  # runs that were begun on it go on with it
         corpora = [corpus for corpus, _ in parts]
         tokens = int(min(corpus.validation_tokens / share for corpus, share in zip(corpora, shares, strict=True)))
         bytes_per_token = math.fsum(c.bytes_per_token * share for c, share in zip(corpora, shares, strict=True))
@@ -77,6 +85,10 @@ def mix(
             "source": {"parts": len(parts)},
         }
         return install(facts | recipe, directory)
+
+
+def _digest(recipe: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def _check(corpora: Sequence[Corpus], further: Mapping[str, Corpus]) -> None:

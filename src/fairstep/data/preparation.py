@@ -10,12 +10,12 @@ from pathlib import Path
 
 from fairstep.data import bpe, hub, tokenizer
 from fairstep.data.build import VALIDATION_SHARE, Recipe, build
-from fairstep.data.cache import corpora, find_corpus, give_name
+from fairstep.data.cache import check_name, corpora, find_corpus, give_name
 from fairstep.data.corpus import Corpus
 from fairstep.data.documents import STDLIB, Collection, find
 from fairstep.data.errors import DataError
 from fairstep.data.foreign import register
-from fairstep.data.formats import COLUMN
+from fairstep.data.formats import COLUMN, Form
 from fairstep.data.mixture import mix, weighted
 from fairstep.data.survey import Progress
 
@@ -26,7 +26,7 @@ class _Settings:
 
     vocabulary: int
     tokenizer: str
-    column: str
+    form: Form
     validation_share: float
     limit: hub.Limit
     workers: int
@@ -43,6 +43,8 @@ def prepare(
     validation: Mapping[str, str] | None = None,
     validation_share: float = VALIDATION_SHARE,
     column: str = COLUMN,
+    format: str = "auto",
+    encoding: str = "utf-8",
     max_tokens: int = 0,
     max_bytes: int = 0,
     name: str = "",
@@ -54,9 +56,10 @@ def prepare(
 
     `tokenizer` is "bpe" (trained on the text, with `vocabulary` tokens), "bytes", "gpt2", a tokenizer file or the name
     of a corpus. `validation` gives further validation sets by name; `validation_share` is the part of the text that is
-    kept for the own one; `column` holds the text in jsonl, parquet and Hugging Face data. `max_tokens` and `max_bytes`
-    end a stream from Hugging Face (0: they do not). `workers` processes do the work (0: one a core; small texts take
-    none). `name` is one by which the corpus is found later.
+    kept for the own one; `column` holds the text in JSON, CSV, parquet and Hugging Face data. `format` says what files
+    hold whose names do not ("text", "json", "csv", "tsv", "parquet"), `encoding` their characters. `max_tokens` and
+    `max_bytes` end a stream from Hugging Face (0: they do not). `workers` processes do the work (0: one a core; small
+    texts take none). `name` is one by which the corpus is found later, and which no other corpus has.
 
     `progress` is called with a stage ("downloading", "reading", "copying", "training the tokenizer", "encoding") and
     the fraction of it that is done. Raises DataError with one sentence; work that was done by then is not lost.
@@ -67,9 +70,13 @@ def prepare(
         raise DataError(f"the share of validation must be between 0 and 1, not {validation_share}")
     if workers < 0:
         raise DataError(f"the number of workers must be at least 0, not {workers}")
+    form = Form(column, format, encoding)
+    form.check()
+    if name:
+        check_name(name)
     report = progress or (lambda stage, fraction: None)
     limit = hub.Limit(max_tokens, max_bytes)
-    settings = _Settings(vocabulary, tokenizer, column, validation_share, limit, workers, cache, report)
+    settings = _Settings(vocabulary, tokenizer, form, validation_share, limit, workers, cache, report)
     sources = [STDLIB] if source is None else [source] if isinstance(source, str) else list(source)
     corpus = _mixture(sources, validation or {}, settings, name)
     if name:
@@ -107,7 +114,7 @@ def _single(sources: list[str], settings: _Settings) -> Corpus:
         (source,) = sources
         if source.startswith(hub.PREFIX):
             made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
-            collection = hub.download(source, settings.column, settings.limit, made, cache, settings.report)
+            collection = hub.download(source, settings.form.column, settings.limit, made, cache, settings.report)
             return _built(collection, settings)
         if not Path(source).expanduser().is_file() and (found := find_corpus(source, cache, settings.vocabulary)):
             _check_tokenizer(found, settings)
@@ -118,7 +125,7 @@ def _single(sources: list[str], settings: _Settings) -> Corpus:
         made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
         return register(sources, made, settings.validation_share >= 1, cache, settings.report, settings.name)
     try:
-        collection = find(sources, settings.column)
+        collection = find(sources, settings.form)
     except DataError as error:
         known = sorted({name for name, _ in corpora(cache)})
         if len(sources) == 1 and known and "does not exist" in str(error) and "/" not in sources[0]:

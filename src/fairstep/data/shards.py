@@ -1,7 +1,7 @@
 """Tokens in files, laid end to end and read through memory maps."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,20 @@ class Stream:
             shard = self._shards[part]
             self._open[part] = shard.open() if isinstance(shard, Shard) else shard
         return self._open[part]
+
+
+def scan(shard: Shard, end_of_text: int, report: Callable[[int], None] = lambda size: None) -> dict[str, Any]:
+    """Checksum of the file, number of end-of-text tokens, largest token. `report` is told the bytes that were read."""
+    checksum = hashlib.sha256()
+    with shard.path.open("rb") as file:
+        checksum.update(file.read(shard.offset))
+    documents = largest = 0
+    for block in Stream([shard]).blocks():
+        checksum.update(block.tobytes())
+        documents += int(np.count_nonzero(block == end_of_text))
+        largest = max(largest, int(block.max()))
+        report(block.nbytes)
+    return {"sha256": checksum.hexdigest(), "documents": documents, "largest": largest}
 
 
 def file_facts(path: Path) -> dict[str, Any]:

@@ -50,9 +50,11 @@ def sort_unit(payload: dict[str, Any], report: Report) -> dict[str, Any]:
     seen = hashlib.sha256()
     held: dict[bytes, bytes] = {}
     size = unreported = runs = 0
-    for name, text in read_unit(payload):
+    for _, text in read_unit(payload):
+        if not text:
+            continue
         data = utf8(text)
-        seen.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
+        seen.update(hashlib.sha256(data).digest())
         for part in (utf8(piece) for piece in cut(text, PIECE)) if payload["cut"] else (data,):
             held[hashlib.sha256(part).digest()] = part
             size += len(part)

@@ -9,16 +9,22 @@
 
 import hashlib
 import tempfile
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstep.data.bpe import FileTokenizer
+from fairstep.data.bpe import FileTokenizer, byte_level
 from fairstep.data.errors import DataError
+from fairstep.data.formats import SEPARATOR
 from fairstep.data.gpt2 import RankTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as HuggingFace
 
 OWN = "bpe"
 
@@ -30,6 +36,7 @@ class Tokenizer(Protocol):
     file: str  # its name in a corpus's folder; "" when it needs none
     vocabulary: int
     end_of_text: int
+    mark: str  # the text of that token
 
     def encode(self, texts: Iterable[str]) -> Iterator[NDArray[Any]]:
         """The tokens of each text, with the end-of-text token behind them."""
@@ -43,11 +50,14 @@ class Tokenizer(Protocol):
     def save(self, folder: Path) -> None:
         """Write `file`."""
 
+    def hugging_face(self) -> "HuggingFace":
+        """The same tokens by Hugging Face's library, nothing added to them."""
+
 
 class ByteTokenizer:
     """A token a byte."""
 
-    kind, file, vocabulary, end_of_text = "bytes", "", 257, 256
+    kind, file, vocabulary, end_of_text, mark = "bytes", "", 257, 256, SEPARATOR
 
     def encode(self, texts: Iterable[str]) -> Iterator[NDArray[Any]]:
         for text in texts:
@@ -63,6 +73,10 @@ class ByteTokenizer:
     def save(self, folder: Path) -> None:
         pass
 
+    def hugging_face(self) -> "HuggingFace":
+        names = {bytes([byte]): byte for byte in range(256)}
+        return byte_level(names, [], self.mark, divided=False)
+
 
 def named(name: str) -> Tokenizer | None:
     """The tokenizer of a name, a file or a folder; None for the corpus's own BPE. Raises DataError."""
@@ -76,7 +90,12 @@ def named(name: str) -> Tokenizer | None:
     if path.is_dir():
         path = next((file for file in (path / FileTokenizer.file, path / RankTokenizer.file) if file.exists()), path)
     if path.suffix in (".tiktoken", ".bpe") and path.is_file():
-        return RankTokenizer.read(path)
+        if (ranks := RankTokenizer.read(path)).kind != "gpt2":
+            raise DataError(
+                f"{path} does not hold GPT-2's ranks, and how its encoding divides a text is not written in it: name "
+                "the tokenizer.json of that encoding"
+            )
+        return ranks
     if path.suffix == ".json" and path.is_file():
         return FileTokenizer.read(path)
     raise DataError(
@@ -96,13 +115,30 @@ def of_corpus(folder: Path, facts: Mapping[str, Any]) -> Tokenizer | None:
         raise DataError(f"the prepared corpus {folder} is damaged ({name} is missing): prepare the corpus again")
     if name == RankTokenizer.file:
         return RankTokenizer.read(folder / name)
-    return FileTokenizer.read(folder / name, own=kind == OWN)
+    return FileTokenizer.read(folder / name, own=kind == OWN, end_of_text=facts.get("end_of_text"))
 
 
 def digest_of(tokenizer: Tokenizer) -> str:
-    """What tells tokenizers apart: the kind and the checksum of the file."""
+    """What tells tokenizers apart: the kind, the checksum of the file, and an end of text that is not the usual one."""
     if not tokenizer.file:
         return tokenizer.kind
+    end = tokenizer.named_end if isinstance(tokenizer, FileTokenizer) else ""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
-        return f"{tokenizer.kind} {hashlib.sha256((Path(folder) / tokenizer.file).read_bytes()).hexdigest()}"
+        return f"{tokenizer.kind} {end}{hashlib.sha256((Path(folder) / tokenizer.file).read_bytes()).hexdigest()}"
+
+
+def characters_kept(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """The share of the texts' characters that encoding and decoding gives back. White space, the size of letters,
+    accents and the order of the characters do not count."""
+    total = kept = 0
+    for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
+        given = _letters(text)
+        total += given.total()
+        kept += (given & _letters(tokenizer.decode(tokens[:-1].tolist()))).total()
+    return kept / total if total else 1.0
+
+
+def _letters(text: str) -> Counter[str]:
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return Counter(each for each in plain if not each.isspace() and not unicodedata.combining(each))

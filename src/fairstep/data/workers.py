@@ -11,10 +11,11 @@ import importlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fairstep.data.errors import DataError
@@ -47,6 +48,16 @@ def run(
     return _Pool(task, payloads, on_report).run_in_processes(min(workers, len(payloads)))
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process that is started meanwhile never gets Ctrl-C, not even in its first imports: its parent ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Pool:
     """Some workers and one thread for each, which hands it tasks until there are no more."""
 
@@ -66,7 +77,8 @@ class _Pool:
             for _ in range(workers):
                 command = [sys.executable, "-m", "fairstep.data"]
                 pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-                self._processes.append(subprocess.Popen(command, text=True, env=environment, **pipes))
+                with _without_interrupts():
+                    self._processes.append(subprocess.Popen(command, text=True, env=environment, **pipes))
             threads = [threading.Thread(target=self._serve, args=(process,)) for process in self._processes]
             for thread in threads:
                 thread.start()

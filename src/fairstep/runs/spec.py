@@ -145,7 +145,9 @@ class RunSpec(Frozen):
 
     def semantic(self) -> dict[str, object]:
         """The fields that decide the numbers, as plain JSON values; those at their default are left out."""
-        elsewhere: Any = {"execution": True, "data": {"source"}, "model": {"preset"}}
+        # A fingerprint of the second version is of the texts alone, and so is the identity.
+        named = {"name"} if self.data.fingerprint.startswith("v2-") else set()
+        elsewhere: Any = {"execution": True, "data": {"source"} | named, "model": {"preset"}}
         return self.model_dump(mode="json", exclude=elsewhere, exclude_defaults=True) | {"format": self.format}
 
     @property

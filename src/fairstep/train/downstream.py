@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep.runs import Run
-from fairstep.train.export import export_hf
+from fairstep.train.export import export_hf, why_no_tokenizer
 
 EXTRA = "pip install 'fairstep[eval]'"
 
@@ -40,7 +40,7 @@ def score(
         warnings.simplefilter("ignore")  # of packages that are not ours, about one another
         folder = export_hf(run, Path(temporary) / "hf")
         if not (folder / "tokenizer.json").exists():
-            raise ValueError(f"the tokenizer of {run.spec.data.name} is not in the cache; prepare that corpus again")
+            raise ValueError(f"tasks need the tokenizer of {run.spec.data.name}: {why_no_tokenizer(run)}")
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         logging.getLogger("transformers").setLevel(logging.ERROR)
         from lm_eval import simple_evaluate

@@ -6,7 +6,6 @@ Needs the run's weights.safetensors and nothing beyond the core packages; Transf
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ WEIGHTS = "weights.safetensors"
 def export_hf(run: Run, folder: Path) -> Path:
     """Write the run's model for Hugging Face Transformers into ``folder`` and return it.
 
-    The tokenizer is copied when the run's corpus is in the cache and has a tokenizer.json. Raises ValueError for a run
-    without weights or a model that Transformers has no equal of, OSError when the folder cannot be written.
+    The tokenizer is written when the run's corpus is in the cache, and every file names the corpus's own end of text.
+    Raises ValueError for a run without weights or a model that Transformers has no equal of, OSError when the folder
+    cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
@@ -44,34 +44,46 @@ def export_hf(run: Run, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     end_of_text = _tokenizer(run, folder)
     if end_of_text is not None:
-        settings |= {"bos_token_id": end_of_text, "eos_token_id": end_of_text}
+        ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+        settings |= ends
+        (folder / "generation_config.json").write_text(json.dumps(ends, indent=1) + "\n", encoding="utf-8")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     # Written last: a folder with a config.json is whole.
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return folder
 
 
-def _tokenizer(run: Run, folder: Path) -> int | None:
-    """Copy the corpus's tokenizer and say what ends a text; returns that token, None when there is no tokenizer."""
-    from tokenizers import Tokenizer
+def why_no_tokenizer(run: Run) -> str:
+    """Why an export of the run has no tokenizer; nothing when it has one."""
+    try:
+        open_corpus(run.spec.data.fingerprint, run.spec.data.vocabulary).open_tokenizer().hugging_face()
+    except DataError as error:
+        return str(error)
+    return ""
 
+
+def _tokenizer(run: Run, folder: Path) -> int | None:
+    """Write the corpus's tokenizer; returns its end of text, None when the corpus is not in the cache."""
     data = run.spec.data
     try:
-        path = open_corpus(data.fingerprint, data.vocabulary).directory / "tokenizer.json"
+        corpus = open_corpus(data.fingerprint, data.vocabulary)
     except DataError:
         return None
-    if not path.exists():
-        return None
-    tokenizer = Tokenizer.from_file(str(path))
-    special = [token for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-    shutil.copyfile(path, folder / "tokenizer.json")
+    first = corpus.parts[0][0] if corpus.parts else corpus
+    end_of_text = int(first.tokenizer.get("end_of_text", 0))
+    try:
+        tokenizer = corpus.open_tokenizer()
+        theirs = tokenizer.hugging_face()
+    except DataError:  # token files that came without one
+        return end_of_text
+    theirs.save(str(folder / "tokenizer.json"))
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": run.spec.model.context,
         "clean_up_tokenization_spaces": False,
+        "bos_token": tokenizer.mark,
+        "eos_token": tokenizer.mark,
+        "pad_token": tokenizer.mark,
     }
-    if special:
-        mark = special[0].content
-        settings |= {"bos_token": mark, "eos_token": mark, "pad_token": mark}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    return tokenizer.token_to_id(special[0].content) if special else None
+    return end_of_text
