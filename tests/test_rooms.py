@@ -37,8 +37,38 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Room -> the rooms that it may import."""
 
-FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {}
-"""Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only."""
+FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "optim": (
+        ("_lazy", "roles"),
+        ("rule",),
+        ("sharding", "spec"),
+        ("maths", "wrappers"),
+        ("rules",),
+        ("engine",),
+        ("catalogue",),
+        ("doctor",),
+    ),
+    "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
+    "train": (
+        ("annealing", "export", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
+        ("checkpoints", "downstream", "evaluate", "setup"),
+        ("signals",),
+        ("step",),
+        ("loop",),
+        ("run",),
+        ("__main__",),
+    ),
+    "cost": (("devices", "pace", "rank_shares"), ("run_cost",)),
+    "study": (("launchers", "protocols", "published_runs"), ("workload",), ("tournament",), ("file", "forecast")),
+    "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
+    "cli": (
+        ("shared",),
+        ("claims", "compare", "data", "doctor", "eval", "export", "optimizers", "plan"),
+        ("published", "recommend", "report", "study", "train", "demo"),
+    ),
+}
+"""Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only; rooms of one kind of thing
+are left out."""
 
 WITH_TORCH = {"optim", "model", "train"}
 MOST_LINES = 450
