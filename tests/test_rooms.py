@@ -67,8 +67,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("published", "recommend", "report", "study", "train", "demo"),
     ),
 }
-"""Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only; rooms of one kind of thing
-are left out."""
+"""Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only. Rooms that
+are not listed are held by the ban of circles alone."""
 
 WITH_TORCH = {"optim", "model", "train"}
 MOST_LINES = 450
