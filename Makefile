@@ -7,7 +7,7 @@ STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test unit lint format test-oracles test-browser test-ray bench clean
+.PHONY: demo test unit lint format docs test-oracles test-browser test-ray bench clean
 
 demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdict and a page
 	$(BIN)/fairstep demo --store $(STORE)
@@ -36,11 +36,15 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs  ## the documentation site, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(PYTEST) tests/docs
+
 bench: $(VENV)/.ready  ## our training step beside a plain loop, in one run
 	$(BIN)/python benchmarks/train_throughput.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache
 
 # torch goes first and by its exact version, so that no other package pulls in another build of it.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -60,6 +64,10 @@ $(VENV)/.oracles: $(VENV)/.dev
 
 $(VENV)/.ray: $(VENV)/.dev
 	$(PIP) --editable '.[ray,slurm]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 $(VENV)/.browser: $(VENV)/.dev

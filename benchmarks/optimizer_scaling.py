@@ -2,7 +2,7 @@
 
     python benchmarks/optimizer_scaling.py                      1, 2 and 4 gloo processes of one thread, and the model
     python benchmarks/optimizer_scaling.py --model-only --modelled wen/1.2b
-    python benchmarks/optimizer_scaling.py --table                         the table of docs/distributed.md
+    python benchmarks/optimizer_scaling.py --table                         the table of docs/results/ranks.md
     python benchmarks/optimizer_scaling.py --shares --vocabulary 16384    planned and measured shares of ranks
 
 Measured: one optimizer step of ddp-sharded on random gradients (no model is run), the median of ``--steps`` steps of

@@ -2,7 +2,7 @@
 
 python benchmarks/optimizer_step.py --quick                                 (a minute)
 python benchmarks/optimizer_step.py --optimizers adamw,muon --sets 20m
-python benchmarks/optimizer_step.py --write docs/speed.md --threads 1          (its tables)
+python benchmarks/optimizer_step.py --write docs/results/steps.md --threads 1          (its tables)
 
 Every peer (``optimizer_peers``) is paired with ours: blocks A B A B ..., so that both see the same load. ms is the
 fastest of many, the ratio that of the fastest (below 1: ours is faster; --json has the median of pairs too).

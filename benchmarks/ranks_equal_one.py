@@ -1,4 +1,4 @@
-"""Is an optimizer's result the same on several ranks as in one process? The table of docs/distributed.md.
+"""Is an optimizer's result the same on several ranks as in one process? The table of docs/results/ranks.md.
 
     torchrun --nproc-per-node 2 benchmarks/ranks_equal_one.py                  every optimizer, every mode, float64
     torchrun --nproc-per-node 4 benchmarks/ranks_equal_one.py muon soap --dtype float32 --json

@@ -1,6 +1,6 @@
 """fairstep: fair benchmarks for language-model pretraining optimizers.
 
-The rooms are subpackages (see docs/design.md). Nothing is imported here, so that ``fairstep --help`` and every
+The rooms are subpackages (see docs/explanation/design.md). Nothing is imported here, so that ``fairstep --help`` and every
 verb that does not train answer without loading torch.
 """
 

@@ -1,6 +1,6 @@
 """Simulations with known truth: do 95 % intervals cover 95 %, and how often are equal optimizers called different?
 
-``python -m tests.analysis.coverage`` prints the table of docs/statistics.md (about two minutes on one core);
+``python -m tests.analysis.coverage`` prints the table of docs/results/coverage.md (about two minutes on one core);
 ``test_coverage.py`` holds it. Every row repeats a whole analysis 500 times, with the noise and designs of the papers
 (one run a cell, four or five data ratios, sigma as W's records show it) and of the demo (three or more paired seeds).
 """

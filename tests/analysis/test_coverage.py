@@ -1,4 +1,4 @@
-"""The coverage table of docs/statistics.md holds: every simulation of ``coverage.py`` within what chance allows."""
+"""The coverage table of docs/results/coverage.md holds: every simulation of ``coverage.py`` within what chance allows."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 
 import pytest
 import torch
@@ -181,11 +180,3 @@ def test_presets_agree_with_the_published_tables() -> None:
         assert (model.layers, model.width, model.mlp_width) == (entry["layers"], entry["hidden"], entry["mlp"])
         assert (model.heads, model.context, model.vocabulary) == (entry["heads"], entry["context"], entry["vocabulary"])
         assert (counts(model).matrix, counts(model).total) == (entry["parameters_matrix"], entry["parameters"])
-
-
-def test_the_documentation_counts_as_we_do() -> None:
-    rows = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8").splitlines()
-    for name, found in PRESETS.items():
-        (row,) = [row for row in rows if row.startswith(f"| `{name}` |")]
-        assert f"| {counts(found.model).total:,} " in row
-        assert f"| {counts(found.model).matrix:,} | {flops_per_token(found.model):,} |" in row

@@ -1,6 +1,7 @@
 """Collects every measured difference and prints them as one table at the end of the run.
 
-With FAIRSTEP_PARITY=FILE the rows are also written there as JSON; tools/optimizers_page.py makes a page of them.
+With FAIRSTEP_PARITY=FILE the rows are also written there as JSON; tools/parity_table.py puts them into
+docs/results/parity.md.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def test_nothing_known_is_said(points: list[Point]) -> None:
 
 @pytest.mark.slow
 def test_intervals_cover_what_was_left_out(points: list[Point]) -> None:
-    """The table in docs/recommend.md."""
+    """The table in docs/results/coverage.md."""
     scales, middle, groups = fit_scales(points), _middle(points), _by_optimizer(points)
     rules = {
         "cell": lambda q, p: (q.study, q.label) == (p.study, p.label),

@@ -6,7 +6,7 @@ beside it:
 * the bootstrap-t interval (Efron 1982) does not assume a normal distribution. It resamples the differences and divides
   each mean by the standard error of its resample. It needs four pairs: with three, 1 resample in 9 has no spread, and
   in simulation 95 % intervals cover 82 %. Percentile intervals are worse, because they cannot leave the range of the
-  data (docs/statistics.md);
+  data (docs/explanation/statistics.md);
 * the sign-flip test is exact under any symmetric noise. It counts how many of the 2^n exchanges of sides within pairs
   give a mean difference at least as large. Its smallest p-value with five pairs is 0.06, so below six pairs it cannot
   reject alone.

@@ -1,4 +1,4 @@
-"""The tables and keys of a study file, with their defaults (docs/studies.md). Only form; ``study.py`` gives meaning."""
+"""The tables and keys of a study file, with their defaults (docs/reference/study-file.md). Only form; ``study.py`` gives meaning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Table(BaseModel):
 
 
 class DataTable(_Table):
-    """A text: what ``--data`` and its companions take (docs/data.md). No source: Python's standard library."""
+    """A text: what ``--data`` and its companions take (docs/howto/text.md). No source: Python's standard library."""
 
     source: list[str] = []
     tokenizer: str = "bpe"
@@ -119,7 +119,7 @@ class LauncherTable(_Table):
     processes: Count = 0
     """Of one trial, which share its batch on one machine; default: as many as it has GPUs, at least one."""
     parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
-    """How several processes share a trial's work (docs/distributed.md)."""
+    """How several processes share a trial's work (docs/explanation/sharding.md)."""
     address: str = ""
     """Of a running Ray cluster (auto, or ray://HOST:10001); default: one that is started on this machine."""
     cluster: str = ""

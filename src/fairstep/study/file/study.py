@@ -1,4 +1,4 @@
-"""Studies: a contest in TOML (docs/studies.md), checked to the last value before any trial starts.
+"""Studies: a contest in TOML (docs/reference/study-file.md), checked to the last value before any trial starts.
 
 ``read`` finds everything that is wrong with a file alone. ``Study.contest`` is the contest on real texts. Every error
 is a StudyError: the file, the line, what is wrong, what would be right. A study that is in no file has no lines.

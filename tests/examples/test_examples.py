@@ -1,0 +1,100 @@
+"""Every script of examples/ runs as a user would run it, needs public front doors only, and fits on a screen."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(FOLDER.glob("*.py"))
+FRONT_DOORS = {f"fairstep.{room}" for room in ("optim", "runs", "study", "analysis", "data", "model", "cli")}
+
+
+def run(script: str, *arguments: str) -> str:
+    """What a script prints. It must end well."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / script), *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_is_short_and_enters_by_front_doors(script: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fairstep"):
+            assert node.module in FRONT_DOORS
+
+
+@pytest.mark.slow
+def test_a_contest_ends_in_a_verdict_and_its_store_can_be_read(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    said = run("contest.py", "--store", store, "--tokens", "20000", "--seeds", "2")
+    assert "adamw" in said.splitlines()[0]
+    assert {line.split()[0] for line in said.splitlines()[1:]} == {"adamw", "lion"}
+    read = run("read_store.py", store)
+    assert "example: what was spent" in read
+    assert "training loss of run" in read
+
+
+@pytest.mark.slow
+def test_an_optimizer_of_ones_own_is_checked_and_trained(tmp_path: Path) -> None:
+    said = run("own_optimizer.py", "--store", str(tmp_path / "store"), "--tokens", "20k")
+    assert "Nothing is wrong with own_optimizer:NormalisedMomentum." in said
+    assert "'optimizer': 'own_optimizer:NormalisedMomentum'" in said
+
+
+@pytest.mark.slow
+def test_a_study_file_is_planned_and_run(tmp_path: Path) -> None:
+    said = run("study.py", "--store", str(tmp_path / "store"))
+    assert "trials expected" in said
+    for cell in ("30k-b4", "30k-b8"):
+        for name in ("adamw", "lion"):
+            assert f"{name} in 27k-{cell}: " in said
+
+
+@pytest.mark.slow
+def test_two_runs_are_compared(tmp_path: Path) -> None:
+    stores = [str(tmp_path / name) for name in ("one", "two")]
+    for store in stores:
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "fairstep",
+                "train",
+                "adamw",
+                "--preset",
+                "27k",
+                "--tokens",
+                "8k",
+                "--no-compile",
+                "--store",
+                store,
+            ],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            check=True,
+        )
+    assert float(run("compare_runs.py", *stores)) == 0.0
+
+
+@pytest.mark.oracle
+def test_soap_trains_a_model_of_transformers() -> None:
+    pytest.importorskip("transformers", reason="install the extra eval")
+    said = run("transformers_loop.py", "--steps", "30")
+    losses = [float(line.split()[-1]) for line in said.splitlines() if line.startswith("step")]
+    assert losses[-1] < losses[0] - 0.5
+    assert "lm_head.weight " in said
