@@ -1,4 +1,4 @@
-"""The coverage table of docs/results/coverage.md holds: every simulation of ``coverage.py`` within what chance allows."""
+"""The table of docs/results/coverage.md holds: every simulation of ``coverage.py`` is within what chance allows."""
 
 from __future__ import annotations
 

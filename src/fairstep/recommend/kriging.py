@@ -15,8 +15,8 @@ Gaps in loss follow from speedups through ``points.loss_drop_law``: the nats tha
 
 Ranks are ties unless two speedups are separated at 95 %, each pair by itself, with independent errors.
 
-Leave-one-out checks on published data (docs/results/coverage.md): 95 % intervals cover 96 % of left-out cells, 93 % of the
-cells of a left-out model size and 94 % of the cells of a left-out paper.
+Leave-one-out checks on published data (docs/results/coverage.md): 95 % intervals cover 96 % of left-out cells, 93 % of
+the cells of a left-out model size and 94 % of the cells of a left-out paper.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class WorkloadOptions:
     """Which model is trained on which text, for how long, and how."""
 
     preset: str = "106k"
-    """Model: 27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, or moe/328k, semenov/124m ... (docs/reference/presets.md)."""
+    """Model: 27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, or moe/328k, semenov/124m ...
+    (docs/reference/presets.md)."""
     data: tuple[str, ...] = ()
     """Files or quoted globs (txt, md, jsonl, parquet; *.bin of nanoGPT and llm.c), a prepared corpus by name or folder,
     hf:OWNER/NAME, or several with weights: a=3 b=1 (docs/howto/text.md). Default: Python's standard library."""

@@ -1,4 +1,7 @@
-"""The tables and keys of a study file, with their defaults (docs/reference/study-file.md). Only form; ``study.py`` gives meaning."""
+"""The tables and keys of a study file, with their defaults (docs/reference/study-file.md).
+
+Only form is here; ``study.py`` gives it meaning.
+"""
 
 from __future__ import annotations
 
