@@ -141,6 +141,7 @@ LINE = json.dumps({"text": "a document", "body": "b"}) + "\n"
         ("a.arrow", "text", "save it as parquet"),
         ("a.txt", "caf\xe9".encode("latin-1"), r"is not text in UTF-8: .* --encoding latin-1"),
     ],
+    ids=lambda value: value if isinstance(value, str) and value.isprintable() and len(value) < 60 else "data",
 )  # fmt: skip
 def test_what_cannot_be_read_as_it_is_named_is_questioned(
     tmp_path: Path, name: str, data: str | bytes, message: str
