@@ -104,11 +104,13 @@ def fields(kind: type[BaseModel]) -> str:
     """A table for a model and for every model that its fields hold, with type, default and meaning."""
     parts = []
     for model in _models(kind):
-        rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
         meanings = descriptions(model)
+        rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
         for name, field in model.model_fields.items():
-            meaning = " ".join(meanings.get(name, "").split())
-            rows.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_escape(meaning)} |")
+            cells = (f"`{name}`", _type(field.annotation), _default(field), _escape(meanings.get(name, "")))
+            rows.append(f"| {' | '.join(cells if meanings else cells[:3])} |")
+        if not meanings:
+            rows[:2] = ["| key | type | default |", "|---|---|---|"]
         parts += [f"## {model.__name__}", markdown(inspect.getdoc(model) or ""), "\n".join(rows)]
     return "\n\n".join(parts)
 
@@ -198,7 +200,7 @@ def optimizer_page(spec: optim.OptimizerSpec) -> str:
     parts = [
         f"# {spec.title}",
         f"`{spec.name}`" + (f", also called {', '.join(f'`{name}`' for name in spec.aliases)}" if spec.aliases else ""),
-        f"Class: `fairstep.optim.{spec.class_name}`. Reference: {spec.reference}",
+        f"Class: `fairstep.optim.{spec.class_name}`. Reference: {_escape(spec.reference)}",
         markdown(spec.text),
         "## Hyperparameters",
         "\n".join(

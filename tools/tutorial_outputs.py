@@ -76,7 +76,7 @@ def carried_out(text: str, folder: Path) -> str:
 
     began = time.perf_counter()
     text = BLOCK.sub(block, text)
-    return STAMP.sub(lambda _: f"<!-- made -->{made(time.perf_counter() - began)}<!-- /made -->", text)
+    return STAMP.sub(lambda _: f"<!-- made -->\n\n{made(time.perf_counter() - began)}\n\n<!-- /made -->", text)
 
 
 def made(seconds: float) -> str:
