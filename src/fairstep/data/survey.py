@@ -1,8 +1,8 @@
 """Reading a collection to its end: its fingerprint, and how its files are dealt to workers.
 
-The fingerprint is the SHA-256 over the name and the SHA-256 of every document, in order. Files are read in *units* of
-some consecutive files, each by one worker; a unit's own hash names what the worker makes of it later, so that work that
-was finished before a crash is found again, and a file that changed meanwhile is noticed.
+The fingerprint is the SHA-256 over the name and the SHA-256 of every document, in order. A worker reads a *unit* of
+consecutive files. The unit's hash names what the worker makes of it later. Work that was finished before a crash is
+found again by that name, and a file that changed meanwhile is noticed.
 """
 
 import hashlib
