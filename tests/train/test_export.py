@@ -185,5 +185,5 @@ def test_models_without_an_equal_are_refused(change: dict[str, Any], words: str)
 
 def test_weights_of_another_model_are_refused() -> None:
     weights = dict(build(TINY).named_parameters())
-    with pytest.raises(ValueError, match="not those of the model"):
+    with pytest.raises(ValueError, match="do not belong to the model"):
         hf_weights(TINY.model_copy(update={"layers": 2}), weights)

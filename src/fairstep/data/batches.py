@@ -1,11 +1,11 @@
 """Which tokens a step sees: a pure function of (seed, step).
 
-The stream of tokens is cut into windows of `context` tokens (and one more, the last target), which are read in the
-order of `fairstep.data.order`. The batch at step t takes the slots [t * B, (t + 1) * B) of that order. Nothing else
-enters: neither micro-batches nor the number of processes nor a previous call, so a resumed or re-sharded run sees the
-same batches. A rank takes its rows of the batch: ``batch(step)[rank::world]`` or any other share.
+The stream of tokens is cut into windows of `context` tokens and one more, the last target. Windows are read in the
+order of `fairstep.data.order`. The batch at step t takes the slots [t * B, (t + 1) * B) of that order. Micro-batches,
+the number of processes and previous calls do not enter: a resumed or re-sharded run sees the same batches. A rank takes
+its rows of the batch: ``batch(step)[rank::world]`` or any other share.
 
-A *mixture* is several streams, each with its share of the slots and an order of its own.
+A *mixture* is several streams. Each has a share of the slots and its own order.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
 """Tokenizers of the library `tokenizers`: a byte-level BPE trained on the corpus, or any Hugging Face tokenizer file.
 
-The published vocabularies (50,000 tokens) would put most parameters of a laptop-sized model into its embedding; a
-few hundred to a few thousand tokens fit it. Losses per token cannot be compared across vocabularies, bits per byte
-can: ``loss / ln 2 / bytes_per_token``.
+The published vocabularies (50,000 tokens) would put most parameters of a laptop-sized model into its embedding. A few
+hundred to a few thousand tokens fit such a model. Losses per token cannot be compared across vocabularies; bits per
+byte can: ``loss / ln 2 / bytes_per_token``.
 
-With one thread or many the library gives the same file for the same text in the same order, provided that the initial
-alphabet is sorted. It slows down on long texts, so the corpus's own BPE gets them in pieces; a file of others gets
-whole documents, because cutting them would change its tokens.
+The library gives the same file for the same text in the same order with any number of threads, provided that the
+initial alphabet is sorted. It slows down on long texts, so the corpus's own BPE gets texts in pieces. A given tokenizer
+file gets whole documents, because cutting would change their tokens.
 """
 
 import json

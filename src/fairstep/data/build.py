@@ -1,9 +1,9 @@
 """From a collection of text to a corpus in the cache.
 
-The text is read twice: once for its fingerprint and, when no corpus of that fingerprint is in the cache, once more to
-sort it (`fairstep.data.sorting`); then the tokenizer is trained and the shards are written, a range of hashes each.
-Everything finished lies in a folder named by the fingerprint until the corpus is complete, so that a killed process is
-gone on with, and a second one that prepares the same corpus waits for the first.
+The text is read once for its fingerprint. When no corpus of that fingerprint is in the cache, it is read again and
+sorted (`fairstep.data.sorting`). Then the tokenizer is trained, and the shards are written, one range of hashes each.
+Until the corpus is complete, everything finished lies in a folder named by the fingerprint. A preparation that was
+killed goes on from there, and a second process that prepares the same corpus waits for the first.
 """
 
 import hashlib

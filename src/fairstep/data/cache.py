@@ -147,7 +147,7 @@ def corpora(cache: Path | None = None) -> list[tuple[str, Path]]:
 
 
 def find_corpus(name: str, cache: Path | None = None, vocabulary: int = 0) -> Corpus | None:
-    """A prepared corpus by the name that it was given, the name of its folder, that of its text, or its path.
+    """A prepared corpus by its given name, its folder's name, its text's name, or its path.
 
     Several corpora may have the same text under other tokenizers; `vocabulary` then chooses. None when there is none,
     DataError when it is damaged or when there are several.

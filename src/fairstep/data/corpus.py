@@ -65,7 +65,7 @@ class Corpus:
         return self._split("train")
 
     def validation(self) -> Stream | Mixed:
-        """The corpus's own validation tokens, for `validation_windows`: those of the run's final loss."""
+        """The corpus's own validation tokens, for `validation_windows`. They give the run's final loss."""
         return self._split("validation")
 
     def validation_sets(self) -> dict[str, Stream | Mixed]:

@@ -245,7 +245,7 @@ def _tokenizer_facts(tokenizer: Tokenizer | None, shards: list[Shard]) -> dict[s
 
 
 def _text_bytes(shards: list[Shard], tokenizer: Tokenizer | None) -> int | None:
-    """Bytes of the text, by those of its first tokens; None without a tokenizer."""
+    """Bytes of the text, estimated from its first tokens; None without a tokenizer."""
     if not tokenizer:
         return None
     stream = Stream(shards)

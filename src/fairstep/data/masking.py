@@ -1,9 +1,9 @@
 """Masked-token batches for an encoder: which tokens of a window are hidden, a pure function of (seed, slot).
 
-A window's slot is its place in the run (step x batch + row), so the masks depend neither on micro-batches nor on the
-number of processes. As in BERT (arXiv 1810.04805, section 3.1) 15 % of the tokens are predicted, of which 80 % are
-replaced by the mask, 10 % by a random token, and 10 % stay. The counts are the same in every window, so the mean over
-micro-batches is the mean over the batch.
+A window's slot is its place in the run (step x batch + row). Micro-batches and the number of processes do not enter.
+As in BERT (arXiv 1810.04805, section 3.1), 15 % of the tokens are predicted. Of these, 80 % are replaced by the mask,
+10 % by a random token, and 10 % stay. The counts are the same in every window, so the mean over micro-batches is the
+mean over the batch.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Mixtures: a corpus that is made of others, each with its share of the tokens, and of further validation sets.
 
-A mixture is a corpus like any other, with a folder of its own that holds only meta.json: its fingerprint covers the
-fingerprints and shares of its parts, so that it is all that a run has to record.
+A mixture is a corpus like any other. Its folder holds only meta.json. Its fingerprint covers the fingerprints and
+shares of its parts, so a run records that fingerprint alone.
 """
 
 import hashlib

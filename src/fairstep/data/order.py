@@ -85,7 +85,7 @@ class Interleaving:
         self._shares, self._seed = list(shares), seed
 
     def parts(self, slots: Places) -> tuple[Places, Places]:
-        """The stream of each slot, and the slot's number among those of its stream."""
+        """The stream of each slot, and the slot's number within its stream."""
         blocks, places = np.divmod(slots, _BLOCK)
         parts, numbers = np.empty((2, len(slots)), dtype=np.int64)
         for block in np.unique(blocks):

@@ -1,17 +1,16 @@
 """Documents in the order of their hashes, on disk: an external merge sort.
 
-That order is the one of the SHA-256 of the text, and everything about a corpus follows from it:
+The order is by the SHA-256 of the text. Everything about a corpus follows from it:
 
-* A duplicate has the same place, so it is there once.
-* Validation is the head of the order: the hashes in the first part of their range. On which side a document falls
-  depends on its text alone, neither on the order of the files nor on what else there is (but for the smallest
-  collections, where each side needs at least one).
-* The order is random, so the files of one package do not sit together, the first training documents are a fair
-  sample for the tokenizer, and the first validation tokens are a fair sample to evaluate on.
-* Ranges of it can be worked on apart, and laid end to end they are the same however many workers there were.
+* Equal documents have the same place, so each is there once.
+* Validation is the head of the order: the hashes in the first part of their range. The text of a document alone decides
+  on which side it falls. The smallest collections are an exception, because each side needs at least one document.
+* The order is random. Files of one package do not sit together, the first training documents are a fair sample for the
+  tokenizer, and the first validation tokens are a fair sample to evaluate on.
+* Workers take ranges of the order. Laid end to end, the ranges are the same for any number of workers.
 
-A *run* is what fits into memory, sorted: ``run-KEY-N.index`` (hash, offset, length of each document) beside
-``run-KEY-N.text``. A range of hashes is one piece of every run. Memory holds a run or a range, never a corpus.
+A *run* is as many documents as fit into memory, sorted: ``run-KEY-N.index`` (hash, offset, length of each document)
+beside ``run-KEY-N.text``. A range of hashes is one piece of every run. Memory holds a run or a range, never a corpus.
 """
 
 import bisect

@@ -4,7 +4,7 @@
 * ``bytes`` - 256 bytes and the end of a text;
 * ``gpt2`` - GPT-2's, by tiktoken;
 * a file - ``tokenizer.json`` of Hugging Face, ``*.tiktoken`` or ``vocab.bpe`` - or a folder with a tokenizer.json;
-* a prepared corpus, by name or folder - the one that it was made with.
+* a prepared corpus, by name or folder - its tokenizer.
 """
 
 import hashlib

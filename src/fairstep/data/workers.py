@@ -1,9 +1,9 @@
-"""Work in processes of our own: tasks in, results out in their order, whatever the number of workers.
+"""Work in other processes: tasks in, results out in the order of the tasks, whatever the number of workers.
 
-A worker is ``python -m fairstep.data``: it reads tasks as JSON lines on standard input and answers with
-reports and a result on standard output. It needs no fork (which threads make unsafe) and does not import the caller's
-main module; it ends when its input closes, so a killed parent leaves none behind for longer than a task. Tasks write
-files under names of their own by renaming, so that one which is done twice does no harm.
+A worker is ``python -m fairstep.data``. It reads tasks as JSON lines on standard input, and answers with reports and a
+result on standard output. It needs no fork, which threads make unsafe, and does not import the caller's main module. It
+ends when its input closes, so a killed parent leaves no worker behind for longer than a task. Tasks write each file
+under another name and rename it, so a task that is done twice does no harm.
 """
 
 import contextlib

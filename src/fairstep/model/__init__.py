@@ -1,8 +1,8 @@
 """The workloads: models whose training is the contest. Optimizers, data and schedules do not belong here.
 
-``build`` makes the model of a ModelSpec's fields; ``PRESETS`` and ``preset`` name sizes; ``shapes`` counts parameters,
-roles and FLOPs of a config. Configs, presets and shapes are plain numbers and load without torch; the models load it
-when they are first asked for.
+``build`` makes the model of a ModelSpec. ``PRESETS`` and ``preset`` name sizes. ``shapes`` counts parameters, roles and
+FLOPs of a config. Configs, presets and shapes are plain numbers and load without torch; the models load torch when they
+are first asked for.
 """
 
 from importlib import import_module

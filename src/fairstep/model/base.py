@@ -1,7 +1,7 @@
 """What every model is to a training loop: tokens and targets in, a loss out; and how weights are first drawn.
 
-In training mode the loss includes the auxiliary terms (z-loss, balance of experts); in evaluation mode it is the
-cross-entropy alone. What a step may want to log comes out through ``measurements``, not through the loss.
+In training mode the loss includes the auxiliary terms (z-loss, balance of experts). In evaluation mode it is the
+cross-entropy alone. ``measurements`` gives what a step may want to log.
 
 Shapes in comments: B sequences, T positions, D width, H heads, K = D / H head size, V vocabulary, E experts.
 """

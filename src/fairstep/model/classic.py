@@ -1,8 +1,8 @@
-"""GPT-2 and BERT: LayerNorm, GELU, learned positions, biases. For checks that a verdict holds beyond Llama.
+"""GPT-2 and BERT: LayerNorm, GELU, learned positions, biases. They test whether a verdict holds beyond Llama.
 
 GPT-2 (Radford et al. 2019) reads from left to right and normalises before each layer. BERT (arXiv 1810.04805) reads
-both ways, normalises behind each sum, and is trained on masked tokens; its batches come from ``data.masking``. It has
-no segment embedding, no next-sentence loss, and the tied embedding alone as its head.
+both ways, normalises behind each sum, and is trained on masked tokens; ``data.masking`` makes its batches. This BERT
+has no segment embedding and no next-sentence loss, and its head is the tied embedding alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A linear map per group of rows: rows[start_e : end_e] @ weight[e]^T for every expert e, in one operation.
 
-torch's grouped matrix product does it for float32 and bf16. Another dtype (float64, for checks) is padded to groups of
-one size and multiplied as a batch. The operation is opaque to torch.compile, whose own version takes bf16 alone.
+float32 and bf16 use torch's grouped matrix product. Another dtype (float64, for checks) is padded to groups of one size
+and multiplied as a batch. The operation is opaque to torch.compile, whose own version takes bf16 alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Our weights under the names and in the layout of Hugging Face Transformers, so that other tools can read a model.
 
 Llama becomes LlamaForCausalLM (Qwen3ForCausalLM with QK-norm), experts MixtralForCausalLM (Qwen3MoeForCausalLM), GPT-2
-GPT2LMHeadModel. Ours rotates interleaved pairs of a head's elements, theirs its halves: rows are put in their order.
+GPT2LMHeadModel. Our rotation takes interleaved pairs of a head's elements; Transformers' takes its halves. The rows of
+query and key matrices are reordered accordingly.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def hf_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, 
     try:
         return dict(_gpt2(config, weights) if config.architecture == "gpt2" else _llama(config, weights))
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"the weights are not those of the model in the run's spec: {error}") from None
+        raise ValueError(f"the weights do not belong to the model in the run's spec: {error}") from None
 
 
 def _halves(rows: Tensor, heads: int) -> Tensor:

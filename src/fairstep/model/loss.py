@@ -1,7 +1,7 @@
 """Cross-entropy of a head's logits, in memory that does not grow with tokens x vocabulary.
 
-128,000 logits a token, in float32 and with their gradients, would otherwise be the largest tensors of a run by far.
-Up to ``LOGITS_AT_ONCE`` the plain way is taken, which fuses better.
+With 128,000 logits a token, in float32 and with their gradients, the logits would be by far the largest tensors of a
+run. Up to ``LOGITS_AT_ONCE`` logits the loss is computed in one piece, which fuses better.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _chunked(
     """``head_loss`` of x (N, D) and targets (N), ``rows`` tokens at a time: loss, z, and the gradients of x and weight.
 
     The gradients are computed on the way, while a chunk's logits exist, so no logits are kept or computed twice.
-    ``dtype`` is that of the products. The operation is opaque to torch.compile, which would unroll the chunks.
+    ``dtype``: precision of the products. The operation is opaque to torch.compile, which would unroll the chunks.
     """
     wide = torch.promote_types(dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
@@ -96,7 +96,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        raise RuntimeError("the chunked loss has no second derivative; take that of model.logits and cross_entropy")
+        raise RuntimeError("the chunked loss has no second derivative; differentiate cross_entropy of model.logits")
     x_gradient, w_gradient = (slope.to(gradient.dtype) * gradient for gradient in ctx.saved_tensors)
     return x_gradient, w_gradient, None, None, None, None, None
 

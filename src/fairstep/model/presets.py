@@ -1,7 +1,7 @@
 """Named models, without torch: a ladder for CPUs, the sizes of both papers, and two other architectures.
 
-A rung of the ladder is named by its matrix-parameter count (attention and MLP matrices, the count that W's token ratios
-use), in thousands (k) or millions (M); the published models have the names that the papers give them.
+A rung of the ladder is named by its matrix parameters (attention and MLP matrices), in thousands (k) or millions (M).
+W's token ratios count the same parameters. Published models have the names that the papers give them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Certificate: the proof that a contestant was tuned in a cell, or what it lacks.
+"""Certificate: what shows that a contestant was tuned in a cell, or what is missing.
 
-The report reads it from the ledger; ``study/certify.py`` makes it. All losses and gains are nats per token. Every
-interval is simultaneous at ``level``: with that probability all statements of one certificate about losses are true.
+``study`` makes it; the report reads it from the ledger. All losses and gains are nats per token. Intervals are
+simultaneous: with probability ``level`` all statements of one certificate about losses are true.
 """
 
 from __future__ import annotations

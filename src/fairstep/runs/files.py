@@ -1,4 +1,4 @@
-"""Small file habits that every room shares the result of: whole files or nothing, never half a file."""
+"""Reading and writing small files: whole files or nothing, never half a file."""
 
 from __future__ import annotations
 

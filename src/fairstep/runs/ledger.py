@@ -1,7 +1,7 @@
-"""Ledger: every trial that was spent on every contestant, and what it was for.
+"""Ledger: every trial that was spent on every contestant, and what each was for.
 
-A trial is a run with a role in a contest, and what it cost. One run may serve several contests; its cost is in each of
-their ledgers. The ledger holds no losses: those are in the runs, and the two are joined by ``table.trial_table``.
+A trial is a run with a role in a contest, and what it cost. One run may serve several contests; the ledger of each
+counts its cost. The ledger holds no losses: losses are in the runs, and ``table.trial_table`` joins the two.
 """
 
 from __future__ import annotations

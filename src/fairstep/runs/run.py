@@ -1,9 +1,12 @@
 """Run: one directory, named by its spec's identity. The files are the truth.
 
-``spec.json`` (the RunSpec), ``metrics.jsonl`` (a row per logged step: what the spec decides), ``timings.jsonl`` (a row
-beside each: what this machine took), ``env.json`` (machine, versions, every start), ``checkpoints/`` while unfinished,
-``weights.safetensors`` where asked for and, written last and at once, ``summary.json``. A run without a summary is
-unfinished.
+spec.json             the RunSpec
+metrics.jsonl         a row per logged step: what the spec decides
+timings.jsonl         a row beside each: what this machine took
+env.json              machine, versions, every start
+checkpoints/          while the run is unfinished
+weights.safetensors   where asked for
+summary.json          written last and at once: a run without a summary is unfinished
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""``python -m fairstep.train DIRECTORY...``: carry out the runs whose ``spec.json`` lies in these directories.
+"""``python -m fairstep.train DIRECTORY...``: train the runs whose ``spec.json`` lies in these directories.
 
-The one command that launchers start. It is idempotent: a finished run is not repeated. With ``-`` it reads
-directories from standard input, a line each, so that one process (one import, one compilation) serves many runs; it
-ends when standard input does, at once, in the middle of a run too; with ``--attached DIRECTORY...`` it does that as
-well. Under torchrun all processes train each run together, and the first speaks. It writes one JSON object a line:
+This is the one command that launchers start. It is idempotent: a finished run is not repeated. With ``-`` it reads
+directories from standard input, a line each, so that one process (one import, one compilation) serves many runs. It
+then ends at once when standard input ends, in the middle of a run too. ``--attached DIRECTORY...`` ends in that way as
+well. Under torchrun all processes train each run together, and the first speaks. The command writes one JSON object a
+line:
 
     {"event": "ready"}
     {"event": "progress", "run": ..., "step": ..., "steps": ..., "loss": ..., "tokens_per_second": ..., ...}
     {"event": "note", "run": ..., "note": "a sentence", ...}
     {"event": "end", "run": ..., "status": "done" | "diverged" | "failed", "message": ...}
 
-A run that could not be carried out (out of memory, full disk, missing data) ends as failed with a sentence; it is not
-a result and may be started again. Exit code 0 if every run has a result, else 1.
+A run that met an error (out of memory, full disk, missing data) ends as failed, with a sentence. It is not a result and
+may be started again. The exit code is 0 if every run has a result, else 1.
 """
 
 from __future__ import annotations

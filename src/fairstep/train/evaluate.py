@@ -43,7 +43,7 @@ IGNORED = -100
 def evenly(windows: np.ndarray, count: int) -> np.ndarray:
     """``count`` of the windows at equal distances (all of them if there are no more), for evaluation while training.
 
-    A prefix would be the first documents only, whose loss may differ from that of all by more than optimizers do.
+    A prefix would be the first documents only. Their loss may differ from all documents' by more than optimizers do.
     """
     count = min(count, len(windows))
     return windows[np.arange(count) * len(windows) // count]

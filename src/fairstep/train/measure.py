@@ -1,7 +1,7 @@
 """What is measured on every run: where the time of a step goes, peak memory, and how large weights and updates are.
 
-Times are added up on every step and written with the logged ones; sizes of weights and updates are measured at the
-logged steps only, so that all of it costs less than 2 % of a step.
+Times are added up on every step and written at the logged steps. Sizes of weights and updates are measured at the
+logged steps only. All of it costs less than 2 % of a step.
 """
 
 from __future__ import annotations

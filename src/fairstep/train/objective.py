@@ -10,7 +10,7 @@ from fairstep.data.masking import mask_windows
 from fairstep.runs import ModelSpec
 
 EVALUATION_SEED = 0
-"""Masks of evaluation windows are those of this seed in every run, so that all are asked the same."""
+"""Seed of the masks of evaluation windows. It is the same in every run, so that all runs predict the same tokens."""
 
 
 def split_windows(windows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:

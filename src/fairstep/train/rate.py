@@ -1,4 +1,4 @@
-"""The matrix-product rate of this machine, measured once and kept: what a training step is compared with."""
+"""The rate of matrix products on this machine, measured once and kept: utilisation is relative to it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The signals that an optimizer asks for beside gradients, computed from the model and the batch of the step.
 
-Each estimate is a function of the weights, the batch and (seeds, step), whatever the micro-batch and the number of
-processes: a resumed run draws the same labels and probes. What must be remembered between steps is in the optimizer's
-state. What the signals are, and how another loop supplies them: ``fairstep.optim.signals``.
+Each estimate is a function of the weights, the batch and (seeds, step). The micro-batch and the number of processes do
+not enter, so a resumed run draws the same labels and probes. The optimizer's state keeps what must be remembered
+between steps. ``fairstep.optim.signals`` says what the signals are, and how another training loop supplies them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ LogitsFunction = Callable[..., Tensor]
 
 
 class Signals:
-    """Supplies an optimizer of ours with what is due; asks nothing of one that has no ``due``.
+    """Supplies an optimizer with the signals that are due; an optimizer without ``due`` needs none.
 
-    ``loss_function``: the one that is trained. ``logits_function``: scores of the model, uncompiled, because curvature
-    needs other losses and second derivatives of them. Both take another
-    model as their last argument, for fsdp. ``micro``: sequences at a time. ``seeds``: those of the run.
-    ``exchange``: with the processes that share each batch.
+    ``loss_function``: the loss that is trained. ``logits_function``: scores of the model, uncompiled, because curvature
+    needs other losses and second derivatives of them. Both take another model as their last argument, for fsdp.
+    ``micro``: sequences at a time. ``seeds``: the run's. ``exchange``: with the processes that share each batch.
     """
 
     def __init__(
@@ -141,7 +140,7 @@ class Signals:
         return zip(*(tensor.split(self.micro) for tensor in batch), strict=True)
 
     def _generator(self, step: int, purpose: str, device: torch.device | str) -> torch.Generator:
-        """A stream of its own for every run, step and purpose."""
+        """A different stream for every run, step and purpose."""
         words = ":".join(map(str, (*self.seeds, step, purpose)))
         seed = int.from_bytes(hashlib.blake2b(words.encode(), digest_size=7).digest())
         return torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a run consists of - model, optimizer, batches - and one step of it. When steps happen is ``loop``'s business."""
+"""Model, optimizer and batches of a run, and one step of them. ``loop`` decides when steps happen."""
 
 from __future__ import annotations
 

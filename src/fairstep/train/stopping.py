@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM (a scheduler takes the machine back) and Ctrl-C end a run after its step, not in it."""
+"""Being told to stop: SIGTERM (a scheduler takes the machine back) and Ctrl-C end a run between two steps."""
 
 from __future__ import annotations
 

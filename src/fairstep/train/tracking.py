@@ -1,7 +1,7 @@
-"""What a run writes while it goes on: two JSONL files that are always there, and trackers for those who want them.
+"""What a run writes while it goes on: two JSONL files, and trackers where asked for.
 
-``metrics.jsonl`` holds what the spec decides (losses, norms), so that it is the same to the byte for a run that was
-interrupted and one that was not. ``timings.jsonl`` holds what this machine took. Trackers are sent both.
+``metrics.jsonl`` holds what the spec decides (losses, norms). It is the same to the byte for an interrupted run and an
+undisturbed one. ``timings.jsonl`` holds what this machine took. Trackers are sent both.
 """
 
 from __future__ import annotations

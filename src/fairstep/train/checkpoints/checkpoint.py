@@ -1,8 +1,9 @@
 """Checkpoints: everything that a run needs to go on to the bit, whole or not there at all, and only the newest few.
 
-``checkpoints/step-00000120/`` is a folder that torch.distributed.checkpoint writes (``files``), the same for one
-process and for many: tensors by name, of which each rank writes what it has, so that any number of ranks takes them up.
-A kill leaves the older ones; damage is noticed by checksum, and then the checkpoint before is used.
+``checkpoints/step-00000120/`` is a folder in the format of torch.distributed.checkpoint (``files``), the same for one
+process and for many. It holds tensors by name. Each rank writes its part of them, and any number of ranks can read
+them. A kill while a checkpoint is written leaves the older ones. Damage is noticed by checksum, and then the previous
+checkpoint is used.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the state after ``step`` steps. Asynchronous: copy it now, write it later, and raise then.
 
-        Of several ranks all call it, each with the tensors that it has: whole ones, of which those of several ranks are
-        written once, DTensors, or ``StateShard``s. ``facts``: what JSON can hold; the first rank's count.
+        All ranks call it, each with its tensors: whole tensors, DTensors, or ``StateShard``s. A whole tensor that
+        several ranks have is written once. ``facts``: JSON values; the first rank's are written.
         """
         self.wait()
         facts = {"step": step, "processes": self.world.size, **facts}

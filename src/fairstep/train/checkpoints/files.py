@@ -1,10 +1,10 @@
 """The files of a checkpoint: torch.distributed.checkpoint's (DCP), with checksums, and whole or not there at all.
 
-``step-00000120/`` has DCP's files, one a rank, and its ``.metadata``, which says where every tensor lies. Beside them
-``checkpoint.json`` has the SHA-256 of each file, the format, and what a run knows that is no tensor. DCP writes into
-``step-00000120.unfinished/``; the first rank renames the folder when all ranks have written.
+``step-00000120/`` has one file of DCP per rank, and its ``.metadata``, which says where every tensor lies. Beside them
+``checkpoint.json`` has the SHA-256 of each file, the format, and the facts of a run that are no tensors. DCP writes
+into ``step-00000120.unfinished/``; the first rank renames the folder when all ranks have written.
 
-Nothing but tensors and plain values is ever unpickled: DCP's own reader would take anything.
+Only tensors and plain values are ever unpickled. DCP's own reader would take anything.
 
 Loading this module loads DCP, which takes a second: it is imported where a checkpoint is written or read.
 """
@@ -110,7 +110,7 @@ def fill(place: Path, state: dict[str, Any], group: dist.ProcessGroup | None) ->
 
 
 def _together(verb: str, group: dist.ProcessGroup | None, work: Callable[[], object]) -> None:
-    """Raises one error for those of all ranks that DCP has collected."""
+    """Have all ranks write or read. Raises one of the errors that DCP has collected from the ranks."""
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # DCP's word on one process
     try:
         work()

@@ -52,7 +52,7 @@ class Exchange:
         return self.optimizer.due() if hasattr(self.optimizer, "due") else {}
 
     def state_bytes(self) -> int:
-        """Bytes of optimizer state, those of all ranks together where they share it."""
+        """Bytes of optimizer state, on all ranks together where they share it."""
         return state_bytes(self.optimizer)
 
     def weights(self) -> dict[str, Tensor]:

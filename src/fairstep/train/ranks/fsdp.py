@@ -1,8 +1,9 @@
 """fsdp: weights, gradients and the optimizer's state divided over the ranks, by torch's FSDP2 (``fully_shard``).
 
-Each rank keeps a block of rows of every parameter, its shard. Where a rule can step a shard by itself (elementwise
-rules, rows apart, whole experts), it does. Matrices that a rule needs whole have an owner, as in ddp-sharded: one
-all-to-all brings the shards' gradients to the owners, which keep the matrix itself too; one takes new weights back.
+Each rank keeps a block of rows of every parameter, its shard. A rank steps a shard alone where the rule allows it
+(elementwise rules, rows apart, whole experts). A matrix that a rule needs whole has an owner, as in ddp-sharded, and
+the owner keeps the whole matrix. One all-to-all brings the shards' gradients to the owners; another takes the new
+weights back.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fairstep.train.ranks.world import World
 
 
 def shard_model(world: World, model: Any, device: torch.device, compiled: bool = False) -> None:
-    """Divide a model's weights over the ranks, those of rank 0; to be called before its optimizer is built.
+    """Divide rank 0's weights of a model over the ranks. To be called before the model's optimizer is built.
 
     A block's weights are whole only while it works. Blocks are compiled one by one, between the hooks that gather them.
     """
@@ -107,7 +108,7 @@ class FullySharded(Divided):
 
     @contextlib.contextmanager
     def plain_model(self) -> Iterator[Any]:
-        """A whole model of its own, because FSDP2's gradients cannot be differentiated or taken without the step's."""
+        """A whole model apart: FSDP2's gradients cannot be differentiated, nor taken without the step's."""
         config: Any = self.model.config
         with torch.device("meta"):
             model = MODELS[config.architecture](config)

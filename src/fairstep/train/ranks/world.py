@@ -1,8 +1,8 @@
-"""Several processes that train one run: who they are, which part of a batch is whose, and what they say to each other.
+"""Several processes that train one run: who they are, each one's part of a batch, and what they say to each other.
 
 ``torchrun`` starts the processes and tells each its rank in the environment. Every rank computes the gradient of its
-share of the global batch; how they come to one gradient and the same weights is ``exchange``'s business. The first rank
-alone speaks. With one process all of this is nothing.
+share of the global batch. ``exchange`` brings the ranks to one gradient and the same weights. The first rank alone
+speaks. With one process all of this does nothing.
 """
 
 from __future__ import annotations
