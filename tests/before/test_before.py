@@ -2,7 +2,7 @@
 
 Everything in this folder but the test was written by the version of commit e4e1097 and is never written anew:
 
-* ``text.jsonl``: the text of all runs.
+* ``text.jsonl``: the text of all runs; ``cache/``: the corpus made of it, with a fingerprint of version 1.
 * ``store/``: two contestants and their ledger, written in this folder by the command in the ledger.
 * ``verdict.json``: what ``fairstep report store --json`` printed.
 * ``interrupted/``: runs that were killed at step 20 of 30, with a checkpoint of step 16; ``uninterrupted/``: the
@@ -32,10 +32,10 @@ INTERRUPTED = sorted((FOLDER / "interrupted" / "runs").iterdir())
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This folder's files, which a test may change, as the current folder; the cache is empty."""
+    """This folder's files, which a test may change, as the current folder with its cache."""
     folder = tmp_path / "before"
     shutil.copytree(FOLDER, folder)
-    monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FAIRSTEP_CACHE", str(folder / "cache"))
     monkeypatch.chdir(folder)
     return folder
 

@@ -35,7 +35,7 @@ def test_every_verb_has_a_function_and_options(name: str) -> None:
     [
         (["study", "stats"], "unknown action 'stats' of study; did you mean status?"),
         (["study", "zzz"], "the actions are plan, run, status, replay"),
-        (["data", "prepair"], "unknown verb 'prepair' of data; the verbs are prepare, inspect, list"),
+        (["data", "prepair"], "unknown verb 'prepair' of data; did you mean prepare?"),
         (["--print-completion", "csh"], "--print-completion takes bash, zsh or fish, not 'csh'"),
         (["--print-completion"], "not ''"),
     ],
