@@ -1,4 +1,4 @@
-"""Portions: blocks of a tensor against torch's own indexing, and what cannot be done with them."""
+"""State shards: blocks of a tensor against torch's own indexing, and what cannot be done with them."""
 
 from __future__ import annotations
 
