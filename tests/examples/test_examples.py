@@ -60,7 +60,7 @@ def test_an_optimizer_of_ones_own_is_checked_and_trained(tmp_path: Path) -> None
 def test_a_study_file_is_planned_and_run(tmp_path: Path) -> None:
     said = run("study.py", "--store", str(tmp_path / "store"))
     assert "trials expected" in said
-    for cell in ("30k-b4", "30k-b8"):
+    for cell in ("12k-b4", "12k-b8"):
         for name in ("adamw", "lion"):
             assert f"{name} in 27k-{cell}: " in said
 
