@@ -34,7 +34,9 @@ MENU = Menu(
             "published": Verb("the two papers' numbers"),
         },
         "train and use one model": {
-            "data": Verb("prepare, inspect, list and remove corpora: text, Hugging Face datasets, token files", menu=True),
+            "data": Verb(
+                "prepare, inspect, list and remove corpora: text, Hugging Face datasets, token files", menu=True
+            ),
             "train": Verb("one training run"),
             "export": Verb("a run's model as a folder that Hugging Face Transformers reads"),
             "eval": Verb("downstream tasks of a run through lm-eval"),
