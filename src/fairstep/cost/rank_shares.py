@@ -20,7 +20,7 @@ Parallel = Literal["ddp-sharded", "ddp", "fsdp"]
 @dataclass(frozen=True)
 class RankShares:
     """Of one optimizer step on ``ranks`` ranks. ``flops_*`` and ``state_floats_*``: of one rank. A rank's FLOPs are the
-    step's in proportion to its share of the time (``ownership.cost``), what every rank repeats included;
+    step's in proportion to its share of the time (``step_cost.cost``), what every rank repeats included;
     ``flops_least``: what the busiest has at least, because some matrices are indivisible.
 
     ``weight_floats`` and ``gradient_floats``: the most that a rank holds at once. ``sent_bytes``: by one rank and step,
