@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from fairstep.model import Llama, ModelConfig
 from fairstep.runs import Execution, Store, machine
-from fairstep.train import train
+from fairstep.train import measure, train
 from fairstep.train.measure import Sizes, peak_memory, reset_peak_memory
 from fairstep.train.rate import matmul_rate
 from fairstep.train.tracking import Recorder
@@ -66,14 +67,32 @@ def test_sizes_are_those_of_weights_and_updates() -> None:
     assert row["row_angle"]["head"] == pytest.approx(rows.mean().item(), rel=1e-6)
 
 
-def test_peak_memory_is_of_this_run_alone() -> None:
-    block = torch.ones(2**24)  # 64 MiB
-    del block
+@pytest.mark.parametrize("kernel_forgets", [True, False])
+def test_peak_memory_is_of_this_run_alone(kernel_forgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the C library keeps what was freed, and where the kernel does not begin its mark anew."""
+    if not kernel_forgets:
+        monkeypatch.setattr(measure, "_forget_peak", lambda: None)
+    blocks = [torch.ones(2**22) for _ in range(20)]  # 16 MiB each
+    del blocks
     reset_peak_memory(CPU)
+    assert kernel_forgets or measure._sampler is not None
+    before = peak_memory(CPU)
+    block = torch.ones(2**25)  # 128 MiB
+    assert 2**25 < peak_memory(CPU) - before < 2**29
+    assert block.numel() == 2**25
+
+
+def test_a_peak_between_two_looks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_forget_peak", lambda: None)
+    torch.ones(2**26)  # the mark of an earlier run
+    reset_peak_memory(CPU)
+    assert measure._sampler is not None
     before = peak_memory(CPU)
     block = torch.ones(2**25)
+    time.sleep(0.2)
+    del block
+    measure._return_freed_memory()
     assert peak_memory(CPU) - before > 2**25
-    assert block.numel() == 2**25
 
 
 def test_the_rate_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
