@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 from fairstep.analysis import AnalysisError
 from fairstep.analysis.claims import claim_rows, claims, evaluate
-from fairstep.analysis.claims.claim import Part, every
+from fairstep.analysis.claims.claim import Part, every, mostly
 from fairstep.analysis.claims.evidence import Cell, Evidence, Measured, gap
 from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
 from fairstep.analysis.claims.store_evidence import store_evidence
@@ -49,14 +50,28 @@ def test_every_finding_has_a_claim(rows: dict[str, dict[str, str]]) -> None:
         ("W1", "holds", "1.95 times the steps"),
         ("W2b", "holds", "lion: weight decay 0.6 below 0.1"),
         ("W4a", "inconclusive", "muon below nadamw by +0.0002"),
-        ("W11", "inconclusive", "The published data contradict it"),
-        ("W12", "fails", "720m"),
+        ("W2a", "holds", "32 of 43 transfers that change a value cost more than the noise, within uncertainty 11"),
+        ("W3c", "inconclusive", "speedups fall; W3b compares the ends"),
+        ("W3d", "inconclusive", "best is muon, 1.18 [1.14, 1.21] at 1.2b 1x (losses of 2025-08)"),
+        ("W3e", "fails", "gain 0.120 [0.089, 0.155] at 1.2b, the gain at 130m over 9 is 0.047 [0.044, 0.050]"),
+        ("W7", "holds", "weight decay 0 leads 0.1 at 54 % of the run by +0.1220 [+0.1185, +0.1255]"),
+        ("W11", "inconclusive", "+0.0080 [-0.0399, +0.0592] from 16 points"),
+        ("W12", "fails", "soap behind mars, 16k to 262k at 124m: the gap falls by -0.1380"),
+        ("W13", "inconclusive", "warmup 1000 alone is above the best found by +0.0054 [+0.0019, +0.0089]"),
+        ("F0", "inconclusive", "size: none of 6 pairs of settings has two clear winners that ran in both"),
+        ("F6", "holds", "53 of 54 separated pairs keep their order, within uncertainty 1 (mars below signum"),
+        ("F15", "holds", "48 of 54 separated pairs keep their order, within uncertainty 6 (soap below adopt"),
+        ("F18", "inconclusive", "missing (1 of 22): times of the other optimizers"),
+        ("F19", "holds", "50 of 54 separated pairs keep their order, contradicted 4 (ademamix below soap"),
+        ("F29", "inconclusive", "W12 is the claim"),
         ("W10", "inconclusive", "muon -0.17 points"),
         ("W14", "holds", "10 of 10 lists equal W's records"),
         ("F2", "holds", "signum"),
         ("F11", "inconclusive", "sf-adamw: warmup_steps 8000 below 2000"),
         ("F14", "holds", "+0.0344"),
-        ("F16", "holds", "SOAP below AdamW in the other setup by +0.0060"),
+        ("F16", "inconclusive", "cannot confirm it (circular)"),
+        ("F16", "inconclusive", "the other setup costs, whichever bar is whose, at least by +0.0170"),
+        ("F28", "holds", "the addition is checked, not the runs"),
         ("F21", "inconclusive", "missing"),
     ],
 )
@@ -85,6 +100,7 @@ def changed(evidence: Evidence, optimizer: str, by: float) -> Evidence:
         ("F1", "ademamix", 0.05, "inconclusive", "fails"),
         ("F9", "muon", -0.1, "inconclusive", "fails"),
         ("F15", "lion", -0.2, "holds", "holds"),
+        ("W12", "mars", 0.2, "fails", "fails"),
         ("F17", "mars", 0.1, "inconclusive", "fails"),
     ],
 )
@@ -107,6 +123,98 @@ def test_parts_decide() -> None:
     assert every([yes, yes]).verdict == "holds"
     assert every([yes, no, open_, gone]).verdict == "fails"
     assert every([yes, open_]).verdict == every([yes, gone]).verdict == every([]).verdict == "inconclusive"
+
+
+def test_nothing_but_a_share_holds_with_an_unclear_case(rows: dict[str, dict[str, str]]) -> None:
+    """W2a dropped the 11 transfers that were not clear, and could not fail once one was."""
+    for row in rows.values():
+        unclear = "within uncertainty (" in row["evidence"] or "missing (" in row["evidence"]
+        assert row["verdict"] != "holds" or not unclear, row["id"]
+
+
+def test_all_parts_that_are_not_clear_are_shown() -> None:
+    parts = [Part("open", f"case {place}") for place in range(30)] + [Part("yes", "clear")] * 9
+    evidence = every(parts).evidence
+    assert all(f"case {place}" in evidence for place in range(30))
+    assert "supported (9 of 39): clear; clear; clear; clear; and 5 more" in evidence
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "open_", "verdict"),
+    [
+        (32, 0, 11, "holds"),
+        (50, 4, 0, "holds"),
+        (8, 2, 0, "inconclusive"),
+        (4, 0, 6, "inconclusive"),
+        (1, 2, 9, "fails"),
+    ],
+)
+def test_a_statement_about_most_cases_is_one_share(yes: int, no: int, open_: int, verdict: str) -> None:
+    cases = [Part("yes", "kept")] * yes + [Part("no", "turned")] * no + [Part("open", "level")] * open_
+    finding = every(mostly(cases, "keep"))
+    assert finding.verdict == verdict
+    assert f"{yes} of {yes + no + open_} keep" in finding.evidence
+    assert finding.evidence.count("turned") == no
+    assert finding.evidence.count("level") == open_
+
+
+def test_a_copied_value_must_usually_cost_more_than_the_noise() -> None:
+    """With the noise ten times as large, W2a's transfers are no longer clear."""
+
+    def louder(table: Mapping[float, Measured]) -> dict[float, Measured]:
+        return {value: replace(m, error=10 * m.error) for value, m in table.items()}
+
+    evidence = wen_evidence()
+    cells = [replace(c, sweeps={key: louder(table) for key, table in c.sweeps.items()}) for c in evidence.cells]
+    assert evaluate(BY_ID["W2a"], replace(evidence, cells=tuple(cells))).verdict == "inconclusive"
+
+
+def settings(*cells: tuple[str, float, float, dict[str, float]]) -> Evidence:
+    """Evidence from (size, batch tokens, tokens, losses read to 0.001)."""
+    return Evidence(
+        "made",
+        tuple(
+            Cell(
+                f"{size} {batch:g} {tokens:g}",
+                size,
+                {"124m": 1e8, "210m": 2e8}[size],
+                batch,
+                tokens,
+                {name: Measured(loss, 0.001, read=True) for name, loss in losses.items()},
+                metric="main",
+            )
+            for size, batch, tokens, losses in cells
+        ),
+    )
+
+
+def test_the_best_must_change_along_every_axis_between_the_same_rivals() -> None:
+    a, b = {"mars": 3.0, "soap": 3.1}, {"mars": 3.1, "soap": 3.0}
+    changes = settings(("124m", 1e5, 1e9, a), ("210m", 1e5, 1e9, b), ("124m", 1e6, 1e9, b), ("124m", 1e5, 4e9, b))
+    assert evaluate(BY_ID["F0"], changes).verdict == "holds"
+    without_rival = settings(
+        ("124m", 1e5, 1e9, a),
+        ("210m", 1e5, 1e9, b),
+        ("124m", 1e6, 1e9, b),
+        ("124m", 1e5, 4e9, {"soap": 3.0, "lion": 3.1}),
+    )
+    found = evaluate(BY_ID["F0"], without_rival)
+    assert found.verdict == "inconclusive"
+    assert "length: none of 1 pairs" in found.evidence
+    two_at_once = settings(("124m", 1e5, 1e9, a), ("210m", 1e6, 4e9, b))
+    assert "differ in size, batch or length alone" in evaluate(BY_ID["F0"], two_at_once).evidence
+
+
+def test_a_store_and_a_paper_have_one_rule_for_kept_rankings() -> None:
+    long, names = {f"o{place}": 3 + 0.01 * place for place in range(8)}, [f"o{place}" for place in range(8)]
+    turned = long | {"o0": long["o1"], "o1": long["o0"]}
+    evidence = replace(settings(("124m", 1e5, 1e9, long), ("124m", 1e5, 2e9, turned)), from_store=True)
+    found = evaluate(BY_ID["F6"], evidence)
+    assert found.verdict == "holds", "1 of 28 pairs turned"
+    assert "27 of 28 separated pairs keep their order, contradicted 1 (o0 below o1" in found.evidence
+    backwards = dict(zip(names, reversed(long.values()), strict=True))
+    evidence = replace(settings(("124m", 1e5, 1e9, long), ("124m", 1e5, 2e9, backwards)), from_store=True)
+    assert evaluate(BY_ID["F6"], evidence).verdict == "fails"
 
 
 def test_gaps_know_their_source() -> None:

@@ -85,8 +85,3 @@ def test_the_doctor_says_what_is_wrong_and_exits_with_1(
     found = json.loads(capsys.readouterr().out)
     assert found["fit"] is False and found["findings"][0]["status"] == "failed"
     assert {finding["status"] for finding in found["findings"][1:]} == {"skipped"}
-
-
-def test_the_page_of_optimizers_has_them_all() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
-    assert all(f"| `{name}` |" in page for name in optim.names()), "run python tools/optimizers_page.py"

@@ -120,7 +120,9 @@ def facts() -> dict[str, Any]:
     ``figure_8x_by_size``: speedups at ratio 8 as printed in 2025-05 and 2025-08. ``downstream_1.2b``: accuracies,
     optimizer -> ratio -> task. ``weight_decay_130m_4x``, ``soap_lr_520m_8x``: optimizer -> value -> final loss.
     ``gpt3_recipe_130m``: losses after so many steps of 128 sequences. ``muon_weight_decay_520m_1x_near_step_20000``:
-    weight decay -> loss. ``sensitive_hyperparameters``: those kept in phase II, by the paper and its records.
+    weight decay -> loss. ``muon_weight_decay_520m_1x_lead_of_0``: share of training -> nats by which weight decay 0 is
+    below 0.1 there (vector data of a figure of NCPL, arXiv 2602.10300, which draws W's runs; the curves cross at about
+    91 %). ``sensitive_hyperparameters``: those kept in phase II, by the paper and its records.
     ``law_inputs``, ``law_predictions_1.2b``, ``run_at_1.2b``: phase III (inputs in the order 130m, 300m, 520m by ratio
     1, 2, 4, 8). ``thresholds``: nats, of acceptance and near-optimality. ``mudam_losses``: a later experiment.
     """

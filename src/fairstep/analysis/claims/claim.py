@@ -3,7 +3,8 @@
 A check cuts a statement into **parts**. The evidence supports a part (``yes``), contradicts it (``no``), leaves it
 ``open`` because its interval contains both, or says nothing about it (``missing``). The claim *holds* if every part is
 supported, *fails* if one is contradicted, and is *inconclusive* otherwise. A check computes all parts before any
-verdict is known.
+verdict is known. A statement about most of many cases (``mostly``) has one part, the share; the cases that are not
+clear stand beside it. A check whose numbers were chosen by the statement itself is circular: its part is missing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ ACCEPT = 3e-3
 TINY = 1e-9
 """Nats: what rounding adds to a difference of printed numbers."""
 
+SEED = "One seed a setting: the intervals are of the reading, not of the noise of training."
+"""Note of every check of S's numbers."""
+
 SHOWN = 4
-"""Supported parts that the evidence spells out; of the others, which decide, three times as many."""
+"""Supported parts that the evidence spells out. The others decide, and all of them are shown."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,32 @@ def every(parts: Iterable[Part], note: str = "") -> Finding:
     by = {state: [part.text for part in listed if part.state == state] for state in ("no", "open", "missing", "yes")}
     outcome: Outcome = "fails" if by["no"] else "inconclusive" if by["open"] or by["missing"] else "holds"
     words = {"no": "contradicted", "open": "within uncertainty", "missing": "missing", "yes": "supported"}
-    shown = dict.fromkeys(by, 3 * SHOWN) | {"yes": SHOWN}
     texts = [
-        f"{words[state]} ({len(lines)} of {len(listed)}): {_some(lines, shown[state])}"
+        f"{words[state]} ({len(lines)} of {len(listed)}): {_some(lines) if state == 'yes' else '; '.join(lines)}"
         for state, lines in by.items()
         if lines
     ]
     return Finding(outcome, _sentence("; ".join(texts), note))
+
+
+def mostly(cases: Iterable[Part], what: str) -> list[Part]:
+    """One part for a statement about most cases; no parts without cases.
+
+    Supported: at least half of the cases are, and at most one in ten is contradicted. Contradicted: more cases
+    contradict than support. ``what`` is true of a supported case.
+    """
+    listed = list(cases)
+    if not listed:
+        return []
+    by = {state: [case.text for case in listed if case.state == state] for state in ("yes", "no", "open")}
+    yes, no = len(by["yes"]), len(by["no"])
+    state: State = "yes" if 10 * no <= len(listed) and 2 * yes >= len(listed) else "no" if yes < no else "open"
+    unclear = [
+        f"{word} {len(by[key])} ({'; '.join(by[key])})"
+        for key, word in (("no", "contradicted"), ("open", "within uncertainty"))
+        if by[key]
+    ]
+    return [Part(state, ", ".join([f"{yes} of {len(listed)} {what}", *unclear]))]
 
 
 def missing(what: str, note: str = "") -> Finding:
@@ -154,15 +177,16 @@ def needs(evidence: Evidence, what: str) -> Finding | None:
     return missing(f"{evidence.source} would need {what}") if evidence.from_store else None
 
 
-def _some(texts: Sequence[str], most: int) -> str:
-    more = f"; and {len(texts) - most} more" if len(texts) > most else ""
-    return "; ".join(texts[:most]) + more
+def _some(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
 
 
 def _sentence(text: str, note: str) -> str:
     return f"{text}. {note}" if note else f"{text}."
 
 
-def number(value: float, low: float, high: float) -> str:
+def number(value: float, low: float, high: float, digits: int = 2) -> str:
     """A value with its interval, for evidence."""
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low + high) else f"{value:.2f}"
+    interval = f" [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low + high) else ""
+    return f"{value:.{digits}f}{interval}"

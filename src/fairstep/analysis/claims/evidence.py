@@ -164,3 +164,10 @@ def gap(first: Measured, second: Measured) -> Gap:
     both = first.error + second.error if first.read or second.read else math.hypot(first.error, second.error)
     width = both + abs(first.offset - second.offset)
     return Gap(value, value - width, value + width)
+
+
+def apart(first: Gap, second: Gap) -> Gap:
+    """First minus second where their errors are independent: they add in squares."""
+    value = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    return Gap(value, value - below, value + math.hypot(first.high - first.value, second.value - second.low))
