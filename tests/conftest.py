@@ -14,6 +14,7 @@ from fairstep.runs import (
     Cell,
     Choice,
     DataSpec,
+    Design,
     EvaluationSpec,
     Ledger,
     ModelSpec,
@@ -39,6 +40,7 @@ class FakeContest:
         self.store = Store(folder).writable()
         self.baseline = baseline
         self.tokens = tokens
+        self.design: Design | None = None
         self.trials: list[Trial] = []
         self.choices: dict[str, Choice] = {}
 
@@ -63,6 +65,7 @@ class FakeContest:
             ),
             choices=self.choices,
             trials=tuple(self.trials),
+            design=self.design,
         )
 
     def add(

@@ -63,7 +63,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
     "cli": (
         ("shared",),
-        ("claims", "compare", "data", "doctor", "eval", "export", "optimizers", "plan"),
+        ("claims", "compare", "data", "design", "doctor", "eval", "export", "optimizers", "plan"),
         ("published", "recommend", "report", "study", "train", "demo"),
     ),
 }

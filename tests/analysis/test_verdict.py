@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,12 +161,32 @@ def test_identical_losses_are_not_separable(fake_contest: FakeContest) -> None:
     fake_contest.contestant("muon", [2.8, 2.8, 2.8])
     fake_contest.budgets({0.5: [3.0], 2.0: [2.6]})
     muon = judge(fake_contest)["muon"]
-    assert (muon.verdict, muon.speedup, muon.speedup_low, muon.speedup_high) == ("not separable", 1.0, 1.0, 1.0)
+    assert (muon.verdict, muon.speedup) == ("not separable", 1.0)
+    assert (muon.speedup_low, muon.speedup_high) == (-math.inf, math.inf), "nothing says how far they vary"
+
+
+def test_equal_differences_give_no_verdict(fake_contest: FakeContest) -> None:
+    fake_contest.contestant("adamw", [3.0, 3.0, 3.0])
+    fake_contest.contestant("muon", [2.9999, 2.9999, 2.9999])
+    fake_contest.budgets({0.5: [3.2], 2.0: [2.8]})
+    muon = judge(fake_contest)["muon"]
+    assert muon.verdict == "not separable" and "same on all 3 seeds" in muon.reason
+    assert math.isinf(muon.speedup_high)
+
+
+def test_a_speedup_that_would_be_printed_as_one_is_no_verdict(fake_contest: FakeContest) -> None:
+    fake_contest.contestant("adamw", [3.0, 3.01, 2.99])
+    fake_contest.contestant("muon", [2.9990, 3.0089999, 2.9890001], lr=1e-3)
+    fake_contest.budgets({0.5: [3.2], 2.0: [2.8]})
+    fake_contest.trials = [trial for trial in fake_contest.trials if trial.phase != "tune"]  # no term of the rates
+    muon = judge(fake_contest)["muon"]
+    assert muon.difference_low > 0 and muon.verdict == "not separable"
+    assert "below 0.5 % of the tokens" in muon.reason
 
 
 def test_one_budget_gives_a_verdict_without_tokens(fake_contest: FakeContest) -> None:
     fake_contest.contestant("adamw", [2.80, 2.81, 2.79])
-    fake_contest.contestant("muon", [2.70, 2.71, 2.69])
+    fake_contest.contestant("muon", [2.70, 2.712, 2.691])
     value = result(fake_contest)
     muon = value["contestants"][0]
     assert (muon["verdict"], muon["speedup"]) == ("faster", None)

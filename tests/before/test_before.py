@@ -58,6 +58,8 @@ def test_the_verdict_is_the_one_that_was_printed(copy: Path, capsys: pytest.Capt
     assert [row["name"] for row in result["contestants"]] == [row["name"] for row in before["contestants"]]
     for row, old in zip(result["contestants"], before["contestants"], strict=True):
         for key, value in old.items():
+            if key in ("smallest_effect", "more_seeds", "more_tokens"):
+                continue  # wrong as printed (docs/log.md); `fairstep design` answers what they were for
             expected = pytest.approx(value, rel=1e-6) if isinstance(value, float | list) else value
             assert row[key] == expected, (row["name"], key)
     page = (copy / "page.html").read_text(encoding="utf-8")
@@ -80,7 +82,8 @@ def test_the_same_command_repeats_no_run(copy: Path, capsys: pytest.CaptureFixtu
 
     [ledger] = Store("store").ledgers()
     before = results()
-    assert main([*shlex.split(ledger.command)[1:], "--json"]) == 0
+    as_before = ["--seeds", str(sum(t.phase == "final" for t in ledger.trials) // 2), "--no-refine"]
+    assert main([*shlex.split(ledger.command)[1:], *as_before, "--json"]) == 0
     assert results() == before
     losses = {row["name"]: row["loss"] for row in json.loads(capsys.readouterr().out)["contestants"]}
     old = json.loads((copy / "verdict.json").read_text())["contestants"]

@@ -70,7 +70,8 @@ def test_who_runs_it_is_not_part_of_what_it_is(tmp_path: Path) -> None:
     digest = read(write(tmp_path, GOOD)).digest
     assert read(write(tmp_path, GOOD + '[launcher]\nname = "ray"\n')).digest == digest
     assert read(write(tmp_path, GOOD.replace('"good"', '"other"'))).digest == digest
-    assert read(write(tmp_path, GOOD.replace("seeds = 2", "seeds = 3"))).digest != digest
+    assert read(write(tmp_path, GOOD.replace("seeds = 2", 'seeds = "3..8"'))).digest == digest, "more seeds go on"
+    assert read(write(tmp_path, GOOD.replace("budgets = [0.5]", "budgets = [2.0]"))).digest != digest
 
 
 def test_a_published_run_is_where_a_contestant_starts(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_protocols_name_cells_by_pattern(tmp_path: Path) -> None:
 
 MISTAKES = [
     ("seeds = 2", "seed = 2", 2, "unknown key 'seed'; did you mean seeds?"),
-    ("seeds = 2", "seeds = -1", 2, "greater than or equal to 0, not -1"),
+    ("seeds = 2", "seeds = -1", 2, "seeds must be greater than or equal to 0 or a word in quotes, not -1"),
     ("title =", "title = = 1", 1, "this is no TOML"),
     ("batch_sequences = 8", "batch_sequnces = 8", 15, "unknown key 'batch_sequnces'; did you mean batch_sequences?"),
     ("batch_sequences = 8", 'batch_sequences = "x"', 15, "batch_sequences must be a whole number or a list, not 'x'"),

@@ -90,6 +90,26 @@ class ContestantTrials:
             if row["status"] == "done" and row["final_loss"] is not None
         }
 
+    @cached_property
+    def rates(self) -> dict[float, float]:
+        """Learning rate -> loss of the search's first seed, of the configurations that differ from the one of the final
+        runs in nothing else. Diverged runs are left out."""
+        chosen = self.chosen
+        if chosen is None or "lr" not in chosen:
+            return {}
+        seed = next(((row["init_seed"], row["data_seed"]) for row in self.tuning), None)
+        beside = [(json.loads(row["varied"]), row) for row in self.tuning if row["status"] == "done"]
+        return {
+            float(tried["lr"]): float(row["final_loss"])
+            for tried, row in beside
+            if {**tried, "lr": 0} == {**chosen, "lr": 0} and (row["init_seed"], row["data_seed"]) == seed
+        }
+
+    @cached_property
+    def chosen(self) -> dict[str, Any] | None:
+        """Varied hyperparameters of the final runs; None without any."""
+        return next((json.loads(row["varied"]) for row in self.finals if row["hyperparameters"] is not None), None)
+
     def count(self, status: Status) -> int:
         """Final runs with this status."""
         return sum(row["status"] == status for row in self.finals)

@@ -27,6 +27,7 @@ MENU = Menu(
         },
         "decide before spending": {
             "recommend": Verb("which optimizer for a workload, with hyperparameters, speedup, memory and the reasons"),
+            "design": Verb("how many seeds a difference needs, with the looks on the way, in tokens and hours"),
             "plan": Verb("what a run would cost: parameters, FLOPs, memory by part, time"),
         },
         "read the two papers": {

@@ -28,7 +28,7 @@ from fairstep.cli.shared.options import (
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study
 from fairstep.model import preset
-from fairstep.runs import Store
+from fairstep.runs import Design, Store
 from fairstep.study import LocalLauncher, Space
 from fairstep.study.file.cells import Text
 from fairstep.study.file.launcher import launcher_of
@@ -53,8 +53,11 @@ class CompareOptions:
     package.module:Class."""
     baseline: str = ""
     """The contestant that the others are measured against. Default: adamw if it competes, else the first."""
-    seeds: int = 3
-    """Fresh seeds for each contestant's best configuration; at least 2 for an interval."""
+    seeds: str = "3..8"
+    """Fresh paired seeds of the final runs. 3..8: look after each from 3 to 8, and stop when every contestant is
+    decided. 5: one look at 5. 3..: go on until all are decided. Fixed before the first look."""
+    refine: bool = True
+    """Also try the learning rate a factor of sqrt 2 below and above the best one."""
     budgets: tuple[float, ...] = (0.5, 2.0)
     """Token budgets of the baseline, as multiples of the cell's, that turn a loss into tokens."""
     budget_seeds: int = 1
@@ -130,7 +133,8 @@ def study_of(
         StudyTable,
         name="-".join(str(contestant.optimizer) for contestant in contestants),
         baseline=baseline,
-        seeds=options.seeds,
+        seeds=int(options.seeds) if options.seeds.isdigit() else options.seeds,
+        refine=options.refine,
         budgets=list(options.budgets),
         budget_seeds=options.budget_seeds,
         extensions=options.extensions,
@@ -229,7 +233,9 @@ def baseline_of(options: CompareOptions, names: list[str]) -> str:
 
 def check_effort(options: CompareOptions) -> None:
     """Raises ValueError for effort that makes no contest."""
-    for name, least in (("seeds", 2), ("points", 3), ("budget_seeds", 1), ("extensions", 0), ("workers", 0)):
+    if Design.parse(options.seeds).first < 2:
+        raise ValueError(f"--seeds must be at least 2 for an interval, not {options.seeds}")
+    for name, least in (("points", 3), ("budget_seeds", 1), ("extensions", 0), ("workers", 0)):
         value = getattr(options, name)
         if value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")

@@ -7,6 +7,6 @@ Pretraining* (arXiv 2509.01440), mostly read off its figures, and its run script
 Only facts belong here: nothing fitted, compared or judged (that is analysis/), and nothing of our own runs.
 """
 
-from fairstep.published import semenov, wen
+from fairstep.published import semenov, track3, wen
 
-__all__ = ["semenov", "wen"]
+__all__ = ["semenov", "track3", "wen"]

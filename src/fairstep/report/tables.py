@@ -33,7 +33,7 @@ SORT_BY = {
 NUMBERS = (
     *("loss", "loss_low", "loss_high", "sigma", "seeds", "difference", "difference_low", "difference_high", "speedup"),
     *("speedup_low", "speedup_high", "speedup_bound", "time_speedup", "law_speedup", "t_probability", "rank_best"),
-    *("rank_worst", "smallest_effect", "step_seconds", "optimizer_seconds", "state_bytes", "trials", "tokens_spent"),
+    *("rank_worst", "step_seconds", "optimizer_seconds", "state_bytes", "trials", "tokens_spent"),
     "lr",
 )
 """Columns of the verdict's export."""

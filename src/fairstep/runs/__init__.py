@@ -5,6 +5,7 @@ Only nouns that every room shares belong here. No training, no statistics, no sc
 
 from fairstep.runs.certificate import Certificate
 from fairstep.runs.data_spec import DataSpec
+from fairstep.runs.design import Design, Look
 from fairstep.runs.files import read_json, write_atomic
 from fairstep.runs.frozen import SpecError, Value
 from fairstep.runs.ledger import Cell, Choice, Ledger, Phase, Trial
@@ -21,9 +22,11 @@ __all__ = [
     "Choice",
     "DataSpec",
     "DecayShape",
+    "Design",
     "EvaluationSpec",
     "Execution",
     "Ledger",
+    "Look",
     "Machine",
     "ModelSpec",
     "OptimizerChoice",

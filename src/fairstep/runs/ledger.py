@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairstep.runs.certificate import Certificate
+from fairstep.runs.design import Design, Look
 from fairstep.runs.files import write_atomic
 from fairstep.runs.frozen import Value, explain
 from fairstep.runs.run import Status
@@ -106,6 +107,12 @@ class Ledger(_Record):
     """Proofs that contestants were tuned, or what they lack, by contestant."""
     trials: tuple[Trial, ...] = ()
     """Every run that was spent, in order."""
+    design: Design | None = None
+    """How many paired seeds are looked at. Null in ledgers from before designs: one look at all seeds."""
+    earlier_designs: tuple[Design, ...] = ()
+    """Designs that had ended when more seeds were asked for. Each had an alpha of its own."""
+    looks: tuple[Look, ...] = ()
+    """Every look that was taken."""
 
     def write(self, path: Path) -> None:
         write_atomic(path, self.model_dump_json(indent=1))

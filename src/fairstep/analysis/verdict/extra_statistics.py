@@ -22,15 +22,13 @@ from fairstep.analysis.verdict.speedup import shifted_speedup
 
 EXTRA = (
     *("sigma_low", "sigma_high", "bootstrap_low", "bootstrap_high", "t_probability", "sign_flip_probability"),
-    *("smallest_effect", "more_seeds", "more_tokens", "speedup_per_millinat", "law_speedup", "law_speedup_low"),
-    *("law_speedup_high", "time_speedup_low", "time_speedup_high", "memory_ratio", "rank_best", "rank_worst"),
+    *("speedup_per_millinat", "law_speedup", "law_speedup_low", "law_speedup_high"),
+    *("time_speedup_low", "time_speedup_high", "memory_ratio", "rank_best", "rank_worst"),
 )
 """Keys of ``extra_statistics``, for every contestant; null where too little is known.
 
 ``sigma_*``: interval of the deviation over seeds; ``bootstrap_*``: bootstrap-t interval of the paired difference;
-``smallest_effect``: true difference in nats that the seeds would show with 80 % probability; ``more_seeds``,
-``more_tokens``: what it would take beyond them to settle the difference measured (both sides; null: more than 1,000
-pairs); ``speedup_per_millinat``: relative change of the speedup when the contestant's loss falls by 0.001;
+``speedup_per_millinat``: relative change of the speedup when the contestant's loss falls by 0.001;
 ``law_speedup_*``: by a law of the baseline's budgets (W's definition) where there are at least four;
 ``time_speedup_*``: the speedup's interval in wall-clock, step times taken as known; ``memory_ratio``: optimizer state
 over the baseline's; ``rank_*``: range of the rank among all contestants, Holm-corrected.
@@ -41,7 +39,8 @@ def extra_statistics(trials: Trials, judged: Sequence[Verdict]) -> dict[str, dic
     """Contestant -> ``EXTRA``."""
     losses = {verdict.name: trials[verdict.name].losses for verdict in judged}
     settled = {v.name: losses[v.name] for v in judged if losses[v.name] and v.verdict not in ("diverged", "incomplete")}
-    places = {place.name: place for place in rank(settled)} if len(settled) > 1 else {}
+    decided = [verdict.name for verdict in judged if verdict.verdict in ("faster", "slower")]
+    places = {p.name: p for p in rank(settled, trials.baseline, decided)} if len(settled) > 1 else {}
     base = next((verdict for verdict in judged if verdict.name == trials.baseline), None)
     result = {}
     for verdict in judged:
@@ -77,7 +76,6 @@ def _compared(trials: Trials, verdict: Verdict, base: Verdict) -> dict[str, Any]
     if curve is None or tokens is None:
         return {}
     row = {key: value for key, value in comparison.row().items() if key in EXTRA}
-    row["more_tokens"] = comparison.more_tokens(tokens)
     step_ratio = base.step_seconds / verdict.step_seconds if verdict.step_seconds else math.nan
     row["time_speedup_low"] = verdict.speedup_low * step_ratio
     row["time_speedup_high"] = verdict.speedup_high * step_ratio

@@ -1,9 +1,12 @@
 """From trials to verdicts: faster, slower or not separable, and why a contestant could not be judged.
 
 A contestant is judged by its *final* runs alone: the chosen hyperparameters on seeds that the search has not seen. The
-best of many noisy tuning losses is too low by selection and is never a result. The test is the 95 % t-interval of the
-paired difference of final losses, baseline - contestant, for each contestant alone. Of many comparisons between equal
-optimizers, 1 in 20 is wrongly separated (half of these "faster").
+best of many noisy tuning losses is too low by selection and is never a result. ``looks`` has the test: the paired
+difference of final losses, baseline - contestant, at the seeds of the ledger's design, corrected for the number of
+contestants, with an interval that covers the choice of the learning rate.
+
+A ledger from before designs is judged as it was declared: each contestant alone, by the 95 % t-interval of two
+configurations. Trials that come from no ledger are judged by one look at the seeds that they have.
 
 A diverged final run is a result without a number. The mean of the surviving seeds would flatter, so no loss is given
 and the verdict is "diverged". A missing or failed final run makes the verdict "incomplete".
@@ -18,16 +21,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference
+from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval
 from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
+from fairstep.analysis.verdict.looks import (
+    ALPHA,
+    Contender,
+    Tested,
+    limit_of,
+    limits_at,
+    look_alone,
+    look_once,
+    looks,
+    one_look,
+)
+from fairstep.analysis.verdict.ranking import holm
 from fairstep.analysis.verdict.speedup import Bound, token_speedup
 from fairstep.analysis.verdict.wording import gap_text, plural
+from fairstep.runs import Design
 
 if TYPE_CHECKING:
     import polars as pl
 
 Outcome = Literal["faster", "slower", "not separable", "baseline", "diverged", "incomplete"]
 NAN = math.nan
+
+LEAST_SPEEDUP = 0.005
+"""A speedup nearer to 1 would be printed as 1.00x, which is neither faster nor slower."""
+
+Z95 = 1.959964
+"""Normal quantile of a two-sided 95 %."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,17 @@ class Verdict:
     difference: float = NAN
     difference_low: float = NAN
     difference_high: float = NAN
+    simultaneous_low: float = NAN
+    simultaneous_high: float = NAN
+    speedup_simultaneous_low: float = NAN
+    speedup_simultaneous_high: float = NAN
+    pairs: int = 0
+    t: float = NAN
+    limit: float = NAN
+    level: float = NAN
+    rate_error: float | None = None
+    probability: float = NAN
+    holm_probability: float = NAN
     sigma: float = NAN
     seeds: int = 0
     final_losses: tuple[float | None, ...] = ()
@@ -91,11 +124,17 @@ def verdicts(
         others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"
         raise AnalysisError(f"the baseline {base.name!r} has no trials in this contest, which has only {others}")
     _check_comparable(trials.rows)
-    judged = [_judge(trials, trials[name], base) for name in trials.names]
+    rule = Rule.of(trials)
+    tests = rule.tests(trials)
+    corrected = rule.holm(tests)
+    judged = [
+        replace(_judge(rule, trials, trials[name], base, tests.get(name)), holm_probability=corrected.get(name, NAN))
+        for name in trials.names
+    ]
     return sorted(judged, key=lambda verdict: (math.isnan(verdict.loss), verdict.loss))
 
 
-def _problem(contestant: ContestantTrials) -> tuple[Outcome, str] | None:
+def _problem(rule: Rule, contestant: ContestantTrials) -> tuple[Outcome, str] | None:
     """Why the finals give no loss, if they do not."""
     finals, tuning = contestant.finals, contestant.tuning
     if not finals:
@@ -109,7 +148,7 @@ def _problem(contestant: ContestantTrials) -> tuple[Outcome, str] | None:
     if failed := contestant.count("failed"):
         message = next(row["message"] for row in finals if row["status"] == "failed")
         return "incomplete", f"{failed} of {plural(total, 'final run')} failed" + (f": {message}" if message else "")
-    if len(contestant.losses) < total:
+    if len(contestant.losses) < min(total, rule.design.first if rule.design else total):
         return "incomplete", f"{total - len(contestant.losses)} of {plural(total, 'final run')} still to finish"
     return None
 
@@ -137,8 +176,67 @@ def _facts(contestant: ContestantTrials) -> Row:
     }
 
 
-def _judge(trials: Trials, contestant: ContestantTrials, base: ContestantTrials) -> Verdict:
-    name, facts, problem = contestant.name, _facts(contestant), _problem(contestant)
+@dataclass(frozen=True)
+class Rule:
+    """How the contestants of a contest are tested: the ledger's design, one look, or as before designs."""
+
+    design: Design | None
+    family: int
+    """Contestants beside the baseline that alpha is shared among."""
+    legacy: bool = False
+
+    @classmethod
+    def of(cls, trials: Trials) -> Rule:
+        design = trials.ledger.design if trials.ledger else None
+        others = sum(bool(trials[name].finals) for name in trials.names if name != trials.baseline)
+        family = max(others, design.family if design else 0, 1)
+        design = design and design.model_copy(update={"family": family})
+        return cls(design, family, trials.ledger is not None and design is None)
+
+    def tests(self, trials: Trials) -> dict[str, Tested]:
+        """Contestant -> its last look, of the contestants that can be compared with the baseline."""
+        base = trials[trials.baseline]
+        if _problem(self, base):
+            return {}
+        members = [trials[name] for name in trials.names if name != base.name]
+        others = {member.name: _contender(member) for member in members if not _problem(self, member)}
+        if self.design is not None:
+            taken = looks(self.design, _contender(base), others)
+            return {name: tests[-1] for name, tests in taken.items() if tests}
+        return look_alone(_contender(base), others) if self.legacy else look_once(_contender(base), others, self.family)
+
+    def limit(self, pairs: int, level: float) -> float:
+        """Of |t|."""
+        return limit_of(self.design or one_look(pairs), pairs, level)
+
+    def probability(self, test: Tested) -> float:
+        """p-value of a contestant alone, over all looks of the design."""
+        return test.probability(limits_at(self.design or one_look(test.pairs), test.pairs))
+
+    def holm(self, tests: Mapping[str, Tested]) -> dict[str, float]:
+        """p-values corrected for the family."""
+        alone = [self.probability(test) for test in tests.values()]
+        absent = max(self.family - len(alone), 0)
+        return dict(zip(tests, holm([*alone, *[1.0] * absent]), strict=False))
+
+    def intervals(self, test: Tested) -> tuple[Estimate, Estimate]:
+        """The difference with the 95 % interval of this contestant alone, and of all contestants together."""
+        together = ALPHA / self.family
+        return (
+            test.interval(self.limit(test.pairs, ALPHA), ALPHA),
+            test.interval(self.limit(test.pairs, together), together),
+        )
+
+
+def _contender(contestant: ContestantTrials) -> Contender:
+    chosen = (contestant.chosen or {}).get("lr")
+    return Contender(contestant.losses, contestant.rates, None if chosen is None else float(chosen))
+
+
+def _judge(
+    rule: Rule, trials: Trials, contestant: ContestantTrials, base: ContestantTrials, test: Tested | None
+) -> Verdict:
+    name, facts, problem = contestant.name, _facts(contestant), _problem(rule, contestant)
     curve = trials.curve
     if contestant.losses and not (problem and problem[0] == "diverged"):
         loss = mean_interval(contestant.losses.values())
@@ -150,46 +248,76 @@ def _judge(trials: Trials, contestant: ContestantTrials, base: ContestantTrials)
         facts |= dict.fromkeys(("speedup", "speedup_low", "speedup_high", "time_speedup"), 1.0)
         facts |= dict.fromkeys(("difference", "difference_low", "difference_high"), 0.0)
         return Verdict(name, "baseline", reason, **facts)
-    why = _problem(base)
+    why = _problem(rule, base)
     if why or curve is None or trials.tokens is None:
-        return Verdict(name, "incomplete", f"the baseline cannot be compared with: {why and why[1]}", **facts)
-    try:
-        difference = paired_difference(base.losses, contestant.losses)
-    except AnalysisError:
+        said = f"{base.name} {why[1]}" if why and why[0] == "diverged" else why and why[1]
+        return Verdict(name, "incomplete", f"the baseline cannot be compared with: {said}", **facts)
+    if test is None:
         reason = f"shares no final seed with {base.name}, so a paired test is impossible"
         return Verdict(name, "not separable", reason, **facts)
+    alone, together = rule.intervals(test)
     judged = Verdict(
         name,
-        _outcome(difference),
-        _reason(difference, base.name),
-        difference=difference.value,
-        difference_low=difference.low,
-        difference_high=difference.high,
+        test.decision,
+        _reason(rule, test, alone, base.name),
+        difference=alone.value,
+        difference_low=alone.low,
+        difference_high=alone.high,
+        simultaneous_low=together.low,
+        simultaneous_high=together.high,
+        pairs=test.pairs,
+        t=test.t,
+        limit=test.limit,
+        level=test.level,
+        rate_error=test.rate_error,
+        probability=rule.probability(test),
         **facts,
     )
     if len(curve.tokens) == 1:
         return judged
-    speedup = token_speedup(curve, difference, trials.tokens, tuple(contestant.losses.values()))
+    losses = tuple(contestant.losses.values())
+    speedup = token_speedup(curve, alone, trials.tokens, losses)
+    joint = token_speedup(curve, together, trials.tokens, losses)
     base_seconds = _median(row["step_seconds"] for row in base.finals if row["status"] == "done")
-    return replace(
+    judged = replace(
         judged,
         speedup=speedup.value,
-        speedup_low=speedup.low if difference.has_interval else -math.inf,
-        speedup_high=speedup.high if difference.has_interval else math.inf,
+        speedup_low=speedup.low if alone.has_interval else -math.inf,
+        speedup_high=speedup.high if alone.has_interval else math.inf,
+        speedup_simultaneous_low=joint.low if together.has_interval else -math.inf,
+        speedup_simultaneous_high=joint.high if together.has_interval else math.inf,
         speedup_bound=speedup.bound,
         speedup_limits=speedup.limits,
         time_speedup=speedup.value * base_seconds / (judged.step_seconds or NAN),
     )
+    if judged.verdict != "not separable" and speedup.bound is None and abs(speedup.value - 1) < LEAST_SPEEDUP:
+        small = (
+            f"the speedup is {speedup.value:.4f}x; below {100 * LEAST_SPEEDUP:g} % of the tokens there is no verdict"
+        )
+        return replace(judged, verdict="not separable", reason=f"{judged.reason}; {small}")
+    return judged
 
 
-def _outcome(difference: Estimate) -> Outcome:
-    return "faster" if difference.low > 0 else "slower" if difference.high < 0 else "not separable"
-
-
-def _reason(difference: Estimate, baseline: str) -> str:
-    if not difference.has_interval:
+def _reason(rule: Rule, test: Tested, alone: Estimate, baseline: str) -> str:
+    if test.pairs < 2:
         return f"only one seed is shared with {baseline}, which gives no interval; two or more would"
-    return gap_text(difference.value, difference.low, difference.high, baseline, difference.count)
+    if not test.spread:
+        return (
+            f"the difference from {baseline} is the same on all {test.pairs} seeds, so nothing says how far it varies"
+        )
+    text = gap_text(alone.value, alone.low, alone.high, baseline, test.pairs)
+    if rule.legacy:
+        return text
+    if test.rate_error is None:
+        text += ", at the learning rates chosen"
+    else:
+        text += f", of which the choice of learning rates makes ± {Z95 * test.rate_error:.3f}"
+    design = rule.design
+    if design is not None and design.most != design.first:
+        end = "with no end" if design.most is None else f"of at most {design.most} seeds"
+        text += f"; look at {test.pairs} {end}: |t| {abs(test.t):.1f}, "
+        text += f"needed {test.limit:.1f}" if math.isfinite(test.limit) else "too few seeds to decide"
+    return text
 
 
 def _check_comparable(rows: Iterable[Row]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,17 +32,20 @@ class Ranked:
     groups: tuple[int, ...]
 
 
-def rank(losses: Mapping[str, Mapping[Key, float]]) -> list[Ranked]:
+def rank(losses: Mapping[str, Mapping[Key, float]], baseline: str = "", decided: Collection[str] = ()) -> list[Ranked]:
     """Contestants by mean final loss, lowest first; ``losses``: contestant -> seed -> nats per token.
 
-    Pairs that share fewer than two seeds cannot be separated. Raises AnalysisError for a contestant without losses.
+    Pairs that share fewer than two seeds cannot be separated. ``decided``: the contestants that a verdict separates
+    from ``baseline``; ranks and verdicts then agree, and Holm's rule is for the other pairs. Raises AnalysisError for a
+    contestant without losses.
     """
     if any(not runs for runs in losses.values()):
         raise AnalysisError("every contestant of a ranking needs a final loss; leave out those that have none")
     names = list(losses)
-    pairs = list(itertools.combinations(names, 2))
+    pairs = [pair for pair in itertools.combinations(names, 2) if baseline not in pair]
     probabilities = [_probability(losses[first], losses[second]) for first, second in pairs]
     separated = {pair for pair, wrong in zip(pairs, holm(probabilities), strict=True) if wrong <= 1 - LEVEL}
+    separated |= {(baseline, name) for name in decided}
     means = {name: float(np.mean(list(runs.values()))) for name, runs in losses.items()}
     return ranking(means, lambda a, b: (a, b) in separated or (b, a) in separated)
 

@@ -11,7 +11,7 @@ integrated out. The deviation of one run is given. Equal optimizers, tuned by th
 interval that names optimizers adds 1.96 sqrt(E (r_a - r_b)^2) in quadrature.
 
 In simulations plain intervals called 9 to 50 % of equal pairs different, and intervals with this term at most 6 %
-(docs/log.md, ``tests/analysis/test_regret.py``). No verdict uses it yet.
+(docs/log.md, ``tests/analysis/test_regret.py``).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 from fairstep.analysis.statistics import mean_interval
 from fairstep.analysis.trials import Trials
+from fairstep.analysis.verdict.design_notes import design_notes
 from fairstep.analysis.verdict.extra_statistics import crossing_rows, extra_statistics
 from fairstep.analysis.verdict.judge import Verdict, verdicts
 from fairstep.analysis.verdict.wording import count_text, plural
@@ -18,8 +19,8 @@ def contest_result(contest: Trials | Ledger, runs: Iterable[Run] = ()) -> dict[s
 
     Keys: ``name``, ``baseline``, ``cell`` (null without a ledger), ``contestants`` (rows of Verdict and of
     ``extra_statistics``), ``curve`` (the baseline's budgets), ``crossings`` (changes of order on the way, which no
-    verdict rests on) and ``notes``. A ledger is read with ``runs``, which may be all runs of a store. Raises
-    AnalysisError when the runs cannot be compared.
+    verdict rests on), ``design`` (with its looks; null if none was declared) and ``notes``. A ledger is read with
+    ``runs``, which may be all runs of a store. Raises AnalysisError when the runs cannot be compared.
     """
     trials = contest if isinstance(contest, Trials) else Trials.read(contest, runs)
     judged = verdicts(trials)
@@ -32,7 +33,8 @@ def contest_result(contest: Trials | Ledger, runs: Iterable[Run] = ()) -> dict[s
         "contestants": [row.row() | extra[row.name] | {"at_edge": _at_edge(trials, row.name)} for row in judged],
         "curve": curve,
         "crossings": crossing_rows(trials),
-        "notes": [*_notes(trials, judged, curve), *_design_notes(judged, extra), *trials.unchecked],
+        "design": _design(trials),
+        "notes": [*_notes(trials, judged, curve), *design_notes(trials, judged), *trials.unchecked],
     }
 
 
@@ -80,18 +82,11 @@ def _notes(trials: Trials, judged: Sequence[Verdict], curve: Sequence[Mapping[st
     return notes
 
 
-def _design_notes(judged: Sequence[Verdict], extra: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """For what could not be separated: what these seeds could have shown, and what it would take."""
-    notes = []
-    for row in judged:
-        numbers = extra[row.name]
-        if row.verdict == "not separable" and numbers["smallest_effect"] is not None:
-            text = (
-                f"{row.name}: these seeds would have shown a true difference of {numbers['smallest_effect']:.3f} nats"
-            )
-            text += " with 80 % probability"
-            if numbers["more_seeds"]:
-                seeds, tokens = round(numbers["more_seeds"]), count_text(numbers["more_tokens"])
-                text += f"; the one measured would take {plural(seeds, 'more paired seed')} ({tokens} tokens)"
-            notes.append(f"{text}.")
-    return notes
+def _design(trials: Trials) -> dict[str, Any] | None:
+    """The declared design with its looks; null without one."""
+    ledger = trials.ledger
+    if ledger is None or ledger.design is None:
+        return None
+    looks = [look.model_dump(mode="json") for look in ledger.looks]
+    earlier = [str(design) for design in ledger.earlier_designs]
+    return ledger.design.model_dump(mode="json") | {"earlier": earlier, "looks": looks}

@@ -152,13 +152,16 @@ class StudyTable(_Table):
     name: str = ""
     """Of the study, in its ledgers. Default: the file's."""
     baseline: str = ""
-    seeds: Count = 3
+    seeds: Count | str = 3
+    """Paired seeds of the final runs: a number, or a design such as "3..8" that stops when all are decided."""
     finalists: Positive = 1
     finalist_seeds: Positive = 2
     tolerance: Annotated[float, Field(ge=0)] = 3e-3
     budgets: list[Above] = []
     budget_seeds: Positive = 1
     extensions: Count = 4
+    refine: bool = False
+    """Try the learning rate a factor of sqrt 2 below and above the best one, too."""
     trials: Count = 0
     protocol: ProtocolTable = ProtocolTable()
     data: dict[str, DataTable] = {}
@@ -167,8 +170,8 @@ class StudyTable(_Table):
     launcher: LauncherTable = LauncherTable()
 
     def identity(self) -> dict[str, Any]:
-        """What decides the study: not its title or name, and not who runs it."""
-        fields = self.model_dump(mode="json", exclude={"title", "name", "launcher"}, exclude_defaults=True)
+        """What decides the study: not its title or name, not who runs it, and not how many seeds are looked at."""
+        fields = self.model_dump(mode="json", exclude={"title", "name", "launcher", "seeds"}, exclude_defaults=True)
         return fields | ({"data": {name: text.identity() for name, text in self.data.items()}} if self.data else {})
 
 

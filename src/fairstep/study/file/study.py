@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from fairstep.cost.devices import CPU_UTILISATION, Device
 from fairstep.cost.devices import device as device_named
 from fairstep.cost.run_cost import Cost, cost
-from fairstep.runs import DataSpec, Execution, Ledger, RunSpec, machine
+from fairstep.runs import DataSpec, Design, Execution, Ledger, RunSpec, machine
 from fairstep.runs.frozen import explain
 from fairstep.study.file.cells import CellError, Place, StudyCell, Text, cells_of
 from fairstep.study.file.contestants import check, contestants_of
@@ -138,6 +138,7 @@ class Study:
             budgets=tuple(table.budgets),
             budget_seeds=table.budget_seeds,
             extensions=table.extensions,
+            refine=table.refine,
             trials=table.trials,
         )
 
@@ -241,6 +242,10 @@ def read(path: str | Path) -> Study:
         raise lines.error(
             ["budgets"], "budgets are other lengths of the baseline, as multiples of its own; leave out 1"
         )
+    try:
+        Design.parse(table.seeds)
+    except ValueError as error:
+        raise lines.error(["seeds"], str(error)) from None
     study = Study(table.name or file.stem, table, lines)
     try:
         study.device  # noqa: B018  (asking is the check)

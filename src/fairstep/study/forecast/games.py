@@ -2,7 +2,9 @@
 
 A protocol asks for trials according to results. So the contest is played on random objectives
 (``random_objectives.py``): once without noise and with every optimum at the starting point, then several times with
-both. A game runs the protocol, the edges, the finalists and the final runs, as a plan does, but makes no runs.
+both. A game runs the protocol, the edges, the finalists and the final runs, as a plan does, but makes no runs. Where
+the design of seeds has several looks, the contests are taken to end evenly between its first and its last: how many
+seeds decide depends on differences that nobody knows before.
 """
 
 from __future__ import annotations
@@ -86,15 +88,20 @@ def forecast(contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Forecas
     """``costs``: of one run in every (cell, contestant)."""
     table = _Table(contest, costs)
     problems = {
-        (cell, contestant.name): contestant.problem(cell, workload, contest.extensions, contest.trials)
+        (cell, contestant.name): problem
         for contestant in contest.contestants
-        for cell, workload in contest.cells.items()
+        for cell, problem in contest.problems(contestant).items()
     }
-    ideal = _played(contest, table, problems, at_start(problems))
+    design = contest.design
+    ideal = _played(contest, table, problems, at_start(problems), design.first)
     trials = sum(spent.trials for spent in ideal.values()) * getattr(contest.protocol, "effort", 1)
     games = min(MOST_GAMES, max(FEWEST_GAMES, TRIALS // max(1, trials)))
-    drawn = (objectives(problems, game, games) for game in range(games))
-    return Forecast(ideal, tuple(_played(contest, table, problems, losses) for losses in drawn))
+    longest = 2 * design.first if design.most is None else design.most
+    played = []
+    for game in range(games):
+        seeds = design.first + round((longest - design.first) * game / max(games - 1, 1))
+        played.append(_played(contest, table, problems, objectives(problems, game, games), seeds))
+    return Forecast(ideal, tuple(played))
 
 
 def _each(statistic: Callable[[Sequence[float]], float], spent: Sequence[Spent]) -> Spent:
@@ -143,8 +150,9 @@ def spent(spec: RunSpec, one: Cost) -> Spent:
     return Spent(1, tokens, flops, flops / (one.device.flops * one.device.utilisation))
 
 
-def _played(contest: Contest, table: _Table, problems: Problems, losses: Objectives) -> Game:
-    """One game: every contestant's searches to their end. A run that several cells ask for is counted once."""
+def _played(contest: Contest, table: _Table, problems: Problems, losses: Objectives, seeds: int) -> Game:
+    """One game: every contestant's searches to their end, and its final runs on so many seeds. A run that several cells
+    ask for is counted once."""
     spendings: dict[tuple[str, str], Spent] = defaultdict(Spent)
     counted: set[tuple[str, Key, int]] = set()
     for contestant in contest.contestants:
@@ -165,6 +173,9 @@ def _played(contest: Contest, table: _Table, problems: Problems, losses: Objecti
             standing = Standing(cell, contestant.name, request.tuning)
             solve(choose(contest, standing), answer, cell=cell)
             solve(confirm(contest, standing), answer, cell=cell)
+            if standing.chosen is not None:
+                for seed in range(contest.design.first + 1, seeds + 1):
+                    answer(cell, Wanted(standing.chosen, "final", seed))
 
         mine = {cell: problems[cell, contestant.name] for cell in contest.cells}
         solve(contest.protocol.search(mine), answer, settled)

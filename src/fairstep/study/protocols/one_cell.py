@@ -1,11 +1,13 @@
-"""What every protocol is, and the two things that all of them share: cells side by side, and grids that grow."""
+"""What every protocol is, and what all of them share: cells side by side, grids that grow, a finer learning rate."""
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping
 
 from fairstep.study.protocols.search import BudgetSpent, InEveryCell, Problem, Search, Settled, Tuning
+from fairstep.study.protocols.space import Space, rounded
 
 
 class Protocol(typing.Protocol):
@@ -34,6 +36,8 @@ def settle(protocol: OneCell, tuning: Tuning) -> Search[Tuning]:
     try:
         yield from protocol.tune(tuning)
         yield from follow_edges(protocol, tuning)
+        if tuning.problem.refine:
+            yield from refine(tuning)
     except BudgetSpent:
         tuning.notes.append(f"The search ended at its budget of {tuning.problem.trials} trials.")
     yield Settled(tuning)
@@ -51,3 +55,16 @@ def follow_edges(protocol: OneCell, tuning: Tuning) -> Search[None]:
         yield from tuning.ask([{**best, edge.name: edge.beyond} for edge in edges])
         if tuning.best != best:
             yield from protocol.again(tuning)
+
+
+def refine(tuning: Tuning) -> Search[None]:
+    """Try the learning rate a factor of sqrt 2 below and above the best one, the rest as it is."""
+    best, axis = tuning.best, tuning.space.axes.get("lr")
+    if best is None or axis is None or not axis.searched or not axis.numeric:
+        return
+    rates = [rounded(float(best["lr"]) * factor, False) for factor in (math.sqrt(0.5), math.sqrt(2))]
+    allowed = [rate for rate in rates if axis.allows(rate)]
+    for rate in allowed:
+        axis = axis.extended(rate)
+    tuning.space = Space({**tuning.space.axes, "lr": axis})
+    yield from tuning.ask([{**best, "lr": rate} for rate in allowed])

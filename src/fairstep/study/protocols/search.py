@@ -50,13 +50,21 @@ class InEveryCell:
 
 
 @dataclass(frozen=True)
+class OfEvery:
+    """Yielded to run searches of several contestants in one cell, side by side, and to be sent what they return, by
+    contestant."""
+
+    searches: Mapping[str, Search[Any]]
+
+
+@dataclass(frozen=True)
 class Settled:
     """Yielded when the tuning of the search's cell is over: its finalists and final runs may begin. Sent back: None."""
 
     tuning: Tuning
 
 
-Search = Generator[Ask | InEveryCell | Settled, Any, Result]
+Search = Generator[Ask | InEveryCell | OfEvery | Settled, Any, Result]
 
 
 @dataclass(frozen=True)
@@ -64,13 +72,15 @@ class Problem:
     """One contestant in one cell, as a protocol sees it.
 
     ``start`` has a value for every axis of ``space``. ``extensions`` is how many times a grid may grow at its ends;
-    ``trials`` the largest number of tuning trials (0: no limit). ``parameters`` (matrix parameters) and ``tokens``
-    place the cell for laws over scale.
+    ``refine``: whether the learning rate is tried a factor of sqrt 2 beside the best one at the end. ``trials``: the
+    largest number of tuning trials (0: no limit). ``parameters`` (matrix parameters) and ``tokens`` place the cell for
+    laws over scale.
     """
 
     space: Space
     start: Configuration
     extensions: int = 4
+    refine: bool = False
     trials: int = 0
     parameters: int = 0
     tokens: int = 0
@@ -170,5 +180,7 @@ def solve(
         elif isinstance(request, Settled):
             settled(cell, request)
             value = None
+        elif isinstance(request, OfEvery):
+            raise TypeError("looks at several contestants are run by a plan, not by one contestant's search")
         else:
             value = [answer(cell, wanted) for wanted in request.trials]

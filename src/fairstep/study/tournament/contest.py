@@ -5,7 +5,8 @@
 * tuning by the protocol (``tune``, seed 0);
 * the best ``finalists`` configurations within the tolerance, on further seeds; the lowest mean is chosen (``tune`` too,
   since it is search);
-* the chosen configuration on fresh seeds, the same for every contestant (``final``: only these count for a verdict);
+* the chosen configuration on fresh seeds, the same for every contestant (``final``: only these count for a verdict).
+  After the first ones, the contestants that are not decided are trained on one more seed at a time;
 * for the baseline also other token budgets (``budget``). Each is a full run with its own schedule, so that a loss can
   be turned into tokens.
 """
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from fairstep.runs import RunSpec, Summary, Value
+from fairstep.runs import Design, RunSpec, Summary, Value
 from fairstep.study.protocols import Protocol
 from fairstep.study.protocols.grid import Grid
 from fairstep.study.protocols.search import Problem
@@ -63,7 +65,7 @@ class Contestant:
             self.optimizer or self.name, {**self.hyperparameters, **of_optimizer}, seed, tokens, self.undecayed
         )
 
-    def problem(self, cell: str, workload: Workload, extensions: int, trials: int) -> Problem:
+    def problem(self, cell: str, workload: Workload, extensions: int, trials: int, refine: bool = False) -> Problem:
         """What a protocol is to solve in a cell."""
         space = self.spaces.get(cell, self.space)
         given = self.starts.get(cell, {})
@@ -75,6 +77,7 @@ class Contestant:
             space=space,
             start={**start, **given},
             extensions=extensions,
+            refine=refine,
             trials=trials,
             parameters=workload.parameters_matrix,
             tokens=workload.tokens,
@@ -83,7 +86,8 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Contest:
-    """``budgets`` are fractions of a cell's tokens, 1 not among them. ``trials`` limits the tuning of one contestant in
+    """``seeds`` of the final runs: a number, or a design such as "3..8" (``runs.Design``). ``budgets`` are fractions of
+    a cell's tokens, 1 not among them. ``refine``: see ``Problem``. ``trials`` limits the tuning of one contestant in
     one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
     default is W's acceptance threshold."""
 
@@ -91,11 +95,24 @@ class Contest:
     contestants: tuple[Contestant, ...]
     baseline: str
     protocol: Protocol = field(default_factory=Grid)
-    seeds: int = 3
+    seeds: int | str = 3
     finalists: int = 1
     finalist_seeds: int = 2
     tolerance: float = 3e-3
     budgets: tuple[float, ...] = (0.5, 2.0)
     budget_seeds: int = 1
     extensions: int = 4
+    refine: bool = False
     trials: int = 0
+
+    @cached_property
+    def design(self) -> Design:
+        """The design of the seeds, over the contestants beside the baseline. Raises ValueError."""
+        return Design.parse(self.seeds).model_copy(update={"family": len(self.contestants) - 1})
+
+    def problems(self, contestant: Contestant) -> dict[str, Problem]:
+        """What a contestant's protocol is to solve, by cell."""
+        return {
+            name: contestant.problem(name, workload, self.extensions, self.trials, self.refine)
+            for name, workload in self.cells.items()
+        }

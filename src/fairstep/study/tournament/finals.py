@@ -1,14 +1,17 @@
-"""What follows tuning, the same under every protocol: finalists on further seeds, then the final runs.
+"""What follows tuning, the same under every protocol: finalists on further seeds, the final runs, and looks at them.
 
-Both are searches like any protocol. A plan runs them on results (``trials.py``), a forecast on random objectives.
+All are searches like any protocol. A plan runs them on results (``trials.py``), a forecast on random objectives.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fairstep.study.protocols.search import Ask, Hyperparameters, Search, Tuning, Wanted
+from fairstep.analysis.verdict.looks import Contender, Tested, looks, undecided
+from fairstep.runs import Design, Look
+from fairstep.study.protocols.search import Ask, Hyperparameters, OfEvery, Search, Tuning, Wanted
 from fairstep.study.protocols.space import Key, key
 from fairstep.study.tournament.contest import FINALIST_SEED, Contest
 
@@ -24,6 +27,7 @@ class Standing:
     chosen: Hyperparameters | None = None
     finalists: dict[Key, dict[int, float]] = field(default_factory=dict)
     finals: dict[int, float] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
     complete: bool = False
     """Whether its final runs have results."""
 
@@ -44,10 +48,10 @@ def choose(contest: Contest, standing: Standing) -> Search[None]:
 
 
 def confirm(contest: Contest, standing: Standing) -> Search[None]:
-    """Run the chosen one on the seeds of all contestants, and the baseline's at other budgets."""
+    """Run the chosen one on the first seeds of all contestants, and the baseline's at other budgets."""
     if (chosen := standing.chosen) is not None:
         workload = contest.cells[standing.cell]
-        seeds = range(1, contest.seeds + 1)
+        seeds = range(1, contest.design.first + 1)
         finals = [Wanted(chosen, "final", seed) for seed in seeds]
         budgets = [
             Wanted(chosen, "budget", seed, workload.tokens_of(budget))
@@ -56,4 +60,54 @@ def confirm(contest: Contest, standing: Standing) -> Search[None]:
         ]
         losses = yield Ask([*finals, *budgets])
         standing.finals = dict(zip(seeds, losses, strict=False))
-    standing.complete = True
+    standing.complete = contest.design.most == contest.design.first
+
+
+def look_on(contest: Contest, standings: Mapping[str, Standing]) -> Search[None]:
+    """Look at all contestants of a cell, which have their first seeds, and run those that are undecided on one more
+    seed, until all are decided or the design ends. ``standings``: by contestant."""
+    design, base = contest.design, standings[contest.baseline]
+    others = {name: standing for name, standing in standings.items() if name != contest.baseline}
+    seeds = design.first
+    while seeds > 1:
+        taken = looks(design, contender(base), {name: contender(other) for name, other in others.items()})
+        for name, tests in taken.items():
+            others[name].looks = [_look(design, name, test) for test in tests]
+        going = [name for name in undecided(design, taken, seeds) if taken[name][-1].pairs == seeds]
+        for name in others.keys() - set(going):
+            others[name].complete = True
+        if not going:
+            break
+        seeds += 1
+        yield OfEvery({name: _one_more(standings[name], seeds) for name in (contest.baseline, *going)})
+    base.complete = True
+
+
+def contender(standing: Standing) -> Contender:
+    """What a contestant is judged by; runs that diverged are left out."""
+    tuning, chosen = standing.tuning, standing.chosen or {}
+    beside = [
+        (tried, tuning.losses[place])
+        for place, tried in tuning.configurations.items()
+        if "lr" in chosen and {**tried, "lr": 0} == {**chosen, "lr": 0}
+    ]
+    losses = {seed: loss for seed, loss in standing.finals.items() if math.isfinite(loss)}
+    lr = chosen.get("lr")
+    return Contender(losses, {float(tried["lr"]): loss for tried, loss in beside}, None if lr is None else float(lr))
+
+
+def _one_more(standing: Standing, seed: int) -> Search[None]:
+    assert standing.chosen is not None
+    (standing.finals[seed],) = yield Ask([Wanted(standing.chosen, "final", seed)])
+
+
+def _look(design: Design, name: str, test: Tested) -> Look:
+    return Look(
+        design=str(design),
+        contestant=name,
+        pairs=test.pairs,
+        t=test.t if test.spread else None,
+        limit=test.limit if math.isfinite(test.limit) else None,
+        level=test.level,
+        verdict=test.decision,
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from fairstep.runs import Certificate, Ledger, Trial
+from fairstep.runs import Certificate, Design, Ledger, Look, Trial
 from fairstep.study.protocols.search import Problem, Tuning
 from fairstep.study.protocols.space import Space
 from fairstep.study.tournament.certify import Effort, Fresh, certify
@@ -27,10 +28,48 @@ def ledgers(plan: Plan, bases: Mapping[str, Ledger]) -> dict[str, Ledger]:
                 "trials": tuple(trials[cell]),
                 "choices": {name: choice for (place, name), choice in choices.items() if place == cell},
                 "certificates": {name: proof for (place, name), proof in proofs.items() if place == cell},
+                "looks": _looks(plan, cell, base),
             }
         )
         for cell, base in bases.items()
     }
+
+
+def declared(base: Ledger, earlier: Ledger | None, design: Design) -> Ledger:
+    """The base with its design and the looks of the ledger that it goes on from.
+
+    A design may change until the first look, and be followed by another one at its end. Raises ValueError else.
+    """
+    if earlier is None or not earlier.looks or earlier.design is None:
+        return base.model_copy(update={"design": design})
+    kept = {"looks": earlier.looks, "earlier_designs": earlier.earlier_designs, "design": earlier.design}
+    if earlier.design.same_seeds(design):
+        return base.model_copy(update=kept)
+    last = {look.contestant: look for look in earlier.looks if look.design == str(earlier.design)}
+    ended = all(look.verdict != "not separable" or look.pairs == earlier.design.most for look in last.values())
+    if not ended:
+        pairs = max(look.pairs for look in last.values())
+        raise ValueError(
+            f"the contest {base.name} has the design {earlier.design} and was looked at with {pairs} seeds, so it "
+            f"cannot become {design}; go on with --seeds {earlier.design}"
+        )
+    if design.most is not None and design.most <= max(look.pairs for look in last.values()):
+        raise ValueError(
+            f"the contest {base.name} has already used its design {earlier.design}; {design} has no further seed"
+        )
+    return base.model_copy(
+        update=kept | {"design": design, "earlier_designs": (*earlier.earlier_designs, earlier.design)}
+    )
+
+
+def _looks(plan: Plan, cell: str, base: Ledger) -> tuple[Look, ...]:
+    """The looks that the ledger had, and new ones, which are taken now."""
+    known = {(look.design, look.contestant, look.pairs): look for look in base.looks}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    for (place, _), standing in plan.standings.items():
+        for look in standing.looks if place == cell else ():
+            known.setdefault((look.design, look.contestant, look.pairs), look.model_copy(update={"time": now}))
+    return tuple(known.values())
 
 
 def certificates(plan: Plan) -> dict[Place, Certificate]:

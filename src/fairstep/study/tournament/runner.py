@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fairstep.runs import Ledger, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
 from fairstep.study.tournament.contest import Contest, Results
-from fairstep.study.tournament.ledgers import ledgers
+from fairstep.study.tournament.ledgers import declared, ledgers
 from fairstep.study.tournament.trials import Plan
 
 
@@ -106,7 +106,8 @@ class _Runner:
         patience: Patience,
         clock: Callable[[], float],
     ) -> None:
-        self.bases, self.store, self.launcher = bases, store, launcher
+        self.bases = {cell: declared(base, store.ledger(base.name), contest.design) for cell, base in bases.items()}
+        self.store, self.launcher = store, launcher
         self.watch, self.patience, self.clock = watch, patience, clock
         self.results = results_of(store)
         self.plan = Plan(contest, self.results, failures_of(store, bases))
@@ -118,6 +119,8 @@ class _Runner:
         self.elsewhere: set[str] = set()
         """Runs that another process trains, perhaps on another machine over the same store."""
         self.look_again = self.write_again = 0.0
+        self.looks_kept = 0
+        """Looks that are in the ledgers on disk; a new one is written at once, so that no killed process hides it."""
 
     def run(self) -> dict[str, Ledger]:
         self.keep_ledgers()
@@ -224,8 +227,10 @@ class _Runner:
 
     def keep_ledgers(self, at_once: bool = False) -> dict[str, Ledger]:
         began = time.perf_counter()
-        if not at_once and began < self.write_again:
+        looks = sum(len(standing.looks) for standing in self.plan.standings.values())
+        if not at_once and looks == self.looks_kept and began < self.write_again:
             return {}
+        self.looks_kept = looks
         complete = ledgers(self.plan, self.bases)
         for ledger in complete.values():
             self.store.write_ledger(ledger)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairstep.runs import Choice, Phase, RunSpec, Summary, Trial
-from fairstep.study.protocols.search import Ask, InEveryCell, Search, Settled, Tuning, Wanted
+from fairstep.study.protocols.search import Ask, InEveryCell, OfEvery, Search, Settled, Tuning, Wanted
 from fairstep.study.tournament.contest import Contest, Contestant, Results
-from fairstep.study.tournament.finals import Standing, choose, confirm
+from fairstep.study.tournament.finals import Standing, choose, confirm, look_on
 
 ORDER: dict[Phase, int] = {"tune": 0, "budget": 1, "final": 2}
 """Within a phase the longest run starts first, so that the last workers end together."""
@@ -66,12 +66,10 @@ class Plan:
         self._queue: list[tuple[int, int, int, str]] = []
         self._ready: deque[tuple[_Task, Any]] = deque()
         self._count = itertools.count()
+        self._contestants = {contestant.name: contestant for contestant in contest.contestants}
+        self._confirmed: dict[str, dict[str, Standing]] = {}
         for contestant in contest.contestants:
-            problems = {
-                name: contestant.problem(name, workload, contest.extensions, contest.trials)
-                for name, workload in contest.cells.items()
-            }
-            self._begin(_Task(contest.protocol.search(problems), contestant))
+            self._begin(_Task(contest.protocol.search(contest.problems(contestant)), contestant))
         self._run()
 
     # What is known.
@@ -144,10 +142,13 @@ class Plan:
                 if task.parent is not None:
                     self._answer(task.parent, task.slot, end.value)
                 continue
-            if isinstance(request, InEveryCell):
+            if isinstance(request, InEveryCell | OfEvery):
                 task.answers, task.waiting = {}, len(request.searches)
-                for cell, search in request.searches.items():
-                    self._begin(_Task(search, task.contestant, cell, task, cell))
+                for name, search in request.searches.items():
+                    if isinstance(request, InEveryCell):
+                        self._begin(_Task(search, task.contestant, name, task, name))
+                    else:
+                        self._begin(_Task(search, self._contestants[name], task.cell, task, name))
                 if not request.searches:
                     self._ready.append((task, {}))
             elif isinstance(request, Settled):
@@ -226,6 +227,12 @@ class Plan:
         yield from choose(self.contest, standing)
         self.standings[standing.cell, standing.contestant] = standing
         yield from confirm(self.contest, standing)
+        confirmed = self._confirmed.setdefault(standing.cell, {})
+        confirmed[standing.contestant] = standing
+        if len(confirmed) == len(self._contestants):
+            base = self._contestants[self.contest.baseline]
+            in_order = {name: confirmed[name] for name in self._contestants}
+            self._begin(_Task(look_on(self.contest, in_order), base, standing.cell))
 
 
 def loss_of(summary: Summary) -> float:

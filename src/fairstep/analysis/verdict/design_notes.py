@@ -1,0 +1,85 @@
+"""What a reader must know about a contest's design of seeds, one sentence each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from fairstep.analysis.trials import Trials
+from fairstep.analysis.verdict.judge import Rule, Verdict
+from fairstep.analysis.verdict.looks import ALPHA
+from fairstep.analysis.verdict.wording import listing
+
+FAR = 6.0
+"""Median absolute deviations of the other differences beyond which one is called far off."""
+
+
+def design_notes(trials: Trials, judged: Sequence[Verdict]) -> list[str]:
+    """On the family, the looks, what would decide more, old ledgers, and differences with a heavy tail."""
+    rule = Rule.of(trials)
+    compared = [verdict for verdict in judged if verdict.pairs > 1]
+    return [*_family(rule, compared), *_looks(trials, rule, compared), *_before(trials, rule, compared)] + [
+        f"{verdict.name}: one of {verdict.pairs} differences from {trials.baseline} lies far from the others; a t-test "
+        "errs more often than it says where a loss spike is that rare and that large."
+        for verdict in compared
+        if _one_far(trials, verdict.name)
+    ]
+
+
+def _family(rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
+    if rule.legacy or rule.family < 2:
+        return
+    alpha = 100 * (rule.design.alpha if rule.design else ALPHA)
+    yield (
+        f"Verdicts are corrected for {rule.family} contestants (Holm): any equal one is called faster or slower with a "
+        f"probability of at most {alpha:g} %. Each interval is for its contestant alone."
+    )
+    open_ones = [row for row in compared if row.verdict == "not separable"]
+    if apart := [row.name for row in open_ones if row.difference_low > 0 or row.difference_high < 0]:
+        yield f"{listing(apart)}: the interval alone excludes 0; corrected for {rule.family} contestants it does not."
+
+
+def _looks(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
+    ledger, design = trials.ledger, rule.design
+    if ledger is None or design is None:
+        return
+    if ledger.earlier_designs:
+        designs = [*ledger.earlier_designs, design]
+        total = 100 * sum(one.alpha for one in designs)
+        yield (
+            f"The seeds were declared as {listing([str(one) for one in designs])}, the later ones after a look: the "
+            f"error of all looks together is up to {total:g} %."
+        )
+    open_ones = [row for row in compared if row.verdict == "not separable"]
+    names = listing([row.name for row in open_ones]) if open_ones else ""
+    if open_ones and design.most is not None and all(row.pairs == design.most for row in open_ones):
+        yield (
+            f"{names}: not decided when the design of {design} seeds ended. `fairstep design` tells what another one "
+            "would find."
+        )
+    elif open_ones and design.most != design.first:
+        yield f"{names}: not decided yet; the design {design} allows more seeds, and the same command goes on."
+
+
+def _before(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
+    """For a ledger without a design: what the rules of today would say."""
+    if not rule.legacy:
+        return
+    today = {name: test.decision for name, test in Rule(None, rule.family).tests(trials).items()}
+    changed = [f"{row.name} {today[row.name]}" for row in compared if today.get(row.name, row.verdict) != row.verdict]
+    if changed:
+        yield (
+            "This contest is from before designs of seeds, and is judged as it was declared: each contestant alone, at "
+            f"the learning rates chosen. By today's rules it would say: {', '.join(changed)}."
+        )
+
+
+def _one_far(trials: Trials, name: str) -> bool:
+    """Whether one of at least five differences is far from the rest, on one side."""
+    base, other = trials[trials.baseline].losses, trials[name].losses
+    values = sorted(base[key] - other[key] for key in base if key in other)
+    if len(values) < 5:
+        return False
+    middle = statistics.median(values)
+    distances = sorted(abs(value - middle) for value in values)
+    return distances[-1] > FAR * max(statistics.median(distances[:-1]), 1e-12) and distances[-1] > 3 * distances[-2]

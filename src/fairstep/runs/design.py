@@ -1,0 +1,77 @@
+"""The design of a contest's final seeds, declared before the first of them, and the looks that were taken.
+
+An interval holds for the number of looks that it was made for. A design therefore stands in the ledger before any final
+run has a result, and every look is written down. ``analysis.verdict.looks`` has the tests.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Design(BaseModel):
+    """Paired seeds ``first..most``: a look after each number of seeds from ``first`` to ``most``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first: int = Field(ge=0)
+    """Seeds at the first look."""
+    most: int | None
+    """Seeds at the last look. Null: the contest goes on until every contestant is decided."""
+    alpha: float = 0.05
+    """Probability of calling any equal contestant faster or slower, over all looks and contestants."""
+    spending: float = 1.5
+    """Exponent of the spending function alpha (n / most)^spending."""
+    family: int = Field(default=0, ge=0)
+    """Contestants beside the baseline, among whom alpha is shared (Holm)."""
+
+    @classmethod
+    def parse(cls, text: int | str) -> Design:
+        """``3`` or ``"3"`` is one look at 3 seeds, ``"3..8"`` a look after each from 3 to 8, ``"3.."`` has no end.
+
+        Raises ValueError.
+        """
+        parts = re.fullmatch(r"\s*(\d+)\s*(\.\.\s*(\d*))?\s*", str(text))
+        if parts is None:
+            raise ValueError(f'seeds must be a number such as 5, or a design such as "3..8" or "3..", not {text!r}')
+        first = int(parts[1])
+        most = first if parts[2] is None else int(parts[3]) if parts[3] else None
+        if most != first and first < 2:
+            raise ValueError(f"the design {text} looks at {first} seed(s); a look needs at least 2 paired seeds")
+        if most is not None and most < first:
+            raise ValueError(f"the design {text} ends before it begins; write {most}..{first}")
+        return cls(first=first, most=most)
+
+    def __str__(self) -> str:
+        if self.most == self.first:
+            return str(self.first)
+        return f"{self.first}..{'' if self.most is None else self.most}"
+
+    def same_seeds(self, other: Design) -> bool:
+        """Whether both look at the same numbers of seeds."""
+        return (self.first, self.most) == (other.first, other.most)
+
+
+class Look(BaseModel):
+    """One contestant judged at one number of paired seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    design: str
+    """The seeds of the design that the look belongs to, such as 3..8."""
+    contestant: str
+    """Name of the contestant."""
+    pairs: int
+    """Paired seeds looked at."""
+    t: float | None
+    """Student's t of the paired differences baseline - contestant. Null: all differences are equal."""
+    limit: float | None
+    """What |t| had to exceed, before the term of the learning rate. Null: nothing is enough at so few seeds."""
+    level: float
+    """Error probability that this contestant's test had, after Holm."""
+    verdict: str
+    """faster, slower or not separable."""
+    time: str = ""
+    """When the look was taken (UTC)."""
