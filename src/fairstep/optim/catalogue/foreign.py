@@ -243,6 +243,6 @@ def _checked(name: str, value: object, default: Value) -> Value:
     return value if isinstance(value, int | float) else float(value)
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error of someone else's code in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")[:400]

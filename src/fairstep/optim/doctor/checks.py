@@ -19,7 +19,17 @@ import torch
 from torch import nn
 
 from fairstep.optim.catalogue.foreign import said
-from fairstep.optim.doctor.subject import Subject, feed, largest, run, same, small_model, step_with_signals, weights
+from fairstep.optim.doctor.subject import (
+    Pair,
+    Subject,
+    feed,
+    largest,
+    run,
+    same,
+    small_model,
+    step_with_signals,
+    weights,
+)
 
 
 class Wrong(Exception):
@@ -190,15 +200,25 @@ def is_deterministic(subject: Subject) -> None:
 
 @check("continues from a checkpoint to the bit")
 def resumes(subject: Subject) -> None:
+    _resumes(subject, _through_memory)
+    if subject.resume and not _refused_by_safe_load(subject):
+        _resumes(subject, subject.resume)
+
+
+def _through_memory(name: str, saved: Pair, fresh: Pair) -> None:
+    """The usual way, by torch.save."""
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in saved], file)
+    file.seek(0)
+    for part, state in zip(fresh, torch.load(file, weights_only=False), strict=True):
+        part.load_state_dict(state)
+
+
+def _resumes(subject: Subject, resume: Callable[[str, Pair, Pair], None]) -> None:
     model, optimizer = subject.pair()
     run(optimizer, model, 1, 13)
-    file = io.BytesIO()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=False)
     other, resumed = subject.pair()
-    other.load_state_dict(saved["model"])
-    resumed.load_state_dict(saved["optimizer"])
+    resume(subject.name, (model, optimizer), (other, resumed))
     if not same(model, other):
         raise Wrong("load_state_dict changes the weights, which are loaded by themselves")
     run(optimizer, model, 14, 25)
@@ -220,6 +240,16 @@ def resumes(subject: Subject) -> None:
 
 @check("is saved as tensors and plain values", needed=False)
 def is_saved_plainly(subject: Subject) -> None:
+    refused = _refused_by_safe_load(subject)
+    if refused:
+        raise Wrong(
+            f"its state_dict holds what torch.load(weights_only=True) refuses ({refused}), "
+            "so a run that is killed starts again from the beginning; keep tensors, numbers and strings only"
+        )
+
+
+def _refused_by_safe_load(subject: Subject) -> str:
+    """What of its state dict torch.load(weights_only=True) refuses; empty: nothing."""
     model, optimizer = subject.pair()
     run(optimizer, model, 1, 2)
     file = io.BytesIO()
@@ -228,11 +258,9 @@ def is_saved_plainly(subject: Subject) -> None:
     try:
         torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise Wrong(
-            f"its state_dict holds what torch.load(weights_only=True) refuses ({found[1] if found else said(error)}), "
-            "so a run that is killed starts again from the beginning; keep tensors, numbers and strings only"
-        ) from error
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return refused[1] if refused else said(error)
+    return ""
 
 
 @check("goes on after gradients that are not finite")

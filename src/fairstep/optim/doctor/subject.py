@@ -5,7 +5,7 @@ Gradients are a pure function of the step and the weights, so that two optimizer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,12 +36,20 @@ def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
         return SmallModel().to(dtype)
 
 
+Pair = tuple[nn.Module, Any]
+"""A model with its optimizer."""
+
+
 @dataclass
 class Subject:
-    """One optimizer under examination, by its name. ``hyper`` are its hyperparameters, ``lr`` among them."""
+    """One optimizer under examination, by its name. ``hyper`` are its hyperparameters, ``lr`` among them.
+
+    ``resume(name, saved, fresh)``: how the training loop that asks takes a fresh pair to where a saved one is.
+    """
 
     name: str
     hyper: dict[str, Any] = field(default_factory=dict)
+    resume: Callable[[str, Pair, Pair], None] | None = None
 
     def build(self, params: Any, **changes: Any) -> Any:
         """A new optimizer of the name; random numbers that its class draws are the same every time."""
