@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fairstep.optim.catalogue.foreign import said
+from fairstep.optim.catalogue.paths import said
 from fairstep.optim.doctor.subject import (
     Pair,
     Subject,
@@ -98,7 +98,13 @@ def takes_parameter_groups(subject: Subject) -> None:
     params = dict(model.named_parameters())
     matrices = [p for p in params.values() if p.ndim == 2]
     others = [p for p in params.values() if p.ndim != 2]
-    optimizer = subject.build([{"params": matrices}, {"params": others, **subject.undecayed}])
+    try:
+        optimizer = subject.build([{"params": matrices}, {"params": others, **subject.undecayed}])
+    except Exception as error:
+        raise Wrong(
+            f"it takes no param groups ({said(error)}), so norms, biases and embeddings are decayed as it decides",
+            harmless=True,
+        ) from error
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     if sorted(held) != sorted(map(id, params.values())):
         raise Wrong("its param_groups do not hold every parameter exactly once")
@@ -114,6 +120,26 @@ def takes_parameter_groups(subject: Subject) -> None:
             "a param group's own lr is ignored; read hyperparameters from the group, not from the optimizer",
             harmless=True,
         )
+
+
+@check("decays matrices alone", needed=False)
+def decays_matrices_alone(subject: Subject) -> None:
+    """Without a gradient only weight decay moves a weight, by a factor that all elements have in common."""
+    model, optimizer = subject.pair(torch.float64)
+    first = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(2):
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        step_with_signals(optimizer, dict(model.named_parameters()))
+    for name, p in model.named_parameters():
+        if p.ndim > 1 and "embedding" not in name:
+            continue
+        shares = (p / first[name])[first[name] != 0]
+        if shares.numel() and 0 < shares.max() < 1 - 1e-12 and shares.max() - shares.min() < 1e-9:
+            raise Wrong(
+                f"it decays {name}, and no other contestant decays norms, biases and embeddings; call the argument "
+                "weight_decay and read it from the param group, so that fairstep can give these a group without it"
+            )
 
 
 @check("decreases a quadratic")

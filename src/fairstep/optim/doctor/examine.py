@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from fairstep.optim.catalogue.foreign import said
+from fairstep.optim.catalogue.paths import said
 from fairstep.optim.catalogue.registry import get
 from fairstep.optim.doctor.checks import CHECKS, Check, Wrong, takes_a_step
 from fairstep.optim.doctor.subject import Pair, Subject

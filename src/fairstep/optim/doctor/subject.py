@@ -62,13 +62,10 @@ class Subject:
         return model, self.build(model, **changes)
 
     @property
-    def decays(self) -> bool:
-        """Whether there is a hyperparameter weight_decay to switch off."""
-        return "weight_decay" in registry.get(self.name).hyperparameters
-
-    @property
     def undecayed(self) -> dict[str, float]:
-        return {"weight_decay": 0.0} if self.decays else {}
+        """The weight decay switched off, if there is one."""
+        name = getattr(registry.get(self.name), "decay_name", "weight_decay")
+        return {name: 0.0} if name else {}
 
 
 def feed(params: Mapping[str, Tensor], step: int, feedback: float = 1.0) -> None:
