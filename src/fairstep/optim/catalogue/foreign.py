@@ -90,6 +90,16 @@ class ForeignSpec(OptimizerSpec):
                 )
         return values
 
+    def complete(self, given: Mapping[str, object], grids: Mapping[str, Iterable[Value]]) -> dict[str, Value]:
+        """As of any spec; every value of a grid is checked with the given ones and the first of the other grids."""
+        tried = {n: tuple(values) for n, values in grids.items() if n in (*self.hyperparameters, *self.unset)}
+        first = {name: values[0] for name, values in tried.items()}
+        for name, value in ((name, value) for name, values in tried.items() for value in values[1:]):
+            self.validate({**first, name: value, **given})
+        values = self.validate({**first, **given})
+        known = {name: self.hyperparameters[name].default for name in first if name in self.hyperparameters}
+        return values | {n: v for n, v in known.items() if n not in given and (n, v) != ("lr", NO_RATE)}
+
     def _numbered(self, hyper: Mapping[str, object]) -> dict[str, object]:
         """``betas=[0.9, 0.95]`` as beta1 and beta2."""
         found: dict[str, object] = {}
