@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from tests.study.test_contest import WORKLOAD
 
 from fairstep import optim
-from fairstep.cli.compare import CompareOptions, contestant_tables
+from fairstep.cli.compare import CompareOptions, baseline_of, contestant_tables
 from fairstep.cli.shared import space
+from fairstep.cli.shared.fitness import check_fitness
 from fairstep.study import Axis
+from fairstep.study.file.contestants import contestants_of
+from fairstep.study.file.line_numbers import NoLines
+
+WORKLOADS = {"cell": WORKLOAD}
 
 SGD, RMSPROP = "torch.optim:SGD", "torch.optim:RMSprop"
 
@@ -76,3 +85,90 @@ def test_without_a_space_a_foreign_optimizer_is_tuned_around_its_default(capsys:
     assert f"{SGD}: without --space its learning rates are 0.0005 0.001 0.002, around its default" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+class Relative(torch.optim.SGD):
+    """A learning rate of its own making, unless that is switched off, and a rank that must be given."""
+
+    def __init__(self, params: Any, lr: float | None = None, *, rank: int, relative_step: bool = True) -> None:
+        if (lr is None) != relative_step:
+            raise ValueError("lr goes with relative_step=False alone")
+        super().__init__(params, lr or 0.01)
+
+
+class Careless(torch.optim.SGD):
+    """Its learning rate is the one that it began with."""
+
+    def __init__(self, params: Any, lr: float = 0.05) -> None:
+        super().__init__(params, lr)
+        self.rate = lr
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.sub_(p.grad, alpha=self.rate)
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+
+
+def test_values_are_checked_with_the_others_of_the_contestant() -> None:
+    together = CompareOptions(("adamw", SGD), set=(f"{SGD}.nesterov=true", f"{SGD}.momentum=0.9"))
+    assert contestant_tables(together)[1].set == {"momentum": 0.9, "nesterov": True}
+    space = (f"{SGD}.momentum=0.8,0.9", f"{SGD}.lr=1e-3,2e-3,4e-3", "adamw.beta1=0.8,0.9")
+    tried = CompareOptions(("adamw", SGD), set=(f"{SGD}.nesterov=true",), space=space)
+    sgd = contestant_tables(tried)[1]
+    assert sgd.set == {"nesterov": True} and sgd.grid["momentum"] == [0.8, 0.9]
+    with pytest.raises(ValueError, match="Nesterov momentum requires a momentum"):
+        contestant_tables(CompareOptions(("adamw", SGD), set=(f"{SGD}.nesterov=true",)))
+    wrong = (f"{SGD}.momentum=0.8,-0.9", f"{SGD}.lr=1e-3,2e-3,4e-3", "adamw.beta1=0.8,0.9")
+    with pytest.raises(ValueError, match="Invalid momentum value"):
+        contestant_tables(CompareOptions(("adamw", SGD), space=wrong))
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_class_without_a_learning_rate_competes_with_those_of_its_space() -> None:
+    with pytest.raises(ValueError, match=r"mine:Relative has no learning rate to begin with; give one with --space"):
+        contestant_tables(CompareOptions(("adamw", "mine:Relative")))
+    settings = ("mine:Relative.relative_step=false", "mine:Relative.rank=4")
+    options = CompareOptions(("adamw", "mine:Relative"), space=("lr=1e-3,2e-3,4e-3",), set=settings)
+    tables = contestant_tables(options)
+    assert tables[1].set == {"relative_step": False, "rank": 4}
+    with pytest.raises(ValueError, match="cannot be built without a value for rank; give one with --set"):
+        contestant_tables(CompareOptions(("adamw", "mine:Relative"), space=("lr=1e-3,2e-3,4e-3",)))
+    check_fitness(tables, unchecked=False)
+    (contestant,) = contestants_of(NoLines(), 0, tables[1], WORKLOADS)
+    assert contestant.hyperparameters["lr"] == 1e-3 and contestant.hyperparameters["rank"] == 4
+
+
+def test_an_alias_is_the_name_of_a_contestant() -> None:
+    options = CompareOptions(
+        ("adamw", f"mine={SGD}", f"other={SGD}"),
+        baseline="mine",
+        space=("mine.lr=1e-3,2e-3,4e-3",),
+        set=("mine.momentum=0.9", "adamw.beta2=0.98"),
+    )
+    tables = contestant_tables(options)
+    assert [(table.name, table.optimizer) for table in tables] == [("", "adamw"), ("mine", SGD), ("other", SGD)]
+    assert [table.set for table in tables] == [{"beta2": 0.98}, {"momentum": 0.9}, {}]
+    assert tables[1].grid["lr"] == [1e-3, 2e-3, 4e-3] and tables[2].grid["lr"] == [0.0005, 0.001, 0.002]
+    assert baseline_of(options, ["adamw", "mine", "other"]) == "mine"
+    (contestant,) = contestants_of(NoLines(), 0, tables[1], WORKLOADS)
+    assert (contestant.name, contestant.optimizer) == ("mine", SGD)
+    with pytest.raises(ValueError, match="adamw is the name of an optimizer of fairstep's; choose another alias"):
+        contestant_tables(CompareOptions(("lion", f"adamw={SGD}")))
+
+
+@pytest.mark.usefixtures("mine")
+def test_who_may_not_compete_is_refused_unless_one_insists(capsys: pytest.CaptureFixture[str]) -> None:
+    tables = contestant_tables(CompareOptions(("adamw", "mine:Careless", SGD)))
+    with pytest.raises(ValueError, match=r"mine:Careless may not compete: with half the lr .*--unchecked lets it"):
+        check_fitness(tables, unchecked=False)
+    capsys.readouterr()
+    check_fitness(tables, unchecked=True)
+    assert "mine:Careless competes unchecked; `fairstep doctor mine:Careless`" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    check_fitness([tables[0], tables[2]], unchecked=False)

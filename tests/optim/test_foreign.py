@@ -195,3 +195,165 @@ def test_a_spec_of_ones_own_and_a_short_name(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_no_optimizer(name: str, message: str) -> None:
     with pytest.raises(optim.UnknownOptimizerError, match=message):
         optim.get(name)
+
+
+class Decaying(torch.optim.Optimizer):
+    """Gradient descent with decoupled weight decay under a name of its own; subclasses have other signatures."""
+
+    def __init__(self, params: Any, lr: float = 0.05, wd: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr, "wd": wd})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * group["wd"]).sub_(p.grad, alpha=group["lr"])
+
+
+class Shrinking(Decaying):
+    def __init__(self, params: Any, lr: float = 0.05, shrinkage: float = 0.1) -> None:
+        super().__init__(params, lr, shrinkage)
+
+
+class RateFirst(Decaying):
+    def __init__(self, lr: float = 0.05, params: Any = None, wd: float = 0.1) -> None:
+        super().__init__(params, lr, wd)
+
+
+class NoRate(Decaying):
+    def __init__(self, params: Any, lr: float | None = None, relative_step: bool = True) -> None:
+        if lr is not None and relative_step:
+            raise ValueError("lr together with relative_step")
+        super().__init__(params, lr or 0.01, 0.0)
+
+
+class NoDefaults(Decaying):
+    def __init__(self, params: Any, lr: float, rank: int, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr, weight_decay)
+
+
+class NamedOnly(Decaying):
+    def __init__(self, named_params: Any, lr: float = 0.05, wd: float = 0.0) -> None:
+        super().__init__([p for name, p in named_params if name], lr, wd)
+
+
+class Unpacking(Decaying):
+    def __init__(self, params: Any, lr: float = 0.05, wd: float = 0.0) -> None:
+        super().__init__([p for _, p in params], lr, wd)
+
+
+class Chatty(Decaying):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        print("a step")
+        super().step()
+
+
+class Leaving(Decaying):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        raise SystemExit("bye")
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+
+
+def failed(name: str, **hyper: Any) -> dict[str, str]:
+    return {finding.check: finding.message for finding in examine(name, hyper) if finding.status == "failed"}
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize("name", ["mine:Decaying", "mine:RateFirst"])
+def test_weight_decay_is_known_by_its_usual_names(name: str) -> None:
+    model = nn.ModuleDict({"embedding": nn.Embedding(8, 4), "up": nn.Linear(4, 6), "head": nn.Linear(4, 8)})
+    decays = [(len(group["params"]), group["wd"]) for group in optim.build(name, model, wd=0.3).param_groups]
+    assert decays == [(2, 0.3), (3, 0.0)]
+    assert failed(name) == {}
+
+
+@pytest.mark.usefixtures("mine")
+def test_weight_decay_of_norms_is_said_where_nothing_tells_its_name() -> None:
+    assert "it decays embedding.weight" in failed("mine:Shrinking")["decays_matrices_alone"]
+    assert failed("mine:Shrinking", shrinkage=0.0) == {}
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_class_without_a_learning_rate_is_given_one() -> None:
+    for name in ("mine:NoRate", "mine:NoDefaults"):
+        spec = optim.get(name)
+        assert "lr" in spec.hyperparameters and not spec.search_space
+        with pytest.raises(ValueError, match=r"has no learning rate of its own; give one: --lr in train"):
+            list(examine(name))
+    with pytest.raises(ValueError, match="ValueError: lr together with relative_step"):
+        optim.get("mine:NoRate").validate({"lr": 0.1})
+    assert failed("mine:NoRate", lr=0.1, relative_step=False) == {}
+    with pytest.raises(ValueError, match="cannot be built without a value for rank; give one with --set, such as"):
+        optim.get("mine:NoDefaults").validate({"lr": 0.1})
+    assert failed("mine:NoDefaults", lr=0.1, rank=4) == {}
+    assert optim.build("mine:NoDefaults", nn.Linear(2, 2), lr=0.1, rank=4).param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize("name", ["mine:NamedOnly", "mine:Unpacking"])
+def test_a_class_that_wants_names_gets_pairs(name: str) -> None:
+    assert len(optim.build(name, nn.Linear(2, 2)).param_groups[0]["params"]) == 2
+    findings = list(examine(name))
+    assert [f.check for f in findings if f.status != "passed"] == ["takes_parameter_groups"] and fit(findings)
+
+
+@pytest.mark.usefixtures("mine")
+def test_what_it_prints_and_its_exit_do_not_end_the_examination(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed("mine:Chatty") == {}
+    said = capsys.readouterr()
+    assert not said.out and "a step" in said.err
+    assert "SystemExit: bye" in failed("mine:Leaving")["takes_a_step"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["pack.opt:Mine", "pack.opt.Mine", "pack/opt.py:Mine", "./pack/opt.py:Mine", "pack/opt:Mine", "a-1=pack.opt:Mine"],
+)
+def test_a_path_in_every_habit(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch)
+    assert optim.get(path).name == "pack.opt:Mine"
+    assert optim.get(str(tmp_path / "pack" / "opt.py") + ":Mine").name == "pack.opt:Mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("pack.opt", r"pack.opt is a module; name its class too, such as pack.opt:Mine"),
+        ("pack:opt", r"pack.opt is a module; name its class too, such as pack.opt:Mine"),
+        ("pack.opt:Mein", r"pack.opt has no 'Mein' \(did you mean Mine"),
+        ("pack.opt:X", r"pack.opt has no 'X'; it has Mine"),
+        ("pack/nothing.py:Mine", r"not 'pack/nothing.py:Mine'; there is no file pack/nothing.py"),
+        ("nothing.py:Mine", r"there is no file nothing.py"),
+        ("nothing.here.Mine", r"unknown optimizer 'nothing.here.Mine'.*and your own as package.module:Class"),
+        ("a b=pack.opt:Mine", r"an alias is a word, as in mine=package.module:Class"),
+    ],
+)
+def test_what_a_wrong_path_should_be(path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch)
+    with pytest.raises(optim.UnknownOptimizerError, match=message):
+        optim.get(path)
+
+
+def test_a_file_elsewhere_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(optim.UnknownOptimizerError, match=r"is not in the current folder: go to its folder"):
+        optim.get("../pack/opt.py:Mine")
+
+
+def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").touch()
+    (folder / "pack" / "opt.py").write_text("import torch\n\n\nclass Mine(torch.optim.SGD):\n    pass\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    for name in ("pack", "pack.opt"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    foreign.describe.cache_clear()
+    version_of.cache_clear()

@@ -15,10 +15,12 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from fairstep.optim.doctor import examine
 from fairstep.optim.engine import Engine
 from fairstep.runs import RunSpec
 from fairstep.train.checkpoints import files
 from fairstep.train.checkpoints.checkpoint import Checkpoints
+from fairstep.train.checkpoints.resumption import resume
 from fairstep.train.step import Trainer
 
 
@@ -79,13 +81,92 @@ class Odd(torch.optim.Optimizer):
                     p.sub_(group["lr"] * p.grad)
 
 
-def test_state_of_any_kind_comes_back_as_it_was(tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(f"{__name__}:Odd")
-    trainer, place = written(spec, tmp_path)
+class Elsewhere(torch.optim.SGD):
+    """State of no parameter: under words and numbers in ``state``, and an attribute that its state dict carries."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        super().__init__(params, lr=lr)
+        self.total = torch.zeros(())
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        norm = sum(p.grad.norm() for group in self.param_groups for p in group["params"])
+        self.total += norm
+        self.state["norms"] = torch.stack([norm, self.state.get("norms", torch.zeros(2))[0]])  # type: ignore[index]
+        self.state["counts"] = {1: 2, "steps": self.state.get("counts", {"steps": 0})["steps"] + 1}  # type: ignore
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p][7] = torch.ones(2)  # a key that is no word
+                p.sub_(p.grad, alpha=group["lr"] / float(1 + self.total + self.state["norms"][1]))  # type: ignore
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"total": self.total, "optimizer": "its own word", "further": [1]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.total = state_dict["total"].clone()
+        super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
+
+
+class SlowWeights(torch.optim.SGD):
+    """Lookahead-like: a second state by number beside ``state``, with groups of its own."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        super().__init__(params, lr=lr, momentum=0.9)
+        self.slow = [p.detach().clone() for group in self.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        for p, slow in zip((p for group in self.param_groups for p in group["params"]), self.slow, strict=True):
+            slow.lerp_(p, 0.5)
+            p.lerp_(slow, 0.1)
+
+    def state_dict(self) -> dict[str, Any]:
+        slow = {number: {"slow": tensor} for number, tensor in enumerate(self.slow)}
+        return super().state_dict() | {"slow_state": slow, "slow_groups": [{"alpha": 0.5, "params": [0, 1]}]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert state_dict["slow_groups"][0]["params"] == [0, 1]
+        self.slow = [entry["slow"].clone() for _, entry in sorted(state_dict["slow_state"].items())]
+        super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
+
+
+class Wrapping(torch.optim.SGD):
+    """Its state dict is of its own making."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"base": super().state_dict(), "count": 3}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict["base"])
+
+
+FOREIGN = ["Odd", "Elsewhere", "SlowWeights", "Wrapping"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_state_of_any_kind_comes_back_as_it_was(name: str, asynchronous: bool, tiny: Any, tmp_path: Path) -> None:
+    spec = tiny(f"{__name__}:{name}")
+    trainer, checkpoints = trained(spec), Checkpoints(tmp_path, 1, asynchronous)
+    checkpoints.save(3, trainer.state_dict(), {"run": "a"})
+    checkpoints.wait()
     fresh = trained(spec, steps=1)
-    fresh.load_state_dict(Checkpoints(tmp_path, keep=1).load(place, fresh.allocate_like))
+    fresh.load_state_dict(checkpoints.load(*checkpoints.paths(), fresh.allocate_like))
     assert same(fresh.optimizer.state_dict(), trainer.optimizer.state_dict())
     assert same(dict(fresh.model.state_dict()), dict(trainer.model.state_dict()))
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_the_doctor_goes_through_the_files_of_a_checkpoint(name: str) -> None:
+    findings = {finding.check: finding for finding in examine(f"{__name__}:{name}", resume=resume)}
+    assert findings["resumes"].status == "passed", findings["resumes"].message
+
+
+def test_the_doctor_finds_what_only_a_checkpoint_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlowWeights, "load_state_dict", torch.optim.SGD.load_state_dict)
+    findings = {finding.check: finding for finding in examine(f"{__name__}:SlowWeights", resume=resume)}
+    assert findings["resumes"].status == "failed" and findings["resumes"].needed
 
 
 class Intruder:

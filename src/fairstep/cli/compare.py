@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,19 +15,20 @@ import tyro
 
 from fairstep import optim
 from fairstep.cli.shared import screen, space
+from fairstep.cli.shared.fitness import check_fitness
 from fairstep.cli.shared.options import (
     Assignments,
     WorkloadOptions,
     assignment,
     cells_table,
     data_table,
-    hyperparameters,
     parse,
     table,
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study
 from fairstep.model import preset
+from fairstep.optim.catalogue.paths import alias_of
 from fairstep.runs import Design, Store
 from fairstep.study import LocalLauncher, Space
 from fairstep.study.file.cells import Text
@@ -50,7 +51,7 @@ class CompareOptions:
 
     contestants: tyro.conf.Positional[tuple[str, ...]]
     """Two or more optimizers; `fairstep optimizers` lists them. Any torch optimizer may compete, as
-    package.module:Class."""
+    package.module:Class, or under an alias as mine=package.module:Class."""
     baseline: str = ""
     """The contestant that the others are measured against. Default: adamw if it competes, else the first."""
     seeds: str = "3..8"
@@ -71,6 +72,8 @@ class CompareOptions:
     may be given several times. Without a contestant's name it is for optimizers of other packages, pkg.mod:Class."""
     set: Assignments = ()
     """A hyperparameter of one contestant, for example --set adamw.beta2=0.98; may be given several times."""
+    unchecked: bool = False
+    """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
     workers: int = 0
     """Runs at the same time. Default: as many as cores and memory allow."""
     store: Path = Path("runs/compare")
@@ -88,8 +91,9 @@ def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
     contestants = contestant_tables(options)
-    names = [str(contestant.optimizer) for contestant in contestants]
+    names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
     baseline = baseline_of(options, names)
+    check_fitness(contestants, options.unchecked)
     store = Store(options.store).writable()
     study, texts = study_of(options, contestants, baseline)
     (cell,) = study.cells(texts)
@@ -131,7 +135,7 @@ def study_of(
     text = text_of(corpus, data, longest, preset(options.workload.preset).context)
     described = table(
         StudyTable,
-        name="-".join(str(contestant.optimizer) for contestant in contestants),
+        name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants),
         baseline=baseline,
         seeds=int(options.seeds) if options.seeds.isdigit() else options.seeds,
         refine=options.refine,
@@ -165,8 +169,9 @@ def save(study: Study, path: Path) -> None:
 
 def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
     """The contestants as tables of a study, with checked hyperparameters. Raises ValueError."""
-    specs = [optim.get(name) for name in options.contestants]
+    specs = [called(text) for text in options.contestants]
     names = [spec.name for spec in specs]
+    paths = [optim.get(text).name for text in options.contestants]
     if len(names) < 2:
         raise ValueError(f"compare needs two or more optimizers, not {', '.join(names) or 'none'}")
     if len(set(names)) < len(names):
@@ -176,23 +181,40 @@ def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
     for text in options.set:
         target, value = assignment(text)
         owner, dot, name = target.rpartition(".")
-        owner = optim.get(owner).name if dot else owner
+        owner = optim.get(owner).name if dot and owner not in given else owner
         if not dot or owner not in given or name == "lr":
             listed = ", ".join(names)
             raise ValueError(f"--set takes CONTESTANT.NAME=VALUE with one of {listed}, and not lr; got {text!r}")
         given[owner][name] = value
     spaces = spaces_of(options, specs)
-    return [contestant_table(spec, given[spec.name], spaces[spec.name]) for spec in specs]
+    return [
+        contestant_table(spec, path, given[spec.name], spaces[spec.name])
+        for spec, path in zip(specs, paths, strict=True)
+    ]
 
 
-def contestant_table(spec: optim.OptimizerSpec, given: dict[str, Any], space: Space) -> ContestantTable:
+def called(text: str) -> optim.OptimizerSpec:
+    """The optimizer, under its alias if it has one. Raises ValueError."""
+    alias, name = alias_of(text)
+    if alias in optim.names():
+        raise ValueError(f"{alias} is the name of an optimizer of fairstep's; choose another alias for {name}")
+    return replace(optim.get(name), name=alias) if alias else optim.get(name)
+
+
+def contestant_table(spec: optim.OptimizerSpec, path: str, given: dict[str, Any], space: Space) -> ContestantTable:
     """An optimizer with what ``--set`` fixes and ``--space`` tries. Raises ValueError."""
-    defaults = hyperparameters(spec.name, {})
-    fixed = {name: value for name, value in hyperparameters(spec.name, given).items() if value != defaults[name]}
+    values = spec.complete(given, {name: axis.values for name, axis in space.axes.items()})
+    defaults = {**{name: known.default for name, known in spec.hyperparameters.items()}, **spec.retired}
+    fixed = {
+        name: value
+        for name, value in values.items()
+        if name not in space.axes and (name not in defaults or value != defaults[name])
+    }
     usual = {name: grid.factor for name, grid in spec.search_space.items()}
     return table(
         ContestantTable,
-        optimizer=spec.name,
+        optimizer=path,
+        name="" if spec.name == path else spec.name,
         space="none",
         set=fixed,
         grid={name: list(axis.values) for name, axis in space.axes.items()},
@@ -225,7 +247,7 @@ def spaces_of(options: CompareOptions, specs: list[optim.OptimizerSpec]) -> dict
 def baseline_of(options: CompareOptions, names: list[str]) -> str:
     if not options.baseline:
         return "adamw" if "adamw" in names else names[0]
-    baseline = optim.get(options.baseline).name
+    baseline = options.baseline if options.baseline in names else optim.get(options.baseline).name
     if baseline not in names:
         raise ValueError(f"the baseline {baseline} does not compete; choose one of {', '.join(names)}")
     return baseline

@@ -37,11 +37,12 @@ def main(arguments: list[str]) -> int:
     hyper = dict(assignment(text) for text in options.set)
 
     from fairstep.optim.doctor import examine, fit  # loads torch
+    from fairstep.train.checkpoints.resumption import resume
 
     findings = []
     if not options.json:
         print(f"{spec.name}" + (f" ({spec.version})" if spec.version else ""))
-    for finding in examine(spec.name, hyper):
+    for finding in examine(spec.name, hyper, resume):
         findings.append(finding)
         if not options.json:
             print(f"  {MARKS[finding.status]}  {finding.title}", flush=True)

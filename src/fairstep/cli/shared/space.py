@@ -3,7 +3,7 @@
     lr=log:1e-4:1e-2           from LOW to HIGH in steps of about a factor of 2
     lr=log:1e-4:1e-2:5         in 5 steps
     lr=1e-3,2e-3,4e-3          these values
-    lion.lr=...                for one contestant, which its path may name too: pkg.mod:Class.lr=...
+    lion.lr=...                for one contestant, by its name, alias or path: pkg.mod:Class.lr=...
     spaces.toml                lr = "log:1e-4:1e-2", or [1e-3, 2e-3], in the file's top or in a table per contestant
 
 A space that names no contestant is for optimizers of other packages, which bring no space.
@@ -35,8 +35,7 @@ def read(texts: Iterable[str], contestants: Sequence[optim.OptimizerSpec]) -> Sp
     spaces: Spaces = {spec.name: {} for spec in contestants}
     for owner, name, values, said in (item for text in texts for item in _items(text)):
         for spec in _owners(owner, contestants, said):
-            checked = tuple(dict.fromkeys(spec.validate({name: value})[name] for value in _values(values, said)))
-            spaces[spec.name][name] = axis_of(spec, name, checked, factor=0.0)
+            spaces[spec.name][name] = axis_of(spec, name, dict.fromkeys(_values(values, said)), factor=0.0)
     return spaces
 
 
@@ -91,7 +90,7 @@ def _file(path: str) -> Iterator[tuple[str, str, Any, str]]:
 
 def _owners(owner: str, contestants: Sequence[optim.OptimizerSpec], said: str) -> list[optim.OptimizerSpec]:
     if owner:
-        name = optim.get(owner).name
+        name = owner if owner in [spec.name for spec in contestants] else optim.get(owner).name
         named = [spec for spec in contestants if spec.name == name]
         if not named:
             names = ", ".join(spec.name for spec in contestants)

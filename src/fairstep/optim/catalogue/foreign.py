@@ -13,17 +13,16 @@ left to the class otherwise. The unit of the learning rate and the cost of a ste
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import importlib
 import inspect
 import math
 import numbers
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairstep.optim.catalogue.paths import load, said
 from fairstep.optim.roles import Value
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, nearest
 
@@ -38,8 +37,14 @@ class ForeignSpec(OptimizerSpec):
     """A class of torch.optim.Optimizer, described by its signature. ``parts``, ``roles`` and ``aliases`` are empty."""
 
     target: type = object
+    params: inspect.Parameter | None = None
+    """The argument for the parameters."""
     unset: tuple[str, ...] = ()
     """Arguments whose defaults are left to the class, because they are no numbers, switches or words."""
+    required: tuple[str, ...] = ()
+    """Of these, those without a default."""
+    decay_name: str = ""
+    """The argument that is the weight decay; empty: none is known to be."""
     tuples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Argument -> its numbered hyperparameters."""
 
@@ -52,9 +57,30 @@ class ForeignSpec(OptimizerSpec):
         Raises ValueError with one sentence, the class's own words in it.
         """
         values: dict[str, Value] = {name: known.default for name, known in self.hyperparameters.items()}
+        values |= self.typed(hyper)
+        if values["lr"] == NO_RATE and "lr" not in hyper:
+            raise ValueError(
+                f"{self.name} has no learning rate of its own; give one: --lr in train, --set lr=VALUE in doctor, "
+                f"--space {self.name}.lr=log:1e-4:1e-2 in compare"
+            )
+        if missing := [name for name in self.required if name not in values]:
+            raise ValueError(
+                f"{self.name} cannot be built without a value for {' and '.join(missing)}; give one with "
+                f"--set, such as --set {missing[0]}=VALUE"
+            )
+        import torch
+
+        with torch.random.fork_rng(devices=[]):  # a class may draw numbers, and asking must change nothing
+            shapes = {"weight": (4, 4), "bias": (4,)}
+            self.construct({n: torch.nn.Parameter(torch.zeros(shape)) for n, shape in shapes.items()}, None, values)
+        return values
+
+    def typed(self, hyper: Mapping[str, object]) -> dict[str, Value]:
+        """The given hyperparameters, checked by type alone: some are valid only together with others."""
+        values: dict[str, Value] = {}
         for name, value in self._numbered(hyper).items():
             if name in self.hyperparameters:
-                values[name] = _checked(f"{self.name}: {name}", value, values[name])
+                values[name] = _checked(f"{self.name}: {name}", value, self.hyperparameters[name].default)
             elif name in self.unset:
                 values[name] = value  # type: ignore[assignment]
             else:
@@ -62,11 +88,17 @@ class ForeignSpec(OptimizerSpec):
                 raise ValueError(
                     f"{self.name} has no argument {name!r}{nearest(name, known)}; it has {', '.join(known)}"
                 )
-        import torch
-
-        with torch.random.fork_rng(devices=[]):  # a class may draw numbers, and asking must change nothing
-            self.construct([torch.nn.Parameter(torch.zeros(shape)) for shape in ((4, 4), (4,))], values)
         return values
+
+    def complete(self, given: Mapping[str, object], grids: Mapping[str, Iterable[Value]]) -> dict[str, Value]:
+        """As of any spec; every value of a grid is checked with the given ones and the first of the other grids."""
+        tried = {n: tuple(values) for n, values in grids.items() if n in (*self.hyperparameters, *self.unset)}
+        first = {name: values[0] for name, values in tried.items()}
+        for name, value in ((name, value) for name, values in tried.items() for value in values[1:]):
+            self.validate({**first, name: value, **given})
+        values = self.validate({**first, **given})
+        known = {name: self.hyperparameters[name].default for name in first if name in self.hyperparameters}
+        return values | {n: v for n, v in known.items() if n not in given and (n, v) != ("lr", NO_RATE)}
 
     def _numbered(self, hyper: Mapping[str, object]) -> dict[str, object]:
         """``betas=[0.9, 0.95]`` as beta1 and beta2."""
@@ -91,10 +123,31 @@ class ForeignSpec(OptimizerSpec):
                 changed = {k: v for k, v in changed.items() if k not in parts} | {name: whole}
         return changed
 
-    def construct(self, params: Iterable[Any], values: Mapping[str, Value]) -> Optimizer:
-        """The class over ``params`` (parameters or param groups). Raises ValueError with one sentence."""
+    def construct(
+        self, named: Mapping[str, Any], groups: Iterable[Any] | None, values: Mapping[str, Value]
+    ) -> Optimizer:
+        """The class over param groups or parameters, by default the named ones; a class that wants names gets pairs.
+
+        Raises ValueError with one sentence.
+        """
+        pairs = list(named.items())
+        if pairs and self.params is not None and "named" in self.params.name:
+            return self._call(pairs, values)
         try:
-            return self.target(params, **self.arguments(values))
+            return self._call(list(named.values()) if groups is None else groups, values)
+        except ValueError:
+            if not pairs:
+                raise
+            with contextlib.suppress(ValueError):
+                return self._call(pairs, values)
+            raise
+
+    def _call(self, params: Iterable[Any], values: Mapping[str, Value]) -> Optimizer:
+        arguments = self.arguments(values)
+        try:
+            if self.params is None or self.params.name == _first(self.target).name:
+                return self.target(params, **arguments)
+            return self.target(**{self.params.name: params}, **arguments)
         except Exception as error:
             raise ValueError(f"{self.name} cannot be built: {said(error)}") from error
 
@@ -112,27 +165,51 @@ class ForeignSpec(OptimizerSpec):
 def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, Any]) -> Optimizer:
     """The optimizer over a module, named parameters, parameters or param groups of one's own.
 
-    As with our engine, vectors and embeddings get no weight decay: they are a second param group, if the class has the
-    argument weight_decay and it is not 0. A class with train() and eval() is in train mode.
+    As with our engine, vectors and embeddings get no weight decay: they are a second param group, if the class has an
+    argument for it (``DECAY_NAMES``) and it is not 0. A class with train() and eval() is in train mode.
     """
     from fairstep.optim.engine import routing
     from fairstep.optim.engine.routed import UNDECAYED
 
     assert isinstance(spec, ForeignSpec)
     values = spec.validate(hyper)
-    groups: list[Any] = [] if hasattr(params, "parameters") else list(params)
+    groups: list[Any] | None = None if hasattr(params, "parameters") else list(params)
+    named: dict[str, Any] = {}
     if not (groups and all(isinstance(group, Mapping) for group in groups)):
-        items = routing.named_parameters(params if hasattr(params, "parameters") else groups)
+        items = routing.named_parameters(params if groups is None else groups)
         assigned = routing.assign(items, roles)
+        named, groups = {item.name: item.tensor for item in items}, None
         plain = [item.tensor for item in items if assigned[item.name] in UNDECAYED]
         decayed = [item.tensor for item in items if assigned[item.name] not in UNDECAYED]
-        groups = [item.tensor for item in items]
-        if plain and decayed and values.get("weight_decay", 0):
-            groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = spec.construct(groups, values)
+        if plain and decayed and values.get(spec.decay_name, 0):
+            groups = [{"params": decayed}, {"params": plain, spec.decay_name: 0.0}]
+    optimizer = spec.construct(named, groups, values)
     if callable(getattr(optimizer, "train", None)):
         optimizer.train()  # type: ignore[attr-defined]
     return optimizer
+
+
+NO_RATE = 0.0
+"""The default of a learning rate that has none: None, or nothing at all."""
+
+DECAY_NAMES = frozenset(
+    {"weightdecay", "wd", "decay", "weightdecayrate", "weightdecaycoefficient", "weightdecaycoeff", "lambdawd"}
+    | {"l2", "l2reg", "l2penalty", "l2regularization", "wdcoef", "wdcoeff", "weightdecayvalue", "lrweightdecay"}
+)
+"""Names of an argument that is the weight decay, without underscores."""
+
+PARAMS_NAMES = ("params", "parameters", "named_params", "named_parameters", "param_groups", "model_params")
+
+
+def _first(target: type) -> inspect.Parameter:
+    return next(iter(inspect.signature(target).parameters.values()))
+
+
+def _arguments(target: type) -> list[inspect.Parameter]:
+    """The arguments of a class, that for the parameters first: by its name, else the first one."""
+    arguments = list(inspect.signature(target).parameters.values())
+    params = next((a for a in arguments if a.name in PARAMS_NAMES), arguments[0] if arguments else None)
+    return [a for a in (params, *(a for a in arguments if a is not params)) if a is not None]
 
 
 @functools.cache
@@ -140,7 +217,7 @@ def describe(name: str, path: str) -> OptimizerSpec:
     """The spec of what ``path`` (``package.module:Class``) means, under this name. Raises UnknownOptimizerError."""
     from fairstep.optim.catalogue.provenance import version_of
 
-    found = _load(path)
+    found = load(path)
     if isinstance(found, OptimizerSpec):
         return replace(found, name=name, version=version_of(path.partition(":")[0]))
     import torch
@@ -148,7 +225,7 @@ def describe(name: str, path: str) -> OptimizerSpec:
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         kind = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
         raise UnknownOptimizerError(f"{name} is {kind}, and no subclass of torch.optim.Optimizer")
-    arguments = list(inspect.signature(found).parameters.values())[1:]
+    params, *arguments = _arguments(found)
     named = [a for a in arguments if a.kind not in (a.VAR_KEYWORD, a.VAR_POSITIONAL)]
     if "lr" not in [argument.name for argument in named]:
         raise UnknownOptimizerError(
@@ -163,6 +240,7 @@ def describe(name: str, path: str) -> OptimizerSpec:
     version = version_of(found.__module__)
     known: dict[str, Hyperparameter] = {}
     tuples: dict[str, tuple[str, ...]] = {}
+    space: dict[str, Grid] = {}
     for argument in named:
         default = argument.default
         source = f"{found.__name__} of {version}"
@@ -171,13 +249,14 @@ def describe(name: str, path: str) -> OptimizerSpec:
             tuples[argument.name] = tuple(f"{stem}{n}" for n in range(1, len(default) + 1))
             for part, value in zip(tuples[argument.name], default, strict=True):
                 known[part] = Hyperparameter(value, f"one of its {argument.name}", source, _domain(value))
+        elif argument.name == "lr":
+            rate = default if _is_value(default) and not isinstance(default, bool | str) else NO_RATE
+            says = "an argument of the class" if rate else "the class has no number as its default, so it must be given"
+            known["lr"] = Hyperparameter(rate, says, source, "(0, inf)")
+            if rate > 0:
+                space["lr"] = Grid.geometric(rate / 2, 3, f"around {rate:g}, its default")
         elif _is_value(default):
-            domain = "(0, inf)" if argument.name == "lr" else _domain(default)
-            known[argument.name] = Hyperparameter(default, "an argument of the class", source, domain)
-    rate = known["lr"].default if "lr" in known else None
-    space = {}
-    if isinstance(rate, float | int) and rate > 0:
-        space["lr"] = Grid.geometric(rate / 2, 3, f"around {rate:g}, its default")
+            known[argument.name] = Hyperparameter(default, "an argument of the class", source, _domain(default))
     return ForeignSpec(
         name=name,
         class_name=found.__name__,
@@ -190,36 +269,12 @@ def describe(name: str, path: str) -> OptimizerSpec:
         schedule=Schedule("cosine", 0.1, 0.0, "as AdamW: a class says nothing of its schedule"),
         version=version,
         target=found,
+        params=params,
         unset=tuple(a.name for a in named if a.name not in known and a.name not in tuples),
+        required=tuple(a.name for a in named if a.name != "lr" and a.default is a.empty),
         tuples=tuples,
+        decay_name=next((n for n in known if n.lower().replace("_", "") in DECAY_NAMES), ""),
     )
-
-
-def _load(path: str) -> Any:
-    """The object that ``package.module:Name`` means. Raises UnknownOptimizerError."""
-    module_name, _, attribute = path.partition(":")
-    if not attribute or not all(part.isidentifier() for part in module_name.split(".")):
-        raise UnknownOptimizerError(f"an optimizer of your own is package.module:Class, not {path!r}")
-    if "+" in attribute:
-        raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {path!r} asks for another's")
-    if not {"", str(Path.cwd())} & set(
-        sys.path
-    ):  # `python -m` has the current folder there, the console script has not
-        sys.path.append(str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or module_name
-        where = "in the installed packages or the current folder"
-        needed = "" if module_name.startswith(missing) else f", which {module_name} imports"
-        raise UnknownOptimizerError(f"there is no module {missing!r} {where}{needed}") from None
-    except Exception as error:
-        raise UnknownOptimizerError(f"{module_name} cannot be imported: {said(error)}") from error
-    try:
-        return functools.reduce(getattr, attribute.split("."), module)
-    except AttributeError:
-        near = nearest(attribute, [n for n, v in vars(module).items() if isinstance(v, type)])
-        raise UnknownOptimizerError(f"{module_name} has no {attribute!r}{near}") from None
 
 
 def _is_value(default: object) -> bool:
@@ -241,8 +296,3 @@ def _checked(name: str, value: object, default: Value) -> Value:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {value!r}")
     return value if isinstance(value, int | float) else float(value)
-
-
-def said(error: Exception) -> str:
-    """An error of someone else's code in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")[:400]

@@ -47,20 +47,30 @@ def get(name: str) -> OptimizerSpec:
     """The spec of a name or alias; upper case, hyphens, underscores and spaces do not matter.
 
     Wrappers follow with a plus, in any order: ``muon+hyperball+ema`` (see ``wrappers``). Also of
-    ``package.module:Class`` and of an entry point's name, to the letter (see ``foreign``). Raises
-    UnknownOptimizerError (a ValueError) with the nearest names.
+    ``package.module:Class`` (and what else ``paths`` takes for it) and of an entry point's name, to the letter; an
+    alias in front, ``mine=``, is left to whoever prints names. Raises UnknownOptimizerError (a ValueError) with the
+    nearest names.
     """
+    if "=" in name:
+        from fairstep.optim.catalogue.paths import alias_of
+
+        return get(alias_of(name)[1])
     if "+" in name and _key(name) not in _words():
         return _wrapped(*name.split("+"))
     words = _words()
     if _key(name) not in words:
-        if is_foreign(name):
-            from fairstep.optim.catalogue import foreign  # only those who bring an optimizer pay for it
+        if is_foreign(name) or "." in name:
+            from fairstep.optim.catalogue import foreign, paths  # only those who bring an optimizer pay for it
 
-            return foreign.describe(name, plugins().get(name, name))
+            if name in plugins():
+                return foreign.describe(name, plugins()[name])
+            path = paths.normal(name) if ":" in name else paths.dotted(name)
+            if path:
+                return foreign.describe(path, path)
         spelled = [word for spec in specs().values() for word in (spec.name, *spec.aliases)]
         raise UnknownOptimizerError(
-            f"unknown optimizer {name!r}{nearest(name, spelled)}; there are {', '.join(names())}"
+            f"unknown optimizer {name!r}{nearest(name, spelled)}; there are {', '.join(names())}, and your own as "
+            "package.module:Class"
         )
     return words[_key(name)]
 

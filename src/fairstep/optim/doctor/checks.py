@@ -18,8 +18,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from fairstep.optim.catalogue.foreign import said
-from fairstep.optim.doctor.subject import Subject, feed, largest, run, same, small_model, step_with_signals, weights
+from fairstep.optim.catalogue.paths import said
+from fairstep.optim.doctor.subject import (
+    Pair,
+    Subject,
+    feed,
+    largest,
+    run,
+    same,
+    small_model,
+    step_with_signals,
+    weights,
+)
 
 
 class Wrong(Exception):
@@ -88,7 +98,13 @@ def takes_parameter_groups(subject: Subject) -> None:
     params = dict(model.named_parameters())
     matrices = [p for p in params.values() if p.ndim == 2]
     others = [p for p in params.values() if p.ndim != 2]
-    optimizer = subject.build([{"params": matrices}, {"params": others, **subject.undecayed}])
+    try:
+        optimizer = subject.build([{"params": matrices}, {"params": others, **subject.undecayed}])
+    except Exception as error:
+        raise Wrong(
+            f"it takes no param groups ({said(error)}), so norms, biases and embeddings are decayed as it decides",
+            harmless=True,
+        ) from error
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     if sorted(held) != sorted(map(id, params.values())):
         raise Wrong("its param_groups do not hold every parameter exactly once")
@@ -104,6 +120,26 @@ def takes_parameter_groups(subject: Subject) -> None:
             "a param group's own lr is ignored; read hyperparameters from the group, not from the optimizer",
             harmless=True,
         )
+
+
+@check("decays matrices alone", needed=False)
+def decays_matrices_alone(subject: Subject) -> None:
+    """Without a gradient only weight decay moves a weight, by a factor that all elements have in common."""
+    model, optimizer = subject.pair(torch.float64)
+    first = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(2):
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        step_with_signals(optimizer, dict(model.named_parameters()))
+    for name, p in model.named_parameters():
+        if p.ndim > 1 and "embedding" not in name:
+            continue
+        shares = (p / first[name])[first[name] != 0]
+        if shares.numel() and 0 < shares.max() < 1 - 1e-12 and shares.max() - shares.min() < 1e-9:
+            raise Wrong(
+                f"it decays {name}, and no other contestant decays norms, biases and embeddings; call the argument "
+                "weight_decay and read it from the param group, so that fairstep can give these a group without it"
+            )
 
 
 @check("decreases a quadratic")
@@ -190,15 +226,25 @@ def is_deterministic(subject: Subject) -> None:
 
 @check("continues from a checkpoint to the bit")
 def resumes(subject: Subject) -> None:
+    _resumes(subject, _through_memory)
+    if subject.resume and not _refused_by_safe_load(subject):
+        _resumes(subject, subject.resume)
+
+
+def _through_memory(name: str, saved: Pair, fresh: Pair) -> None:
+    """The usual way, by torch.save."""
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in saved], file)
+    file.seek(0)
+    for part, state in zip(fresh, torch.load(file, weights_only=False), strict=True):
+        part.load_state_dict(state)
+
+
+def _resumes(subject: Subject, resume: Callable[[str, Pair, Pair], None]) -> None:
     model, optimizer = subject.pair()
     run(optimizer, model, 1, 13)
-    file = io.BytesIO()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=False)
     other, resumed = subject.pair()
-    other.load_state_dict(saved["model"])
-    resumed.load_state_dict(saved["optimizer"])
+    resume(subject.name, (model, optimizer), (other, resumed))
     if not same(model, other):
         raise Wrong("load_state_dict changes the weights, which are loaded by themselves")
     run(optimizer, model, 14, 25)
@@ -220,6 +266,16 @@ def resumes(subject: Subject) -> None:
 
 @check("is saved as tensors and plain values", needed=False)
 def is_saved_plainly(subject: Subject) -> None:
+    refused = _refused_by_safe_load(subject)
+    if refused:
+        raise Wrong(
+            f"its state_dict holds what torch.load(weights_only=True) refuses ({refused}), "
+            "so a run that is killed starts again from the beginning; keep tensors, numbers and strings only"
+        )
+
+
+def _refused_by_safe_load(subject: Subject) -> str:
+    """What of its state dict torch.load(weights_only=True) refuses; empty: nothing."""
     model, optimizer = subject.pair()
     run(optimizer, model, 1, 2)
     file = io.BytesIO()
@@ -228,11 +284,9 @@ def is_saved_plainly(subject: Subject) -> None:
     try:
         torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise Wrong(
-            f"its state_dict holds what torch.load(weights_only=True) refuses ({found[1] if found else said(error)}), "
-            "so a run that is killed starts again from the beginning; keep tensors, numbers and strings only"
-        ) from error
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return refused[1] if refused else said(error)
+    return ""
 
 
 @check("goes on after gradients that are not finite")

@@ -5,18 +5,19 @@ Nothing is trained: the checks take a few dozen steps of a model of a thousand w
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
-from fairstep.optim.catalogue.foreign import said
+from fairstep.optim.catalogue.paths import said
 from fairstep.optim.catalogue.registry import get
 from fairstep.optim.doctor.checks import CHECKS, Check, Wrong, takes_a_step
-from fairstep.optim.doctor.subject import Subject
+from fairstep.optim.doctor.subject import Pair, Subject
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,23 @@ class Finding:
     message: str = ""
 
 
-def examine(name: str, hyper: Mapping[str, Any] | None = None) -> Iterator[Finding]:
-    """Findings in the order of the list, as they come.
+def examine(
+    name: str,
+    hyper: Mapping[str, Any] | None = None,
+    resume: Callable[[str, Pair, Pair], None] | None = None,
+    only_needed: bool = False,
+) -> Iterator[Finding]:
+    """Findings in the order of the list, as they come; ``only_needed``: of what a contest here depends on.
 
-    Compiled optimizers are run uncompiled: what they compute is the same, and compiling takes minutes. Raises
-    ValueError if there is no such optimizer or it cannot be built with these hyperparameters.
+    Compiled optimizers are run uncompiled: what they compute is the same, and compiling takes minutes. ``resume``: how
+    the training loop that asks resumes a run (``Subject``). What the optimizer prints goes to stderr. Raises ValueError
+    if there is no such optimizer or it cannot be built with these hyperparameters.
     """
-    subject = Subject(name, get(name).validate(dict(hyper or {})))
+    subject = Subject(name, get(name).validate(dict(hyper or {})), resume)
     broken = False
     for check in CHECKS:
+        if only_needed and not check.needed:
+            continue
         finding = Finding(check.name, check.title, "skipped", check.needed) if broken else run_check(check, subject)
         broken = broken or (finding.status == "failed" and check.function is takes_a_step)
         yield finding
@@ -52,7 +61,7 @@ def run_check(check: Check, subject: Subject) -> Finding:
             check.function(subject)
         except Wrong as wrong:
             needed, message = needed and not wrong.harmless, str(wrong)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = f"raises {said(error)}"
     return Finding(check.name, check.title, "failed" if message else "passed", needed, message)
 
@@ -68,7 +77,8 @@ def _quiet(compiled: bool) -> Iterator[None]:
     number of threads and the random state are as before at the end."""
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)
-    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+    eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr), eager:
         warnings.simplefilter("ignore")
         try:
             yield

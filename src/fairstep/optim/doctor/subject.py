@@ -5,7 +5,7 @@ Gradients are a pure function of the step and the weights, so that two optimizer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,12 +36,20 @@ def small_model(dtype: torch.dtype = torch.float32) -> SmallModel:
         return SmallModel().to(dtype)
 
 
+Pair = tuple[nn.Module, Any]
+"""A model with its optimizer."""
+
+
 @dataclass
 class Subject:
-    """One optimizer under examination, by its name. ``hyper`` are its hyperparameters, ``lr`` among them."""
+    """One optimizer under examination, by its name. ``hyper`` are its hyperparameters, ``lr`` among them.
+
+    ``resume(name, saved, fresh)``: how the training loop that asks takes a fresh pair to where a saved one is.
+    """
 
     name: str
     hyper: dict[str, Any] = field(default_factory=dict)
+    resume: Callable[[str, Pair, Pair], None] | None = None
 
     def build(self, params: Any, **changes: Any) -> Any:
         """A new optimizer of the name; random numbers that its class draws are the same every time."""
@@ -54,13 +62,10 @@ class Subject:
         return model, self.build(model, **changes)
 
     @property
-    def decays(self) -> bool:
-        """Whether there is a hyperparameter weight_decay to switch off."""
-        return "weight_decay" in registry.get(self.name).hyperparameters
-
-    @property
     def undecayed(self) -> dict[str, float]:
-        return {"weight_decay": 0.0} if self.decays else {}
+        """The weight decay switched off, if there is one."""
+        name = getattr(registry.get(self.name), "decay_name", "weight_decay")
+        return {name: 0.0} if name else {}
 
 
 def feed(params: Mapping[str, Tensor], step: int, feedback: float = 1.0) -> None:

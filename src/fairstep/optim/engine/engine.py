@@ -98,7 +98,10 @@ class Engine(Routed):
                 loss = closure()
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
+        fresh = not any(self.state.values())
         stacks, supplied, total = self._current_stacks(), self._supplied, None
+        if fresh and self._asks_for_state():
+            return loss
         if self.ownership:
             self.ownership.cut_gradients()
             supplied, total = self.ownership.cut_signals(supplied), self.ownership.total
@@ -133,7 +136,9 @@ class Engine(Routed):
         self._evaluating = evaluation.evaluating(self.state)
 
     def train(self) -> None:
-        """Put the training weights back, to the bit, after ``eval``."""
+        """Put the training weights back, to the bit, after ``eval``. Raises ValueError if they are not in the state."""
+        if self._evaluating and not evaluation.evaluating(self.state):
+            raise ValueError("the training weights were kept in optimizer.state, which was changed since eval()")
         evaluation.resume(self)
         self._evaluating = False
 
@@ -150,9 +155,13 @@ class Engine(Routed):
         return signals.previous_weights(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """State and settings by parameter name (see ``state``)."""
+        """State and settings by parameter name (see ``state``).
+
+        Raises ValueError if the state was changed from outside into what no step could go on from.
+        """
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
+        state_dicts.check(self)
         saved = state_dicts.dump(self)
         for post_hook in self._optimizer_state_dict_post_hooks.values():
             changed = post_hook(self, saved)
@@ -170,6 +179,10 @@ class Engine(Routed):
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        if self.ownership:
+            raise TypeError(
+                "an optimizer that shares its work with other processes cannot be copied; save its state_dict"
+            )
         kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
@@ -185,18 +198,38 @@ class Engine(Routed):
         self._forget_stacks()
 
     def _forget_stacks(self) -> None:
-        self._present: list[bool] = []
+        self._formed_for: list[tuple[Any, ...]] = []
         self._stacks: list[Stack] = []
         self._evaluating = evaluation.evaluating(getattr(self, "state", {}))
         self._supplied = {}
 
+    def _asks_for_state(self) -> bool:
+        """Whether this step only asks for the state that a first step makes, as torch.distributed.checkpoint does."""
+        return (
+            not self.ownership
+            and not any(float(group["lr"]) for group in self.param_groups)
+            and not any(p.grad is not None and p.grad.any() for _, p in self.named_parameters())
+        )
+
     def _current_stacks(self) -> list[Stack]:
-        """Stacks of the parameters that have a gradient, formed anew whenever that set changes."""
-        present = [p.grad is not None for group in self.param_groups for p in group["params"]]
-        if present != self._present:
+        """Stacks of the parameters that have a gradient, formed anew whenever that set changes.
+
+        Also when anyone else has changed state, parameters or param groups, which then count as they are now.
+        """
+        if self._identities() != self._formed_for or not all(stack.intact for stack in self._stacks):
+            state_dicts.check(self)
             self._stacks = self._form_stacks()
-            self._present = present
+            self._formed_for = self._identities()
         return self._stacks
+
+    def _identities(self) -> list[tuple[Any, ...]]:
+        """What the stacks are formed for. What they hold lives as long as they do, so that no id comes again."""
+        parameters = [
+            (id(group), id(p), id(self.state.get(p)), p.shape, p.dtype, p.device, p.grad is None)
+            for group in self.param_groups
+            for p in group["params"]
+        ]
+        return [(len(self.state),), *parameters]
 
     def _form_stacks(self) -> list[Stack]:
         rules, gradients = self.rules, {name: p.grad for name, p in self.named_parameters()}

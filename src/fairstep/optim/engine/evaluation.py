@@ -30,7 +30,7 @@ def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
 def evaluate(optimizer: Routed) -> None:
     """Put the weights to evaluate into the parameters. A second call changes nothing."""
     rules = optimizer.rules
-    for group, member in optimizer.members():
+    for group, member in optimizer.members() if optimizer.state else ():
         entry, p = member.entry, member.tensor
         if not entry or KEPT in entry:
             continue
@@ -45,6 +45,6 @@ def evaluate(optimizer: Routed) -> None:
 @torch.no_grad()
 def resume(optimizer: Routed) -> None:
     """Put the training weights back, to the bit."""
-    for _, member in optimizer.members():
+    for _, member in optimizer.members() if optimizer.state else ():
         if KEPT in member.entry:
             member.tensor.copy_(member.entry.pop(KEPT))

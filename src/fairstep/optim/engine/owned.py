@@ -57,6 +57,8 @@ class OwnedShards:
         """Bring the pieces' gradients up to date with their parameters'."""
         for name, tensor in () if self.given else self.tensors.items():
             parameter = self.parameters[name]
+            if _memory(tensor) != _memory(parameter):
+                raise ValueError(f"parameter {name} has other memory than when the work was shared; share it again")
             if tensor is not parameter:
                 tensor.grad = None if parameter.grad is None else self.cut(name, parameter.grad)
 

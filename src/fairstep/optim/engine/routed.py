@@ -109,7 +109,7 @@ class Routed(torch.optim.Optimizer):
                 if tensor is not None:
                     layout = Layout.of(rule, self.roles[name], tensor)
                     shard = self.ownership.row_shard(name) if self.ownership else None
-                    yield group, Member(name, tensor, layout, self.state[p], shard)
+                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard)
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""

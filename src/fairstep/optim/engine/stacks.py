@@ -128,7 +128,7 @@ class Stack:
         self.step = int(members[0].entry.get("step", 0))
         if len(members) > 1:
             self._make_buffers(scratch)
-        self.state: dict[str, Any] = self._collect() if self.step else call(rule.init, self.context, self._start())
+        self.state: dict[str, Any] = self._collect() if self.step else self._begin()
         self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
         self._expose()
 
@@ -169,20 +169,31 @@ class Stack:
         self.step += 1
         self._expose_numbers()
 
+    @property
+    def intact(self) -> bool:
+        """Whether the members' entries hold what this stack put there; anyone may change ``optimizer.state``."""
+        return all(
+            len(member.entry) == len(views) + len(self._shown)
+            and all(member.entry.get(name) is number for name, number in self._shown.items())
+            and all(member.entry.get(name) is view and view.data_ptr() == place for name, view, place in views)
+            for member, views in zip(self.members, self._views, strict=True)
+        )
+
     def record_numbers(self, state: Mapping[str, Any]) -> None:
         """Take over the numbers of a block's ``state``, whose tensors are views. All blocks have the same numbers."""
         for name in self._numbers:
             self.state[name] = state[name]
 
     def _expose_numbers(self) -> None:
-        numbers = {"step": self.step, **{name: self.state[name] for name in self._numbers}}
+        self._shown = {"step": self.step, **{name: self.state[name] for name in self._numbers}}
         for member in self.members:
-            member.entry.update(numbers)
+            member.entry.update(self._shown)
 
-    def _start(self) -> Tensor:
-        """The weights (rows, *tail) before the first step."""
+    def _begin(self) -> dict[str, Any]:
+        """The rule's state before the first step. It is contiguous, as it will be after loading: sums depend on it."""
         parts = [p.detach().reshape(-1, *self.tail).to(self.dtype) for p in self.params]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        state = call(self.rule.init, self.context, parts[0] if len(parts) == 1 else torch.cat(parts))
+        return {name: x.contiguous() if isinstance(x, Tensor) else x for name, x in state.items()}
 
     def _make_buffers(self, scratch: Scratch) -> None:
         sizes = [p.numel() for p in self.params]
@@ -205,12 +216,14 @@ class Stack:
         for member in self.members:
             member.entry.clear()
         self._expose_numbers()
+        self._views: list[list[tuple[str, Tensor, int]]] = [[] for _ in self.members]
         for name, whole in self.state.items():
             if name in self._numbers:
                 continue
             pieces = whole.split([member.layout.rows for member in self.members])
-            for member, piece in zip(self.members, pieces, strict=True):
-                member.entry[name] = piece.view((*member.layout.lead, *whole.shape[1:]))
+            for member, views, piece in zip(self.members, self._views, pieces, strict=True):
+                view = member.entry[name] = piece.view((*member.layout.lead, *whole.shape[1:]))
+                views.append((name, view, view.data_ptr()))
 
 
 def cut(members: Sequence[Member], limit: int) -> list[Sequence[Member]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairstep.optim.engine import by_number
 from fairstep.optim.engine.evaluation import KEPT
 from fairstep.optim.engine.routed import Routed
 from fairstep.optim.engine.stacks import Member, compute_dtype
@@ -59,7 +60,31 @@ def dump(optimizer: Routed) -> dict[str, Any]:
         for name, layout in _layouts(optimizer):
             if name in state:
                 state[name] = {k: layout.shard(k, v) if isinstance(v, Tensor) else v for k, v in state[name].items()}
-    return {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
+    saved = {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
+    return by_number.numbered(saved) if by_number.asked() else saved
+
+
+def check(optimizer: Routed) -> None:
+    """Raise ValueError if ``optimizer.state`` or the param groups, which anyone may change, fit the rules no more."""
+    for group in optimizer.param_groups:
+        if len(group["params"]) != len(group["param_names"]):
+            raise ValueError(
+                f"a param group was changed from outside: it has {len(group['params'])} parameters and the names of "
+                f"{len(group['param_names'])}; parameters are added with add_param_group"
+            )
+    for key in optimizer.state:
+        if not isinstance(key, Tensor):
+            raise ValueError(f"optimizer.state has an entry for {key!r}, which is no parameter; keep it elsewhere")
+    if not any(optimizer.state.values()):
+        return
+    if optimizer.ownership:
+        for name, p in optimizer.named_parameters():
+            if optimizer.ownership.parameters[name] is not p:
+                raise ValueError(f"parameter {name} was replaced after the work was shared; share it again")
+    for group, member in optimizer.members():
+        problem = _problem(optimizer, member, member.entry, group, member.tensor.device)
+        if problem:
+            raise ValueError(f"optimizer.state was changed from outside: {problem}")
 
 
 def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
@@ -68,16 +93,19 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     Of whole tensors this optimizer takes what it steps. A ``StateShard`` must be of the piece that it steps.
     Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
     """
+    saved = by_number.named(optimizer, saved)
     _check_origin(optimizer, saved)
     entries = _entries(optimizer, saved)
     for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        group.update({k: v for k, v in other.items() if k != "params" and k not in optimizer.spec.retired})
+        group.update({k: v for k, v in other.items() if k not in (*_NOT_SETTINGS, *optimizer.spec.retired)})
         name_peak(group, other)
+    optimizer.state.clear()
     for name, p in optimizer.named_parameters():
-        optimizer.state[p] = {
-            key: value.to(p.device) if isinstance(value, Tensor) else value
-            for key, value in entries.get(name, {}).items()
-        }
+        if entries.get(name):
+            optimizer.state[p] = {
+                key: int(value) if key == "step" else value.to(p.device) if isinstance(value, Tensor) else value
+                for key, value in entries[name].items()
+            }
 
 
 def name_peak(group: dict[str, Any], saved: Mapping[str, Any]) -> None:
@@ -126,7 +154,9 @@ def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str,
     for group, member in optimizer.members():
         name, entry = member.name, saved["state"].get(member.name, {})
         entries[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
-        _check_shapes(optimizer, member, entries[name], {**group, **settings[group["param_names"][0]]})
+        problem = _problem(optimizer, member, entries[name], {**group, **settings[group["param_names"][0]]})
+        if problem:
+            raise ValueError(f"the state dict is of another model: {problem}")
     return entries
 
 
@@ -167,35 +197,42 @@ def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
         if name not in stored:
             raise ValueError(f"the state dict is of another model: it lacks the parameter {name}")
     for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=False):
-        if group["param_names"] != other["params"] or group["rule"] != other["rule"]:
+        if group["param_names"] != other["params"] or group["rule"] != other.get("rule"):
             raise ValueError(
                 f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
                 "with the same param groups, roles and undecayed as the saved one"
             )
 
 
-def _check_shapes(optimizer: Routed, member: Member, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
-    """``group``: the saved settings, which are loaded as well and may decide over shapes."""
+def _problem(
+    optimizer: Routed,
+    member: Member,
+    entry: Mapping[str, Any],
+    group: Mapping[str, Any],
+    device: torch.device | None = None,
+) -> str:
+    """Why the rule cannot go on from this state with these settings, which may decide over shapes; empty: it can."""
     if not entry:
-        return
+        return ""
     rule, name, layout, p = optimizer.rules[group["rule"]], member.name, member.layout, member.tensor
+    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int | Tensor):
+        return f"the state of {name} does not say how many steps were taken"
     items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
     fresh = call(rule.init, Context(group, member.shard), items)
-    expected = {
-        key: (*layout.lead, *value.shape[1:]) if isinstance(value, Tensor) else () for key, value in fresh.items()
-    }
-    given = {
-        key: tuple(value.shape) if isinstance(value, Tensor) else ()
-        for key, value in entry.items()
-        if key not in ("step", KEPT)
-    }
+    expected = {key: (*layout.lead, *x.shape[1:]) if isinstance(x, Tensor) else "number" for key, x in fresh.items()}
+    given = {key: _shape(value) for key, value in entry.items() if key not in ("step", KEPT)}
     if expected != given:
-        raise ValueError(
-            f"the state dict is of another model: the state of {name} has the shapes {given}, and not {expected}"
-        )
+        return f"the state of {name} has the shapes {given}, and not {expected}"
     for key, value in fresh.items():
         if isinstance(value, Tensor) and value.dtype != entry[key].dtype:
-            raise ValueError(
-                f"the state dict has the {key} of {name} in {entry[key].dtype}, where a parameter in {p.dtype} has it "
-                f"in {value.dtype}; convert the model to the dtype that it was trained in"
+            return (
+                f"the {key} of {name} is in {entry[key].dtype}, where a parameter in {p.dtype} has it in "
+                f"{value.dtype}; convert the model to the dtype that it was trained in, or the state"
             )
+        if device and isinstance(value, Tensor) and entry[key].device != device:
+            return f"the {key} of {name} is on {entry[key].device}, and the parameter on {device}"
+    return ""
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, Tensor) else "number"

@@ -6,7 +6,7 @@ Tables, help texts, tuners and conformance tests are generated from specs. The m
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import Literal, get_args
@@ -127,6 +127,17 @@ class OptimizerSpec:
             for name, known in self.hyperparameters.items()
         }
         return {**values, **self.retired}
+
+    def typed(self, hyper: Mapping[str, object]) -> dict[str, Value]:
+        """The given hyperparameters, each checked by itself. Raises ValueError."""
+        return {name: self.validate({name: value})[name] for name, value in hyper.items()}
+
+    def complete(self, given: Mapping[str, object], grids: Mapping[str, Iterable[Value]]) -> dict[str, Value]:
+        """All hyperparameters of a contestant that has some ``given`` and some tried from ``grids``. Raises ValueError.
+
+        Of those that are tried it has the defaults.
+        """
+        return self.validate(given)
 
     def check_retired(self, hyper: Mapping[str, object]) -> None:
         """Raise ValueError if a hyperparameter that was taken out has another value than what is always done now."""

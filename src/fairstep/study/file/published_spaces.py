@@ -64,9 +64,9 @@ def contestant_from_spec(
     spec, given, grids, run = optim.get(name), dict(given or {}), dict(grids or {}), dict(run or {})
     if of_the_run := [key for key in given if key in TUNABLE and key not in spec.hyperparameters]:
         raise ValueError(f"{of_the_run[0]} is of the run, not of {spec.name}; set it for the cells")
-    hyperparameters = spec.validate(given)
     grids_given = {key: axis_of(spec, key, values) for key, values in grids.items()}
-    for key in grids_given.keys() - spec.hyperparameters.keys():  # a paper's own may hold "none", such as no decay
+    hyperparameters = spec.complete(given, {key: axis.values for key, axis in grids_given.items()})
+    for key in grids_given.keys() - hyperparameters.keys():  # a paper's own may hold "none", such as no decay
         for value in grids_given[key].values:
             _of_the_run(key).check(key, value)
     wanted = None if only is None else list(only)
@@ -184,7 +184,7 @@ def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis
         return values
     if name in TUNABLE and name not in spec.hyperparameters:
         return Axis(tuple(values), factor or 0.0, RUN_DOMAINS.get(name, "(-inf, inf)"))
-    checked = tuple(spec.validate({name: value})[name] for value in values)
+    checked = tuple(spec.typed({name: value})[name] for value in values)
     hyperparameter, grid = spec.hyperparameters.get(name), spec.search_space.get(name)
     domain = hyperparameter.domain if hyperparameter else ""
     usual = grid.factor if grid else 0.0

@@ -152,5 +152,5 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
+        return [*map(_copied, value)] if isinstance(value, list) else (*map(_copied, value),)
     return value

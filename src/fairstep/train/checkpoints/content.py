@@ -67,21 +67,33 @@ def _by_name(model: nn.Module, optimizer: torch.optim.Optimizer, name: str) -> d
     """The optimizer's state dict; the state of another package's optimizer is by parameter name too.
 
     What is no tensor is in tuples, which torch.distributed.checkpoint writes as they are: a list or a dict it would
-    take apart, number by number.
+    take apart, number by number, and its keys would become words. So is all that is not a parameter's state by name.
     """
     saved = dict(optimizer.state_dict())
-    saved["param_groups"] = tuple(saved["param_groups"])
     if isinstance(optimizer, Engine):
-        return saved
-    names, state = _names(model, optimizer), saved.pop("state")
-    return {
-        **saved,
+        return {**saved, "param_groups": tuple(saved["param_groups"])}
+    names = dict(enumerate(_names(model, optimizer)))
+    state, further = saved.pop("state", {}), {}
+    for number in [number for number in state if number not in names or not _has_words(state[number])]:
+        further[number] = state[number]
+    content = {
         "optimizer": name,
+        "param_groups": tuple(saved.pop("param_groups", ())),
         "state": {
             names[number]: {k: (v,) if isinstance(v, Mapping | list | tuple) else v for k, v in entry.items()}
             for number, entry in state.items()
+            if number not in further
         },
     }
+    return content | {_FURTHER: (saved, further)} if saved or further else content
+
+
+_FURTHER = "further"
+"""Where a state dict has (what is beside state and param groups, state that is not a parameter's by words)."""
+
+
+def _has_words(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and all(isinstance(key, str) for key in entry)
 
 
 def _by_number(
@@ -95,7 +107,9 @@ def _by_number(
         numbers[parameter]: {k: v[0] if isinstance(v, tuple) else v for k, v in entry.items()}
         for parameter, entry in saved.get("state", {}).items()
     }
-    return {**{k: v for k, v in saved.items() if k != "optimizer"}, "state": state}
+    beside, further = saved.get(_FURTHER, ({}, {}))
+    rest = {k: v for k, v in saved.items() if k not in ("optimizer", _FURTHER)}
+    return {**rest, **beside, "state": {**state, **further}}
 
 
 def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
