@@ -64,7 +64,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("shared",),
         ("claims", "compare", "data", "design", "doctor", "eval", "export", "optimizers", "plan"),
-        ("published", "recommend", "report", "study", "train", "demo"),
+        ("published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }
 """Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only. Rooms that

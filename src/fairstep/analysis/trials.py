@@ -121,6 +121,7 @@ class Trials:
 
     ``rows`` have the keys of ``runs.table.TRIAL_COLUMNS``, null where nothing is known. ``contestants`` are listed
     first and may have no trials yet. ``ledger`` and ``runs`` are the source of the rows, if that is a store.
+    ``unchecked`` are sentences on what could not be checked, and on what a check did not let count.
     """
 
     rows: tuple[Row, ...]
@@ -134,12 +135,15 @@ class Trials:
     def read(cls, ledger: Ledger, runs: Iterable[Run]) -> Trials:
         """A ledger's trials. ``runs`` may be all runs of a store: only the ones that the ledger names are read, each
         once."""
-        from fairstep.runs.table import trial_rows
+        from fairstep.runs.checks import checked_runs, ledger_problems, trial_problems
+        from fairstep.runs.table import rows_of
 
         given = {run.id: run for run in runs}
         members = {trial.run: given[trial.run] for trial in ledger.trials if trial.run in given}
-        rows = tuple(trial_rows(ledger, members.values()))
-        return cls(rows, ledger.baseline, ledger.contestants, ledger, members)
+        checked = checked_runs(ledger, members.values())
+        rows = tuple(rows_of(ledger, checked, trial_problems(ledger, checked)))
+        problems = tuple(ledger_problems(ledger, checked))
+        return cls(rows, ledger.baseline, ledger.contestants, ledger, members, problems)
 
     @classmethod
     def from_rows(

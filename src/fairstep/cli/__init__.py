@@ -11,6 +11,7 @@ import os
 import sys
 
 from fairstep.cli.shared.dispatch import Menu, Verb, fail
+from fairstep.cli.shared.shown import harmless
 
 MENU = Menu(
     program="fairstep",
@@ -24,6 +25,7 @@ MENU = Menu(
             "compare": Verb("tune contestants with equal effort, repeat the winners on fresh seeds, print the verdict"),
             "study": Verb("contestants in many cells, tuned by a protocol of the papers", menu=True),
             "report": Verb("one self-contained HTML page from one store or several"),
+            "store": Verb("check that the files of a store fit together; train some runs again", menu=True),
         },
         "decide before spending": {
             "recommend": Verb("which optimizer for a workload, with hyperparameters, speedup, memory and the reasons"),
@@ -48,6 +50,8 @@ MENU = Menu(
         },
     },
     more="""\
+FAIRSTEP_DEBUG=1 shows where in the code an error was raised.
+
 examples:
   fairstep demo
   fairstep compare adamw muon --data 'texts/*.txt' --store runs/mine
@@ -70,9 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fairstep {__version__}")
         return 0
     try:
-        if arguments[:1] == ["--print-completion"]:
-            return MENU.completion("".join(arguments[1:2]))
-        return MENU.run(arguments)
+        with harmless():
+            if arguments[:1] == ["--print-completion"]:
+                return MENU.completion("".join(arguments[1:2]))
+            return MENU.run(arguments)
     except KeyboardInterrupt:
         return fail("stopped; no finished run is lost, and the same command does the rest", 130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
@@ -82,9 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("FAIRSTEP_DEBUG"):
             raise
         return fail(_sentence(error))
+    except Exception as error:  # the last net: nobody's input may end in a traceback
+        if os.environ.get("FAIRSTEP_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {_sentence(error)}" if str(error) else type(error).__name__
+        return fail(f"this is a bug ({what}); FAIRSTEP_DEBUG=1 shows where, and finished runs are kept")
 
 
-def _sentence(error: ValueError | OSError) -> str:
+def _sentence(error: Exception) -> str:
     """Errors of our rooms are sentences already; pydantic's and the system's are made into one."""
     if type(error).__name__ == "ValidationError":
         from pydantic import ValidationError

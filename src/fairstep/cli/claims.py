@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     wanted = {ids[name.lower()] for name in options.ids}
     rows = claim_rows(None if options.store is None else Store(options.store), options.paper, wanted or None)
     if options.json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(json.dumps(rows, indent=1))
         return 0
     for row in rows if wanted else ():
         print(f"{row['id']} ({row['data']}): {row['verdict']}\n  {row['statement']}\n  {row['conditions']}")

@@ -25,6 +25,7 @@ from fairstep.cost.devices import CPU_UTILISATION, Device, device
 from fairstep.cost.rank_shares import RankShares
 from fairstep.cost.run_cost import COMPILER, Cost, cost
 from fairstep.model import preset
+from fairstep.optim.catalogue.registry import is_foreign
 from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
 from fairstep.study import Workload, layout
 from fairstep.study.published_runs import is_run_preset, run_preset
@@ -70,6 +71,8 @@ class PlanOptions:
     """Whether they share the optimizer's work and state, repeat it, or divide the weights too."""
     measure: bool = False
     """Time a short run on this machine's processor instead of assuming how fast it is; kept for later plans."""
+    foreign: Annotated[bool, tyro.conf.arg(name="import")] = False
+    """With --run: import the module that the run's optimizer of another package is in."""
     json: bool = False
     """Print as JSON."""
 
@@ -97,7 +100,13 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
     """The run, with a text that does not exist, and what must be said about it. Raises ValueError."""
     if options.run is not None:
         folder = options.run.parent if options.run.name == "spec.json" else options.run
-        return Run(folder).spec, ()
+        spec = Run(folder).spec
+        if not options.foreign and any(map(is_foreign, spec.optimizer.name.split("+"))):
+            raise ValueError(
+                f"the run is of {spec.optimizer.name}, another package's optimizer, and planning it would import that; "
+                "add --import if you trust it"
+            )
+        return spec, ()
     published = is_run_preset(options.preset)
     size = preset(options.preset.rpartition("/")[0] if published else options.preset)
     sequences = options.batch_sequences or size.batch_sequences

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     for column, wanted in (("optimizer", options.optimizer), ("model_size", options.size)):
         rows = _filtered(rows, column, wanted, options.what)
     if options.json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(json.dumps(rows, indent=1))
         return 0
     columns = [name for name in COLUMNS[options.what] if any(row.get(name) is not None for row in rows)]
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]

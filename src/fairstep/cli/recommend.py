@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     target = Target(parameters, tokens, batch)
     rows, notes = recommendation(target, memory, [Store(path) for path in options.store])
     if options.json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(json.dumps(rows, indent=1))
         return 0
     show(target, rows, notes, memory, options.top)
     return 0

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
     path = write_page(page, page_path(options, paths[0])).absolute()
     if options.json:
-        print(json.dumps(with_path(page.result, str(path)), ensure_ascii=False))
+        print(json.dumps(with_path(page.result, str(path))))
     else:
         show(page)
         print(f"\nreport: {path}")

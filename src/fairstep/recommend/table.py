@@ -8,6 +8,7 @@ from typing import Any
 from fairstep import optim
 from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.analysis.laws.law import Law
+from fairstep.optim.catalogue.registry import is_foreign
 from fairstep.recommend.advice import advise, shape, shape_text
 from fairstep.recommend.kriging import forecast
 from fairstep.recommend.points import (
@@ -42,7 +43,11 @@ def recommendation(
     study = min(measured, key=lambda point: log_distance(point, target)).study if measured else ""
     drop = _measured_drop(points, measured, target, study)
     notes.append(_law_note(law, target) if drop is None else _drop_note(drop, study))
-    rows = [row for row in forecast(points, target, law, study, drop=drop) if _is_ours(row.optimizer)]
+    predictions = list(forecast(points, target, law, study, drop=drop))
+    foreign = sorted({row.optimizer for row in predictions if any(map(is_foreign, row.optimizer.split("+")))})
+    if foreign:
+        notes.append(f"Of other packages, and so not imported and not ranked: {', '.join(foreign)}.")
+    rows = [row for row in predictions if row.optimizer not in foreign and _is_known(row.optimizer)]
     notes.append(f"Memory and overhead: {shape_text(shape(target))}, float32 state, the whole model on one device.")
     silent = [name for name in optim.names() if name not in {row.optimizer for row in rows}]
     notes.append(f"No measured speedups over AdamW: {', '.join(silent)}.")
@@ -69,7 +74,7 @@ def _law_note(law: Law, target: Target) -> str:
     return f"Gaps: AdamW gains {gain}, by a power law over {len(law.y)} published cells{where}."
 
 
-def _is_ours(name: str) -> bool:
+def _is_known(name: str) -> bool:
     """Whether fairstep has an optimizer of this name."""
     try:
         optim.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -134,4 +135,8 @@ def _plain(words: object) -> str:
 
 
 def _file(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name).strip("_.") or "unnamed"
+    """A file name; one that had to be changed ends in a hash, so that no two names become one."""
+    plain = re.sub(r"[^\w.+-]+", "_", name).strip("_.") or "unnamed"
+    short = plain.encode()[:100].decode(errors="ignore")
+    changed = re.sub(r"[ ,;:]+", "_", name) != short
+    return f"{short}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:6]}" if changed else short

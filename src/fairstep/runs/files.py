@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
-import threading
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
     Raises OSError as the system gives it (full disk, read-only folder); the old file is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -29,25 +32,49 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
         raise
 
 
-def read_json(path: Path) -> Any | None:
-    """The file's JSON value, or None when it is missing or was cut off."""
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file: a pipe or a device would keep its reader waiting. Raises OSError."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "this is no regular file", str(path))
+    return path.read_bytes()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, also for one that is nested too deeply to be ours."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The file's JSON object, or None when it is missing, was cut off or holds something else."""
+    try:
+        value = parse_json(read_bytes(path))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All whole rows; a last line that a kill cut off is left out."""
+    """All whole rows; what follows a line that is no object, as of a kill, is left out."""
     rows: list[dict[str, Any]] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(path).splitlines()
     except FileNotFoundError:
         return rows
     for line in lines:
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
+            break
+        if not isinstance(row, dict):
             break
         rows.append(row)
     return rows
+
+
+def digest_of(value: Mapping[str, Any], *parts: bytes) -> str:
+    """The SHA-256 of a JSON object, in any order of its keys, and of further bytes. ``digest`` itself is left out."""
+    text = json.dumps({key: one for key, one in value.items() if key != "digest"}, sort_keys=True)
+    return hashlib.sha256(b"\0".join([text.encode(), *parts])).hexdigest()

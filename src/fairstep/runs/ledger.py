@@ -6,14 +6,15 @@ counts its cost. The ledger holds no losses: losses are in the runs, and ``table
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairstep.runs.certificate import Certificate
 from fairstep.runs.design import Design, Look
-from fairstep.runs.files import write_atomic
+from fairstep.runs.files import digest_of, parse_json, read_bytes, write_atomic
 from fairstep.runs.frozen import Value, explain
 from fairstep.runs.run import Status
 from fairstep.runs.spec import FORMAT
@@ -113,17 +114,27 @@ class Ledger(_Record):
     """Designs that had ended when more seeds were asked for. Each had an alpha of its own."""
     looks: tuple[Look, ...] = ()
     """Every look that was taken."""
+    altered: bool = Field(default=False, exclude=True)
+    """Whether the file was changed after it was written, which its digest tells."""
 
     def write(self, path: Path) -> None:
-        write_atomic(path, self.model_dump_json(indent=1))
+        values = parse_json(self.model_dump_json())
+        write_atomic(path, json.dumps(values | {"digest": digest_of(values)}, indent=1, ensure_ascii=False))
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
         """Raises ValueError with one sentence."""
+        raw = read_bytes(path)
         try:
-            ledger = cls.model_validate_json(path.read_bytes())
+            values = parse_json(raw)
+            digest = values.pop("digest", "")
+            raw = json.dumps(values).encode()
+        except (ValueError, AttributeError):  # which the validation names
+            values, digest = {}, ""
+        try:
+            ledger = cls.model_validate_json(raw)
         except ValidationError as error:
             raise ValueError(explain(error)) from None
         if ledger.format > FORMAT:
             raise ValueError(f"written by a newer fairstep (format {ledger.format}; this one reads up to {FORMAT})")
-        return ledger
+        return ledger.model_copy(update={"altered": digest not in ("", digest_of(values))})

@@ -66,6 +66,7 @@ def merged(copies: Sequence[tuple[Store, Ledger]]) -> StoredContest:
             "choices": choices,
             "certificates": certificates,
             "trials": tuple(trials.values()),
+            "altered": any(ledger.altered for _, ledger in copies),
         }
     )
     return StoredContest(ledger, tuple(runs.values()), tuple(str(store.path) for store, _ in copies))

@@ -12,16 +12,22 @@ summary.json          written last and at once: a run without a summary is unfin
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fairstep.runs.files import read_json, read_jsonl, write_atomic
+from fairstep.runs.files import digest_of, parse_json, read_bytes, read_json, read_jsonl, write_atomic
+from fairstep.runs.frozen import SpecError, explain
 from fairstep.runs.spec import RunSpec
 
 Status = Literal["done", "diverged", "failed", "unfinished"]
+
+DIVERGED_ABOVE = 2.0
+"""Nats above ln(vocabulary), the loss of a uniform guess, at which a run counts as diverged."""
 
 
 class Summary(BaseModel):
@@ -70,6 +76,40 @@ class Summary(BaseModel):
     """Parameters in the blocks' matrices."""
     message: str = ""
     """Why the run diverged or failed, in one sentence."""
+    digest: str = ""
+    """SHA-256 of the spec, of metrics.jsonl and of this summary. Empty: written by a version before."""
+
+    def problem(self, spec: RunSpec) -> str:
+        """What cannot be true of a run of this spec, in words; empty if nothing."""
+        numbers = [*self.model_dump(exclude={"validation_losses"}).items(), *self.validation_losses.items()]
+        for name, value in numbers:
+            if isinstance(value, int | float) and not (-(2**63) < value < 2**63 and math.isfinite(value)):
+                return f"{name} is {value:.4g}"
+            if isinstance(value, int | float) and name not in self.validation_losses and value < 0:
+                return f"{name} is {value:.6g}, below 0"
+        if self.status == "failed":
+            return ""
+        if self.tokens != self.steps * spec.batch_tokens:
+            return f"{self.tokens} tokens are not {self.steps} steps of {spec.batch_tokens} tokens"
+        if self.status == "diverged":
+            return f"{self.steps} steps of {spec.steps}" if self.steps > spec.steps else ""
+        if self.steps != spec.steps and (self.steps or self.train_seconds):  # nothing at all: it was not trained here
+            return f"it is done after {self.steps} steps of {spec.steps}"
+        if self.step_seconds <= 0 < self.train_seconds:
+            return f"step_seconds is {self.step_seconds:g}, not above 0"
+        highest = math.log(spec.model.vocabulary) + DIVERGED_ABOVE
+        if self.final_loss is None or not 0 < self.final_loss <= highest:
+            return f"final_loss is {self.final_loss}, not in (0, {highest:.2f}]"
+        return ""
+
+
+class Checked(NamedTuple):
+    """A run's files as far as they can be read. ``summary`` is None while unfinished and where there is a problem."""
+
+    spec: RunSpec | None
+    summary: Summary | None
+    problem: str = ""
+    """What is wrong, in one sentence without a stop; empty if nothing."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +125,47 @@ class Run:
     @property
     def spec(self) -> RunSpec:
         """Raises SpecError if the file cannot be read as a spec of this version, FileNotFoundError if it is missing."""
-        return RunSpec.from_json((self.directory / "spec.json").read_bytes())
+        return RunSpec.from_json(read_bytes(self.directory / "spec.json"))
 
     @property
     def summary(self) -> Summary | None:
-        """None while unfinished; a summary that cannot be read counts as none."""
+        """None while unfinished; a summary that cannot be read, or cannot be true of the run, counts as none."""
+        return self.checked.summary
+
+    @property
+    def checked(self) -> Checked:
+        """Spec and summary, each parsed once, held against one another, the folder's name and the digest."""
+        spec = None
         try:
-            return Summary.model_validate_json((self.directory / "summary.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValidationError):
-            return None
+            spec = self.spec
+            raw = read_bytes(self.directory / "summary.json")
+        except (FileNotFoundError, NotADirectoryError):
+            return Checked(spec, None)
+        except (SpecError, OSError) as error:
+            name = "summary.json" if spec else "spec.json"
+            return Checked(spec, None, f"{name} of run {self.id} cannot be read ({error.args[-1]})")
+        if spec.identity != self.id:
+            return Checked(spec, None, f"spec.json of run {self.id} is of another run ({spec.identity})")
+        try:
+            summary = Summary.model_validate_json(raw)
+            if summary.digest and summary.digest != self._digest(spec, parse_json(raw)):
+                return Checked(spec, None, f"the files of run {self.id} are not as they were when it ended")
+        except ValidationError as error:
+            return Checked(spec, None, f"summary.json of run {self.id} cannot be read ({explain(error)})")
+        except (ValueError, OSError) as error:
+            return Checked(spec, None, f"the files of run {self.id} cannot be read ({error})")
+        if problem := summary.problem(spec):
+            return Checked(spec, None, f"summary.json of run {self.id} cannot be right: {problem}")
+        return Checked(spec, summary)
+
+    def _digest(self, spec: RunSpec, summary: dict[str, Any]) -> str:
+        """Of everything that a verdict rests on. The spec enters without what two machines may write differently."""
+        try:
+            metrics = read_bytes(self.directory / "metrics.jsonl")
+        except FileNotFoundError:
+            metrics = b""
+        text = json.dumps(spec.semantic() | {"preset": spec.model.preset}, sort_keys=True)
+        return digest_of(summary, text.encode(), metrics)
 
     @property
     def status(self) -> Status:
@@ -129,6 +201,11 @@ class Run:
     def timings(self) -> list[dict[str, Any]]:
         """Rows of timings.jsonl: ``step`` and the mean seconds of a step and of its parts since the row before."""
         return read_jsonl(self.directory / "timings.jsonl")
+
+    def sealed(self, summary: Summary) -> Summary:
+        """The summary with the digest of the run's files as they are now. Nothing may be written to them after."""
+        digest = self._digest(self.spec, parse_json(summary.model_dump_json()))
+        return summary.model_copy(update={"digest": digest})
 
     def write_summary(self, summary: Summary) -> None:
         write_atomic(self.directory / "summary.json", summary.model_dump_json(indent=1))

@@ -6,7 +6,7 @@ STORE/ledgers/<name>.json     which run was spent on which contestant, and why
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ class Store:
         try:
             for folder in (self.runs_folder, self.ledgers_folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            probe = self.runs_folder / f".probe-{os.getpid()}"
+            probe = self.runs_folder / f".probe-{secrets.token_hex(6)}"
             probe.write_text("")
             probe.unlink()
         except OSError as error:
@@ -59,7 +59,7 @@ class Store:
         """Every run directory, by identity."""
         if not self.runs_folder.is_dir():
             return []
-        return [Run(path) for path in sorted(self.runs_folder.iterdir()) if (path / "spec.json").exists()]
+        return [Run(path) for path in _visible(self.runs_folder.iterdir()) if (path / "spec.json").exists()]
 
     def find(self, name: str) -> Run:
         """The run in a directory of that name, or whose identity begins so. Raises StoreError unless it is one."""
@@ -76,21 +76,27 @@ class Store:
 
     def ledgers(self) -> list[Ledger]:
         """Every ledger, oldest first. Raises StoreError for one that cannot be read."""
-        paths = sorted(self.ledgers_folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        return [self._ledger(path) for path in paths]
+        return [self.ledger_at(path) for path in self.ledger_paths()]
+
+    def ledger_paths(self) -> list[Path]:
+        """Files of ledgers, oldest first."""
+        return sorted(
+            _visible(self.ledgers_folder.glob("*.json")), key=lambda path: (path.lstat().st_mtime_ns, path.name)
+        )
 
     def ledger(self, name: str) -> Ledger | None:
         path = self.ledgers_folder / f"{name}.json"
-        return self._ledger(path) if path.exists() else None
+        return self.ledger_at(path) if path.exists() else None
 
     def write_ledger(self, ledger: Ledger) -> None:
         ledger.write(self.ledgers_folder / f"{ledger.name}.json")
 
     @staticmethod
-    def _ledger(path: Path) -> Ledger:
+    def ledger_at(path: Path) -> Ledger:
+        """The ledger in a file. Raises StoreError."""
         try:
             return Ledger.read(path)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             newer = "newer fairstep" in str(error)
             remedy = (
                 "upgrade fairstep, or name another folder with --store"
@@ -104,3 +110,8 @@ class Store:
         from fairstep.runs.table import run_table
 
         return run_table(self.runs() if runs is None else runs)
+
+
+def _visible(paths: Iterable[Path]) -> list[Path]:
+    """In order of their names, without the ones that other programs hide (._x.json of macOS, .nfs0001)."""
+    return sorted(path for path in paths if not path.name.startswith("."))

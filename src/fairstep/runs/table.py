@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars as pl
 
-from fairstep.runs.frozen import SpecError
+from fairstep.runs.checks import checked_runs, trial_problems
 from fairstep.runs.ledger import Ledger
-from fairstep.runs.run import Run, Summary
+from fairstep.runs.run import Checked, Run, Summary
 from fairstep.runs.spec import RunSpec
 
 RUN_COLUMNS: dict[str, Any] = {
@@ -51,22 +51,23 @@ TRIAL_COLUMNS: dict[str, Any] = {
 """One row per trial of a ledger: its role in the contest, then the run's columns. ``varied`` is JSON."""
 
 
-def run_row(run: Run) -> dict[str, Any] | None:
-    """A run as a row, or None when its spec cannot be read. Its spec and its summary are parsed once."""
-    try:
-        spec = run.spec
-    except (SpecError, FileNotFoundError):
+def run_row(identity: str, checked: Checked) -> dict[str, Any] | None:
+    """A run as a row, or None when it has no spec that can be read. A run whose files contradict one another is
+    failed, with the reason as its message."""
+    spec, outcome, problem = checked
+    if spec is None:
         return None
-    outcome = run.summary
+    if problem:
+        outcome = Summary(status="failed", message=problem)
     status = "unfinished" if outcome is None else outcome.status
     summary = outcome or Summary(status="failed")
     lr = spec.optimizer.hyperparameters.get("lr")
     return {
-        "run": run.id,
+        "run": identity,
         "status": status,
         "optimizer": spec.optimizer.name,
         "hyperparameters": json.dumps(spec.optimizer.hyperparameters, sort_keys=True),
-        "lr": None if lr is None else float(lr),
+        "lr": lr if isinstance(lr, float) else float(lr) if isinstance(lr, int) and abs(lr) < 2**63 else None,
         "model": spec.model.preset,
         "data": spec.data.fingerprint,
         "batch_tokens": spec.batch_tokens,
@@ -100,26 +101,34 @@ def _workload(spec: RunSpec) -> str:
 
 
 def run_table(runs: Iterable[Run]) -> pl.DataFrame:
-    rows = [row for run in runs if (row := run_row(run)) is not None]
+    rows = [row for run in runs if (row := run_row(run.id, run.checked)) is not None]
     return pl.DataFrame(rows, schema=RUN_COLUMNS)
 
 
 def trial_rows(ledger: Ledger, runs: Iterable[Run]) -> list[dict[str, Any]]:
     """The ledger's trials joined with their runs' results, in the ledger's order: keys of ``TRIAL_COLUMNS``.
 
-    A trial whose run is not among ``runs``, or has no spec that can be read, is unfinished.
+    A trial whose run is not among ``runs``, or has no spec, is unfinished. One that contradicts its run is failed.
     """
-    rows = {run.id: run_row(run) for run in runs}
-    empty = dict.fromkeys(RUN_COLUMNS) | {"status": "unfinished"}
-    return [
-        {
-            "contestant": trial.contestant,
-            "phase": trial.phase,
-            "varied": json.dumps(trial.hyperparameters, sort_keys=True),
-            **(rows.get(trial.run) or empty | {"run": trial.run}),
-        }
-        for trial in ledger.trials
-    ]
+    checked = checked_runs(ledger, runs)
+    return rows_of(ledger, checked, trial_problems(ledger, checked))
+
+
+def rows_of(ledger: Ledger, checked: Mapping[str, Checked], problems: Iterable[str]) -> list[dict[str, Any]]:
+    """``trial_rows`` of runs that have been read, with the problem of each trial."""
+    rows = []
+    for trial, problem in zip(ledger.trials, problems, strict=True):
+        one = checked.get(trial.run)
+        head = {"contestant": trial.contestant, "phase": trial.phase}
+        head["varied"] = json.dumps(trial.hyperparameters, sort_keys=True)
+        row = None if one is None or problem else run_row(trial.run, one)
+        if row is None:
+            row = dict.fromkeys(RUN_COLUMNS) | {"run": trial.run, "status": "unfinished"}
+        if problem:
+            tokens = one.spec.tokens if one and one.spec else trial.tokens
+            row |= {"status": "failed", "message": problem, "budget_tokens": tokens}
+        rows.append(head | row)
+    return rows
 
 
 def trial_table(ledger: Ledger, runs: Iterable[Run]) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
+from fairstep.runs.run import DIVERGED_ABOVE
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.measure import median, peak_memory, reset_peak_memory
 from fairstep.train.meters import Meters
@@ -24,9 +25,6 @@ from fairstep.train.tracking import Recorder
 
 LOG_EVERY = 10
 """Steps between rows of metrics.jsonl; each row holds means since the last."""
-
-DIVERGED_ABOVE = 2.0
-"""Nats above ln(vocabulary), the loss of a uniform guess, at which a run counts as diverged."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Training:
                 self._evaluate(self.trainer.windows)
             self.save_or_stop()
         final_loss = self._evaluate(self.trainer.final_windows)
-        if not math.isfinite(final_loss):
+        if not final_loss <= limit:  # nan too
             return self._summary("diverged", f"the final loss is {final_loss}")
         validation_losses: dict[str, float | None] = {
             name: self._evaluate(windows, f"evaluation of {name}")

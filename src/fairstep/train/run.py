@@ -82,7 +82,7 @@ def _train_and_summarise(spec: RunSpec, run: Run, progress: Callable[[Progress],
             raise
         summary = Summary(status="failed", message=message)
     if world.first:
-        run.write_summary(summary)
+        run.write_summary(run.sealed(summary))
         if summary.status != "failed":
             training.checkpoints.clear()
 

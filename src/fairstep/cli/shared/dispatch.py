@@ -13,6 +13,8 @@ import sys
 from collections import namedtuple
 from collections.abc import Mapping
 
+from fairstep.cli.shared.shown import drawing, shown
+
 SHELLS = ("bash", "zsh", "fish")
 
 Verb = namedtuple("Verb", ("text", "target", "menu"), defaults=("", False))
@@ -93,7 +95,7 @@ class Menu:
             return fail(f"--print-completion takes {', '.join(SHELLS[:-1])} or {SHELLS[-1]}, not {shell!r}")
         import tyro
 
-        with contextlib.suppress(SystemExit):  # after printing
+        with drawing(), contextlib.suppress(SystemExit):  # after printing
             tyro.cli(self.options(), prog=self.program, args=["--tyro-write-completion", shell, "-"])
         return 0
 
@@ -101,5 +103,5 @@ class Menu:
 def fail(sentence: str, code: int = 2) -> int:
     """Say on standard error what was wrong and return the exit code."""
     if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun one speaks
-        print(f"fairstep: {sentence}", file=sys.stderr)
+        print(shown(f"fairstep: {sentence}"), file=sys.stderr)
     return code

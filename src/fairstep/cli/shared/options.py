@@ -11,6 +11,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from fairstep import optim
+from fairstep.cli.shared.shown import drawing
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.model import Preset, preset
 from fairstep.model.shapes import chinchilla_tokens
@@ -32,7 +33,8 @@ LEAST = {"batch_sequences": 0, "micro_batch_sequences": 0, "evaluation_tokens": 
 
 def parse(kind: type[Options], verb: str, arguments: list[str]) -> Options:
     """Read a verb's options from its dataclass; tyro prints help, and names the nearest flag for an unknown one."""
-    return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments)
+    with drawing():
+        return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from typing import Any
 from fairstep.analysis import COLUMNS, count_text, headline, seconds_text, verdict_rows
 from fairstep.cli.shared import screen
 
+DROP = ("memory", "tokens", "trials", "optimizer", "lr", "step time")
+"""Columns that a narrow terminal does not show, the first of them left out first."""
+
 
 def print_verdict(result: dict[str, Any], seconds: float | None = None) -> None:
     """The sentence, the table and what a reader must know before believing it."""
@@ -15,11 +18,11 @@ def print_verdict(result: dict[str, Any], seconds: float | None = None) -> None:
         f"{cell['model']} matrix parameters, {count_text(cell['tokens'])} tokens in {cell['steps']} steps of "
         f"{cell['batch_tokens']}, {cell['data']}, {cell['precision']}"
     )
-    print(f"{headline(result)}.\n")
+    screen.out(f"{headline(result)}.\n")
     rows = verdict_rows(result)
-    screen.print_table(title, list(COLUMNS.values()), [[row[key] for key in COLUMNS] for row in rows])
+    screen.print_table(title, list(COLUMNS.values()), [[row[key] for key in COLUMNS] for row in rows], drop=DROP)
     reasons = [f"{row['name']}: {row['reason']}" for row in rows if row["reason"]]
     for note in [*reasons, *result["notes"]]:
-        print(f"* {note}")
+        screen.out(f"* {note}")
     if seconds is not None:
-        print(f"* This call took {seconds_text(seconds)}; trials that were finished before were not repeated.")
+        screen.out(f"* This call took {seconds_text(seconds)}.")

@@ -59,7 +59,7 @@ def found(options: StatusOptions) -> list[Ledger]:
     else:
         from fairstep.study.file.study import read
 
-        study = read(options.of)
+        study = read(options.of, described_only=True)
         store = options.store or Path("runs") / study.name
         wanted, said = f" of {options.of}", f"; it has not been run there: fairstep study run {options.of}"
         mine = [ledger for ledger in Store(store).ledgers() if ledger.study == study.name]
@@ -71,11 +71,16 @@ def found(options: StatusOptions) -> list[Ledger]:
     return ledgers
 
 
+ALTERED = "This ledger was changed after it was written: its trials, choices and certificates may be anyone's."
+
+
 def text_of(ledger: Ledger) -> str:
     """A ledger for a terminal."""
     done = sum(trial.status != "unfinished" for trial in ledger.trials)
     cell = f"{ledger.cell.model}, {ledger.cell.tokens:,} tokens, {ledger.cell.data}"
     parts = [f"{ledger.name}: {cell}\n{done} of {len(ledger.trials)} trials known so far have results"]
+    if ledger.altered:
+        parts.append(f"{ALTERED} `fairstep store check` tells what its runs say.")
     parts += [proof.text() for proof in ledger.certificates.values()]
     if not ledger.certificates:
         parts.append("No certificates: written by an earlier version; running the same command again adds them.")
@@ -85,7 +90,13 @@ def text_of(ledger: Ledger) -> str:
 def rows_of(ledger: Ledger) -> list[dict[str, Any]]:
     """A row for each contestant, as JSON values."""
     done = sum(trial.status != "unfinished" for trial in ledger.trials)
-    common = {"ledger": ledger.name, "study": ledger.study, "trials_done": done, "trials_known": len(ledger.trials)}
+    common = {
+        "altered": ledger.altered,
+        "ledger": ledger.name,
+        "study": ledger.study,
+        "trials_done": done,
+        "trials_known": len(ledger.trials),
+    }
     return [
         common | {"statement": proof.statement, "certified": proof.certified} | proof.model_dump(mode="json")
         for proof in ledger.certificates.values()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,9 +145,10 @@ class Study:
 
     def ledgers(self, contest: Contest, cells: Sequence[StudyCell], command: str) -> dict[str, Ledger]:
         """The ledgers to begin with, by cell."""
+        names = ledger_names(self.name, [cell.name for cell in cells], self.digest)
         return {
             cell.name: Ledger(
-                name=re.sub(r"[^\w.+=-]", "_", f"{self.name}-{cell.name}-{self.digest}"),
+                name=names[cell.name],
                 study=self.name,
                 command=command,
                 baseline=contest.baseline,
@@ -220,16 +222,39 @@ class Study:
         return f"{need} and {run.device.name} has {room:.1f} GB; {remedy}"
 
 
-def read(path: str | Path) -> Study:
-    """Read and check a study file. Raises StudyError, or OSError for a file that cannot be read."""
+LONGEST = 120
+"""Bytes of a ledger's name before the study's digest; file systems allow 255, and the page's name is longer."""
+
+
+def ledger_names(study: str, cells: Sequence[str], digest: str) -> dict[str, str]:
+    """A file name for the ledger of every cell: no two are the same, not even where A is a, and all end in the digest.
+
+    A name with other signs than letters, digits and .+=- or with too many is told apart by a hash of the cell's own.
+    """
+    plain = {cell: re.sub(r"[^\w.+=-]|^\.", "_", f"{study}-{cell}") for cell in cells}
+    taken = Counter(name.casefold() for name in plain.values())
+    names = {}
+    for cell, name in plain.items():
+        short = name.encode()[:LONGEST].decode(errors="ignore")
+        if short != name or taken[name.casefold()] > 1:
+            short += "-" + hashlib.sha256(f"{study}-{cell}".encode(errors="surrogatepass")).hexdigest()[:8]
+        names[cell] = f"{short}-{digest}"
+    return names
+
+
+def read(path: str | Path, described_only: bool = False) -> Study:
+    """Read and check a study file. ``described_only`` checks its form and imports no optimizer. Raises StudyError, or
+    OSError for a file that cannot be read."""
     file = Path(path)
     raw = file.read_bytes()
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")  # some editors write a byte order mark
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         where = re.search(r"line (\d+)", str(error))
         raise StudyError(f"{file}, line {where[1] if where else 1}: this is no TOML ({error})") from None
+    except RecursionError:
+        raise StudyError(f"{file}: this is no study; its values are nested too deeply") from None
     lines = LineNumbers(file, text)
     try:
         table = StudyTable.model_validate(content)
@@ -251,7 +276,8 @@ def read(path: str | Path) -> Study:
         study.device  # noqa: B018  (asking is the check)
     except ValueError as error:
         raise lines.error(["launcher", "device"], str(error)) from None
-    study.contest()
+    if not described_only:
+        study.contest()
     return study
 
 

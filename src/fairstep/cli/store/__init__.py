@@ -1,0 +1,29 @@
+"""``fairstep store ACTION``: a module for each action."""
+
+from __future__ import annotations
+
+from fairstep.cli.shared.dispatch import Menu, Verb
+
+MENU = Menu(
+    program="fairstep store",
+    title="fairstep store: folders of runs and ledgers",
+    package="fairstep.cli.store",
+    word="action",
+    of=" of store",
+    groups={
+        "": {
+            "check": Verb("hold every file of a store against the others, and train runs again"),
+            "list": Verb("the contests of a store, and what differs between them"),
+        }
+    },
+    more="""\
+examples:
+  fairstep store check runs/demo
+  fairstep store check runs/demo --again 2
+  fairstep store list runs/demo
+""",
+)
+
+
+def main(arguments: list[str]) -> int:
+    return MENU.run(arguments)

@@ -1,0 +1,115 @@
+"""What a ledger says against what its runs are: the runs that a contest may count, and what fails, in sentences.
+
+A trial whose run is of another optimizer, other hyperparameters, seeds or another workload is no evidence about its
+contestant. It is named, and it is not counted. So is a run whose own files contradict one another (``Run.checked``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from fairstep.runs.ledger import Ledger, Trial
+from fairstep.runs.run import Checked, Run
+from fairstep.runs.spec import RunSpec
+
+
+def checked_runs(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Checked]:
+    """The ledger's runs by identity, each read once."""
+    named = {trial.run for trial in ledger.trials}
+    return {run.id: run.checked for run in runs if run.id in named}
+
+
+def trial_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
+    """For each trial what keeps it from counting, empty if nothing."""
+    read = {trial.run: checked for trial in ledger.trials if (checked := runs.get(trial.run)) and checked.spec}
+    optimizers = _optimizers(ledger, read)
+    searched: dict[str, set[tuple[int, int]]] = {}
+    for trial in ledger.trials:
+        if trial.phase == "tune" and (checked := read.get(trial.run)) and checked.spec:
+            searched.setdefault(trial.contestant, set()).add((checked.spec.init_seed, checked.spec.data_seed))
+    problems = []
+    for trial in ledger.trials:
+        checked = runs.get(trial.run, Checked(None, None))
+        text = checked.problem
+        if not text and checked.spec is not None:
+            text = _contradiction(trial, checked.spec, optimizers[trial.contestant])
+            seeds = (checked.spec.init_seed, checked.spec.data_seed)
+            if not text and trial.phase == "final" and seeds in searched.get(trial.contestant, set()):
+                text = f"its seed {seeds[0]} was used by the search"
+            text = text and f"run {trial.run} is not what the ledger {ledger.name} says: {text}"
+        problems.append(text)
+    return problems
+
+
+def ledger_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
+    """What is wrong with a ledger and its trials, one sentence each."""
+    sentences = []
+    if ledger.altered:
+        sentences.append(f"The ledger {ledger.name} was changed after it was written; only its runs are evidence.")
+    for text, count in Counter(filter(None, trial_problems(ledger, runs))).items():
+        many = f" ({count} trials)" if count > 1 else ""
+        sentences.append(f"Not counted: {text}{many}.")
+    for name, choice in ledger.choices.items():
+        finals = [trial for trial in ledger.trials if trial.contestant == name and trial.phase == "final"]
+        if any(trial.hyperparameters != choice.hyperparameters for trial in finals):
+            sentences.append(
+                f"The ledger {ledger.name} chose other hyperparameters for {name} than its final runs have."
+            )
+    return sentences + _cell_problems(ledger, runs)
+
+
+def _optimizers(ledger: Ledger, read: Mapping[str, Checked]) -> dict[str, str]:
+    """The optimizer of every contestant: its own name where a run has it, else its first trial's."""
+    names: dict[str, list[str]] = {}
+    for trial in ledger.trials:
+        spec = read[trial.run].spec if trial.run in read else None
+        names.setdefault(trial.contestant, []).extend([spec.optimizer.name] if spec else [])
+    return {name: name if name in used else next(iter(used), name) for name, used in names.items()}
+
+
+def _contradiction(trial: Trial, spec: RunSpec, optimizer: str) -> str:
+    """What the run has against what its trial says; empty if they agree."""
+    if spec.optimizer.name != optimizer:
+        return f"it is of {spec.optimizer.name}, not of {optimizer}"
+    settings = {**_settings(spec), **spec.optimizer.hyperparameters}
+    for name, value in trial.hyperparameters.items():
+        filled = value == 0 and settings.get(name) == spec.steps  # a length that 0 stands for
+        if name in settings and settings[name] != value and not filled:
+            return f"its {name} is {settings[name]}, not {value}"
+    return ""
+
+
+def _cell_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
+    """Where the ledger's cell is not what its runs were trained on, one sentence for each fact."""
+    cell, wrong = ledger.cell, Counter[tuple[str, object, object]]()
+    for trial in ledger.trials:
+        spec, summary, _ = runs.get(trial.run, Checked(None, None))
+        if spec is None:
+            continue
+        facts: dict[str, tuple[object, object]] = {
+            "model": (spec.model.preset, cell.model),
+            "text": (spec.data.fingerprint, cell.fingerprint),
+            "vocabulary": (spec.data.vocabulary, cell.vocabulary),
+            "precision": (spec.precision, cell.precision),
+        }
+        if "batch_sequences" not in trial.hyperparameters:
+            facts["batch_tokens"] = (spec.batch_tokens, cell.batch_tokens)
+            if trial.phase != "budget":
+                facts["tokens"], facts["steps"] = (spec.tokens, cell.tokens), (spec.steps, cell.steps)
+        if summary is not None and summary.parameters:
+            facts["parameters"] = (summary.parameters, cell.parameters)
+            facts["parameters_matrix"] = (summary.parameters_matrix, cell.parameters_matrix)
+        wrong.update((name, value, said) for name, (value, said) in facts.items() if value != said)
+    return [
+        f"The ledger {ledger.name} is of a cell with {name} {said}, and {plural} of its trials with {value}."
+        for (name, value, said), plural in wrong.items()
+    ]
+
+
+def _settings(spec: RunSpec) -> dict[str, object]:
+    """What a search may vary beside the optimizer's hyperparameters, as the run has it."""
+    shape = spec.schedule.model_dump(
+        include={"warmup_steps", "final_fraction", "decay_fraction", "decay_shape", "warmup_shape", "warmup_start"}
+    )
+    return {**shape, "batch_sequences": spec.batch_sequences, "clip_norm": spec.clip_norm}
