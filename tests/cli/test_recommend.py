@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairstep.cli import main
+from fairstep.cli.recommend import bytes_of
+from fairstep.cli.shared.options import token_count
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest
@@ -43,6 +45,68 @@ def test_outside_the_data_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "OUTSIDE THE DATA" in text
     assert "matrix parameters" in text
     assert "beyond them" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--params", "350M", "--tokens", "7B", "--batch-tokens", "7B"],
+            "(1 step, fewer than 100; tokens a batch 6.89e+03",
+        ),
+        (
+            ["--params", "350M", "--tokens", "1M", "--batch-tokens", "500k"],
+            "(2 steps, fewer than 100; Chinchilla ratio",
+        ),
+        (
+            ["--params", "350M", "--tokens", "100M", "--batch-tokens", "500k"],
+            "(Chinchilla ratio 70 times below the data)",
+        ),
+        (
+            ["--params", "350M", "--tokens", "7B", "--batch-tokens", "1"],
+            "(tokens a batch 1.64e+04 times below the data)",
+        ),
+        (["--params", "37B", "--tokens", "14800B", "--batch-tokens", "60M"], "(matrix parameters 60 times above"),
+    ],
+)
+def test_no_verdict_where_nobody_measured(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", *arguments, "--top", "1"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("No verdict: nobody measured anything like it (")
+    assert words in text.splitlines()[0]
+    assert "at 95 %:" not in text
+    assert "no rank" in text
+    for row in rows(capsys, *arguments):
+        assert row["against_adamw"] == ("baseline" if row["optimizer"] == "adamw" else "no verdict")
+        assert abs(row["gap"]) < 0.5
+
+
+def test_nothing_is_recommended_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    large = ["--params", "70B", "--tokens", "15T", "--batch-tokens", "4M", "--memory", "80GB"]
+    assert main(["recommend", *large, "--top", "0"]) == 0
+    assert capsys.readouterr().out.startswith("Nothing fits into 80 GB: ")
+    assert main(["recommend", "--params", "350M", "--memory", "2GB", "--top", "0"]) == 0
+    assert capsys.readouterr().out.startswith("Nothing fits into 2 GB: scion has the smallest peak, 7.46 GB")
+    assert main(["recommend", "--params", "350M", "--memory", "8GB", "--top", "0"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "No optimizer of what fits into 8 GB is faster than adamw at 95 % here" in first
+    assert "muon" in first
+    assert "mars-adamw" not in first, "it leads, and needs 10.7 GB"
+
+
+def test_the_coverage_printed_is_of_cells_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "--params", "350M", "--top", "0"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert (
+        "95 % intervals contain 94.4% (a paper left out), 94.5% (a model size left out), 97.3% (a cell left out)."
+        in text
+    )
+
+
+@pytest.mark.parametrize(("written", "amount"), [("15T", 15e12), ("15000B", 15e12), ("1.5t", 1.5e12), ("2e3B", 2e12)])
+def test_amounts_go_up_to_t(written: str, amount: float) -> None:
+    assert token_count(written) == amount
+    assert bytes_of("1.5TB") == bytes_of("1500GB") == 1.5e12
 
 
 def test_own_contests_count(demo_contest: FakeContest, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from fairstep.analysis import bytes_text, count_text
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse, token_count
+from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import Store
 
 
@@ -19,8 +20,8 @@ from fairstep.runs import Store
 class RecommendOptions:
     """Rank optimizers for a workload by what both papers and your own contests measured.
 
-    Speedups are over a tuned AdamW, in tokens, with 95 % intervals that widen where nobody measured. Optimizers whose
-    order the data cannot tell share a range of ranks.
+    Speedups are over a tuned AdamW, in tokens, with 95 % intervals. Optimizers whose order the data cannot tell share a
+    range of ranks. Where nobody measured (a doubling beyond all cells, or below 100 steps) there is no verdict.
 
     Example: fairstep recommend --params 350M --tokens 7B --batch-tokens 500k --memory 40GB
     Example: fairstep recommend --params 106k --tokens 750k --batch-tokens 2k --store runs/demo
@@ -33,7 +34,7 @@ class RecommendOptions:
     batch_tokens: str = "500k"
     """Tokens of one optimizer step."""
     memory: str = ""
-    """Memory of one device, for example 40GB: what does not fit is said so."""
+    """Memory of one device, for example 40GB: nothing is recommended that does not fit."""
     store: tuple[Path, ...] = ()
     """Folders of your own contests, which then count as of the same study as this workload."""
     top: int = 5
@@ -47,7 +48,7 @@ def main(arguments: list[str]) -> int:
     if options.top < 0:
         raise ValueError(f"--top must be at least 0, not {options.top}")
     parameters = token_count(options.params, "--params")
-    tokens = token_count(options.tokens, "--tokens") if options.tokens else 20 * parameters
+    tokens = token_count(options.tokens, "--tokens") if options.tokens else chinchilla_tokens(parameters)
     batch = token_count(options.batch_tokens, "--batch-tokens")
     if batch > tokens:
         raise ValueError(f"--batch-tokens {options.batch_tokens} is more than the run's {count_text(tokens)} tokens")
@@ -75,27 +76,18 @@ def bytes_of(text: str) -> int:
     return round(value)
 
 
+HEADER = ["rank", "optimizer", "", "speedup in tokens", "chance", "nats below adamw", "lr", "state", "peak", "overhead"]
+
+
 def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int, top: int) -> None:
-    print(headline(rows) + "\n")
+    print(headline(rows, memory) + "\n")
     title = (
         f"{count_text(target.parameters)} matrix parameters, {count_text(target.tokens)} tokens "
         f"({2 ** target.place[1]:.2g}x Chinchilla), batches of {count_text(target.batch_tokens)}"
     )
-    header = [
-        "rank",
-        "optimizer",
-        "",
-        "speedup in tokens",
-        "chance",
-        "nats below adamw",
-        "lr",
-        "state",
-        "peak",
-        "overhead",
-    ]
-    screen.print_table(title, header, [line(row) for row in rows], left=3)
+    screen.print_table(title, HEADER, [line(row) for row in rows], left=3)
     for row in rows[:top]:
-        print(f"\n{row['optimizer']}: {rank_text(row)}")
+        print(f"\n{row['optimizer']}: {'rank ' + rank_text(row) if rank_text(row) else 'no rank'}")
         print(f"  speedup          {row['reason']}")
         print(f"  hyperparameters  {assignments(row['hyperparameters'])}; {row['hyperparameters_reason']}")
         print(f"  run              {assignments(row['run']) or 'as in your contest'}")
@@ -106,25 +98,34 @@ def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int,
     print()
     outside = [row["outside"] for row in rows if row["outside"]]
     if outside:
-        least = min(outside, key=len)
-        print(f"* OUTSIDE THE DATA of {len(outside)} of {len(rows)} optimizers ({least}): intervals are wider there.")
+        print(f"* OUTSIDE THE DATA of {len(outside)} of {len(rows)} optimizers ({min(outside, key=len)}): no verdict.")
     if memory:
         large = [row["optimizer"] for row in rows if row["fits"] is False]
-        verdict = f"{', '.join(large)} do not fit" if large else "all fit"
-        print(f"* Memory of {bytes_text(memory)}: {verdict} with one sequence at a time and no sharding.")
+        fitting = f"{', '.join(large)} do not fit" if large else "all fit"
+        print(f"* Memory of {bytes_text(memory)}: {fitting} with one sequence at a time and no sharding.")
     print("* Ranks are ranges: optimizers whose ranges overlap are ties. chance: that the speedup is above 1.")
     for note in notes:
         print(f"* {note}")
 
 
-def headline(rows: list[dict[str, Any]]) -> str:
-    """What to take, in a sentence that claims no more than the intervals."""
-    best = [f"{row['optimizer']} ({row['chance']:.0%} to be faster)" for row in rows if row["speedup"] > 1]
-    faster = [row["optimizer"] for row in rows if row["against_adamw"] == "faster"]
-    if not faster:
-        likely = ", ".join(best[:3]) or "none"
-        return f"No optimizer is faster than adamw at 95 % here; best on average: {likely}."
-    return f"Faster than adamw here, at 95 %: {', '.join(faster)}."
+def headline(rows: list[dict[str, Any]], memory: int = 0) -> str:
+    """What to take of the optimizers that fit, in a sentence that claims no more than the intervals and the data."""
+    fitting = [row for row in rows if row["fits"] is True or not memory]
+    if not fitting:
+        small = min((row for row in rows if row["memory_bytes"]), key=lambda row: row["memory_bytes"])
+        least = f"{small['optimizer']} has the smallest peak, {bytes_text(small['memory_bytes'])}"
+        return f"Nothing fits into {bytes_text(memory)}: {least} with one sequence at a time and no sharding."
+    where = f" of what fits into {bytes_text(memory)}" if len(fitting) < len(rows) else ""
+    judged = [row for row in fitting if row["against_adamw"] in ("faster", "slower", "tie")]
+    if not judged:
+        outside = min((row["outside"] for row in fitting if row["outside"]), key=len, default="")
+        return f"No verdict{where}: " + (f"nobody measured anything like it ({outside})." if outside else "only adamw.")
+    faster = [row["optimizer"] for row in judged if row["against_adamw"] == "faster"]
+    if faster:
+        return f"Faster than adamw here{where}, at 95 %: {', '.join(faster)}."
+    best = [f"{row['optimizer']} ({row['chance']:.0%} to be faster)" for row in judged if row["speedup"] > 1]
+    likely = ", ".join(best[:3]) or "none"
+    return f"No optimizer{where} is faster than adamw at 95 % here; best on average: {likely}."
 
 
 def line(row: dict[str, Any]) -> list[str]:
@@ -133,11 +134,13 @@ def line(row: dict[str, Any]) -> list[str]:
     chance = f"{row['chance']:.0%}"
     if row["against_adamw"] == "baseline":
         speedup, gap, chance = "1.00x", "0", ""
+    elif row["against_adamw"] == "no verdict":
+        chance = DASH
     fits = "" if row["fits"] is not False else " too large"
     return [
-        rank_text(row).removeprefix("rank "),
+        rank_text(row),
         row["optimizer"],
-        {"baseline": "", "tie": "tie"}.get(row["against_adamw"], row["against_adamw"]),
+        row["against_adamw"].removeprefix("baseline"),
         speedup,
         chance,
         gap,
@@ -149,8 +152,9 @@ def line(row: dict[str, Any]) -> list[str]:
 
 
 def rank_text(row: dict[str, Any]) -> str:
+    """1-4, or nothing outside the data."""
     first, last = row["rank_best"], row["rank_worst"]
-    return f"rank {first}" if first == last else f"rank {first}-{last}"
+    return "" if row["outside"] else f"{first}" if first == last else f"{first}-{last}"
 
 
 def assignments(text: str) -> str:

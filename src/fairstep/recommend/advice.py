@@ -17,6 +17,7 @@ from fairstep.analysis import AnalysisError, count_text, hyperparameter_law
 from fairstep.cost.devices import Device
 from fairstep.cost.run_cost import Cost, cost
 from fairstep.model.presets import PRESETS
+from fairstep.model.shapes import chinchilla_tokens
 from fairstep.optim import Tuning
 from fairstep.published import semenov
 from fairstep.recommend.kriging import Forecast
@@ -137,7 +138,9 @@ def _costs(forecast: Forecast, price: Cost, model: ModelSpec) -> dict[str, Any]:
 
 
 def verdict(forecast: Forecast) -> str:
-    """faster, slower or tie, against AdamW: what the interval of the speedup says."""
+    """faster, slower or tie, against AdamW: what the interval of the speedup says, or no verdict outside the data."""
+    if forecast.outside:
+        return "no verdict"
     return "faster" if forecast.low > 1 else "slower" if forecast.high < 1 else "tie" if forecast.cells else "baseline"
 
 
@@ -213,7 +216,7 @@ def _nearest(name: str, target: Target) -> Tuning | None:
 
 def _target(tuning: Tuning) -> Target:
     batch = tuning.run.get("batch_tokens", 524_288)
-    return Target(tuning.parameters_matrix, tuning.tokens or 20 * tuning.parameters_matrix, float(batch))
+    return Target(tuning.parameters_matrix, tuning.tokens or chinchilla_tokens(tuning.parameters_matrix), float(batch))
 
 
 def _ledger_choice(name: str, target: Target, ledgers: Iterable[Ledger]) -> tuple[Target, dict[str, Any], str] | None:

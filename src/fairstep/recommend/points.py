@@ -25,6 +25,7 @@ from fairstep.analysis.claims.evidence import SPELLINGS, Cell, Evidence
 from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
 from fairstep.analysis.laws.law import Law, Noise, hyperparameter_law, loss_law
 from fairstep.analysis.verdict.law_speedup import law_speedup
+from fairstep.model.shapes import chinchilla_tokens
 from fairstep.published import wen
 
 BASELINE = "adamw"
@@ -47,10 +48,10 @@ class Target:
 
     @property
     def place(self) -> tuple[float, float, float]:
-        """log2 of parameters, of the Chinchilla ratio (tokens over 20 per parameter), of batch tokens."""
+        """log2 of parameters, of the Chinchilla ratio, of batch tokens."""
         return (
             math.log2(self.parameters),
-            math.log2(self.tokens / (20 * self.parameters)),
+            math.log2(self.tokens / chinchilla_tokens(self.parameters)),
             math.log2(self.batch_tokens),
         )
 
@@ -71,7 +72,7 @@ class Point:
     def target(self) -> Target:
         """The point's own workload."""
         parameters = 2 ** self.place[0]
-        return Target(parameters, 20 * parameters * 2 ** self.place[1], 2 ** self.place[2])
+        return Target(parameters, chinchilla_tokens(parameters, 2 ** self.place[1]), 2 ** self.place[2])
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.analysis.laws.law import Law
 from fairstep.optim.catalogue.registry import is_foreign
 from fairstep.recommend.advice import advise, shape, shape_text
-from fairstep.recommend.kriging import forecast
+from fairstep.recommend.kriging import COVERAGE, forecast
 from fairstep.recommend.points import (
     Point,
     Target,
@@ -48,6 +48,8 @@ def recommendation(
     if foreign:
         notes.append(f"Of other packages, and so not imported and not ranked: {', '.join(foreign)}.")
     rows = [row for row in predictions if row.optimizer not in foreign and _is_known(row.optimizer)]
+    covered = ", ".join(f"{share:.1%} (a {name} left out)" for name, share in COVERAGE.items())
+    notes.append(f"Of published cells that the fit had not seen 95 % intervals contain {covered}.")
     notes.append(f"Memory and overhead: {shape_text(shape(target))}, float32 state, the whole model on one device.")
     silent = [name for name in optim.names() if name not in {row.optimizer for row in rows}]
     notes.append(f"No measured speedups over AdamW: {', '.join(silent)}.")
@@ -67,9 +69,9 @@ def _drop_note(drop: float, study: str) -> str:
 
 
 def _law_note(law: Law, target: Target) -> str:
-    low, high = law.interval_at(target.parameters, target.tokens)
-    value = law.at(target.parameters, target.tokens)
-    where = "" if law.covers(target.parameters, target.tokens) else ", beyond them"
+    here = law.clamped(target.parameters, target.tokens)
+    value, (low, high) = law.at(*here), law.interval_at(*here)
+    where = "" if law.covers(target.parameters, target.tokens) else "; the run is beyond them, this is at their edge"
     gain = f"{value:.3f} [{low:.3f}, {high:.3f}] nats from twice the tokens"
     return f"Gaps: AdamW gains {gain}, by a power law over {len(law.y)} published cells{where}."
 

@@ -99,6 +99,10 @@ class Law:
         point = np.array(x)
         return bool(((self.x.min(0) <= point) & (point <= self.x.max(0))).all())
 
+    def clamped(self, *x: float) -> tuple[float, ...]:
+        """x, or along every axis where it lies beyond the points the nearest end of them."""
+        return tuple(np.clip(np.array(x), self.x.min(0), self.x.max(0)).tolist())
+
     def inverse(self, loss: float | Array) -> float:
         """Of a loss law: D at which the law reaches a loss; inf if it never does."""
         return float(inverse(self.vector[None], np.array([loss]))[0])

@@ -176,10 +176,10 @@ class StudyTable(_Table):
 
 
 def token_count(text: str | int, option: str = "--tokens") -> int:
-    """2M, 500k, 1.5B or 2000000 as a number. Raises ValueError."""
+    """2M, 500k, 1.5B, 15T or 2000000 as a number. Raises ValueError."""
     written = str(text).replace("_", "")
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmb]?)\s*", written, re.IGNORECASE)
-    value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2].lower()] if match else 0.0
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmbt]?)\s*", written, re.IGNORECASE)
+    value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2].lower()] if match else 0.0
     if not 1 <= value < 1e15:
         raise ValueError(f"{option} must be a positive number such as 2M or 500k, not {text!r}")
     return round(value)
