@@ -20,6 +20,7 @@ COLUMNS = (
     Column("time_speedup", "speedup in time", number=True),
     Column("time_speedup_low", "low", number=True),
     Column("time_speedup_high", "high", number=True),
+    Column("time_verdict", "at equal time"),
     Column("step_seconds", "step", number=True, show=seconds_text),
     Column("optimizer_seconds", "of it optimizer", number=True, show=seconds_text),
     Column("tokens_per_second", "tokens a second", number=True, show=count_text),
@@ -28,8 +29,10 @@ COLUMNS = (
     Column("peak_memory_bytes", "peak memory", number=True, show=bytes_text),
 )
 CAPTION = (
-    "Wall-clock is of the machine named below and beside whatever else ran on it. Speedup in time is the speedup in "
-    "tokens times the ratio of step times, taken as known in its interval. State is what the optimizer keeps, "
+    "Wall-clock is of the machine named below. The model's part of a step is the median over the final runs of all "
+    "contestants, whose work it is alike; each adds its own optimizer's part, as a ratio measured within its runs, so "
+    "that what else the machine did drops out. Speedup in time is the speedup in tokens times the ratio of step "
+    "times; its interval joins the ends of both. State is what the optimizer keeps, "
     "peak the most that a process had resident (on an accelerator: allocated); both are of the final runs."
 )
 
@@ -52,7 +55,7 @@ def in_time(rows: Iterable[Row], look: Look) -> dict[str, Any]:
     ends = [1.1]
     for place, row in enumerate(timed):
         name, colour = row["name"], look.colour[row["name"]]
-        low, high = row["time_speedup_low"] or row["time_speedup"], row["time_speedup_high"] or row["time_speedup"]
+        low, high = (row[f"time_speedup_{end}"] or row["time_speedup"] for end in ("low", "high"))
         ends += [high, 1 / low, row["speedup"], 1 / row["speedup"]]
         shown = {"hovertemplate": "%{text}<extra></extra>", "y": [place], "mode": "markers"}
         add_line(

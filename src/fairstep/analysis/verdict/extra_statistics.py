@@ -23,14 +23,14 @@ from fairstep.analysis.verdict.speedup import shifted_speedup
 EXTRA = (
     *("sigma_low", "sigma_high", "bootstrap_low", "bootstrap_high", "t_probability", "sign_flip_probability"),
     *("speedup_per_millinat", "law_speedup", "law_speedup_low", "law_speedup_high"),
-    *("time_speedup_low", "time_speedup_high", "memory_ratio", "rank_best", "rank_worst"),
+    *("memory_ratio", "rank_best", "rank_worst"),
 )
 """Keys of ``extra_statistics``, for every contestant; null where too little is known.
 
 ``sigma_*``: interval of the deviation over seeds; ``bootstrap_*``: bootstrap-t interval of the paired difference;
 ``speedup_per_millinat``: relative change of the speedup when the contestant's loss falls by 0.001;
 ``law_speedup_*``: by a law of the baseline's budgets (W's definition) where there are at least four;
-``time_speedup_*``: the speedup's interval in wall-clock, step times taken as known; ``memory_ratio``: optimizer state
+``memory_ratio``: optimizer state
 over the baseline's; ``rank_*``: range of the rank among all contestants, Holm-corrected.
 """
 
@@ -76,9 +76,6 @@ def _compared(trials: Trials, verdict: Verdict, base: Verdict) -> dict[str, Any]
     if curve is None or tokens is None:
         return {}
     row = {key: value for key, value in comparison.row().items() if key in EXTRA}
-    step_ratio = base.step_seconds / verdict.step_seconds if verdict.step_seconds else math.nan
-    row["time_speedup_low"] = verdict.speedup_low * step_ratio
-    row["time_speedup_high"] = verdict.speedup_high * step_ratio
     if len(curve.tokens) > 1 and verdict.speedup_bound is None:
         moved = shifted_speedup(curve, comparison.difference.value + MILLINAT, tokens)
         row["speedup_per_millinat"] = moved / verdict.speedup - 1

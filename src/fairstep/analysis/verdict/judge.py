@@ -36,6 +36,7 @@ from fairstep.analysis.verdict.looks import (
 )
 from fairstep.analysis.verdict.ranking import holm
 from fairstep.analysis.verdict.speedup import Bound, token_speedup
+from fairstep.analysis.verdict.step_time import StepTimes
 from fairstep.analysis.verdict.wording import gap_text, plural
 from fairstep.runs import Design
 
@@ -57,9 +58,11 @@ class Verdict:
     """What is known about one contestant. Numbers that cannot be given are nan; intervals that cannot, infinite.
 
     Losses, ``difference`` (baseline - contestant: above 0 is better) and ``sigma`` (deviation over seeds) are nats per
-    token. ``speedup`` is in tokens; ``time_speedup`` is the same times the ratio of seconds per step. Seconds are
-    medians over the final runs. ``trials`` and ``tokens_spent`` are search and finals, finished runs only; what the
-    baseline's other budgets cost is in ``budget_trials`` and ``budget_tokens``, since it does not help the baseline.
+    token. ``speedup`` is in tokens; ``time_speedup`` is the same times the ratio of seconds per step
+    (``step_time``), and ``time_verdict`` its word (empty where no interval is known). Seconds are the model's part
+    pooled over all contestants plus the optimizer's own. ``trials`` and ``tokens_spent`` are search and finals,
+    finished runs only; what the baseline's other budgets cost is in ``budget_trials`` and ``budget_tokens``, since it
+    does not help the baseline.
     """
 
     name: str
@@ -74,6 +77,9 @@ class Verdict:
     speedup_bound: Bound | None = None
     speedup_limits: tuple[float, float] | None = None
     time_speedup: float = NAN
+    time_speedup_low: float = NAN
+    time_speedup_high: float = NAN
+    time_verdict: str = ""
     difference: float = NAN
     difference_low: float = NAN
     difference_high: float = NAN
@@ -127,10 +133,11 @@ def verdicts(
     rule = Rule.of(trials)
     tests = rule.tests(trials)
     corrected = rule.holm(tests)
-    judged = [
-        replace(_judge(rule, trials, trials[name], base, tests.get(name)), holm_probability=corrected.get(name, NAN))
-        for name in trials.names
-    ]
+    times = StepTimes.of(trials)
+    judged = []
+    for name in trials.names:
+        verdict = _timed(_judge(rule, trials, trials[name], base, tests.get(name)), times, base.name)
+        judged.append(replace(verdict, holm_probability=corrected.get(name, NAN)))
     return sorted(judged, key=lambda verdict: (math.isnan(verdict.loss), verdict.loss))
 
 
@@ -163,8 +170,6 @@ def _facts(contestant: ContestantTrials) -> Row:
     return {
         "seeds": len(contestant.losses),
         "final_losses": tuple(row["final_loss"] for row in contestant.finals),
-        "step_seconds": _median(row["step_seconds"] for row in done),
-        "optimizer_seconds": _median(row["optimizer_seconds"] for row in done),
         "state_bytes": done[0]["state_bytes"] if done else None,
         "trials": len(ended) - len(budget),
         "tuning_trials": len(tuning),
@@ -278,7 +283,6 @@ def _judge(
     losses = tuple(contestant.losses.values())
     speedup = token_speedup(curve, alone, trials.tokens, losses)
     joint = token_speedup(curve, together, trials.tokens, losses)
-    base_seconds = _median(row["step_seconds"] for row in base.finals if row["status"] == "done")
     judged = replace(
         judged,
         speedup=speedup.value,
@@ -288,7 +292,6 @@ def _judge(
         speedup_simultaneous_high=joint.high if together.has_interval else math.inf,
         speedup_bound=speedup.bound,
         speedup_limits=speedup.limits,
-        time_speedup=speedup.value * base_seconds / (judged.step_seconds or NAN),
     )
     if judged.verdict != "not separable" and speedup.bound is None and abs(speedup.value - 1) < LEAST_SPEEDUP:
         small = (
@@ -296,6 +299,21 @@ def _judge(
         )
         return replace(judged, verdict="not separable", reason=f"{judged.reason}; {small}")
     return judged
+
+
+def _timed(verdict: Verdict, times: StepTimes, baseline: str) -> Verdict:
+    """With seconds of a step, and the speedup in time."""
+    name = verdict.name
+    verdict = replace(verdict, step_seconds=times.step_seconds(name), optimizer_seconds=times.optimizer_seconds(name))
+    if name == baseline or math.isnan(verdict.speedup):
+        return verdict
+    ratio, low, high = times.ratio(baseline, name)
+    low, high = verdict.speedup_low * low, verdict.speedup_high * high
+    verdict = replace(verdict, time_speedup=verdict.speedup * ratio, time_speedup_low=low, time_speedup_high=high)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return verdict
+    word = "faster" if low > 1 else "slower" if high < 1 else "not separable"
+    return replace(verdict, time_verdict=word)
 
 
 def _reason(rule: Rule, test: Tested, alone: Estimate, baseline: str) -> str:
