@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 CASES = """
 import json, sys, torch
+from benchmarks import ranks_equal_one
 from benchmarks.ranks_equal_one import built_in, differences
 from fairstep.train.ranks.world import joined
 
@@ -38,6 +39,7 @@ rows = []
 with joined() as world:
     for case in json.load(open(sys.argv[1])):
         names = built_in() if case["names"] == "all" else case["names"]
+        ranks_equal_one.STEPS, ranks_equal_one.SEQUENCES = case["steps"], case["sequences"]
         rows += differences(world, names, case["models"], case["modes"], getattr(torch, case["dtype"]))
 if world.first:
     json.dump([{**vars(row), "largest": row.largest} for row in rows], open(sys.argv[2], "w"))
@@ -66,21 +68,27 @@ def compared(folder: Path, processes: int, *cases: dict[str, Any]) -> list[dict[
     return rows
 
 
-def case(names: Any, models: list[str], modes: list[str], dtype: str = "float64") -> dict[str, Any]:
-    return {"names": names, "models": models, "modes": modes, "dtype": dtype}
+def case(
+    names: Any, models: list[str], modes: list[str], dtype: str = "float64", steps: int = 20, sequences: int = 8
+) -> dict[str, Any]:
+    """Eight sequences are two micro-batches on each of two ranks, and four are one."""
+    return {**locals()}
 
 
 @pytest.mark.dist
 def test_every_optimizer_gives_the_weights_of_one_process_in_every_mode(tmp_path: Path) -> None:
-    """One start for all, because each optimizer's steps in one process are the same for all modes."""
+    """One start for all, because each optimizer's steps in one process are the same for all modes.
+
+    Twelve steps have two of everything that is done every ten; forward and backward passes are what takes time.
+    """
     exact = ["soap", "soap precondition_frequency=3", "soap block_size=12"]
     rows = compared(
         tmp_path,
         2,
-        case("all", ["moe"], ["ddp-sharded", "fsdp"]),
+        case("all", ["moe"], ["ddp-sharded", "fsdp"], steps=12, sequences=4),
         case(["adamw", "muon", "kron"], ["moe"], ["ddp"]),  # repeats one process's work: nothing is divided
-        case(exact, ["moe"], ["same-gradient", "fsdp, same gradient"]),
-        case(["sophia-h"], ["dense"], ["same-gradient", "fsdp, same gradient"]),
+        case(exact, ["moe"], ["same-gradient", "fsdp, same gradient"], steps=12, sequences=4),
+        case(["sophia-h"], ["dense"], ["same-gradient", "fsdp, same gradient"], steps=12, sequences=4),
         case(["adamw", "muon", "prodigy"], ["dense"], ["ddp-sharded", "fsdp"], "float32"),
     )
     divided = [row for row in rows if row["mode"] == "fsdp" and row["dtype"] == "float64"]
@@ -100,8 +108,8 @@ def test_four_processes_divide_rows_and_add_up_what_looks_across_them(tmp_path: 
     rows = compared(
         tmp_path,
         4,
-        case(names, ["dense"], ["ddp-sharded"]),
-        case(same, ["dense"], ["same-gradient"]),
+        case(names, ["dense"], ["ddp-sharded"], steps=12),
+        case(same, ["dense"], ["same-gradient"], steps=12),
     )
     for row in rows:
         assert row["largest"] <= 1e-10, row
