@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -240,6 +240,58 @@ def test_a_store_is_checked_too(demo_contest: FakeContest) -> None:
     assert "contest with Sophia" in found["F5"].evidence
     both = claim_rows(demo_contest.store, ids={"F9"})
     assert [row["data"] for row in both] == ["published: semenov", str(demo_contest.store.path)]
+
+
+def write_copies(contest: FakeContest, names: Iterable[str], **changes: object) -> None:
+    for name in names:
+        contest.store.write_ledger(contest.ledger.model_copy(update={"name": name} | changes))
+
+
+def test_ledgers_of_the_same_runs_are_one_cell(demo_contest: FakeContest) -> None:
+    """T-06: five copies of one ledger were five cells."""
+    write_copies(demo_contest, ["contest"])
+    (alone,) = store_evidence(demo_contest.store).cells
+    write_copies(demo_contest, "abcd")
+    (cell,) = store_evidence(demo_contest.store).cells
+    assert cell.losses == alone.losses
+    assert cell.speedups == alone.speedups
+    assert cell.sweeps == alone.sweeps
+    assert "supported (1 of 1)" in claim_rows(demo_contest.store, ids={"W4a"})[1]["evidence"]
+    twice = store_evidence(demo_contest.store, Store(demo_contest.store.path)).cells
+    assert len(twice) == 1, "a store given twice has its runs once"
+
+
+def test_a_ledger_with_more_seeds_takes_the_place_of_the_first(fake_contest: FakeContest) -> None:
+    for name, loss in (("adamw", 2.8), ("muon", 2.7)):
+        fake_contest.contestant(name, [loss, loss + 0.01, loss - 0.02])
+    fake_contest.budgets({0.5: [3.0], 2.0: [2.6]})
+    write_copies(fake_contest, ["first"])
+    fake_contest.add("adamw", "final", 2.81, seed=4)
+    fake_contest.add("muon", "final", 2.70, seed=4)
+    fake_contest.contestant("lion", [2.79, 2.8, 2.81])
+    write_copies(fake_contest, ["second"])
+    (cell,) = store_evidence(fake_contest.store).cells
+    assert cell.key == "second", "it has the most pairs"
+    assert len(cell.losses["muon"].runs) == 4
+    assert {"adamw", "muon", "lion"} == cell.losses.keys()
+
+
+def test_another_configuration_is_other_evidence(fake_contest: FakeContest) -> None:
+    for name, loss in (("adamw", 2.8), ("muon", 2.7), ("lion", 2.79)):
+        fake_contest.contestant(name, [loss, loss + 0.01, loss - 0.02])
+    write_copies(fake_contest, ["first"])
+    fake_contest.trials = [trial for trial in fake_contest.trials if trial.contestant != "muon"]
+    fake_contest.contestant("muon", [2.69, 2.7, 2.71], lr=4e-3)
+    write_copies(fake_contest, ["second"])
+    first, second = store_evidence(fake_contest.store).cells
+    assert {"adamw", "muon", "lion"} == first.losses.keys()
+    assert {"adamw", "muon"} == second.losses.keys(), "lion is in one cell only"
+    assert first.losses["muon"].value != second.losses["muon"].value
+    fake_contest.trials = []
+    fake_contest.contestant("adamw", [2.75, 2.76, 2.77], lr=2e-3)
+    fake_contest.contestant("muon", [2.69, 2.7, 2.71], lr=4e-3)
+    write_copies(fake_contest, ["third"])
+    assert len(store_evidence(fake_contest.store).cells) == 3, "another baseline is another cell"
 
 
 def test_a_store_that_cannot_be_compared_is_refused(fake_contest: FakeContest, tmp_path: object) -> None:

@@ -179,6 +179,76 @@ def test_warnings_say_what_the_points_cannot_tell() -> None:
     assert any("does not quite fit" in text for text in bent.warnings)
 
 
+def test_values_of_a_grid_carry_its_rounding() -> None:
+    """T-10: six equal values gave .008 [.008, .008]."""
+    places = [1e8, 3e8, 5e8] * 2, [2e9, 4e9, 8e9, 4e9, 8e9, 16e9]
+    for resample in ("noise", "points"):
+        law = hyperparameter_law(*places, [0.008] * 6, resample=resample)  # type: ignore[arg-type]
+        low, high = law.interval_at(1.2e9, 2.4e10)
+        assert low < 0.0057 < 0.0113 < high, "half a factor of 2 on both sides"
+    assert law.noise.sigma == pytest.approx(np.log(2) / np.sqrt(12))
+    narrow = hyperparameter_law(*places, [0.008, 0.0113, 0.008, 0.0057, 0.008, 0.0113]).noise.sigma
+    assert narrow**2 == pytest.approx(
+        hyperparameter_law(*places, [0.008, 0.0113, 0.008, 0.0057, 0.008, 0.0113], step=1).noise.sigma ** 2
+        + np.log(np.sqrt(2)) ** 2 / 12
+    )
+    free = [0.008, 0.0091, 0.0072, 0.0075, 0.0088, 0.0079]
+    assert hyperparameter_law(*places, free).noise == hyperparameter_law(*places, free, step=1).noise
+    assert hyperparameter_law(*places, [0.008] * 6, step=4).noise.sigma == pytest.approx(np.log(4) / np.sqrt(12))
+
+
+def test_a_law_of_grid_values_covers_the_truth() -> None:
+    """W's 12 cells, N^-.1 D^-.05 rounded to factors of 2: 28 % of the intervals at 1.2B held the truth."""
+    parameters = dict(wen.models().select("model_size", "parameters_matrix").iter_rows())
+    sizes = np.array([parameters[size] for size in wen.SIZES[:3] for _ in RATIOS])
+    tokens = 20 * np.tile(RATIOS, 3) * sizes
+    large = parameters["1.2b"]
+    inside = []
+    for offset in np.linspace(0, 1, 60, endpoint=False):
+        truth = 2**offset * (sizes / 3e8) ** -0.1 * (tokens / 1e10) ** -0.05
+        law = hyperparameter_law(sizes, tokens, 2 ** np.round(np.log2(truth)))
+        low, high = law.interval_at(large, 20 * large)
+        inside.append(low <= 2**offset * (large / 3e8) ** -0.1 * (20 * large / 1e10) ** -0.05 <= high)
+        assert low < high
+    assert np.mean(inside) > 0.93
+
+
+def test_an_interval_that_a_bound_cuts_is_named() -> None:
+    """T-11: a saturated curve, B 1.99 [1.45, 2], had no word."""
+    tokens = np.array([1.0, 2, 4, 8, 16])
+    saturated = loss_law(tokens, 0.4 * tokens**-1.99 + 3.1, Noise(1e-2, 20))
+    low, high = saturated.intervals["B"]
+    assert low < saturated.parameters["B"] < high == 2
+    assert any("interval of B ends at the bound of the fit, 2" in text for text in saturated.warnings)
+    assert not any("exponent B is at its bound" in text for text in saturated.warnings)
+    assert not any("bound" in text for text in loss_law(tokens, 0.4 * tokens**-0.5 + 3.1, QUIET).warnings)
+
+
+def test_collinear_points_are_named() -> None:
+    """T-12: tokens at 20 a parameter tell size and tokens apart no more."""
+    sizes = np.array([1e8, 2e8, 3e8, 5e8, 8e8, 1.2e9])
+    losses = 20 * sizes**-0.2 + 30 * (20 * sizes) ** -0.25 + 1.8
+    line = joint_law(sizes, 20 * sizes, losses, QUIET)
+    assert any("collinear" in text and "A and B cannot be told apart" in text for text in line.warnings)
+    assert any("collinear" in text for text in hyperparameter_law(sizes, 20 * sizes, sizes**-0.3).warnings)
+    spread = joint_law(np.tile(sizes, 2), np.concatenate([20 * sizes, 80 * sizes]), np.tile(losses, 2), Noise(1, 9))
+    assert not any("collinear" in text for text in spread.warnings)
+
+
+def test_a_point_that_decides_the_law_is_named() -> None:
+    """T-13: five points, one 0.02 off, no sigma given."""
+    tokens = np.array([1.0, 2, 4, 8, 16])
+    losses = 0.4 * tokens**-0.5 + 3.1
+    losses[0] += 0.02
+    law = loss_law(tokens, losses)
+    assert law.leave_one_out > 3 * law.rmse
+    assert any("single points decide the law" in text for text in law.warnings)
+    many = np.array([1.0, 2, 4, 8, 16, 32, 64, 128])
+    noisy = 0.4 * many**-0.5 + 3.1 + 1e-3 * np.array([1, -1, 1, -1, -1, 1, 1, -1])
+    assert not any("single points" in text for text in loss_law(many, noisy).warnings)
+    assert not any("single points" in text for text in loss_law(many, 0.4 * many**-0.5 + 3.1).warnings)
+
+
 @pytest.mark.parametrize(
     ("tokens", "values", "words"),
     [

@@ -120,6 +120,17 @@ def test_own_contests_count(demo_contest: FakeContest, capsys: pytest.CaptureFix
     assert found["muon"]["lr_reason"] == "chosen in your contest contest"
 
 
+def test_ledgers_of_the_same_runs_count_once(demo_contest: FakeContest, capsys: pytest.CaptureFixture[str]) -> None:
+    """T-06: with four copies of the ledger SOAP's interval narrowed from [1.18, 1.57] to [1.27, 1.45]."""
+    demo_contest.store.write_ledger(demo_contest.ledger)
+    place = ["--params", "213k", "--tokens", "1M", "--batch-tokens", "1024", "--store", str(demo_contest.store.path)]
+    once = rows(capsys, *place)
+    for name in "abcd":
+        demo_contest.store.write_ledger(demo_contest.ledger.model_copy(update={"name": name}))
+    assert rows(capsys, *place) == once
+    assert rows(capsys, *place, "--store", str(demo_contest.store.path))[0]["high"] == once[0]["high"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

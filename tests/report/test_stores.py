@@ -11,9 +11,12 @@ import pytest
 from tests.conftest import FakeContest
 from tests.report.test_page import Page
 
+from fairstep.analysis import Trials
 from fairstep.cli import main
 from fairstep.report import write_page
+from fairstep.report.borrowed import borrowed_section
 from fairstep.report.compared import Judged, contestant_rows, shared_runs
+from fairstep.report.loaded import LoadedContest
 from fairstep.report.stores import page
 from fairstep.runs import Ledger, Store
 from fairstep.runs.merge import gather, merged
@@ -159,3 +162,20 @@ def test_the_law_of_the_baseline_has_its_residuals(tmp_path: Path) -> None:
     assert len(residuals) == 1
     assert len(residuals[0]["y"]) == 4
     write_page(page(gather([made.store]), [made.store]), tmp_path / "x.html")
+
+
+def test_a_contestant_with_eight_cells_has_intervals_of_borrowed_variance(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    for count in range(1, 9):
+        contest(store.path, f"contest {count}", noise=0.004 * count, tokens=1_024_000 * count)
+    runs = store.runs()
+    cells = [LoadedContest.of(ledger, Trials.read(ledger, runs), "runs") for ledger in store.ledgers()]
+    assert not borrowed_section(cells[:7]).body
+    section = borrowed_section(cells)
+    assert "Verdicts rest on the first interval" in section.body
+    (table,) = section.tables
+    assert [(row["name"], row["contest"]) for row in table.rows] == [("muon", f"contest {n}") for n in range(1, 9)]
+    for row in table.rows:
+        assert row["paired"] != row["borrowed"]
+    assert borrowed_section([*cells, cells[0]]).tables[0].rows == table.rows, "the same runs are one cell"
+    assert not borrowed_section([*cells[:7], cells[0]]).body

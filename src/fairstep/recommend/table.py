@@ -33,7 +33,7 @@ def recommendation(
     """
     stores = list(stores)
     published = list(published_points())
-    measured = [point for store in stores for point in store_points(store_evidence(store))]
+    measured = store_points(store_evidence(*stores))
     ledgers = [ledger for store in stores for ledger in store.ledgers()]
     points = [*published, *measured]
     law = loss_drop_law(published)

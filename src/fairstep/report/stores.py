@@ -11,6 +11,7 @@ from typing import Any
 
 from fairstep.analysis import AnalysisError, Trials, count_text, plural
 from fairstep.report import contest_sections, scaling
+from fairstep.report.borrowed import borrowed_section
 from fairstep.report.compared import compared_section
 from fairstep.report.drawing import Look
 from fairstep.report.loaded import LoadedContest
@@ -70,7 +71,7 @@ def _of_many(
     sections = [_overview(loaded, entries, problems)]
     if len(stores) > 1:
         sections.append(compared_section(stores, entries))
-    sections.append(_contests(loaded, entries))
+    sections += [borrowed_section(loaded), _contests(loaded, entries)]
     verdicts = [row["verdict"] for row in rows if row["verdict"] != "baseline"]
     counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(sorted(verdicts)))
     left_out = f" {plural(len(problems), 'contest')} left out." if problems else ""

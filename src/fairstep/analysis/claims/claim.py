@@ -118,6 +118,12 @@ def below(cell: Cell, first: str, second: str, by_at_least: float = 0.0) -> Part
     return Part(sign(distance, by_at_least), f"{first} below {second} by {distance} at {cell.label}")
 
 
+def printed(text: str, value: float, error: float) -> Part:
+    """A gap of printed numbers, known to ``error`` nats, lies above 0."""
+    distance = Gap(value, value - error, value + error)
+    return Part(sign(distance), f"{text} by {distance}")
+
+
 def sign(distance: Gap, limit: float = 0.0) -> State:
     """Whether a gap lies above ``limit``."""
     return "yes" if distance.low > limit + TINY else "no" if distance.high <= limit else "open"

@@ -12,10 +12,10 @@ from fairstep.analysis.claims.claim import (
     inside,
     missing,
     needs,
-    sign,
+    printed,
     swept,
 )
-from fairstep.analysis.claims.evidence import Evidence, Gap, gap
+from fairstep.analysis.claims.evidence import Evidence, gap
 from fairstep.analysis.claims.semenov_methods import NOT_PRINTED, only_words
 from fairstep.analysis.claims.semenov_rankings import LEVEL, get
 from fairstep.published import semenov
@@ -102,7 +102,7 @@ def schedules(evidence: Evidence) -> Finding:
     best = _final_lr()
     values = {kind: min(table.values()) for kind, table in best.items()}
     parts = [
-        _gap_part(f"AdamW at 210M: cosine below {kind}", values[kind] - values["cosine"], 0.0014)
+        printed(f"AdamW at 210M: cosine below {kind}", values[kind] - values["cosine"], 0.0014)
         for kind in ("linear", "wsd")
     ]
     return every([*parts, Part("missing", f"other optimizers: {NOT_PRINTED}")], SEED)
@@ -118,7 +118,7 @@ def final_rate(evidence: Evidence) -> Finding:
     if lacking := needs(evidence, "one optimizer with several final learning rates"):
         return lacking
     parts = [
-        _gap_part(f"{kind}: ending at 1 % below ending at 10 %", table[0.1] - table[0.01], 0.0014)
+        printed(f"{kind}: ending at 1 % below ending at 10 %", table[0.1] - table[0.01], 0.0014)
         for kind, table in _final_lr().items()
     ]
     return every(parts, SEED)
@@ -136,7 +136,7 @@ def codebase_setup(evidence: Evidence) -> Finding:
     rows = semenov.records().filter(id="583m_zloss").iter_rows(named=True)
     losses = {("common" in row["varied"], row["optimizer"]): row["value"] for row in rows}
     own, other = ([losses[setup, name] for name in ("adamw", "soap")] for setup in (False, True))
-    cost = _gap_part("the other setup costs, whichever bar is whose, at least", min(other) - max(own), 0.001)
+    cost = printed("the other setup costs, whichever bar is whose, at least", min(other) - max(own), 0.001)
     reversal = Part(
         "missing",
         f"which of {own[0]}, {own[1]} and of {other[0]}, {other[1]} is AdamW's: the numbers were assigned to bars by "
@@ -237,8 +237,3 @@ def _final_lr() -> dict[str, dict[float, float]]:
     for _, value, _, _, varied in record["values"]:
         losses.setdefault(varied["schedule"], {})[varied["final_fraction"]] = value
     return losses
-
-
-def _gap_part(text: str, value: float, error: float) -> Part:
-    distance = Gap(value, value - error, value + error)
-    return Part(sign(distance), f"{text} by {distance}")

@@ -1,4 +1,4 @@
-"""The contests of a store as evidence for the papers' claims: one cell for each contest."""
+"""The contests of stores as evidence for the papers' claims: one cell for each contest, in however many ledgers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from fairstep.analysis.claims.evidence import SPELLINGS, Cell, Evidence, Measured
+from fairstep.analysis.claims.united import united
 from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.crossings import Curve
@@ -15,14 +16,17 @@ from fairstep.analysis.verdict.wording import count_text
 from fairstep.runs import Ledger, Store
 
 
-def store_evidence(store: Store) -> Evidence:
-    """Cells of all contests. Raises AnalysisError when there is none, or a contest's runs cannot be compared."""
-    ledgers = store.ledgers()
-    if not ledgers:
-        raise AnalysisError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
-    runs = store.runs()
-    cells = tuple(contest_cell(ledger, Trials.read(ledger, runs)) for ledger in ledgers)
-    return Evidence(str(store.path), cells, from_store=True)
+def store_evidence(*stores: Store) -> Evidence:
+    """Cells of all contests, each run once. Raises AnalysisError when a store has none, or a contest's runs cannot be
+    compared."""
+    contests: list[Trials] = []
+    for store in stores:
+        ledgers, runs = store.ledgers(), store.runs()
+        if not ledgers:
+            raise AnalysisError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
+        contests += [Trials.read(ledger, runs) for ledger in ledgers]
+    cells = tuple(contest_cell(trials.ledger, trials) for trials in united(contests) if trials.ledger is not None)
+    return Evidence(", ".join(str(store.path) for store in stores), cells, from_store=True)
 
 
 def spelling(contestant: str) -> str:

@@ -16,10 +16,10 @@ from fairstep.analysis.claims.claim import (
     level,
     missing,
     needs,
+    printed,
     shrinks,
-    sign,
 )
-from fairstep.analysis.claims.evidence import MATRIX, SCALAR, Evidence, Gap
+from fairstep.analysis.claims.evidence import MATRIX, SCALAR, Evidence
 from fairstep.analysis.claims.published_evidence import semenov_evidence
 from fairstep.analysis.verdict.crossings import crossings, mean_curve
 from fairstep.published import wen
@@ -113,9 +113,8 @@ def crossing_curves(evidence: Evidence) -> Finding:
         leads = wen.facts()["muon_weight_decay_520m_1x_lead_of_0"]
         says = {f"weight decay 0 leads 0.1 at {at} of the run": lead for at, lead in leads.items()}
         says["and ends behind"] = final["0"] - final["0.1"]
-        gaps = {text: Gap(value, value - error, value + error) for text, value in says.items()}
         return every(
-            [Part(sign(distance), f"{text} by {distance}") for text, distance in gaps.items()],
+            [printed(text, value, error) for text, value in says.items()],
             "Muon, 520M, 1x. The curves are W's, as a figure of NCPL (arXiv 2602.10300) draws them.",
         )
     parts = []

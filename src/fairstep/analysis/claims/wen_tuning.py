@@ -14,9 +14,10 @@ from fairstep.analysis.claims.claim import (
     missing,
     mostly,
     needs,
+    printed,
     sign,
 )
-from fairstep.analysis.claims.evidence import Evidence, Gap, gap
+from fairstep.analysis.claims.evidence import Evidence, gap
 from fairstep.published import wen
 
 
@@ -82,8 +83,7 @@ def decay_matters(evidence: Evidence) -> Finding:
     for name, best, others in (("adamw", "0.1", ("0.0", "0.2")), ("lion", "0.6", ("0.0", "0.1"))):
         for other in others:
             value = tables[name][other] - tables[name][best]
-            cost = Gap(value, value - error, value + error)
-            parts.append(Part(sign(cost), f"{name}: weight decay {best} below {other} by {cost}"))
+            parts.append(printed(f"{name}: weight decay {best} below {other}", value, error))
     return every(parts)
 
 
@@ -101,10 +101,10 @@ def sensitive_ranking(evidence: Evidence) -> Finding:
     losses, error = wen.facts()["soap_lr_520m_8x"], cell.losses["soap"].error * math.sqrt(2)
     before, after = (losses["mars"]["0.004"] - losses["soap"][lr] for lr in ("0.004", "0.008"))
     parts = [
-        Part(sign(Gap(before, before - error, before + error)), f"SOAP at lr 0.004 below MARS by {before:+.4f}"),
-        Part(sign(Gap(-after, -after - error, -after + error)), f"SOAP at lr 0.008 above MARS by {-after:+.4f}"),
+        printed("SOAP at lr 0.004 below MARS", before, error),
+        printed("SOAP at lr 0.008 above MARS", -after, error),
     ]
-    return every(parts, f"Two runs differ by up to {error:.4f} by noise alone.")
+    return every(parts)
 
 
 @claim(

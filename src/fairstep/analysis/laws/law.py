@@ -15,6 +15,9 @@ freedom of sigma, to the fitted values. ``resample="points"`` draws the errors f
 twice as many points as parameters. Resampling whole points is not offered: many draws do not determine the law, and the
 intervals cover 91 % with 12 points (docs/log.md).
 
+**Grids.** A hyperparameter that was tried at factors of 2 is known to half a factor only. Its logarithm carries the
+variance of that rounding, (ln 2)^2 / 12, beside sigma.
+
 **leave_one_out** is the root mean square error of predicting each point from the others. It says most about a law: with
 four points and three parameters the residuals look small whatever the truth is.
 """
@@ -24,7 +27,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +41,14 @@ FAR = 300.0
 """Logarithm of the factor at which draws end. With one degree of freedom they may be anywhere, and beyond what numbers
 hold products are undefined."""
 HUGE = 1e300
+SAME_GRID = 0.05
+"""Steps by which a value may lie off its grid: grids are written with two digits."""
+SURPRISING = 3.0
+"""Times the rmse above which leaving one point out says that a single point decides the law."""
+LEAST_ERROR = 1e-9
+"""Nats, or in logs: smaller errors are rounding."""
+COLLINEAR = 0.99
+"""Correlation of the logarithms of size and tokens from which their exponents cannot be told apart."""
 
 LOSS = Form(("alpha", "beta"), ("B",), ((0,), ()), (0,), ((0.02, 2.0),))
 JOINT = Form(("a", "b", "c"), ("A", "B"), ((0,), (1,), ()), (0, 1), ((0.02, 1.5), (0.02, 1.5)))
@@ -168,12 +179,31 @@ def offset_law(
 
 
 def hyperparameter_law(
-    sizes: Sequence[float], tokens: Sequence[float], values: Sequence[float], resample: Resample = "noise"
+    sizes: Sequence[float],
+    tokens: Sequence[float],
+    values: Sequence[float],
+    resample: Resample = "noise",
+    step: float | None = None,
 ) -> Law:
-    """A positive hyperparameter as a power of size and tokens: linear regression in logs. Raises AnalysisError."""
+    """A positive hyperparameter as a power of size and tokens: linear regression in logs. Raises AnalysisError.
+
+    ``step``: factor between neighbours of the grid that the values were chosen from, 1: no grid. None: 2 or its root
+    where all values are whole steps apart, else 1.
+    """
     if any(not value > 0 for value in values):
         raise AnalysisError("a hyperparameter law needs positive values, since it is fitted in logs")
-    return _law(POWER, np.column_stack([sizes, tokens]).astype(float), list(values), None, resample, logarithmic=True)
+    grid = math.log(_grid_step(values) if step is None else step)
+    x = np.column_stack([sizes, tokens]).astype(float)
+    return _law(POWER, x, list(values), None, resample, logarithmic=True, grid=grid)
+
+
+def _grid_step(values: Sequence[float]) -> float:
+    places = np.log2(np.array(values, dtype=float))
+    for steps in (1, 2):
+        apart = steps * (places - places[:1])
+        if np.abs(apart - apart.round()).max(initial=0) < SAME_GRID:
+            return float(2 ** (1 / steps))
+    return 1.0
 
 
 def _law(
@@ -183,6 +213,7 @@ def _law(
     noise: Noise | None,
     resample: Resample = "noise",
     logarithmic: bool = False,
+    grid: float = 0.0,
 ) -> Law:
     groups = [np.atleast_1d(np.asarray(group, dtype=float)) for group in values]
     y, counts = _checked(form, x, groups)
@@ -194,14 +225,15 @@ def _law(
     fitted = form.value(vector, np.log(x))
     residuals = np.log(y) - np.log(fitted) if logarithmic else y - fitted
     spare = len(y) - len(form.parameters)
-    warnings = _warnings(form, vector, len(y), spare)
+    warnings = _warnings(form, x, vector, len(y), spare)
     noise = _noise(noise, float((counts * residuals**2).sum()), spare, warnings)
+    noise = Noise(math.hypot(noise.sigma, grid / math.sqrt(12)), noise.degrees)
     rng = np.random.default_rng(SEED)
     if resample == "points" and spare < len(vector):
         raise AnalysisError(f"resampling points needs at least {2 * len(vector)} for this law, not {len(y)}")
     if noise.degrees > 0:
         errors = noise.sigma * student(rng, noise.degrees, DRAWS, len(y)) / np.sqrt(counts)
-        if resample == "points":
+        if resample == "points" and np.abs(residuals).max() > LEAST_ERROR:
             scaled = residuals * np.sqrt(counts / max(float((counts * residuals**2).mean()), 1e-300))
             spread = student(rng, noise.degrees, DRAWS, 1, constant=True)
             errors = noise.sigma * spread * rng.choice(scaled, (DRAWS, len(y))) / np.sqrt(counts)
@@ -211,7 +243,27 @@ def _law(
         draws = np.empty((0, len(form.parameters)))
     rmse = float(np.sqrt((residuals**2).mean()))
     out = _leave_one_out(form, x, y, counts, logarithmic) if spare > 0 else math.nan
-    return Law(form, x, y, vector, draws, rmse, out, noise, tuple(warnings), logarithmic)
+    if out > max(SURPRISING * rmse, LEAST_ERROR):
+        warnings.append(
+            f"Points left out are missed by {out:.2g}, and fitted points by {rmse:.2g}: single points decide the law."
+        )
+    law = Law(form, x, y, vector, draws, rmse, out, noise, (), logarithmic)
+    return replace(law, warnings=(*warnings, *_cut(law)))
+
+
+def _cut(law: Law) -> list[str]:
+    """A sentence for every end of an interval that is a bound of the fit, unless the estimate is at that bound too."""
+    if not len(law.draws) or law.logarithmic:  # regression in logs has no bounds
+        return []
+    form = law.form
+    coefficients = dict.fromkeys(form.coefficients, (-math.inf if form.free else 0.0, math.inf))
+    bounds = coefficients | dict(zip(form.exponents, form.bounds, strict=True))
+    return [
+        f"The interval of {name} ends at the bound of the fit, {bound:g}: without the bound it would be wider."
+        for name, pair in bounds.items()
+        for end, bound in zip(law.intervals[name], pair, strict=True)
+        if math.isclose(end, bound, abs_tol=1e-9) and not math.isclose(law.parameters[name], bound, abs_tol=1e-9)
+    ]
 
 
 def student(rng: np.random.Generator, degrees: float, sets: int, points: int, constant: bool = False) -> Array:
@@ -265,12 +317,17 @@ def _noise(noise: Noise | None, squares: float, spare: int, warnings: list[str])
     return Noise(math.sqrt((noise.degrees * noise.sigma**2 + squares) / total), total)
 
 
-def _warnings(form: Form, vector: Array, points: int, spare: int) -> list[str]:
+def _warnings(form: Form, x: Array, vector: Array, points: int, spare: int) -> list[str]:
     warnings = []
     if spare <= 1:
         more = "no" if spare <= 0 else "only one"
         warnings.append(
             f"{points} points for {len(vector)} parameters leave {more} degree of freedom to check the law by."
+        )
+    if len(form.exponents) == 2 and abs(float(np.corrcoef(np.log(x).T)[0, 1])) > COLLINEAR:
+        warnings.append(
+            f"Size and tokens are collinear (tokens follow size): {' and '.join(form.exponents)} cannot be told apart, "
+            "and the law holds along that line only."
         )
     for place, (low, high) in enumerate(form.bounds, len(form.coefficients)):
         if np.isclose(vector[place], low) or np.isclose(vector[place], high):
