@@ -101,7 +101,32 @@ def test_divergence_is_reported_and_never_averaged_away(fake_contest: FakeContes
     assert (wild.verdict, wild.row()["loss"]) == ("diverged", None)
     assert wild.final_losses == (2.0, None, 2.0)
     assert "1 of 3 final runs diverged" in wild.reason
+    assert "given no divergence it is 0.795 nats below adamw" in wild.reason
     assert "wild diverged" in headline(result(fake_contest))
+
+
+def test_a_rate_of_divergence_has_an_interval(fake_contest: FakeContest) -> None:
+    fake_contest.contestant("adamw", [3.0, 3.01, 2.99, 3.0, 3.0, 3.01, 2.99, 3.0])
+    fake_contest.contestant("muon", [2.9, 2.91, 2.89, None, 2.9, 2.9, 2.91, 2.89])
+    muon = judge(fake_contest)["muon"]
+    assert muon.reason.startswith("1 of 8 final runs diverged (0.32 to 53 % at 95 %)")
+    assert "0.100 nats below adamw" in muon.reason
+
+
+def test_a_baseline_that_diverged_leaves_nothing_to_compare(fake_contest: FakeContest) -> None:
+    fake_contest.contestant("adamw", [3.0, None, 3.02])
+    fake_contest.contestant("muon", [2.9, 2.91, 2.89])
+    assert headline(result(fake_contest)) == "adamw diverged on 1 of 3 seeds: nothing can be compared"
+
+
+def test_a_curve_that_rises_gives_no_tokens(fake_contest: FakeContest) -> None:
+    fake_contest.contestant("adamw", [3.0, 3.01, 3.02])
+    fake_contest.contestant("muon", [2.9, 2.915, 2.92])
+    fake_contest.budgets({0.5: [2.9], 2.0: [3.1]})
+    value = result(fake_contest)
+    muon = next(row for row in value["contestants"] if row["name"] == "muon")
+    assert (muon["verdict"], muon["speedup"]) == ("faster", None)
+    assert any("rises with tokens beyond noise" in note for note in value["notes"])
 
 
 def test_a_search_in_which_everything_diverged(fake_contest: FakeContest) -> None:
@@ -210,7 +235,7 @@ def test_a_lost_budget_is_told(fake_contest: FakeContest) -> None:
 
 def test_a_rising_baseline_is_told(fake_contest: FakeContest) -> None:
     fake_contest.contestant("adamw", [2.80, 2.81, 2.79])
-    fake_contest.budgets({0.5: [2.7], 2.0: [2.6]})
+    fake_contest.budgets({0.5: [2.795], 2.0: [2.6]})
     assert any("does not fall" in note for note in result(fake_contest)["notes"])
 
 

@@ -33,7 +33,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["compare", "adamw"], "compare needs two or more optimizers, not adamw"),
         (["compare", "adamw", "adamw"], "adamw is named twice"),
         (["compare", "adamw", "muon", "--baseline", "soap"], "the baseline soap does not compete"),
-        (["compare", "adamw", "muon", "--seeds", "1"], "--seeds must be at least 2, not 1"),
+        (["compare", "adamw", "muon", "--seeds", "1"], "--seeds must be at least 2 for an interval, not 1"),
         (["compare", "adamw", "muon", "--budgets", "-1"], "--budgets takes multiples"),
         (["compare", "adamw", "muon", "--points", "0"], "fairstep: --points must be at least 3, not 0"),
         (["compare", "adamw", "muon", "--points", "9999"], "--points must be at most 100, not 9999"),

@@ -76,6 +76,27 @@ def test_a_refined_search_tries_two_more_rates() -> None:
     assert plan.choices["", "muon"].hyperparameters["lr"] == 0.00282843
 
 
+def test_the_baseline_is_tuned_again_at_its_longest_budget() -> None:
+    short = contest(2, NAMES[:2], refine=True)
+    budgets = (0.5, 1.4, 2.0)
+    contestants = short.contestants
+    longer = Contest(short.cells, contestants, "adamw", seeds=2, budgets=budgets, budget_seeds=2, refine=True)
+
+    def objective(spec: RunSpec) -> Summary:
+        best = 0.004 if spec.tokens > 1.2 * WORKLOAD.tokens else 0.002
+        lr = float(spec.optimizer.hyperparameters["lr"])
+        return Summary(status="done", final_loss=3 + math.log2(lr / best) ** 2, steps=spec.steps)
+
+    plan, _ = carried_out(longer, objective)
+    listed = [entry.trial for entry in plan.trials.values() if entry.trial.phase == "budget"]
+    specs = [plan.specs[trial.run] for trial in listed]
+    rates = [trial.hyperparameters["lr"] for trial in listed]
+    trained = sorted((s.tokens / WORKLOAD.tokens, s.init_seed, lr) for s, lr in zip(specs, rates, strict=True))
+    short_runs = [(0.5, 1, 0.002), (0.5, 2, 0.002), (1.4, 1, 0.002), (1.4, 2, 0.002)]
+    searched = [(2.0, 0, 0.001), (2.0, 0, 0.002), (2.0, 0, 0.004)]
+    assert trained == [*short_runs, *searched, (2.0, 1, 0.004), (2.0, 2, 0.004)]
+
+
 def bases() -> dict[str, Ledger]:
     return {"": ledger().model_copy(update={"contestants": NAMES})}
 

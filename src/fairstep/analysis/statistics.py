@@ -86,6 +86,16 @@ def paired_difference(first: Mapping[Key, float], second: Mapping[Key, float]) -
     return mean_interval(first[key] - second[key] for key in shared)
 
 
+def share_interval(count: int, total: int) -> tuple[float, float]:
+    """Clopper-Pearson interval at ``LEVEL`` of a probability that was seen ``count`` times in ``total``."""
+    from scipy.special import betaincinv
+
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if count == 0 else float(betaincinv(count, total - count + 1, tail))
+    high = 1.0 if count == total else float(betaincinv(count + 1, total - count, 1 - tail))
+    return low, high
+
+
 def pooled_deviation(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
     """Common standard deviation of groups with different means, and its degrees of freedom.
 

@@ -82,6 +82,14 @@ class ContestantTrials:
         return finals
 
     @cached_property
+    def budgets(self) -> tuple[Row, ...]:
+        """Runs at other budgets that are done. Where a budget has runs on fresh seeds, the runs on the search's seed
+        chose its learning rate and are left out."""
+        done = [row for row in self.rows if row["phase"] == "budget" and row["status"] == "done"]
+        fresh = {row["tokens"] for row in done if row["init_seed"] != 0}
+        return tuple(row for row in done if row["init_seed"] != 0 or row["tokens"] not in fresh)
+
+    @cached_property
     def losses(self) -> dict[Seeds, float]:
         """Seeds -> loss in nats per token, of every final run that is done."""
         return {
@@ -205,9 +213,8 @@ class Trials:
         if not base.losses or self.tokens is None:
             return None
         losses: dict[int, list[float]] = {self.tokens: list(base.losses.values())}
-        for row in base.rows:
-            if row["phase"] == "budget" and row["status"] == "done":
-                losses.setdefault(int(row["tokens"]), []).append(float(row["final_loss"]))
+        for row in base.budgets:
+            losses.setdefault(int(row["tokens"]), []).append(float(row["final_loss"]))
         return BaselineCurve.of(losses)
 
     @cached_property

@@ -58,10 +58,11 @@ class CompareOptions:
     """Fresh paired seeds of the final runs. 3..8: look after each from 3 to 8, and stop when every contestant is
     decided. 5: one look at 5. 3..: go on until all are decided. Fixed before the first look."""
     refine: bool = True
-    """Also try the learning rate a factor of sqrt 2 below and above the best one."""
+    """Also try the learning rate a factor of sqrt 2 below and above the best one, and the baseline's at its longest
+    budget."""
     budgets: tuple[float, ...] = (0.5, 2.0)
     """Token budgets of the baseline, as multiples of the cell's, that turn a loss into tokens."""
-    budget_seeds: int = 1
+    budget_seeds: int = 2
     """Seeds for each of these."""
     points: int = 3
     """Learning rates of every contestant's first grid, a factor of 2 apart."""

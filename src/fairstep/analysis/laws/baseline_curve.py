@@ -14,16 +14,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation, t_quantile
 
 Array = NDArray[np.float64]
 
 LEAST_FALL = 1e-9
 """Nats per token by which every budget lies below the one before, so that a repaired curve can be inverted."""
+
+SMOOTHED = 4
+"""Budgets from which on a law is laid through them. A cubic through every noisy point would make intervals wider with
+every budget."""
+
+TERMS = 3
+EXPONENTS = np.linspace(0.05, 1.5, 59)
+"""Exponents B that are tried."""
 
 PIECES = 16
 """Straight pieces that stand for the cubic between two budgets."""
@@ -51,8 +60,48 @@ class BaselineCurve:
 
     @property
     def fitted(self) -> tuple[float, ...]:
-        """Mean losses after the repair: the curve that is inverted."""
-        return tuple(repair(np.array([self.losses]), self.counts)[0].tolist())
+        """Mean losses after smoothing and repair: the curve that is inverted."""
+        return tuple(self.falling(np.array([self.losses]))[0].tolist())
+
+    def falling(self, losses: Array) -> Array:
+        """Curves (draws, budgets) through losses (draws, budgets): smooth from ``SMOOTHED`` budgets on, and falling."""
+        return repair(losses @ self.smoother.T, self.counts)
+
+    @cached_property
+    def smoother(self) -> Array:
+        """Matrix (budgets, budgets) from losses to the law L = beta + alpha D^-B nearest to them in weighted squares.
+
+        B is the one that fits the means best. Its own error enters by the law's derivative after B, D^-B log D, as a
+        third term. The identity below ``SMOOTHED`` budgets.
+        """
+        if len(self.tokens) < SMOOTHED:
+            return np.eye(len(self.tokens))
+        logs = np.log(np.array(self.tokens, dtype=float) / self.tokens[-1])
+        means, roots = np.array(self.losses), np.sqrt(self.counts)
+
+        def basis(exponent: float) -> Array:
+            power = np.exp(-exponent * logs)
+            return np.stack([np.ones_like(logs), power, power * logs], axis=1)[:, :TERMS] * roots[:, None]
+
+        def squares(exponent: float) -> float:
+            two = basis(exponent)[:, :2]
+            return float(((two @ np.linalg.lstsq(two, means * roots, rcond=None)[0] - means * roots) ** 2).sum())
+
+        best = basis(min(EXPONENTS, key=squares))
+        return best @ np.linalg.pinv(best) * roots[None, :] / roots[:, None]
+
+    @property
+    def rises(self) -> bool:
+        """Whether a budget's loss lies above a smaller budget's beyond noise (95 %, deviation pooled over budgets)."""
+        sigma, degrees = pooled_deviation(self.runs)
+        if not degrees:
+            return False
+        limit = t_quantile(degrees, (1 + LEVEL) / 2) * sigma
+        budgets = list(zip(self.losses, 1 / self.counts, strict=True))
+        return any(
+            after - before > limit * np.sqrt(one + other)
+            for (before, one), (after, other) in itertools.combinations(budgets, 2)
+        )
 
     @property
     def counts(self) -> Array:

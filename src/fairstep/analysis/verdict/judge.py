@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval
+from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference, share_interval
 from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
 from fairstep.analysis.verdict.looks import (
     ALPHA,
@@ -151,7 +151,9 @@ def _problem(rule: Rule, contestant: ContestantTrials) -> tuple[Outcome, str] | 
         return "incomplete", "no final run on fresh seeds yet"
     total = len(finals)
     if diverged := contestant.count("diverged"):
-        return "diverged", f"{diverged} of {plural(total, 'final run')} diverged, so no mean loss is given"
+        low, high = (f"{100 * end:.2g}" for end in share_interval(diverged, total))
+        share = f"{diverged} of {plural(total, 'final run')} diverged ({low} to {high} % at 95 %)"
+        return "diverged", f"{share}, so no mean loss is given"
     if failed := contestant.count("failed"):
         message = next(row["message"] for row in finals if row["status"] == "failed")
         return "incomplete", f"{failed} of {plural(total, 'final run')} failed" + (f": {message}" if message else "")
@@ -247,7 +249,10 @@ def _judge(
         loss = mean_interval(contestant.losses.values())
         facts |= {"loss": loss.value, "loss_low": loss.low, "loss_high": loss.high, "sigma": loss.deviation}
     if problem:
-        return Verdict(name, *problem, **facts)
+        outcome, reason = problem
+        if outcome == "diverged" and not _problem(rule, base):
+            reason += _given_no_divergence(contestant, base)
+        return Verdict(name, outcome, reason, **facts)
     if name == base.name:
         reason = f"the measuring stick, trained at {plural(len(curve.tokens) if curve else 0, 'budget')}"
         facts |= dict.fromkeys(("speedup", "speedup_low", "speedup_high", "time_speedup"), 1.0)
@@ -278,7 +283,7 @@ def _judge(
         probability=rule.probability(test),
         **facts,
     )
-    if len(curve.tokens) == 1:
+    if len(curve.tokens) == 1 or curve.rises:
         return judged
     losses = tuple(contestant.losses.values())
     speedup = token_speedup(curve, alone, trials.tokens, losses)
@@ -299,6 +304,18 @@ def _judge(
         )
         return replace(judged, verdict="not separable", reason=f"{judged.reason}; {small}")
     return judged
+
+
+def _given_no_divergence(contestant: ContestantTrials, base: ContestantTrials) -> str:
+    """The paired difference of the runs that did not diverge, in words; empty below two pairs."""
+    try:
+        difference = paired_difference(base.losses, contestant.losses)
+    except AnalysisError:
+        return ""
+    if not difference.has_interval:
+        return ""
+    gap = gap_text(difference.value, difference.low, difference.high, base.name, difference.count)
+    return f"; given no divergence it is {gap}"
 
 
 def _timed(verdict: Verdict, times: StepTimes, baseline: str) -> Verdict:

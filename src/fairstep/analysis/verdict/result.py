@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,12 @@ def _notes(trials: Trials, judged: Sequence[Verdict], curve: Sequence[Mapping[st
         if row["phase"] == "budget" and row["status"] != "done":
             at = f"{count_text(row['budget_tokens'])} tokens is {row['status']}"
             notes.append(f"The baseline's run at {at}, so that budget is not on its curve.")
-    if any(abs(row["fitted"] - row["loss"]) > 1e-6 for row in curve):
+    if trials.curve is not None and trials.curve.rises:
+        notes.append(
+            "The baseline's loss rises with tokens beyond noise, so a loss cannot be turned into tokens; its "
+            "hyperparameters do not suit the other budgets."
+        )
+    elif any(before["loss"] <= after["loss"] for before, after in itertools.pairwise(curve)):
         notes.append("The baseline's loss does not fall from each budget to the next; its curve was made to.")
     if len(curve) == 1:
         notes.append("The baseline was trained at one budget only, so a loss cannot be turned into tokens.")

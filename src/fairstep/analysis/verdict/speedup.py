@@ -34,7 +34,7 @@ from typing import Literal
 
 import numpy as np
 
-from fairstep.analysis.laws.baseline_curve import Array, BaselineCurve, line, repair
+from fairstep.analysis.laws.baseline_curve import Array, BaselineCurve, line
 from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, pooled_deviation
 
 DRAWS = 2000
@@ -72,21 +72,21 @@ def token_speedup(curve: BaselineCurve, difference: Estimate, tokens: int, conte
     limits = (float(ratios[0]), float(ratios[-1]))
     losses = np.array(curve.losses)
 
-    value, beyond = _invert(ratios, repair(losses[None], curve.counts), anchor, np.array([difference.value]))
+    value, beyond = _invert(ratios, curve.falling(losses[None]), anchor, np.array([difference.value]))
     bound: Bound | None = "at least" if beyond[0] > 0 else "at most" if beyond[0] < 0 else None
     if not difference.has_interval:
         return Speedup(float(value[0]), *limits, bound, limits)
 
     drawn = _difference_quantiles(difference)
     noisy = losses + _curve_noise(curve, anchor, difference, drawn, contestant)
-    speedups = np.sort(_invert(ratios, repair(noisy, curve.counts), anchor, drawn)[0])
+    speedups = np.sort(_invert(ratios, curve.falling(noisy), anchor, drawn)[0])
     return Speedup(float(value[0]), float(speedups[TAIL - 1]), float(speedups[-TAIL]), bound, limits)
 
 
 def shifted_speedup(curve: BaselineCurve, difference: float, tokens: int) -> float:
     """Speedup at another difference from the baseline, without an interval: how sensitive it is."""
     ratios = np.array(curve.tokens, dtype=float) / tokens
-    fitted = repair(np.array([curve.losses]), curve.counts)
+    fitted = curve.falling(np.array([curve.losses]))
     return float(_invert(ratios, fitted, curve.tokens.index(tokens), np.array([difference]))[0][0])
 
 

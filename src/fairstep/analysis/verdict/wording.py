@@ -46,6 +46,12 @@ def headline(result: Mapping[str, Any]) -> str:
     """The contest in one sentence."""
     baseline = result["baseline"]
     groups: dict[str, list[str]] = {}
+    own = next((row for row in result["contestants"] if row["name"] == baseline), None)
+    if own is not None and own["verdict"] == "diverged":
+        runs = len(own["final_losses"])
+        lost = sum(loss is None for loss in own["final_losses"])
+        how = f"on {lost} of {plural(runs, 'seed')}" if runs else "in every trial of its search"
+        return f"{baseline} diverged {how}: nothing can be compared"
     for row in result["contestants"]:
         text = row["name"]
         if row["verdict"] in ("faster", "slower") and row["speedup"] is not None:

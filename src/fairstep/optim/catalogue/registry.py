@@ -59,7 +59,7 @@ def get(name: str) -> OptimizerSpec:
         return _wrapped(*name.split("+"))
     words = _words()
     if _key(name) not in words:
-        if is_foreign(name) or "." in name:
+        if is_foreign(name):
             from fairstep.optim.catalogue import foreign, paths  # only those who bring an optimizer pay for it
 
             if name in plugins():
@@ -120,8 +120,9 @@ def plugins() -> dict[str, str]:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a name is a path, or an entry point's name that no built-in optimizer has."""
-    return ":" in name or (_key(name) not in _words() and name in plugins())
+    """Whether a name is a path (dotted or not), or an entry point's name that no built-in optimizer has: what ``get``
+    would import."""
+    return ":" in name or (_key(name) not in _words() and ("." in name or name in plugins()))
 
 
 def version(name: str) -> str:

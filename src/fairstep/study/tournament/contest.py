@@ -8,7 +8,8 @@
 * the chosen configuration on fresh seeds, the same for every contestant (``final``: only these count for a verdict).
   After the first ones, the contestants that are not decided are trained on one more seed at a time;
 * for the baseline also other token budgets (``budget``). Each is a full run with its own schedule, so that a loss can
-  be turned into tokens.
+  be turned into tokens. With ``refine`` the baseline's learning rate is tried again at the longest budget (seed 0), and
+  the budgets nearer to that one than to the contest's take the best.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ All are searches like any protocol. A plan runs them on results (``trials.py``),
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fairstep.analysis.verdict.looks import Contender, Tested, looks, undecided
 from fairstep.runs import Design, Look
-from fairstep.study.protocols.search import Ask, Hyperparameters, OfEvery, Search, Tuning, Wanted
-from fairstep.study.protocols.space import Key, key
+from fairstep.study.protocols.search import TUNING_SEED, Ask, Hyperparameters, OfEvery, Search, Tuning, Wanted
+from fairstep.study.protocols.space import Key, key, rounded
 from fairstep.study.tournament.contest import FINALIST_SEED, Contest
 
 
@@ -50,17 +50,45 @@ def choose(contest: Contest, standing: Standing) -> Search[None]:
 def confirm(contest: Contest, standing: Standing) -> Search[None]:
     """Run the chosen one on the first seeds of all contestants, and the baseline's at other budgets."""
     if (chosen := standing.chosen) is not None:
-        workload = contest.cells[standing.cell]
         seeds = range(1, contest.design.first + 1)
-        finals = [Wanted(chosen, "final", seed) for seed in seeds]
-        budgets = [
-            Wanted(chosen, "budget", seed, workload.tokens_of(budget))
-            for budget in (contest.budgets if standing.contestant == contest.baseline else ())
-            for seed in range(1, contest.budget_seeds + 1)
+        longest = max(contest.budgets, default=0.0) if standing.contestant == contest.baseline else 0.0
+        beside = [rate for rate in _rates(contest, standing) if longest > 1]
+        near = [budget for budget in contest.budgets if longest and not (beside and _nearer(budget, longest))]
+        workload = contest.cells[standing.cell]
+        searched = [
+            Wanted({**chosen, "lr": rate}, "budget", TUNING_SEED, workload.tokens_of(longest)) for rate in beside
         ]
-        losses = yield Ask([*finals, *budgets])
+        finals = [Wanted(chosen, "final", seed) for seed in seeds]
+        losses = yield Ask([*finals, *searched, *_budgets(contest, standing, chosen, near)])
         standing.finals = dict(zip(seeds, losses, strict=False))
+        if searched:
+            tried = losses[len(finals) : len(finals) + len(searched)]
+            best = min(zip(tried, beside, strict=True), key=lambda pair: (math.isnan(pair[0]), pair[0]))[1]
+            far = [budget for budget in contest.budgets if _nearer(budget, longest)]
+            yield Ask(_budgets(contest, standing, {**chosen, "lr": best}, far))
     standing.complete = contest.design.most == contest.design.first
+
+
+def _rates(contest: Contest, standing: Standing) -> list[float]:
+    """Learning rates that the baseline tries at its longest budget: the chosen one and a factor of 2 on each side."""
+    axis, chosen = standing.tuning.space.axes.get("lr"), standing.chosen or {}
+    if not contest.refine or axis is None or not axis.searched or not axis.numeric:
+        return []
+    rates = (rounded(float(chosen["lr"]) * factor, False) for factor in (0.5, 1, 2))
+    return [float(rate) for rate in rates if axis.allows(rate)]
+
+
+def _nearer(budget: float, longest: float) -> bool:
+    """Whether a budget is nearer to the longest one than to the contest's, in ratio."""
+    return budget > math.sqrt(longest)
+
+
+def _budgets(
+    contest: Contest, standing: Standing, configuration: Hyperparameters, budgets: Sequence[float]
+) -> list[Wanted]:
+    workload = contest.cells[standing.cell]
+    seeds = range(1, contest.budget_seeds + 1)
+    return [Wanted(configuration, "budget", seed, workload.tokens_of(budget)) for budget in budgets for seed in seeds]
 
 
 def look_on(contest: Contest, standings: Mapping[str, Standing]) -> Search[None]:
