@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -16,8 +15,10 @@ from fairstep import optim
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
 from fairstep.cli.shared.published_run import published_run
+from fairstep.optim.catalogue.contained import printing_to_stderr
 from fairstep.runs import Execution, Run, RunSpec, Store
 from fairstep.study.published_runs import is_run_preset
+from fairstep.train.ranks.started import rank_and_size, speaks
 
 if TYPE_CHECKING:
     from fairstep.train.ranks.world import World
@@ -70,6 +71,16 @@ class TrainOptions:
 
 
 def main(arguments: list[str]) -> int:
+    """Of several processes under torchrun one speaks."""
+    if speaks():
+        return train_one(arguments)
+    try:
+        return train_one(arguments)
+    except (ValueError, OSError):
+        return 2
+
+
+def train_one(arguments: list[str]) -> int:
     options = parse(TrainOptions, "train", arguments)
     name = optimizer_of(options)
     given = dict(assignment(text) for text in options.set)
@@ -88,7 +99,7 @@ def main(arguments: list[str]) -> int:
             world.agree(None)
         from fairstep.train import train  # loads torch
 
-        with screen.training(name, spec.steps) if first else nullcontext() as show:
+        with screen.training(name, spec.steps) if first else nullcontext() as show, printing_to_stderr():
             run = train(spec, store, show)
     return report(run, name, options.json) if first else 0
 
@@ -149,7 +160,7 @@ def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> Ru
 def _together() -> Iterator[World | None]:
     """The processes that torchrun started, or None if this one is alone. If one of them dies, the others end with one
     sentence between them."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if rank_and_size()[1] == 1:
         yield None
         return
     from fairstep.train.ranks.world import RankError, joined  # loads torch

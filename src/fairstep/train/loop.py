@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import Any, Literal
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
-from fairstep.train.measure import median, peak_memory, reset_peak_memory
+from fairstep.train.forks import end_if_forked
+from fairstep.train.measure import Predecessors, median, peak_memory, reset_peak_memory
 from fairstep.train.meters import Meters
 from fairstep.train.ranks.world import ALONE, World
 from fairstep.train.rate import matmul_rate
@@ -33,7 +35,8 @@ DIVERGED_ABOVE = 2.0
 class Progress:
     """What a running training says of itself after every logged step. ``loss`` is nats per token.
 
-    ``note`` is a sentence for the user (a checkpoint that could not be read), empty as a rule.
+    ``note`` is a sentence for the user (a checkpoint that could not be read), empty as a rule. ``waiting``: nothing is
+    trained for a while, and that is no fault of the run.
     """
 
     run: str
@@ -43,6 +46,7 @@ class Progress:
     tokens_per_second: float
     seconds_left: float
     note: str = ""
+    waiting: bool = False
 
 
 class Training:
@@ -58,6 +62,8 @@ class Training:
     ) -> None:
         self.spec, self.run, self.progress, self.world = spec, run, progress, world
         self.stop = stop or StopRequest()
+        self.process = os.getpid()
+        self.predecessors = Predecessors(run.id)
         self.recorder = Recorder(run, spec, active=world.first)
         self.trainer = Trainer(spec, world)
         execution = spec.execution
@@ -78,6 +84,7 @@ class Training:
         while self.steps_done < spec.steps:
             logged = (self.steps_done + 1) % LOG_EVERY == 0 or self.steps_done + 1 == spec.steps
             loss, norm, sizes = self.trainer.step(self.steps_done, measure=logged)
+            end_if_forked(self.process)
             self.meters.window.append((loss, norm))
             self.steps_done += 1
             if not math.isfinite(loss):
@@ -191,6 +198,7 @@ class Training:
             "processes": self.world.size,
             "parallel": self.trainer.exchange.mode if self.world.size > 1 else "",
             "memory_before_bytes": self.memory_before,
+            "runs_before": self.predecessors.count,
             "starts": starts,
         }
         write_atomic(self.run.directory / "env.json", json.dumps(facts, indent=1))
@@ -225,8 +233,8 @@ class Training:
             tokens_per_second=self.spec.batch_tokens / seconds if seconds else 0.0,
             utilisation=self.spec.batch_tokens / seconds * self.utilisation if seconds else None,
             clip_fraction=self.meters.clipped / max(self.steps_done, 1),
-            peak_memory_bytes=max(
-                (row["peak_memory_bytes"] for row in timings), default=peak_memory(self.trainer.device)
+            peak_memory_bytes=self.predecessors.own_peak(
+                max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.trainer.device))
             ),
             state_bytes=self.trainer.exchange.state_bytes(),
             parameters=sum(p.numel() for p in self.trainer.model.parameters()),

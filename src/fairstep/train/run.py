@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import math
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 
 import fairstep
 from fairstep.data import open_corpus
-from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
+from fairstep.runs import Run, RunSpec, Store, Summary, open_own, write_atomic
+from fairstep.train.forks import not_in_children
 from fairstep.train.loop import Progress, Training
 from fairstep.train.ranks.world import World, joined
 from fairstep.train.setup import out_of_memory, remove_damaged_kernel
@@ -34,7 +36,8 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
         _check_ranks(spec, world)
         run = store.writable().run(spec) if world.first else store.run(spec)
         run.directory.mkdir(parents=True, exist_ok=True)
-        waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, "another process trains this run; waiting for it")
+        note = "another process trains this run; waiting for it"
+        waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, note, waiting=True)
         with _locked(run.directory / "lock", world, lambda: progress(waits) if progress else None):
             if not world.agree(run.finished):
                 _train_and_summarise(spec, run, progress, world)
@@ -64,7 +67,8 @@ def _check_ranks(spec: RunSpec, world: World) -> None:
 def _train_and_summarise(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
     if world.first:
         write_atomic(run.directory / "spec.json", spec.to_json())
-        (run.directory / "summary.json").unlink(missing_ok=True)
+        for name in ("summary.json", "error.txt"):
+            (run.directory / name).unlink(missing_ok=True)
     try:
         with stop_requests() as stop:
             training = Training(spec, run, progress, world, stop)
@@ -80,6 +84,8 @@ def _train_and_summarise(spec: RunSpec, run: Run, progress: Callable[[Progress],
         message = out_of_memory(error, spec)
         if message is None:
             raise
+        if world.first:
+            run.write_error(traceback.format_exc())
         summary = Summary(status="failed", message=message)
     if world.first:
         run.write_summary(summary)
@@ -94,7 +100,7 @@ def _locked(path: Path, world: World, wait: Callable[[], object]) -> Iterator[No
     if not world.first:
         yield
         return
-    with path.open("w") as file:
+    with open_own(path) as file, not_in_children(file.fileno()):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairstep.optim.catalogue.contained import contained
 from fairstep.optim.roles import Value
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, nearest
 
@@ -64,7 +65,7 @@ class ForeignSpec(OptimizerSpec):
                 )
         import torch
 
-        with torch.random.fork_rng(devices=[]):  # a class may draw numbers, and asking must change nothing
+        with contained(), torch.random.fork_rng(devices=[]):  # asking must change nothing
             self.construct([torch.nn.Parameter(torch.zeros(shape)) for shape in ((4, 4), (4,))], values)
         return values
 
@@ -95,7 +96,7 @@ class ForeignSpec(OptimizerSpec):
         """The class over ``params`` (parameters or param groups). Raises ValueError with one sentence."""
         try:
             return self.target(params, **self.arguments(values))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"{self.name} cannot be built: {said(error)}") from error
 
     def state_floats(self, o: int, i: int, role: Any = "matrix", **hyper: Value) -> int:
@@ -207,13 +208,14 @@ def _load(path: str) -> Any:
     ):  # `python -m` has the current folder there, the console script has not
         sys.path.append(str(Path.cwd()))
     try:
-        module = importlib.import_module(module_name)
+        with contained():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         where = "in the installed packages or the current folder"
         needed = "" if module_name.startswith(missing) else f", which {module_name} imports"
         raise UnknownOptimizerError(f"there is no module {missing!r} {where}{needed}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnknownOptimizerError(f"{module_name} cannot be imported: {said(error)}") from error
     try:
         return functools.reduce(getattr, attribute.split("."), module)
@@ -243,6 +245,6 @@ def _checked(name: str, value: object, default: Value) -> Value:
     return value if isinstance(value, int | float) else float(value)
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error of someone else's code in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")[:400]

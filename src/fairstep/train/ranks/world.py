@@ -20,6 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fairstep.train.ranks.started import rank_and_size
+
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for another before it gives the run up."""
 
@@ -140,11 +142,11 @@ def joined() -> Iterator[World]:
 
     Raises RankError with one sentence when another rank dies while this one waits for it.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = rank_and_size()
     if size == 1:
         yield ALONE
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
     if dist.is_initialized():  # by a caller, who also takes leave
         yield World(rank, size, local)
         return
