@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from fairstep.runs import Run, RunSpec, Summary, write_atomic
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.forks import end_if_forked
 from fairstep.train.measure import Predecessors, median, peak_memory, reset_peak_memory
-from fairstep.train.meters import Meters
+from fairstep.train.meters import Meters, checked
 from fairstep.train.ranks.world import ALONE, World
 from fairstep.train.rate import matmul_rate
 from fairstep.train.setup import environment
@@ -59,9 +59,11 @@ class Training:
         progress: Callable[[Progress], None] | None = None,
         world: World = ALONE,
         stop: StopRequest | None = None,
+        refused: Mapping[str, str] | None = None,
     ) -> None:
         self.spec, self.run, self.progress, self.world = spec, run, progress, world
         self.stop = stop or StopRequest()
+        self.refused = refused or {}
         self.process = os.getpid()
         self.predecessors = Predecessors(run.id)
         self.recorder = Recorder(run, spec, active=world.first)
@@ -166,29 +168,39 @@ class Training:
         """Write a checkpoint of the present state."""
         facts = {"run": self.run.id, **self.meters.facts()}
         if self.world.first:
-            facts["files"] = self.recorder.sync()
+            facts |= {"files": self.recorder.sync(), "digests": self.recorder.digests()}
         self.checkpoints.save(self.steps_done, self.trainer.state_dict(), facts)
         self.saved = time.perf_counter()
 
     def resume(self) -> None:
-        """Take up the newest checkpoint that can be used, or begin; in either case the files are ready afterwards."""
+        """Take up the newest checkpoint that can be used, or begin; in either case the files are ready afterwards.
+
+        Raises UnreadableCheckpoint for one that turned out to be of no use when weights were read already.
+        """
         notes: list[str] = []
-        chosen = self.checkpoints.newest(self._accept, notes)
+        chosen = self.checkpoints.newest(self._accept, notes, self.refused)
         if chosen:
             path, facts = chosen
-            self.trainer.load_state_dict(self.checkpoints.load(path, self.trainer.allocate_like))
+            self.checkpoints.take_up(path, self.trainer.allocate_like, self.trainer.load_state_dict)
             self.steps_done = facts["step"]
             self.meters.restore(facts)
         elif self.world.first:
             self.recorder.rewind({})
         if self.world.first:
+            self.recorder.sync()
+            if not self.recorder.durable:
+                notes.append("the file system cannot be asked to keep what is written, so a power cut may cost a run")
             self._record_start(notes)
 
     def _accept(self, facts: dict[str, Any]) -> None:
         """Cut the files back to where a checkpoint was made. Raises ValueError if it is not of this run or of them."""
-        if facts["run"] != self.run.id:
-            raise ValueError(f"it is of another run, {facts['run']}")
-        self.recorder.rewind(facts["files"])
+        if facts.get("run") != self.run.id:
+            raise ValueError(f"it is of another run, {facts.get('run')!r:.20}")
+        known = checked(facts)
+        step, losses = facts["step"], len(known.window)
+        if step > self.spec.steps or losses != (0 if step == self.spec.steps else step % LOG_EVERY):
+            raise ValueError(f"its {losses} losses are not the last ones of step {step}")
+        self.recorder.rewind(known.files, known.digests)
 
     def _record_start(self, notes: list[str]) -> None:
         """env.json: this machine, and every start of the run with what was wrong with its checkpoints."""
@@ -199,6 +211,7 @@ class Training:
             "parallel": self.trainer.exchange.mode if self.world.size > 1 else "",
             "memory_before_bytes": self.memory_before,
             "runs_before": self.predecessors.count,
+            "durable": self.recorder.durable,
             "starts": starts,
         }
         write_atomic(self.run.directory / "env.json", json.dumps(facts, indent=1))

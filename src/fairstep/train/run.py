@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 import fairstep
 from fairstep.data import open_corpus
 from fairstep.runs import Run, RunSpec, Store, Summary, open_own, write_atomic
+from fairstep.train.checkpoints.checkpoint import UnreadableCheckpoint
 from fairstep.train.forks import not_in_children
 from fairstep.train.loop import Progress, Training
 from fairstep.train.ranks.world import World, joined
@@ -39,7 +40,7 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
         note = "another process trains this run; waiting for it"
         waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, note, waiting=True)
         with _locked(run.directory / "lock", world, lambda: progress(waits) if progress else None):
-            if not world.agree(run.finished):
+            if not world.agree_later(run.finished):
                 _train_and_summarise(spec, run, progress, world)
         world.agree(None)  # no process leaves before the summary is written
     return run
@@ -57,30 +58,39 @@ def _check_ranks(spec: RunSpec, world: World) -> None:
     facts = {
         "data": f"{spec.data.name} ({spec.data.fingerprint})",
         "run": spec.identity,
-        "parallel mode": spec.execution.parallel,
         "version of fairstep": fairstep.__version__,
         "version of torch": torch.__version__,
     }
-    world.check_same(facts, problem)
+    options = spec.execution.model_dump(exclude={"device", "threads"})
+    world.check_same(facts | {f"option {name}": str(value) for name, value in options.items()}, problem)
 
 
-def _train_and_summarise(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
+def _train_and_summarise(
+    spec: RunSpec,
+    run: Run,
+    progress: Callable[[Progress], None] | None,
+    world: World,
+    refused: Mapping[str, str] | None = None,
+) -> None:
+    """``refused``: checkpoints that are not to be taken up, and why."""
     if world.first:
         write_atomic(run.directory / "spec.json", spec.to_json())
         for name in ("summary.json", "error.txt"):
             (run.directory / name).unlink(missing_ok=True)
     try:
         with stop_requests() as stop:
-            training = Training(spec, run, progress, world, stop)
+            training = Training(spec, run, progress, world, stop, refused)
             try:
                 training.resume()
                 summary = training.train_to_end()
             finally:
                 training.checkpoints.join()
                 training.recorder.close()
+    except UnreadableCheckpoint as error:
+        return _train_and_summarise(spec, run, progress, world, {**(refused or {}), error.name: str(error)})
     except Exception as error:
         if remove_damaged_kernel(error):
-            return _train_and_summarise(spec, run, progress, world)
+            return _train_and_summarise(spec, run, progress, world, refused)
         message = out_of_memory(error, spec)
         if message is None:
             raise
