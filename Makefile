@@ -7,16 +7,19 @@ STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test unit lint format docs test-oracles test-browser test-ray bench clean
+.PHONY: demo test unit lint format docs test-faults test-oracles test-browser test-ray bench clean
 
 demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdict and a page
 	$(BIN)/fairstep demo --store $(STORE)
 
 test: $(VENV)/.dev  ## everything that needs nothing beyond this machine
-	$(PYTEST) -n auto -m "not oracle and not browser and not gpu"
+	$(PYTEST) -n auto -m "not oracle and not browser and not gpu and not faults"
 
 unit: $(VENV)/.dev  ## the fast tests alone
-	$(PYTEST) -n auto -m "not slow and not oracle and not browser and not gpu and not dist"
+	$(PYTEST) -n auto -m "not slow and not oracle and not browser and not gpu and not dist and not faults"
+
+test-faults: $(VENV)/.dev  ## faults by the hundred; ends in a table of what was tried, right and silent
+	$(PYTEST) -m faults -p no:logging tests/faults
 
 test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write
 	$(PYTEST) -m oracle

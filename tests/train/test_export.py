@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fairstep.cli import main
 from fairstep.data import prepare
@@ -49,6 +49,21 @@ def test_a_run_becomes_a_folder_with_its_tokenizer(
     assert torch.equal(theirs["model.embed_tokens.weight"], ours["embedding.weight"])
     assert main(["export", str(run.directory)]) == 0
     assert (run.directory / "hf/config.json").exists()
+
+
+@pytest.mark.parametrize("change", ["shape", "missing", "nan"])
+def test_weights_that_are_not_of_the_run_are_refused(change: str, run: Run, tmp_path: Path) -> None:
+    path = run.directory / "weights.safetensors"
+    weights = load_file(path)
+    name = "blocks.0.attention.q.weight"
+    if change == "missing":
+        del weights[name]
+    else:
+        weights[name] = weights[name][:3].contiguous() if change == "shape" else weights[name] * torch.nan
+    save_file(weights, path)
+    with pytest.raises(ValueError, match=rf"is not of this run \({name}"):
+        export_hf(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def ends(out: Path) -> tuple[set[Any], set[Any]]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from fairstep import optim
 from fairstep.runs import Execution, Run, RunSpec, Store
-from fairstep.train import Progress, train
+from fairstep.train import Progress, tracking, train
 from fairstep.train.stopping import Stopped
 
 TOKENS = 8 * 16 * 25
@@ -194,11 +194,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(asynchronous: bool, tiny: Any, 
     same_files(whole, train(spec, store))
 
 
-def test_a_full_disk_under_the_metrics_is_said(tiny: Any, tmp_path: Path) -> None:
+def test_a_full_disk_under_the_metrics_is_said(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, spec = Store(tmp_path), tiny(tokens=TOKENS)
     run = store.run(spec)
-    run.directory.mkdir(parents=True)
-    (run.directory / "metrics.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr(tracking, "open_own", lambda path: open("/dev/full", "w"))  # noqa: PTH123, SIM115
     with pytest.raises(OSError, match="No space left"):
         train(spec, store)
     assert run.status == "unfinished"

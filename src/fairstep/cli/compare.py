@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
     store = Store(options.store).writable()
     study, texts = study_of(options, contestants, baseline)
     (cell,) = study.cells(texts)
-    study.contest(texts)  # what cannot be run is refused before anything is written
+    study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
     if options.save is not None:
         save(study, options.save)
     launcher = launcher_of(study)

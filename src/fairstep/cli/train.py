@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -16,8 +15,11 @@ from fairstep import optim
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
 from fairstep.cli.shared.published_run import published_run
-from fairstep.runs import Execution, Run, RunSpec, Store
+from fairstep.cost import CPU_UTILISATION, Device, cost
+from fairstep.optim.catalogue.contained import printing_to_stderr
+from fairstep.runs import Execution, Run, RunSpec, Store, machine
 from fairstep.study.published_runs import is_run_preset
+from fairstep.train.ranks.started import rank_and_size, speaks
 
 if TYPE_CHECKING:
     from fairstep.train.ranks.world import World
@@ -70,6 +72,16 @@ class TrainOptions:
 
 
 def main(arguments: list[str]) -> int:
+    """Of several processes under torchrun one speaks."""
+    if speaks():
+        return train_one(arguments)
+    try:
+        return train_one(arguments)
+    except (ValueError, OSError):
+        return 2
+
+
+def train_one(arguments: list[str]) -> int:
     options = parse(TrainOptions, "train", arguments)
     name = optimizer_of(options)
     given = dict(assignment(text) for text in options.set)
@@ -82,13 +94,14 @@ def main(arguments: list[str]) -> int:
     with _together() as world:
         first = world is None or world.first
         if world and not first:
-            world.agree(None)  # until the first process has prepared the text
+            world.agree_later(None)  # until the first process has prepared the text
         spec = specification(options, name, given)
+        check_memory(spec, world.size if world else 1)
         if world and first:
-            world.agree(None)
+            world.agree_later(None)
         from fairstep.train import train  # loads torch
 
-        with screen.training(name, spec.steps) if first else nullcontext() as show:
+        with screen.training(name, spec.steps) if first else nullcontext() as show, printing_to_stderr():
             run = train(spec, store, show)
     return report(run, name, options.json) if first else 0
 
@@ -145,11 +158,27 @@ def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> Ru
     return spec.model_copy(update={"execution": execution})
 
 
+def check_memory(spec: RunSpec, processes: int = 1) -> None:
+    """Raises ValueError for a run that does not fit into this machine: the kernel would end it without a word."""
+    here = machine()
+    if here.device != "cpu" or not here.memory_bytes or spec.batch_sequences % processes:
+        return
+    place = Device("cpu", 1.0, here.memory_bytes, CPU_UTILISATION, "this machine")
+    needed = processes * cost(spec, place, processes, spec.execution.parallel).memory_bytes
+    if needed > here.memory_bytes:
+        micro = spec.execution.micro_batch_sequences or spec.batch_sequences // processes
+        remedy = f"--micro-batch-sequences below {micro}, or a smaller --preset" if micro > 1 else "a smaller --preset"
+        raise ValueError(
+            f"{spec.optimizer.name} at this size needs {needed / 1e9:.1f} GB of memory and this machine has "
+            f"{here.memory_bytes / 1e9:.1f} GB free; choose {remedy}"
+        )
+
+
 @contextmanager
 def _together() -> Iterator[World | None]:
     """The processes that torchrun started, or None if this one is alone. If one of them dies, the others end with one
     sentence between them."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if rank_and_size()[1] == 1:
         yield None
         return
     from fairstep.train.ranks.world import RankError, joined  # loads torch

@@ -6,7 +6,7 @@ Only nouns that every room shares belong here. No training, no statistics, no sc
 from fairstep.runs.certificate import Certificate
 from fairstep.runs.data_spec import DataSpec
 from fairstep.runs.design import Design, Look
-from fairstep.runs.files import read_json, write_atomic
+from fairstep.runs.files import open_own, read_json, to_disk, write_atomic
 from fairstep.runs.frozen import SpecError, Value
 from fairstep.runs.ledger import Cell, Choice, Ledger, Phase, Trial
 from fairstep.runs.machine import Machine, machine
@@ -45,6 +45,8 @@ __all__ = [
     "Value",
     "learning_rate_fraction",
     "machine",
+    "open_own",
     "read_json",
+    "to_disk",
     "write_atomic",
 ]

@@ -7,9 +7,12 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def write_atomic(path: Path, text: str, durable: bool = True) -> None:
@@ -24,12 +27,39 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             if durable:
-                file.flush()
-                os.fsync(file.fileno())
+                to_disk(file)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def to_disk(file: IO[Any]) -> bool:
+    """Wait until the disk has all of a file. Where the file system cannot do that (some FUSE and network mounts) the
+    answer is False; other errors are raised."""
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+        return False
+    return True
+
+
+def open_own(path: Path) -> IO[Any]:
+    """Open a text file to append to. Raises ValueError for a link or a pipe: a run of somebody else's would otherwise
+    have its files be any of ours."""
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | CAREFULLY | os.O_APPEND, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            return os.fdopen(number, "a", encoding="utf-8")
+        os.close(number)
+    raise ValueError(f"{path} is a link or no file, and a run writes to files of its own: remove it")
 
 
 def read_bytes(path: Path) -> bytes:

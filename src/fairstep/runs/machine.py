@@ -53,10 +53,15 @@ def _cores() -> int:
 
 
 def _available_memory() -> int:
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """What is free on the machine, and in the limit of this process's group, if it has one."""
+    free = [int(line.split()[1]) * 1024 for line in _read("/proc/meminfo").splitlines() if line.startswith("MemAvail")]
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        cached = [
+            line.split()[1] for line in _read("/sys/fs/cgroup/memory.stat").splitlines() if "inactive_file" in line
+        ]
+        free.append(max(1, int(limit) - int(used) + sum(map(int, cached[:1]))))
+    return min(free, default=0)
 
 
 def _read(path: str) -> str:

@@ -6,6 +6,7 @@ timings.jsonl         a row beside each: what this machine took
 env.json              machine, versions, every start
 checkpoints/          while the run is unfinished
 weights.safetensors   where asked for
+error.txt             what the last attempt said in full, if it failed
 summary.json          written last and at once: a run without a summary is unfinished
 """
 
@@ -67,7 +68,8 @@ class Summary(BaseModel):
     clip_fraction: float = 0.0
     """Part of the steps whose gradient was clipped."""
     peak_memory_bytes: int = 0
-    """Most memory that was resident (on an accelerator: allocated) while the run trained."""
+    """Most memory that was resident (on an accelerator: allocated) while the run trained; 0: not known, because larger
+    runs before it in its process had left memory behind."""
     state_bytes: int = 0
     """Memory of the optimizer's state, on all ranks together."""
     parameters: int = 0
@@ -206,6 +208,10 @@ class Run:
         """The summary with the digest of the run's files as they are now. Nothing may be written to them after."""
         digest = self._digest(self.spec, parse_json(summary.model_dump_json()))
         return summary.model_copy(update={"digest": digest})
+
+    def write_error(self, text: str) -> None:
+        """Keep what a failed attempt said: a traceback, or the last words of its process."""
+        write_atomic(self.directory / "error.txt", text, durable=False)
 
     def write_summary(self, summary: Summary) -> None:
         write_atomic(self.directory / "summary.json", summary.model_dump_json(indent=1))

@@ -32,6 +32,12 @@ class Store:
     def writable(self) -> Store:
         """Create the folders and prove that they can be written. Raises StoreError."""
         try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise StoreError(
+                f"the path of the store {str(self.path)!a} is no UTF-8; name another with --store"
+            ) from None
+        try:
             for folder in (self.runs_folder, self.ledgers_folder):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.runs_folder / f".probe-{secrets.token_hex(6)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,8 +15,9 @@ from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
 from fairstep.runs.run import DIVERGED_ABOVE
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
-from fairstep.train.measure import median, peak_memory, reset_peak_memory
-from fairstep.train.meters import Meters
+from fairstep.train.forks import end_if_forked
+from fairstep.train.measure import Predecessors, median, peak_memory, reset_peak_memory
+from fairstep.train.meters import Meters, checked
 from fairstep.train.ranks.world import ALONE, World
 from fairstep.train.rate import matmul_rate
 from fairstep.train.setup import environment
@@ -31,7 +33,8 @@ LOG_EVERY = 10
 class Progress:
     """What a running training says of itself after every logged step. ``loss`` is nats per token.
 
-    ``note`` is a sentence for the user (a checkpoint that could not be read), empty as a rule.
+    ``note`` is a sentence for the user (a checkpoint that could not be read), empty as a rule. ``waiting``: nothing is
+    trained for a while, and that is no fault of the run.
     """
 
     run: str
@@ -41,6 +44,7 @@ class Progress:
     tokens_per_second: float
     seconds_left: float
     note: str = ""
+    waiting: bool = False
 
 
 class Training:
@@ -53,9 +57,13 @@ class Training:
         progress: Callable[[Progress], None] | None = None,
         world: World = ALONE,
         stop: StopRequest | None = None,
+        refused: Mapping[str, str] | None = None,
     ) -> None:
         self.spec, self.run, self.progress, self.world = spec, run, progress, world
         self.stop = stop or StopRequest()
+        self.refused = refused or {}
+        self.process = os.getpid()
+        self.predecessors = Predecessors(run.id)
         self.recorder = Recorder(run, spec, active=world.first)
         self.trainer = Trainer(spec, world)
         execution = spec.execution
@@ -76,6 +84,7 @@ class Training:
         while self.steps_done < spec.steps:
             logged = (self.steps_done + 1) % LOG_EVERY == 0 or self.steps_done + 1 == spec.steps
             loss, norm, sizes = self.trainer.step(self.steps_done, measure=logged)
+            end_if_forked(self.process)
             self.meters.window.append((loss, norm))
             self.steps_done += 1
             if not math.isfinite(loss):
@@ -157,29 +166,39 @@ class Training:
         """Write a checkpoint of the present state."""
         facts = {"run": self.run.id, **self.meters.facts()}
         if self.world.first:
-            facts["files"] = self.recorder.sync()
+            facts |= {"files": self.recorder.sync(), "digests": self.recorder.digests()}
         self.checkpoints.save(self.steps_done, self.trainer.state_dict(), facts)
         self.saved = time.perf_counter()
 
     def resume(self) -> None:
-        """Take up the newest checkpoint that can be used, or begin; in either case the files are ready afterwards."""
+        """Take up the newest checkpoint that can be used, or begin; in either case the files are ready afterwards.
+
+        Raises UnreadableCheckpoint for one that turned out to be of no use when weights were read already.
+        """
         notes: list[str] = []
-        chosen = self.checkpoints.newest(self._accept, notes)
+        chosen = self.checkpoints.newest(self._accept, notes, self.refused)
         if chosen:
             path, facts = chosen
-            self.trainer.load_state_dict(self.checkpoints.load(path, self.trainer.allocate_like))
+            self.checkpoints.take_up(path, self.trainer.allocate_like, self.trainer.load_state_dict)
             self.steps_done = facts["step"]
             self.meters.restore(facts)
         elif self.world.first:
             self.recorder.rewind({})
         if self.world.first:
+            self.recorder.sync()
+            if not self.recorder.durable:
+                notes.append("the file system cannot be asked to keep what is written, so a power cut may cost a run")
             self._record_start(notes)
 
     def _accept(self, facts: dict[str, Any]) -> None:
         """Cut the files back to where a checkpoint was made. Raises ValueError if it is not of this run or of them."""
-        if facts["run"] != self.run.id:
-            raise ValueError(f"it is of another run, {facts['run']}")
-        self.recorder.rewind(facts["files"])
+        if facts.get("run") != self.run.id:
+            raise ValueError(f"it is of another run, {facts.get('run')!r:.20}")
+        known = checked(facts)
+        step, losses = facts["step"], len(known.window)
+        if step > self.spec.steps or losses != (0 if step == self.spec.steps else step % LOG_EVERY):
+            raise ValueError(f"its {losses} losses are not the last ones of step {step}")
+        self.recorder.rewind(known.files, known.digests)
 
     def _record_start(self, notes: list[str]) -> None:
         """env.json: this machine, and every start of the run with what was wrong with its checkpoints."""
@@ -189,6 +208,8 @@ class Training:
             "processes": self.world.size,
             "parallel": self.trainer.exchange.mode if self.world.size > 1 else "",
             "memory_before_bytes": self.memory_before,
+            "runs_before": self.predecessors.count,
+            "durable": self.recorder.durable,
             "starts": starts,
         }
         write_atomic(self.run.directory / "env.json", json.dumps(facts, indent=1))
@@ -223,8 +244,8 @@ class Training:
             tokens_per_second=self.spec.batch_tokens / seconds if seconds else 0.0,
             utilisation=self.spec.batch_tokens / seconds * self.utilisation if seconds else None,
             clip_fraction=self.meters.clipped / max(self.steps_done, 1),
-            peak_memory_bytes=max(
-                (row["peak_memory_bytes"] for row in timings), default=peak_memory(self.trainer.device)
+            peak_memory_bytes=self.predecessors.own_peak(
+                max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.trainer.device))
             ),
             state_bytes=self.trainer.exchange.state_bytes(),
             parameters=sum(p.numel() for p in self.trainer.model.parameters()),

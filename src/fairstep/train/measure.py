@@ -16,7 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -144,6 +144,33 @@ def reset_peak_memory(device: torch.device) -> int:
     resident = _status("VmRSS")
     _sampler = _Sampler() if _status("VmHWM") > resident + RESET_MARGIN else None
     return resident
+
+
+class Predecessors:
+    """The runs that this process carried out before: how many, and whether they left memory behind."""
+
+    LEFT = 64 * 2**20
+    """Bytes that may lie about without being counted as a run's: libraries and kernels that a first run loads."""
+
+    runs: ClassVar[set[str]] = set()
+    peak: ClassVar[int] = 0
+    idle: ClassVar[int] = 0
+    """Resident bytes before the first of them."""
+
+    def __init__(self, run: str) -> None:
+        _return_freed_memory()
+        resident = _status("VmRSS")
+        cls = type(self)
+        cls.idle = cls.idle or resident
+        self.count = len(cls.runs - {run})
+        self.left = resident - cls.idle > self.LEFT
+        cls.runs.add(run)
+
+    def own_peak(self, peak: int) -> int:
+        """A run's peak; 0 if it cannot be told from what a larger run before it has left behind."""
+        larger = type(self).peak > peak
+        type(self).peak = max(type(self).peak, peak)
+        return 0 if larger and self.left else peak
 
 
 def peak_memory(device: torch.device) -> int:

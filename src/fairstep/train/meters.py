@@ -6,7 +6,33 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fairstep.runs.frozen import explain
+
+
+class Facts(BaseModel):
+    """What a checkpoint says of a run, with types. ``files``: bytes of metrics and timings, ``digests``: their SHA-256
+    (none in a checkpoint of an earlier version)."""
+
+    model_config = ConfigDict(strict=True)
+
+    window: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
+    clipped: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    evaluation_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    files: dict[str, Annotated[int, Field(ge=0)]]
+    digests: dict[str, str] | None = None
+
+
+def checked(facts: Mapping[str, Any]) -> Facts:
+    """Raises ValueError with one sentence for facts of another form."""
+    try:
+        return Facts.model_validate(dict(facts))
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
 
 
 @dataclass

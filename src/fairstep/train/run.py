@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import math
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 
 import fairstep
 from fairstep.data import open_corpus
-from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
+from fairstep.runs import Run, RunSpec, Store, Summary, open_own, write_atomic
+from fairstep.train.checkpoints.checkpoint import UnreadableCheckpoint
+from fairstep.train.forks import not_in_children
 from fairstep.train.loop import Progress, Training
 from fairstep.train.ranks.world import World, joined
 from fairstep.train.setup import out_of_memory, remove_damaged_kernel
@@ -34,9 +37,10 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
         _check_ranks(spec, world)
         run = store.writable().run(spec) if world.first else store.run(spec)
         run.directory.mkdir(parents=True, exist_ok=True)
-        waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, "another process trains this run; waiting for it")
+        note = "another process trains this run; waiting for it"
+        waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, note, waiting=True)
         with _locked(run.directory / "lock", world, lambda: progress(waits) if progress else None):
-            if not world.agree(run.finished):
+            if not world.agree_later(run.finished):
                 _train_and_summarise(spec, run, progress, world)
         world.agree(None)  # no process leaves before the summary is written
     return run
@@ -54,32 +58,44 @@ def _check_ranks(spec: RunSpec, world: World) -> None:
     facts = {
         "data": f"{spec.data.name} ({spec.data.fingerprint})",
         "run": spec.identity,
-        "parallel mode": spec.execution.parallel,
         "version of fairstep": fairstep.__version__,
         "version of torch": torch.__version__,
     }
-    world.check_same(facts, problem)
+    options = spec.execution.model_dump(exclude={"device", "threads"})
+    world.check_same(facts | {f"option {name}": str(value) for name, value in options.items()}, problem)
 
 
-def _train_and_summarise(spec: RunSpec, run: Run, progress: Callable[[Progress], None] | None, world: World) -> None:
+def _train_and_summarise(
+    spec: RunSpec,
+    run: Run,
+    progress: Callable[[Progress], None] | None,
+    world: World,
+    refused: Mapping[str, str] | None = None,
+) -> None:
+    """``refused``: checkpoints that are not to be taken up, and why."""
     if world.first:
         write_atomic(run.directory / "spec.json", spec.to_json())
-        (run.directory / "summary.json").unlink(missing_ok=True)
+        for name in ("summary.json", "error.txt"):
+            (run.directory / name).unlink(missing_ok=True)
     try:
         with stop_requests() as stop:
-            training = Training(spec, run, progress, world, stop)
+            training = Training(spec, run, progress, world, stop, refused)
             try:
                 training.resume()
                 summary = training.train_to_end()
             finally:
                 training.checkpoints.join()
                 training.recorder.close()
+    except UnreadableCheckpoint as error:
+        return _train_and_summarise(spec, run, progress, world, {**(refused or {}), error.name: str(error)})
     except Exception as error:
         if remove_damaged_kernel(error):
-            return _train_and_summarise(spec, run, progress, world)
+            return _train_and_summarise(spec, run, progress, world, refused)
         message = out_of_memory(error, spec)
         if message is None:
             raise
+        if world.first:
+            run.write_error(traceback.format_exc())
         summary = Summary(status="failed", message=message)
     if world.first:
         run.write_summary(run.sealed(summary))
@@ -94,7 +110,7 @@ def _locked(path: Path, world: World, wait: Callable[[], object]) -> Iterator[No
     if not world.first:
         yield
         return
-    with path.open("w") as file:
+    with open_own(path) as file, not_in_children(file.fileno()):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

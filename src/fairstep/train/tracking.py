@@ -7,14 +7,16 @@ undisturbed one. ``timings.jsonl`` holds what this machine took. Trackers are se
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
 
-from fairstep.runs import Run, RunSpec
+from fairstep.runs import Run, RunSpec, open_own, to_disk
 
 FILES = ("metrics", "timings")
 
@@ -30,29 +32,40 @@ class Tracker(Protocol):
 class Recorder:
     """The files of a run, and its trackers. ``rewind`` first, then write; without it nothing is written.
 
-    Raises OSError as the system gives it (full disk).
+    ``durable``: whether the file system can be asked to have everything on the disk, as far as is known. Raises OSError
+    as the system gives it (full disk).
     """
 
     def __init__(self, run: Run, spec: RunSpec, active: bool = True) -> None:
         self.run = run
-        self.files: dict[str, TextIO] = {}
+        self.files: dict[str, IO[str]] = {}
+        self.sums = {name: hashlib.sha256() for name in FILES}
+        self.durable = True
         self.trackers: list[Tracker] = []
         if active:
             with _quiet():
                 self.trackers = [open_tracker(name, run, spec) for name in spec.execution.trackers]
 
-    def rewind(self, sizes: dict[str, int]) -> None:
+    def rewind(self, sizes: Mapping[str, int], digests: Mapping[str, str] | None = None) -> None:
         """Open the files and cut them back to the bytes that they had when a checkpoint was made (none: from nothing).
 
-        Raises ValueError if a file is shorter than that, which says that the checkpoint is not of these files.
+        ``digests``: SHA-256 of these bytes, as far as the checkpoint has them. Raises ValueError if a file is shorter
+        or has another content, which says that the checkpoint is not of these files.
         """
+        sums = {}
         for name in FILES:
-            path = self.run.directory / f"{name}.jsonl"
-            size = sizes.get(name, 0)
-            if size and (not path.exists() or path.stat().st_size < size):
+            path, size = self.run.directory / f"{name}.jsonl", sizes.get(name, 0)
+            content = _read(path, size)
+            if len(content) < size:
                 raise ValueError(f"{path.name} is shorter than it was")
+            sums[name] = hashlib.sha256(content)
+            if digests and digests.get(name) != sums[name].hexdigest():
+                raise ValueError(f"{path.name} has another content than it had")
+        self.sums = sums
         for name in FILES:
-            file = self.files[name] = (self.run.directory / f"{name}.jsonl").open("a", encoding="utf-8")
+            if name not in self.files:
+                self.files[name] = open_own(self.run.directory / f"{name}.jsonl")
+            file = self.files[name]
             if file.tell() > sizes.get(name, 0):
                 file.truncate(sizes.get(name, 0))
                 file.seek(0, os.SEEK_END)  # else ``sync`` tells the old size until the next row
@@ -61,9 +74,10 @@ class Recorder:
         """A row into metrics or timings."""
         if not self.files:
             return
-        file = self.files[name]
-        file.write(json.dumps({key: _finite(value) for key, value in row.items()}) + "\n")
-        file.flush()
+        line = json.dumps({key: _finite(value) for key, value in row.items()}) + "\n"
+        self.files[name].write(line)
+        self.files[name].flush()
+        self.sums[name].update(line.encode())
         if self.trackers:
             prefix = f"{row['kind']}/" if "kind" in row else ""
             flat = _flat({key: value for key, value in row.items() if key not in ("kind", "step")}, prefix)
@@ -73,8 +87,12 @@ class Recorder:
     def sync(self) -> dict[str, int]:
         """Bytes of each file, all of which are on the disk now."""
         for file in self.files.values():
-            os.fsync(file.fileno())
+            self.durable &= to_disk(file)
         return {name: file.tell() for name, file in self.files.items()}
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file so far."""
+        return {name: self.sums[name].hexdigest() for name in self.files}
 
     def close(self) -> None:
         with _quiet():
@@ -83,6 +101,14 @@ class Recorder:
         for file in self.files.values():
             with contextlib.suppress(OSError):  # every row was flushed, and what failed then was raised then
                 file.close()
+
+
+def _read(path: Path, size: int) -> bytes:
+    """The first bytes of a file, as many as there are."""
+    if not size or not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def _quiet() -> contextlib.AbstractContextManager[Any]:

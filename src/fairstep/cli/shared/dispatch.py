@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 from collections import namedtuple
 from collections.abc import Mapping
@@ -102,6 +101,5 @@ class Menu:
 
 def fail(sentence: str, code: int = 2) -> int:
     """Say on standard error what was wrong and return the exit code."""
-    if os.environ.get("RANK", "0") == "0":  # of several processes under torchrun one speaks
-        print(shown(f"fairstep: {sentence}"), file=sys.stderr)
+    print(shown(f"fairstep: {sentence}"), file=sys.stderr)
     return code

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from fairstep.optim.catalogue.contained import contained
 from fairstep.optim.catalogue.paths import load, said
 from fairstep.optim.roles import Value
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, nearest
@@ -70,7 +71,7 @@ class ForeignSpec(OptimizerSpec):
             )
         import torch
 
-        with torch.random.fork_rng(devices=[]):  # a class may draw numbers, and asking must change nothing
+        with contained(), torch.random.fork_rng(devices=[]):  # a class may draw numbers, and asking must change nothing
             shapes = {"weight": (4, 4), "bias": (4,)}
             self.construct({n: torch.nn.Parameter(torch.zeros(shape)) for n, shape in shapes.items()}, None, values)
         return values
@@ -148,7 +149,7 @@ class ForeignSpec(OptimizerSpec):
             if self.params is None or self.params.name == _first(self.target).name:
                 return self.target(params, **arguments)
             return self.target(**{self.params.name: params}, **arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"{self.name} cannot be built: {said(error)}") from error
 
     def state_floats(self, o: int, i: int, role: Any = "matrix", **hyper: Value) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fairstep.optim.catalogue.contained import contained
 from fairstep.optim.spec import UnknownOptimizerError, nearest
 
 _ALIAS = re.compile(r"[A-Za-z_][\w-]*")
@@ -90,13 +91,14 @@ def _classes(module: ModuleType) -> list[str]:
 def _module(name: str) -> ModuleType:
     _look_in_the_current_folder()
     try:
-        return importlib.import_module(name)
+        with contained():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
         where = "in the installed packages or the current folder"
         needed = "" if name.startswith(missing) else f", which {name} imports"
         raise UnknownOptimizerError(f"there is no module {missing!r} {where}{needed}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnknownOptimizerError(f"{name} cannot be imported: {said(error)}") from error
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from fairstep.optim.catalogue.contained import contained
 from fairstep.optim.catalogue.paths import said
 from fairstep.optim.catalogue.registry import get
 from fairstep.optim.doctor.checks import CHECKS, Check, Wrong, takes_a_step
@@ -56,7 +57,7 @@ def examine(
 def run_check(check: Check, subject: Subject) -> Finding:
     """One check, whatever the optimizer raises in it."""
     needed, message = check.needed, ""
-    with _quiet(compiled=bool(get(subject.name).version)):
+    with contained(), _quiet(compiled=bool(get(subject.name).version)):
         try:
             check.function(subject)
         except Wrong as wrong:

@@ -134,7 +134,7 @@ class LauncherTable(_Table):
     """Further options of the batch system, by submitit's names."""
     attempts: Positive = 3
     silence: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds without a word after which a trial is cancelled; 0: never."""
+    """Seconds without a word after which a trial is cancelled; 0: as its pace suggests, at least 10 minutes."""
     compile: bool = True
     micro_batch_sequences: Count = 0
     """Sequences of a forward pass, in cells that do not say; 0: the whole batch at once."""

@@ -8,16 +8,71 @@ same everywhere.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import sys
 from collections.abc import Iterable
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 from fairstep.runs import Run
 
 Event = dict[str, Any]
 """{"event": "progress", "run": identity, "step": n, "steps": n, "loss": x, "tokens_per_second": x}, as often as the
 launcher knows, or {"event": "end", "run": identity, "status": "done" | "diverged" | "failed", "message": sentence},
-once for every start. Other events are ignored. An end event comes after the run's summary.json can be read."""
+once for every start. {"event": "waiting", "run": identity}: the run is in a queue, and nobody should be impatient until
+the next word. Other events are ignored. An end event comes after the run's summary.json can be read."""
+
+LAST_WORDS = 65_536
+"""Bytes of a process's standard error that are looked at when it has died."""
+
+LEFT_BEHIND = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "NNODES", "NPROC_PER_NODE"),
+    *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
+    *("TORCHELASTIC_", "PET_", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "SLURM_", "SLURMD_", "SUBMITIT_"),
+    *("OMPI_", "PMI_", "PMIX_", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "PALS_", "JSM_", "PBS_", "FLUX_TASK_"),
+)
+"""Variables, and beginnings (which end in _) of their names, by which torchrun, Kubeflow, MPI or a scheduler tells a
+process what it is. A worker that inherits them would take itself for one of many."""
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what it was told of itself."""
+    return {name: value for name, value in os.environ.items() if not _left_behind(name)}
+
+
+def _left_behind(name: str) -> bool:
+    return name != "SLURM_CONF" and any(
+        name.startswith(word) if word.endswith("_") else name == word for word in LEFT_BEHIND
+    )
+
+
+def kind_of(run: Run) -> str:
+    """Whose code runs in a worker of the run; a worker serves one kind. The built-in optimizers are one kind. Each of
+    another package is one: what it changes in its process must not reach another contestant's run."""
+    optimizer = run.spec.optimizer
+    return f"{optimizer.name} {optimizer.version}" if optimizer.version else ""
+
+
+def event_of(line: str | bytes) -> Event | None:
+    """The event that a worker wrote; None for a line that is none, which somebody printed before the worker began."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def death(run: Run, code: int, errors: IO[bytes]) -> Event:
+    """The end event of a run whose process ended before it; its last words are kept with the run."""
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - LAST_WORDS))
+    words = errors.read().decode(errors="replace").strip("\0 \n")
+    if words:
+        with contextlib.suppress(OSError):
+            run.write_error(words + "\n")
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    message = f"its process {how}" + (f": {words.splitlines()[-1]}" if words else "")
+    return {"event": "end", "run": run.id, "status": "failed", "message": message}
 
 
 def command(processes: int = 1) -> list[str]:

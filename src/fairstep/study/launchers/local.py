@@ -1,8 +1,9 @@
 """The local launcher: worker processes on this machine, each with its own cores, one run at a time.
 
 A worker is ``python -m fairstep.train -``. It reads run directories from standard input and reports on standard output.
-It serves many runs, so torch is loaded and the model compiled once per worker. A run of several processes has a worker
-for itself: a torchrun of them. The launcher knows run directories and events only; it never imports ``train``.
+It serves many runs of one kind (``base.kind_of``), so torch is loaded and the model compiled once per worker. A run of
+several processes has a worker for itself: a torchrun of them. The launcher knows run directories and events only; it
+never imports ``train``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from fairstep.runs import Machine, Run
-from fairstep.study.launchers.base import command
+from fairstep.study.launchers.base import command, death, environment, event_of, kind_of
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ class _Worker:
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
     slot: int
+    kind: str
     run: Run | None = None
     buffer: bytes = b""
 
 
 class LocalLauncher:
     """Use as a context manager; leaving it ends the workers, in the middle of a run too. ``environment``: variables of
-    the workers, added to this process's."""
+    the workers, added to this process's (``base.environment``)."""
 
     def __init__(self, machine: Machine, layout: Layout, environment: Mapping[str, str] | None = None) -> None:
         self.machine, self.layout, self.environment = machine, layout, dict(environment or {})
@@ -96,15 +98,27 @@ class LocalLauncher:
     def start(self, run: Run) -> None:
         """Hand a run to a free worker; its directory must hold spec.json."""
         if self.layout.processes > 1:
-            self._spawn("--attached", str(run.directory.absolute())).run = run
+            self._spawn("", "--attached", str(run.directory.absolute())).run = run
             return
-        worker = next((w for w in self._workers if w.run is None), None) or self._spawn("-")
+        worker = self._worker_for(kind_of(run))
         worker.run = run
+        worker.errors.truncate(0)
         assert worker.process.stdin is not None
         # A worker that died in the meantime is noticed in events().
         with contextlib.suppress(BrokenPipeError):
-            worker.process.stdin.write(f"{run.directory.absolute()}\n".encode())
+            worker.process.stdin.write(json.dumps(str(run.directory.absolute())).encode() + b"\n")
             worker.process.stdin.flush()
+
+    def _worker_for(self, kind: str) -> _Worker:
+        """A free worker of that kind, or a new one, for which one of another kind ends if there is no room."""
+        idle = [worker for worker in self._workers if worker.run is None]
+        for worker in idle:
+            if worker.kind == kind:
+                return worker
+        if len(self._workers) == self.layout.workers:
+            self._end(idle[0])
+            self._workers.remove(idle[0])
+        return self._spawn(kind, "-")
 
     def cancel(self, identity: str) -> None:
         """Kill the worker of a run; its end event follows from the end of its output."""
@@ -123,7 +137,9 @@ class LocalLauncher:
                 continue
             *lines, worker.buffer = (worker.buffer + chunk).split(b"\n")
             for line in lines:
-                event = json.loads(line)
+                event = event_of(line)
+                if event is None:
+                    continue
                 if event["event"] == "end":
                     worker.run = None
                     if self.layout.processes > 1:
@@ -131,11 +147,11 @@ class LocalLauncher:
                         self._workers.remove(worker)
                 yield event
 
-    def _spawn(self, *arguments: str) -> _Worker:
+    def _spawn(self, kind: str, *arguments: str) -> _Worker:
         slot = next(i for i in range(self.layout.workers) if i not in {w.slot for w in self._workers})
         threads = str(self.layout.threads)
-        environment = os.environ | self.environment
-        environment |= {
+        variables = environment() | self.environment
+        variables |= {
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             "TORCHINDUCTOR_COMPILE_THREADS": threads,
@@ -143,17 +159,17 @@ class LocalLauncher:
         if self.machine.gpus:
             count = self.layout.processes
             gpus = (str((slot * count + n) % self.machine.gpus) for n in range(count))
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
         process = subprocess.Popen(
             [*command(self.layout.processes), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=variables,
         )
         self._pin(process.pid, slot)
-        worker = _Worker(process, errors, slot)
+        worker = _Worker(process, errors, slot, kind)
         self._workers.append(worker)
         assert process.stdout is not None
         self._selector.register(process.stdout, selectors.EVENT_READ, worker)
@@ -173,15 +189,12 @@ class LocalLauncher:
         """A worker's output ended: it died, or is about to."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.process.wait(timeout=5)
-        worker.errors.seek(0)
-        said = worker.errors.read().decode(errors="replace").strip().splitlines()
-        self._end(worker)
         self._workers.remove(worker)
-        if worker.run is not None:
-            code = worker.process.returncode
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            message = f"its process {how}" + (f": {said[-1]}" if said else "")
-            yield {"event": "end", "run": worker.run.id, "status": "failed", "message": message}
+        self._kill(worker)
+        with worker.errors:
+            end = death(worker.run, worker.process.returncode, worker.errors) if worker.run is not None else None
+        if end is not None:
+            yield end
 
     def _stop(self, worker: _Worker) -> None:
         """Kill what works, at once. Processes of a torchrun, which a kill would orphan, end with their input."""
@@ -193,10 +206,13 @@ class LocalLauncher:
                 worker.process.wait(timeout=10)
         worker.process.kill()
 
-    def _end(self, worker: _Worker) -> None:
+    def _kill(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
         self._selector.unregister(worker.process.stdout)
         self._stop(worker)
         worker.process.wait()
         worker.process.stdout.close()
+
+    def _end(self, worker: _Worker) -> None:
+        self._kill(worker)
         worker.errors.close()

@@ -1,10 +1,10 @@
 """The Ray launcher: trials on a Ray cluster that is running, or on one that is started on this machine.
 
 Each slot is an actor with one worker, ``python -m fairstep.train -``, as in ``local.py``: torch is loaded and the model
-compiled once for many runs. A run of several processes is a torchrun on the actor's machine. The actor asks Ray for its
-share of the cluster, and Ray names the GPU; fractions of a GPU put several trials on one. A lost actor ends its run as
-failed, and the runner starts the run again elsewhere. All machines must see the store under the same path and have
-fairstep installed.
+compiled once for many runs of one kind. A run of several processes is a torchrun on the actor's machine. The actor asks
+Ray for its share of the cluster, and Ray names the GPU; fractions of a GPU put several trials on one. A lost actor ends
+its run as failed, and the runner starts the run again elsewhere. All machines must see the store under the same path
+and have fairstep installed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run
-from fairstep.study.launchers.base import Event, command
+from fairstep.study.launchers.base import Event, command, death, environment, event_of, kind_of
 
 RESOURCES_EVERY = 5.0
 """Seconds between questions about the size of the cluster, which may grow."""
@@ -29,39 +30,43 @@ class _Worker:
     """The actor: one worker process, or the several of one run, one run at a time."""
 
     def __init__(self, threads: int, processes: int = 1) -> None:
-        self.processes, count = processes, str(threads)
+        self.processes, self.kind, count = processes, "", str(threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
-        self.environment = os.environ | dict.fromkeys(names, count)
+        self.environment = environment() | dict.fromkeys(names, count)
         self.process: subprocess.Popen[str] | None = None
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the actor)
 
-    def train(self, directory: str) -> Iterator[Event]:
-        """The run's events, the last of which is its end."""
+    def train(self, directory: str, kind: str = "") -> Iterator[Event]:
+        """The run's events, the last of which is its end. A worker that served another kind ends first."""
+        if self.process is not None and kind != self.kind and self.processes == 1:
+            self.process.kill()
+            self.process.wait()
+        self.kind = kind
         if self.processes > 1 or self.process is None or self.process.poll() is not None:
+            self.errors.seek(0)
+            self.errors.truncate()
             self.process = subprocess.Popen(
                 [*command(self.processes), *(("--attached", directory) if self.processes > 1 else ("-",))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 text=True,
+                errors="replace",
                 env=self.environment,
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # noticed below, as the end of its output
             if self.processes == 1:
-                self.process.stdin.write(f"{directory}\n")
+                self.process.stdin.write(json.dumps(directory) + "\n")
                 self.process.stdin.flush()
         for line in self.process.stdout:
-            event = json.loads(line)
-            yield event
-            if event["event"] == "end":
-                return
-        code = self.process.wait()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        self.errors.seek(0)
-        said = self.errors.read().decode(errors="replace").strip().splitlines()
-        yield {"event": "end", "status": "failed", "message": f"its process {how}" + (f": {said[-1]}" if said else "")}
+            event = event_of(line)
+            if event is not None:
+                yield event
+                if event["event"] == "end":
+                    return
+        yield death(Run(Path(directory)), self.process.wait(), self.errors)
 
 
 class RayLauncher:
@@ -83,6 +88,8 @@ class RayLauncher:
         self.threads = (threads or max(1, int(cpus) // processes)) * processes
         self._running: dict[str, tuple[Any, Any]] = {}
         self._idle: list[Any] = []
+        self._waiting: list[str] = []
+        """Runs that were started since ``events`` was last asked; Ray may keep them in its queue."""
         self._room = (-RESOURCES_EVERY, 0)
         self._ray = imported()
 
@@ -133,6 +140,7 @@ class RayLauncher:
     def start(self, run: Run) -> None:
         actor = self._idle.pop() if self._idle else self._new()
         self._running[run.id] = (actor, self._events_of(actor, run))
+        self._waiting.append(run.id)
 
     def _new(self) -> Any:
         return self._actor.options(num_cpus=self.cpus, num_gpus=self.gpus).remote(
@@ -141,12 +149,14 @@ class RayLauncher:
 
     @staticmethod
     def _events_of(actor: Any, run: Run) -> Any:
-        return actor.train.options(num_returns="streaming").remote(str(run.directory.absolute()))
+        return actor.train.options(num_returns="streaming").remote(str(run.directory.absolute()), kind_of(run))
 
     def events(self, timeout: float) -> Iterator[Event]:
         if not self._running:
             time.sleep(timeout)
             return
+        yield from ({"event": "waiting", "run": identity} for identity in self._waiting)
+        self._waiting.clear()
         said = {generator: identity for identity, (_, generator) in self._running.items()}
         ready, _ = self._ray.wait(list(said), num_returns=len(said), timeout=0)
         if not ready:

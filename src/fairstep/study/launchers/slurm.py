@@ -8,14 +8,18 @@ is read from the run's directory, which all machines must see under the same pat
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run, Value
-from fairstep.study.launchers.base import Event, command
+from fairstep.study.launchers.base import Event, command, death, environment
 
 PROGRESS_EVERY = 5.0
 """Seconds between looks at the directory of a run."""
@@ -43,6 +47,8 @@ class SlurmLauncher:
         self.minutes, self.partition, self.cluster, self.processes = minutes, partition, cluster, processes
         self.options = dict(options or {})
         self._jobs: dict[str, tuple[Any, Run]] = {}
+        self._waiting: list[str] = []
+        """Jobs that were queued since ``events`` was last asked."""
         self._looked: dict[str, float] = {}
         self._steps: dict[str, int] = {}
         self._length: dict[str, int] = {}
@@ -71,10 +77,12 @@ class SlurmLauncher:
         try:
             executor = self._executor_in(run.directory.parent.parent / "jobs")
             executor.update_parameters(name=name)
-            job = self._submitit.helpers.CommandFunction([*command(self.processes), str(run.directory.absolute())])
-            self._jobs[run.id] = (executor.submit(job), run)
+            with _told_nothing():
+                job = executor.submit(_train, command(self.processes), run.directory.absolute())
+            self._jobs[run.id] = (job, run)
         except (RuntimeError, self._submitit.core.utils.FailedJobError) as error:
             raise ValueError(f"the job could not be queued: {error}") from None
+        self._waiting.append(run.id)
         self._looked[run.id], self._steps[run.id], self._length[run.id] = time.monotonic(), 0, run.spec.steps
 
     def _executor_in(self, folder: Path) -> Any:
@@ -103,6 +111,8 @@ class SlurmLauncher:
 
     def _said(self) -> Iterator[Event]:
         now = time.monotonic()
+        yield from ({"event": "waiting", "run": identity} for identity in self._waiting)
+        self._waiting.clear()
         for identity, (job, run) in list(self._jobs.items()):
             if job.done():
                 del self._jobs[identity]
@@ -136,12 +146,34 @@ class SlurmLauncher:
             self._jobs[identity][0].cancel(check=False)
 
 
+def _train(command: list[str], directory: Path) -> None:
+    """The job. Raises RuntimeError if its process said nothing of the run's end."""
+    run = Run(directory)
+    with tempfile.TemporaryFile() as errors:
+        nothing = subprocess.DEVNULL
+        code = subprocess.run([*command, str(directory)], stdin=nothing, stdout=nothing, stderr=errors).returncode
+        if run.summary is None:
+            raise RuntimeError(death(run, code, errors)["message"])
+
+
+@contextlib.contextmanager
+def _told_nothing() -> Iterator[None]:
+    """The environment as ``base.environment`` has it: a job inherits what its submitter has."""
+    before = dict(os.environ)
+    kept = environment()
+    for name in before.keys() - kept.keys():
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
 def imported() -> Any:
     """Raises ValueError with the command that installs it."""
     try:
         import submitit
         import submitit.core.utils
-        import submitit.helpers
     except ImportError:
         raise ValueError("the launcher slurm needs submitit: pip install 'fairstep[slurm]'") from None
     return submitit

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import heapq
+import functools
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from fairstep.model import config_of
+from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Ledger, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
 from fairstep.study.tournament.contest import Contest, Results
 from fairstep.study.tournament.ledgers import declared, ledgers
 from fairstep.study.tournament.trials import Plan
+
+LEAST_SILENCE = 600.0
+"""Seconds that any trial may be silent, unless a study says otherwise."""
+
+SLOWER = 20.0
+
+SLOWEST = 1e10
+"""FLOPs of the model a second, of a processor so slow that nobody would carry out a contest on it."""
 
 
 class ContestError(RuntimeError):
@@ -22,8 +33,9 @@ class ContestError(RuntimeError):
 @dataclass(frozen=True)
 class Patience:
     """``attempts``: how often a trial that failed (crash, out of memory, hang: not a result) is started before the
-    contest gives up on it. ``silence``: after so many seconds without a word from a trial it is cancelled, as failed
-    (0: never)."""
+    contest gives up on it. ``silence``: after so many seconds without a word from a trial it is cancelled, as failed.
+    0: after ``LEAST_SILENCE``, or ``SLOWER`` times the longest silence of a trial of the same size that went on, or
+    where none was heard of yet, what ten steps take at ``SLOWEST``."""
 
     attempts: int = 2
     silence: float = 0.0
@@ -114,8 +126,11 @@ class _Runner:
         self.state = State(self.plan)
         self.attempts: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
-        self.heard: list[tuple[float, str]] = []
         self.last_heard: dict[str, float] = {}
+        self.longest_silence: dict[float, float] = {}
+        """Seconds between two words of a trial that went on, by the size of its steps."""
+        self.impatient: dict[str, str] = {}
+        """Why a run was cancelled."""
         self.elsewhere: set[str] = set()
         """Runs that another process trains, perhaps on another machine over the same store."""
         self.look_again = self.write_again = 0.0
@@ -159,7 +174,7 @@ class _Runner:
             self.launcher.start(run)
             self.attempts[identity] += 1
             self.state.running[identity] = {"step": 0, "steps": spec.steps}
-            self.touch(identity)
+            self.last_heard[identity] = self.clock()
 
     def found(self, identity: str) -> bool:
         """Whether a run has got its result in the meantime, by another process; the plan is told."""
@@ -185,45 +200,55 @@ class _Runner:
         running = self.state.running
         if identity not in running:
             return
-        if event["event"] == "progress":
+        if event["event"] == "waiting":
+            self.last_heard[identity] = math.inf
+        elif event["event"] in ("begin", "note"):
+            self.last_heard[identity] = self.clock()
+        elif event["event"] == "progress":
             self.state.steps_spent += event["step"] - running[identity]["step"]
             running[identity] = event
-            self.touch(identity)
+            size, now = self.step_flops(identity), self.clock()
+            silence = now - self.last_heard[identity]
+            self.longest_silence[size] = max(silence, self.longest_silence.get(size, 0.0))
+            self.last_heard[identity] = now
         elif event["event"] == "end":
             del running[identity]
             del self.last_heard[identity]
-            summary = self.results(identity)
+            impatient, summary = self.impatient.pop(identity, ""), self.results(identity)
             if summary is not None:
                 self.plan.tell(identity, summary)
                 return
             self.plan.count_failure(identity)
+            message = impatient or event["message"]
             again = self.attempts[identity] < self.patience.attempts
-            self.state.failed.append((identity, event["message"], again))
+            self.state.failed.append((identity, message, again))
             if again:
                 self.plan.put_back(identity)
             else:
-                self.failures[identity] = event["message"]
-
-    def touch(self, identity: str) -> None:
-        """Remember when a run was heard of last."""
-        now = self.clock()
-        if identity not in self.last_heard:
-            heapq.heappush(self.heard, (now, identity))
-        self.last_heard[identity] = now
+                self.failures[identity] = message
 
     def cancel_silent(self) -> None:
-        """Cancel the runs that have said nothing for too long. Looks only at those whose time may have come."""
-        if not self.patience.silence:
-            return
-        limit = self.clock() - self.patience.silence
-        while self.heard and self.heard[0][0] <= limit:
-            _, identity = heapq.heappop(self.heard)
-            last = self.last_heard.get(identity)
-            if last is not None and last <= limit:
+        """Cancel the runs that have said nothing for too long."""
+        now = self.clock()
+        for identity, last in self.last_heard.items():
+            limit = self.allowed_silence(identity)
+            if now - last >= limit:
+                self.impatient[identity] = f"it was cancelled, as nothing was heard of it for {limit:.0f} s"
                 self.launcher.cancel(identity)
-                last = self.last_heard[identity] = self.clock()  # and once more, if the cancelling is not heard of
-            if last is not None:
-                heapq.heappush(self.heard, (last, identity))
+                self.last_heard[identity] = now  # and once more, if the cancelling is not heard of
+
+    def allowed_silence(self, identity: str) -> float:
+        if self.patience.silence:
+            return self.patience.silence
+        size = self.step_flops(identity)
+        heard = self.longest_silence.get(size)
+        return max(LEAST_SILENCE, 10 * size / SLOWEST if heard is None else SLOWER * heard)
+
+    @functools.cache  # noqa: B019  (a runner lives as long as its contest)
+    def step_flops(self, identity: str) -> float:
+        """Of the model, in one step of the run."""
+        spec = self.plan.specs[identity]
+        return float(flops_per_token(config_of(spec.model.model_dump())) * spec.batch_tokens)
 
     def keep_ledgers(self, at_once: bool = False) -> dict[str, Ledger]:
         began = time.perf_counter()

@@ -22,10 +22,23 @@ from fairstep.optim.sharding.state_shards import StateShard
 from fairstep.train.ranks.world import ALONE, TIMEOUT, World
 
 
+class UnreadableCheckpoint(ValueError):
+    """A checkpoint that is whole but could not be taken up. Model and optimizer may be half of it now."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} cannot be read ({reason})")
+        self.name = name
+
+
 class Checkpoints:
-    """The checkpoints of one run. ``save`` raises OSError when a file cannot be written; the older ones remain."""
+    """The checkpoints of one run. ``save`` raises OSError when a file cannot be written; the older ones remain.
+
+    Raises ValueError for a folder that is a link: what is in it would be deleted when it is of no more use.
+    """
 
     def __init__(self, folder: Path, keep: int, asynchronous: bool = False, world: World = ALONE) -> None:
+        if folder.is_symlink():
+            raise ValueError(f"{folder} is a link, and a run keeps its checkpoints in a folder of its own: remove it")
         self.folder, self.keep, self.asynchronous, self.world = folder, keep, asynchronous, world
         # Its own, because a thread may write while the model is trained, and on the CPU, whatever the model is on.
         self.group = dist.new_group(backend="gloo", timeout=TIMEOUT) if world.size > 1 else None
@@ -63,20 +76,26 @@ class Checkpoints:
         if error:
             raise error
 
-    def newest(self, accept: Callable[[dict[str, Any]], None], notes: list[str]) -> tuple[Path, dict[str, Any]] | None:
+    def newest(
+        self, accept: Callable[[dict[str, Any]], None], notes: list[str], refused: Mapping[str, str] | None = None
+    ) -> tuple[Path, dict[str, Any]] | None:
         """The newest checkpoint that is whole, with its facts, which all ranks look for together.
 
         ``accept`` is asked by the first rank and raises ValueError for one that is not to be used; what is wrong with
-        newer ones is added to ``notes``.
+        newer ones is added to ``notes``. ``refused``: what is wrong with those that are known to be of no use, by name.
         """
         if self.world.first:
             for path in self.folder.glob("*.unfinished"):
-                shutil.rmtree(path)
+                path.unlink() if path.is_symlink() else shutil.rmtree(path)
         for path in self.world.agree(self.paths()):
             from fairstep.train.checkpoints import files
 
             problem, facts = "", {}
             try:
+                if path.name in (refused or {}):
+                    raise ValueError((refused or {})[path.name])
+                if path.is_symlink():
+                    raise ValueError(f"{path.name} is a link and not used")
                 facts = files.facts_of(path)
                 files.check(path, facts, self.world.rank, self.world.size)
                 if self.world.first:
@@ -96,6 +115,25 @@ class Checkpoints:
         state = allocate(files.described(path))
         files.fill(path, state, self.group)
         return state
+
+    def take_up(
+        self,
+        path: Path,
+        allocate: Callable[[dict[str, Any]], dict[str, Any]],
+        use: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """``load`` a checkpoint and ``use`` its state. Raises UnreadableCheckpoint, on every rank alike, if that cannot
+        be done on one; OSError and MemoryError say nothing against the checkpoint and are raised as they are."""
+        problem = ""
+        try:
+            use(self.load(path, allocate))
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        problems = [said for said in self.world.gather(problem) if said]
+        if problems:
+            raise UnreadableCheckpoint(path.name, problems[0])
 
     def clear(self) -> None:
         """A run with a result needs them no more."""

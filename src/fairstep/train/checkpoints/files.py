@@ -1,7 +1,8 @@
 """The files of a checkpoint: torch.distributed.checkpoint's (DCP), with checksums, and whole or not there at all.
 
 ``step-00000120/`` has one file of DCP per rank, and its ``.metadata``, which says where every tensor lies. Beside them
-``checkpoint.json`` has the SHA-256 of each file, the format, and the facts of a run that are no tensors. DCP writes
+``checkpoint.json`` has the SHA-256 of each file, the format, the facts of a run that are no tensors, and its own
+digest. DCP writes
 into ``step-00000120.unfinished/``; the first rank renames the folder when all ranks have written.
 
 Only tensors and plain values are ever unpickled. DCP's own reader would take anything.
@@ -14,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import pickle
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,8 +32,10 @@ from torch.distributed.checkpoint.planner import LoadPlan, ReadItem, SavePlan, S
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-FORMAT = 2
-"""Version of a checkpoint; a reader refuses a higher one instead of guessing."""
+from fairstep.runs import to_disk
+
+FORMAT = 3
+"""Version of a checkpoint; a reader refuses a higher one instead of guessing. From 3 on the facts have a digest."""
 
 FACTS = "checkpoint.json"
 UNFINISHED = ".unfinished"
@@ -61,20 +64,30 @@ def facts_of(place: Path) -> dict[str, Any]:
         facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{place.name} is not a checkpoint of fairstep: it has no {FACTS}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{place.name} cannot be read ({FACTS}: {error})") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+    if not isinstance(facts, dict) or type(facts.get("format")) is not int:
         raise ValueError(f"{place.name} is not a checkpoint of fairstep: its {FACTS} is something else")
     if facts["format"] > FORMAT:
         raise ValueError(f"{place.name} has format {facts['format']}; this version reads up to {FORMAT}")
+    if (facts["format"] > 2 or "digest" in facts) and facts.pop("digest", "") != _digest_of(facts):
+        raise ValueError(f"{place.name} is damaged (digest of {FACTS})")
+    if type(facts.get("step")) is not int or place.name != f"step-{facts['step']:08d}":
+        raise ValueError(f"{place.name} is damaged ({FACTS} is of step {facts.get('step')!r:.20})")
+    sums = facts.get("checksums")
+    if not isinstance(sums, dict) or ".metadata" not in sums or not all(isinstance(v, str) for v in sums.values()):
+        raise ValueError(f"{place.name} is damaged ({FACTS} has no checksums)")
     return facts
 
 
 def check(place: Path, facts: Mapping[str, Any], rank: int = 0, size: int = 1) -> None:
     """Compare a rank's share of the files with their checksums. Raises ValueError if one is missing or damaged."""
     for name in sorted(facts["checksums"])[rank::size]:
+        path = place / name
+        if path.is_symlink() or path.name != name or (path.exists() and not path.is_file()):
+            raise ValueError(f"{place.name} is damaged ({name!r:.60} is no file of it)")
         try:
-            found = _digest(place / name)
+            found = _digest(path)
         except FileNotFoundError:
             raise ValueError(f"{place.name} is incomplete: {name} is missing") from None
         if found != facts["checksums"][name]:
@@ -126,7 +139,7 @@ class _Writer(dcp.FileSystemWriter):
     """Has every rank find the checksum of what it wrote, and the first one tell them and name the checkpoint."""
 
     def __init__(self, place: Path, facts: Mapping[str, Any]) -> None:
-        super().__init__(place.with_suffix(UNFINISHED))
+        super().__init__(place.with_suffix(UNFINISHED), sync_files=_can_sync(place.parent))
         self.place, self.facts = place, facts
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
@@ -152,9 +165,9 @@ class _Writer(dcp.FileSystemWriter):
         folder = Path(self.path)
         sums[".metadata"] = _digest(folder / ".metadata")
         with (folder / FACTS).open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **self.facts, "checksums": sums}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+            content = json.loads(json.dumps({"format": FORMAT, **self.facts, "checksums": sums}))
+            json.dump(content | {"digest": _digest_of(content)}, file, indent=1)
+            to_disk(file)
         if self.place.exists():  # one that could not be used
             shutil.rmtree(self.place)
         folder.rename(self.place)
@@ -210,6 +223,18 @@ class _Plain(pickle.Unpickler):
         if not is_dtype and (module, name) not in self.KNOWN:
             raise ValueError(f"the checkpoint's metadata asks for {module}.{name}, which is not of it")
         return super().find_class(module, name)
+
+
+def _digest_of(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of facts in one form, whatever the file's layout."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _can_sync(folder: Path) -> bool:
+    """Whether the file system can be asked to have a file on the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile("w", dir=folder) as file:
+        return to_disk(file)
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -20,8 +22,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-TIMEOUT = timedelta(minutes=10)
-"""How long a rank waits for another before it gives the run up."""
+from fairstep.train.ranks.started import rank_and_size
+
+TIMEOUT = timedelta(seconds=float(os.environ.get("FAIRSTEP_RANK_SECONDS") or 120))
+"""How long a rank waits for another, which is dead or stands still then, before it gives the run up."""
+
+PATIENCE = timedelta(days=30)
+"""How long the others wait while the first rank prepares a text, or waits itself."""
 
 
 class RankError(RuntimeError):
@@ -99,6 +106,19 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def agree_later(self, value: Any) -> Any:
+        """``agree``, where the first rank may come long after the others: they wait for its word in the store. A first
+        rank that dies takes the store along."""
+        if self.size == 1:
+            return value
+        store, key = dist.distributed_c10d._get_default_store(), f"fairstep/later/{next(_LATER)}"
+        if self.first:
+            store.set(key, json.dumps(value))
+        else:
+            store.wait([key], PATIENCE)
+            value = json.loads(store.get(key))
+        return value
+
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value on every rank."""
         if self.size == 1:
@@ -130,6 +150,7 @@ class World:
         return int(box.item())
 
 
+_LATER = itertools.count()
 ALONE = World()
 """One process."""
 
@@ -140,11 +161,11 @@ def joined() -> Iterator[World]:
 
     Raises RankError with one sentence when another rank dies while this one waits for it.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = rank_and_size()
     if size == 1:
         yield ALONE
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
     if dist.is_initialized():  # by a caller, who also takes leave
         yield World(rank, size, local)
         return
@@ -158,8 +179,9 @@ def joined() -> Iterator[World]:
             raise
         reason = re.sub(r"^\[[^]]*\] ", "", str(error).strip().splitlines()[0]).partition(". ")[0]
         raise RankError(
-            f"another of the {size} processes of this run died or cannot be reached; "
-            f"the same command continues from the last checkpoint ({reason[:200]})",
+            f"another of the {size} processes of this run died, or was not heard of for {TIMEOUT.seconds} s "
+            "(FAIRSTEP_RANK_SECONDS); the same command continues from the last checkpoint "
+            f"({reason[:200]})",
             spokesman=_is_first_to_speak(),
         ) from None
     else:

@@ -1,0 +1,173 @@
+"""Workers beside optimizers that print, crash, fork and change what is global: nothing of it reaches another run."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.study.test_local import HERE, placed, wait_for
+
+from fairstep.runs import OptimizerChoice, Run, RunSpec, Store
+from fairstep.study import Layout, LocalLauncher
+from fairstep.study.launchers.base import environment, event_of
+
+pytestmark = pytest.mark.slow
+
+ODD = "tests.faults.optimizers"
+
+
+def odd(tiny: Any, name: str, **changes: Any) -> RunSpec:
+    """A run of 30 steps with one of them."""
+    from fairstep import optim
+
+    path = f"{ODD}:{name}"
+    choice = OptimizerChoice(
+        name=path, hyperparameters=optim.get(path).validate({"lr": 0.01}), version=optim.version(path)
+    )
+    return tiny(tokens=8 * 16 * 30, **changes).model_copy(update={"optimizer": choice})
+
+
+def ended(launcher: LocalLauncher, run: Run) -> dict[str, Any]:
+    launcher.start(run)
+    end = wait_for(launcher, "end", 120)
+    assert end["run"] == run.id
+    return end
+
+
+def loss(run: Run) -> float:
+    summary = run.summary
+    assert summary is not None
+    assert summary.final_loss is not None
+    return summary.final_loss
+
+
+def test_what_an_optimizer_prints_ends_nothing(tiny: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path).writable()
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        for name in ("Prints", "PrintsMuch"):
+            assert ended(launcher, placed(store, odd(tiny, name)))["status"] == "done"
+        plain = placed(store, odd(tiny, "Plain"))
+        assert ended(launcher, plain)["status"] == "done"
+    assert loss(store.run(odd(tiny, "Prints"))) == loss(store.run(odd(tiny, "PrintsMuch"))) == loss(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Raises", "RuntimeError: kernel assert (traceback: runs/"),
+        ("Reads", "EOF when reading a line"),
+        ("Exits", "ended with exit code 1: bye"),
+        ("ExitsAtOnce", "ended with exit code 0"),
+        ("Crashes", "was killed by signal 11"),
+    ],
+)
+def test_a_failed_trial_says_why_and_leaves_its_traceback(name: str, words: str, tiny: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path).writable()
+    run = placed(store, odd(tiny, name))
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        end = ended(launcher, run)
+        assert end["status"] == "failed"
+        assert words in end["message"]
+        assert ended(launcher, placed(store, tiny()))["status"] == "done"
+    if name != "ExitsAtOnce":
+        assert "optimizers.py" in (run.directory / "error.txt").read_text() or name == "Exits"
+
+
+@pytest.mark.parametrize(
+    "name", ["DefaultDtype", "PatchedLoss", "NoMkldnn", "NoGradients", "OtherDevice", "Moves", "Leaks"]
+)
+def test_a_built_in_optimizer_beside_it_trains_as_if_alone(name: str, tiny: Any, tmp_path: Path) -> None:
+    """In one slot, before and after it; to the bit."""
+    alone, beside = Store(tmp_path / "alone").writable(), Store(tmp_path / "beside").writable()
+    specs = [tiny("adamw", tokens=8 * 16 * 30, init_seed=seed) for seed in (0, 1)]
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        for spec in specs:
+            ended(launcher, placed(alone, spec))
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        ended(launcher, placed(beside, specs[0]))
+        ended(launcher, placed(beside, odd(tiny, name)))
+        ended(launcher, placed(beside, specs[1]))
+    for spec in specs:
+        first, second = alone.run(spec), beside.run(spec)
+        assert loss(first) == loss(second)
+        assert (first.directory / "metrics.jsonl").read_bytes() == (second.directory / "metrics.jsonl").read_bytes()
+    assert Path.cwd() != Path("/")
+    assert os.environ["FAIRSTEP_CACHE"] != "/nowhere"
+    assert [beside.run(spec).environment["runs_before"] for spec in specs] == [0, 0]
+
+
+def test_peak_memory_is_of_a_run_alone(tiny: Any, tmp_path: Path) -> None:
+    """A small run after a large one in the same worker: its own peak, or none."""
+    store = Store(tmp_path).writable()
+    small, large = tiny("adamw"), tiny("soap", batch_sequences=512, tokens=512 * 16 * 12)
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        alone = placed(store, small)
+        ended(launcher, alone)
+    after = placed(Store(tmp_path / "after").writable(), small)
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        before = placed(store, large)
+        ended(launcher, before)
+        ended(launcher, after)
+    first, big, second = alone.summary, before.summary, after.summary
+    assert first and big and second
+    assert after.environment["runs_before"] == 1
+    assert big.peak_memory_bytes > first.peak_memory_bytes + 2**24
+    assert second.peak_memory_bytes == 0 or second.peak_memory_bytes == pytest.approx(first.peak_memory_bytes, rel=0.03)
+
+
+def children() -> set[int]:
+    """Processes of this run that lie about."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"fairstep.train" in (path / "cmdline").read_bytes():
+                found.add(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("name", ["Forks", "ForksAndStays"])
+def test_a_fork_of_a_worker_writes_nothing_and_does_not_stay(name: str, tiny: Any, tmp_path: Path) -> None:
+    before, store = children(), Store(tmp_path).writable()
+    run, plain = placed(store, odd(tiny, name)), placed(store, odd(tiny, "Plain"))
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        assert ended(launcher, run)["status"] == "done"
+        assert not run.locked
+        ended(launcher, plain)
+    assert (run.directory / "metrics.jsonl").read_bytes() == (plain.directory / "metrics.jsonl").read_bytes()
+    limit = time.monotonic() + 20
+    while children() - before:
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def test_workers_are_told_nothing_of_a_world_that_is_not_theirs(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = {
+        **{"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"},
+        **{"TORCHELASTIC_RUN_ID": "x", "PET_NNODES": "2", "PET_NODE_RANK": "1", "SLURM_PROCID": "2", "PMI_RANK": "1"},
+    }
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    assert not left.keys() & environment().keys()
+    assert environment()["FAIRSTEP_CACHE"] == os.environ["FAIRSTEP_CACHE"]
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        assert ended(launcher, placed(Store(tmp_path).writable(), tiny()))["status"] == "done"
+
+
+def test_a_run_may_lie_anywhere(tiny: Any, tmp_path: Path) -> None:
+    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+        for name in ("two\nlines", "a \\ ' \" name"):
+            assert ended(launcher, placed(Store(tmp_path / name).writable(), tiny()))["status"] == "done"
+
+
+@pytest.mark.parametrize("line", ["", "a line", "[1]", "7", '{"run": 1}', '{"event": 3}', b"\xff\xfe", "[" * 100_000])
+def test_a_line_that_is_no_event_is_none(line: str | bytes) -> None:
+    assert event_of(line) is None
+    assert event_of(json.dumps({"event": "end"})) == {"event": "end"}
