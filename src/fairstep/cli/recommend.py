@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairstep import optim
 from fairstep.analysis import bytes_text, count_text
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.cli.shared import screen
@@ -76,7 +77,7 @@ def bytes_of(text: str) -> int:
 
 
 def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int, top: int) -> None:
-    print(headline(rows) + "\n")
+    screen.out(headline(rows) + "\n")
     title = (
         f"{count_text(target.parameters)} matrix parameters, {count_text(target.tokens)} tokens "
         f"({2 ** target.place[1]:.2g}x Chinchilla), batches of {count_text(target.batch_tokens)}"
@@ -93,28 +94,50 @@ def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int,
         "peak",
         "overhead",
     ]
-    screen.print_table(title, header, [line(row) for row in rows], left=3)
+    dropped = ("overhead", "state", "peak", "nats below adamw", "lr", "chance")
+    screen.print_table(title, header, [line(row) for row in rows], left=3, drop=dropped)
     for row in rows[:top]:
-        print(f"\n{row['optimizer']}: {rank_text(row)}")
-        print(f"  speedup          {row['reason']}")
-        print(f"  hyperparameters  {assignments(row['hyperparameters'])}; {row['hyperparameters_reason']}")
-        print(f"  run              {assignments(row['run']) or 'as in your contest'}")
-        print(f"  lr               {row['lr_reason']}")
+        screen.out(f"\n{row['optimizer']}: {rank_text(row)}")
+        screen.out(f"  speedup          {row['reason']}")
+        screen.out(f"  hyperparameters  {assignments(row['hyperparameters'])}; {row['hyperparameters_reason']}")
+        screen.out(f"  run              {assignments(row['run']) or 'as in your contest'}")
+        screen.out(f"  lr               {row['lr_reason']}")
         if row["memory_reason"]:
-            print(f"  memory           {row['memory_reason']}")
-            print(f"  overhead         {row['overhead_reason']}")
+            screen.out(f"  memory           {row['memory_reason']}")
+            screen.out(f"  overhead         {row['overhead_reason']}")
     print()
     outside = [row["outside"] for row in rows if row["outside"]]
     if outside:
         least = min(outside, key=len)
-        print(f"* OUTSIDE THE DATA of {len(outside)} of {len(rows)} optimizers ({least}): intervals are wider there.")
+        screen.out(
+            f"* OUTSIDE THE DATA of {len(outside)} of {len(rows)} optimizers ({least}): intervals are wider there."
+        )
     if memory:
         large = [row["optimizer"] for row in rows if row["fits"] is False]
         verdict = f"{', '.join(large)} do not fit" if large else "all fit"
-        print(f"* Memory of {bytes_text(memory)}: {verdict} with one sequence at a time and no sharding.")
-    print("* Ranks are ranges: optimizers whose ranges overlap are ties. chance: that the speedup is above 1.")
+        screen.out(f"* Memory of {bytes_text(memory)}: {verdict} with one sequence at a time and no sharding.")
+    screen.out("* Ranks are ranges: optimizers whose ranges overlap are ties. chance: that the speedup is above 1.")
     for note in notes:
-        print(f"* {note}")
+        screen.out(f"* {note}")
+    if pasted := paste(rows, target):
+        print(f"\nto use it:\n{pasted}")
+
+
+def paste(rows: list[dict[str, Any]], target: Any) -> str:
+    """The optimizer on average best, as a line of Python and as a contest that checks it on one's own text."""
+    if not rows:
+        return ""
+    best = max(rows, key=lambda row: row["speedup"])
+    name = best["optimizer"]
+    values = ", ".join(f"{key}={value!r}" for key, value in json.loads(best["hyperparameters"]).items() if key != "lr")
+    rate = "" if best["lr"] is None else f"lr={best['lr']:.3g}"
+    settings = ", ".join(filter(None, [rate, values]))
+    lines = []
+    if "+" not in name:
+        lines += [f"  from fairstep.optim import {optim.get(name).class_name}"]
+        lines += [f"  optimizer = {optim.get(name).class_name}(model, {settings})"]
+    other = name if name != "adamw" else "muon"
+    return "\n".join([*lines, f"  fairstep compare adamw {other} --data 'texts/*.txt' --store runs/mine"])
 
 
 def headline(rows: list[dict[str, Any]]) -> str:
