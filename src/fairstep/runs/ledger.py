@@ -125,7 +125,7 @@ class Ledger(_Record):
             values = parse_json(raw)
             digest = values.pop("digest", "")
             raw = json.dumps(values).encode()
-        except (ValueError, AttributeError):  # which the validation names
+        except (ValueError, AttributeError, TypeError):  # which the validation names
             values, digest = {}, ""
         try:
             ledger = cls.model_validate_json(raw)
