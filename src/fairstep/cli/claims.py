@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     for row in rows if wanted else ():
-        print(f"{row['id']} ({row['data']}): {row['verdict']}\n  {row['statement']}\n  {row['conditions']}")
-        print(f"  {row['source']}\n  {row['evidence']}\n")
+        screen.out(f"{row['id']} ({row['data']}): {row['verdict']}\n  {row['statement']}\n  {row['conditions']}")
+        screen.out(f"  {row['source']}\n  {row['evidence']}\n")
     if not wanted:
         body = [[row["id"], row["verdict"], row["statement"], row["evidence"]] for row in rows]
         if options.store is not None:
@@ -58,8 +58,8 @@ def main(arguments: list[str]) -> int:
         screen.print_table("", header, [[_short(cell) for cell in line] for line in body], left=len(header))
         verdicts = [row["verdict"] for row in rows]
         counts = {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "inconclusive")}
-        print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), end="; ")
-        print("`fairstep claims ID` shows the evidence in full.")
+        counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        screen.out(f"{counted}; `fairstep claims ID` shows the evidence in full.")
     return 0
 
 

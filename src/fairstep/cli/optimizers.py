@@ -69,10 +69,10 @@ def main(arguments: list[str]) -> int:
         "lr grid (CPU-sized)",
     ]
     screen.print_table("", header, rows, left=3)
-    print(f"\nstate: floats a parameter; FLOPs: a parameter and step; both of a {SHAPE[0]} x {SHAPE[1]} matrix.")
-    print(f"Wrappers, added with a plus (adamw+ema): {', '.join(wrappers())}.")
+    screen.out(f"\nstate: floats a parameter; FLOPs: a parameter and step; both of a {SHAPE[0]} x {SHAPE[1]} matrix.")
+    screen.out(f"Wrappers, added with a plus (adamw+ema): {', '.join(wrappers())}.")
     for name, path in optim.plugins().items():
-        print(f"From installed packages: {name} ({path}).")
+        screen.out(f"From installed packages: {name} ({path}).")
     return 0
 
 

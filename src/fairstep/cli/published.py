@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from fairstep import optim
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 
@@ -34,7 +36,7 @@ class PublishedOptions:
     paper: Literal["wen", "semenov", "both"] = "both"
     """Which paper."""
     optimizer: str = ""
-    """Only this optimizer, by the paper's name."""
+    """Only this optimizer, in the spelling of either paper or of fairstep."""
     size: str = ""
     """Only this model size, for example 130m or 720m."""
     json: bool = False
@@ -133,12 +135,26 @@ def _sized(table: pl.DataFrame) -> pl.DataFrame:
 def _filtered(rows: list[dict[str, Any]], column: str, wanted: str, what: str) -> list[dict[str, Any]]:
     if not wanted:
         return rows
-    kept = [row for row in rows if str(row.get(column)).lower() == wanted.lower()]
+    spelled = spellings(wanted) if column == "optimizer" else {_key(wanted)}
+    kept = [row for row in rows if _key(str(row.get(column))) in spelled]
     if not kept:
         values = ", ".join(dict.fromkeys(str(row[column]) for row in rows if row.get(column)))
         word = {"model_size": "size"}.get(column, column)
         raise ValueError(f"no published {what} of {word} {wanted!r}; there are {values or 'none'}")
     return kept
+
+
+def spellings(name: str) -> set[str]:
+    """Every paper's and our own spelling of an optimizer; case, hyphens and underscores do not matter."""
+    spelled = {_key(name)}
+    for spec in optim.specs().values():
+        words = {_key(word) for word in (spec.name, *spec.aliases)}
+        spelled |= words if spelled & words else set()
+    return spelled
+
+
+def _key(word: str) -> str:
+    return re.sub(r"[-_ ]", "", word.lower())
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairstep import optim
 from fairstep.analysis import bytes_text, count_text
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.cli.shared import screen
@@ -80,32 +81,58 @@ HEADER = ["rank", "optimizer", "", "speedup in tokens", "chance", "nats below ad
 
 
 def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int, top: int) -> None:
-    print(headline(rows, memory) + "\n")
+    screen.out(headline(rows, memory) + "\n")
     title = (
         f"{count_text(target.parameters)} matrix parameters, {count_text(target.tokens)} tokens "
         f"({2 ** target.place[1]:.2g}x Chinchilla), batches of {count_text(target.batch_tokens)}"
     )
-    screen.print_table(title, HEADER, [line(row) for row in rows], left=3)
+    dropped = ("overhead", "state", "peak", "nats below adamw", "lr", "chance")
+    screen.print_table(title, HEADER, [line(row) for row in rows], left=3, drop=dropped)
     for row in rows[:top]:
-        print(f"\n{row['optimizer']}: {'rank ' + rank_text(row) if rank_text(row) else 'no rank'}")
-        print(f"  speedup          {row['reason']}")
-        print(f"  hyperparameters  {assignments(row['hyperparameters'])}; {row['hyperparameters_reason']}")
-        print(f"  run              {assignments(row['run']) or 'as in your contest'}")
-        print(f"  lr               {row['lr_reason']}")
+        screen.out(f"\n{row['optimizer']}: {'rank ' + rank_text(row) if rank_text(row) else 'no rank'}")
+        screen.out(f"  speedup          {row['reason']}")
+        screen.out(f"  hyperparameters  {assignments(row['hyperparameters'])}; {row['hyperparameters_reason']}")
+        screen.out(f"  run              {assignments(row['run']) or 'as in your contest'}")
+        screen.out(f"  lr               {row['lr_reason']}")
         if row["memory_reason"]:
-            print(f"  memory           {row['memory_reason']}")
-            print(f"  overhead         {row['overhead_reason']}")
+            screen.out(f"  memory           {row['memory_reason']}")
+            screen.out(f"  overhead         {row['overhead_reason']}")
     print()
     outside = [row["outside"] for row in rows if row["outside"]]
     if outside:
-        print(f"* OUTSIDE THE DATA of {len(outside)} of {len(rows)} optimizers ({min(outside, key=len)}): no verdict.")
+        screen.out(
+            f"* OUTSIDE THE DATA of {len(outside)} of {len(rows)} optimizers ({min(outside, key=len)}): no verdict."
+        )
     if memory:
         large = [row["optimizer"] for row in rows if row["fits"] is False]
         fitting = f"{', '.join(large)} do not fit" if large else "all fit"
-        print(f"* Memory of {bytes_text(memory)}: {fitting} with one sequence at a time and no sharding.")
-    print("* Ranks are ranges: optimizers whose ranges overlap are ties. chance: that the speedup is above 1.")
+        screen.out(f"* Memory of {bytes_text(memory)}: {fitting} with one sequence at a time and no sharding.")
+    screen.out("* Ranks are ranges: optimizers whose ranges overlap are ties. chance: that the speedup is above 1.")
     for note in notes:
-        print(f"* {note}")
+        screen.out(f"* {note}")
+    if pasted := paste(rows, target):
+        print(f"\nto use it:\n{pasted}")
+
+
+def paste(rows: list[dict[str, Any]], target: Any) -> str:
+    """The optimizer on average best, as a line of Python and as a contest that checks it on one's own text.
+
+    Nothing where no optimizer that fits was measured near here.
+    """
+    rows = [row for row in rows if row["against_adamw"] in ("faster", "tie") and row["fits"] is not False]
+    if not rows:
+        return ""
+    best = max(rows, key=lambda row: row["speedup"])
+    name = best["optimizer"]
+    values = ", ".join(f"{key}={value!r}" for key, value in json.loads(best["hyperparameters"]).items() if key != "lr")
+    rate = "" if best["lr"] is None else f"lr={best['lr']:.3g}"
+    settings = ", ".join(filter(None, [rate, values]))
+    lines = []
+    if "+" not in name:
+        lines += [f"  from fairstep.optim import {optim.get(name).class_name}"]
+        lines += [f"  optimizer = {optim.get(name).class_name}(model, {settings})"]
+    other = name if name != "adamw" else "muon"
+    return "\n".join([*lines, f"  fairstep compare adamw {other} --data 'texts/*.txt' --store runs/mine"])
 
 
 def headline(rows: list[dict[str, Any]], memory: int = 0) -> str:

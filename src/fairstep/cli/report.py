@@ -97,11 +97,12 @@ def show(page: Page) -> None:
     if isinstance(page.result, dict) and "contestants" in page.result:
         print_verdict(page.result)
         return
-    print(f"{page.first}. {page.rest}\n")
+    screen.out(f"{page.first}. {page.rest}\n")
     if isinstance(page.result, list):
-        columns = ("contest", "model", "name", "verdict", "speedup", "speedup_low", "speedup_high")
-        screen.print_table("", list(columns), [[_cell(row.get(key)) for key in columns] for row in page.result], left=4)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        columns = {"contest": "contest", "differences": "what differs", "name": "contestant"}
+        columns |= {"verdict": "verdict", "speedup_words": "speedup in tokens"}
+        if not any(row["differences"] for row in page.result):
+            columns.pop("differences")
+        rows = [[row[key] for key in columns] for row in page.result]
+        header = list(columns.values())
+        screen.print_table("", header, rows, left=len(header) - 2)

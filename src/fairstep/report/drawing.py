@@ -52,6 +52,8 @@ def new_figure(height: int) -> go.Figure:
 def add_line(figure: go.Figure, name: str, **trace: Any) -> None:
     import plotly.graph_objects as go
 
+    if isinstance(trace.get("text"), str):  # a hover finds only texts that belong to a point
+        trace["text"] = [trace["text"]] * len(trace["x"])
     figure.add_trace(go.Scatter(name=label(name), meta=name, **trace))
 
 

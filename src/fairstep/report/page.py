@@ -6,6 +6,8 @@ element ``fairstep-result``. static/page.html is the frame; sections fill it.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 
 from fairstep import __version__
@@ -15,6 +17,9 @@ from fairstep.report.markup import script_json, static, text
 from fairstep.report.section import Page, template
 from fairstep.report.stores import contest_page
 from fairstep.runs import Ledger, Store, write_atomic
+
+LEFTOVER_SECONDS = 600.0
+"""Age at which a half-written page is nobody's any more."""
 
 
 def write_report(store: Store, ledger: Ledger, path: Path, trials: Trials | None = None) -> Path:
@@ -28,6 +33,10 @@ def write_report(store: Store, ledger: Ledger, path: Path, trials: Trials | None
 
 def write_page(page: Page, path: Path) -> Path:
     """Write a page atomically. Raises OSError."""
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed while it wrote
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                leftover.unlink()
     write_atomic(path, html(page))
     return path
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fairstep.analysis import AnalysisError, Trials, count_text, plural
+from fairstep.analysis.verdict.wording import speedup_text
 from fairstep.report import contest_sections, scaling
 from fairstep.report.borrowed import borrowed_section
 from fairstep.report.compared import compared_section
@@ -20,6 +21,7 @@ from fairstep.report.published_wen import TREND_COLUMNS, trend_rows
 from fairstep.report.section import Page, Section, figure, how, paragraph, template
 from fairstep.report.table import Column, Table
 from fairstep.runs import Store
+from fairstep.runs.differences import distinct, facts, siblings
 from fairstep.runs.merge import StoredContest
 
 Row = Mapping[str, Any]
@@ -89,8 +91,11 @@ def _of_many(
 def flat_rows(loaded: Iterable[LoadedContest], entries: Iterable[StoredContest]) -> list[dict[str, Any]]:
     """One row for each contestant of each contest: the contest, its stores and cell, then the verdict's numbers."""
     rows = []
+    loaded = list(loaded)
+    told = distinct([item.ledger for item in loaded])
     for item, entry in zip(loaded, entries, strict=True):
-        cell = item.ledger.cell
+        cell, known = item.ledger.cell, facts(item.ledger)
+        differences = "; ".join(f"{name} {known[name]}" for name in told)
         head: dict[str, Any] = {
             "contest": item.ledger.name,
             "study": item.ledger.study,
@@ -100,12 +105,14 @@ def flat_rows(loaded: Iterable[LoadedContest], entries: Iterable[StoredContest])
         head |= {"batch_tokens": cell.batch_tokens}
         for row in item.result["contestants"]:
             plain = {key: value for key, value in row.items() if not isinstance(value, dict | list | tuple)}
-            rows.append({**head, "tokens": cell.tokens, **plain})
+            words = {"speedup_words": speedup_text(row), "differences": differences}
+            rows.append({**head, "tokens": cell.tokens, **plain, **words})
     return rows
 
 
 COLUMNS = (
     Column("contest", "contest"),
+    Column("differences", "what differs", long=True),
     Column("model", "model"),
     Column("tokens", "tokens", number=True, show=count_text),
     Column("batch_tokens", "batch", number=True, show=count_text),
@@ -113,8 +120,7 @@ COLUMNS = (
     Column("verdict", "verdict"),
     Column("loss", "final loss", number=True, show=lambda value: f"{value:.4f}"),
     Column("speedup", "speedup", number=True),
-    Column("speedup_low", "low", number=True),
-    Column("speedup_high", "high", number=True),
+    Column("speedup_words", "with its interval"),
     Column("time_speedup", "in time", number=True),
     Column("reason", "reason", long=True),
     Column("store", "store"),
@@ -132,7 +138,7 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
             "optimizer": row["name"],
             "model_size": row["model"],
             "parameters": row["parameters_matrix"],
-            "chinchilla_ratio": float(f"{row['tokens'] / (20 * row['parameters_matrix']):.2g}"),
+            "chinchilla_ratio": float(f"{row['tokens'] / (20 * max(row['parameters_matrix'], 1)):.2g}"),
             "speedup": row["speedup"],
             "low": row["speedup_low"],
             "high": row["speedup_high"],
@@ -141,7 +147,10 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
         for row in rows
         if row["speedup"] and row["verdict"] != "baseline"
     ]
-    body, drawn, tables = contest_sections.notes("Left out", problems) + table.html(), {}, [table]
+    ledgers = [item.ledger for item in loaded]
+    attempts = [sentence for ledger in ledgers if (sentence := siblings(ledger, ledgers))]
+    body = contest_sections.notes("Left out", problems) + contest_sections.notes("Several attempts", attempts)
+    body, drawn, tables = body + table.html(), {}, [table]
     for key, axis, group, titles in (
         ("ratio", "chinchilla_ratio", "model_size", ("Chinchilla ratio", "size")),
         ("size", "parameters", "chinchilla_ratio", ("matrix parameters", "ratio")),

@@ -130,8 +130,13 @@ def _attribute(key: str) -> str:
 
 
 def _safe(value: Any) -> Any:
-    """A field that a spreadsheet does not take for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    """A field that a spreadsheet takes neither for a formula nor, by a control character in it, for several fields."""
+    if not isinstance(value, str):
+        return value
+    plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", value)
+    return (
+        f"'{plain}" if plain.lstrip()[:1] in ("=", "+", "-", "@") or (value != plain and not plain.strip()) else plain
+    )
 
 
 def _pipe(words: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,9 @@ from fairstep.runs.spec import FORMAT
 
 Phase = Literal["tune", "final", "budget"]
 """tune: search of hyperparameters. final: the chosen ones on a fresh seed. budget: the baseline at other lengths."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Record(BaseModel):
@@ -41,11 +44,11 @@ class Trial(_Record):
     """Values of the hyperparameters that the search varies."""
     status: Status = "unfinished"
     """unfinished until there is a result."""
-    tokens: int = 0
+    tokens: Count = 0
     """Tokens trained on."""
     seconds: float = 0.0
     """Seconds of training."""
-    failures: int = 0
+    failures: Count = 0
     """Attempts that crashed or hung."""
 
 
@@ -54,21 +57,21 @@ class Cell(_Record):
 
     model: str
     """Name of the model's preset."""
-    parameters_matrix: int
+    parameters_matrix: Count
     """Parameters in the blocks' matrices, by which papers name sizes."""
-    parameters: int
+    parameters: Count
     """All parameters."""
-    tokens: int
+    tokens: Count
     """Token budget of a run."""
-    batch_tokens: int
+    batch_tokens: Count
     """Tokens of an optimizer step."""
-    steps: int
+    steps: Count
     """Optimizer steps of a run."""
     data: str
     """Name of the text."""
     fingerprint: str
     """Hash of the prepared text."""
-    vocabulary: int
+    vocabulary: Count
     """Number of different tokens in the text."""
     precision: str
     """Precision of the matrix products: float32 or bf16."""
@@ -129,7 +132,7 @@ class Ledger(_Record):
             values = parse_json(raw)
             digest = values.pop("digest", "")
             raw = json.dumps(values).encode()
-        except (ValueError, AttributeError):  # which the validation names
+        except (ValueError, AttributeError, TypeError):  # which the validation names
             values, digest = {}, ""
         try:
             ledger = cls.model_validate_json(raw)
@@ -137,4 +140,6 @@ class Ledger(_Record):
             raise ValueError(explain(error)) from None
         if ledger.format > FORMAT:
             raise ValueError(f"written by a newer fairstep (format {ledger.format}; this one reads up to {FORMAT})")
+        if strangers := {trial.contestant for trial in ledger.trials} - set(ledger.contestants):
+            raise ValueError(f"its trials are of {min(strangers)!r}, which is not among its contestants")
         return ledger.model_copy(update={"altered": digest not in ("", digest_of(values))})

@@ -97,7 +97,7 @@ class Summary(BaseModel):
             return f"{self.steps} steps of {spec.steps}" if self.steps > spec.steps else ""
         if self.steps != spec.steps and (self.steps or self.train_seconds):  # nothing at all: it was not trained here
             return f"it is done after {self.steps} steps of {spec.steps}"
-        if self.step_seconds <= 0 < self.train_seconds:
+        if self.step_seconds <= 0 < self.tokens_per_second:  # neither: nobody took the time
             return f"step_seconds is {self.step_seconds:g}, not above 0"
         highest = math.log(spec.model.vocabulary) + DIVERGED_ABOVE
         if self.final_loss is None or not 0 < self.final_loss <= highest:

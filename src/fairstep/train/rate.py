@@ -27,7 +27,8 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     key = f"{name}, {threads} threads, {precision}, torch {torch.__version__}"
     path = cache_directory() / "rates.json"
     known = read_json(path) or {}
-    if key not in known:
+    rate = known.get(key)
+    if not isinstance(rate, int | float) or not 0 < rate < 1e20:  # absent, or nothing that was measured
         known[key] = measured_rate(device, precision)
         with contextlib.suppress(OSError):  # without a cache it is measured every time
             write_atomic(path, json.dumps(known, indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import traceback
@@ -116,4 +117,11 @@ def _locked(path: Path, world: World, wait: Callable[[], object]) -> Iterator[No
         except BlockingIOError:
             wait()
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            raise ValueError(
+                f"the file system of {path.parent.parent.parent} has no file locks ({error.strerror}), by which no two "
+                "processes train one run; name a store on another one with --store"
+            ) from None
         yield

@@ -91,7 +91,7 @@ class Cell:
     @property
     def ratio(self) -> float:
         """Chinchilla ratio: tokens over 20 per matrix parameter."""
-        return self.tokens / (20 * self.parameters)
+        return self.tokens / (20 * max(self.parameters, 1))
 
     def gap(self, first: str, second: str) -> Gap | None:
         """How far ``first`` is below ``second``; None where one has no loss here."""

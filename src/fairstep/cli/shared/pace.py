@@ -57,9 +57,14 @@ def paced(
 def known(path: Path) -> dict[str, Pace]:
     """What was measured before; of a file that is not as this version writes it, nothing."""
     try:
-        return {name: Pace(**pace) for name, pace in (read_json(path) or {}).items()}
+        paces = {name: Pace(**pace) for name, pace in (read_json(path) or {}).items()}
     except (AttributeError, TypeError):
         return {}
+    return {name: pace for name, pace in paces.items() if all(map(_measured, asdict(pace).values()))}
+
+
+def _measured(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1e12
 
 
 def basis(*paces: Pace) -> str:

@@ -50,9 +50,14 @@ def conclude(store: Store, ledger: Ledger, page: Path, as_json: bool = False, se
 
     trials = Trials.read(ledger, store.runs())
     result: dict[str, Any] = contest_result(trials)
-    path = write_report(store, ledger, page, trials).absolute()
-    if as_json:
-        print(json.dumps(result | {"report": str(path)}))
-    else:
-        print_verdict(result, seconds)
-        print(f"\nreport: {path}")
+    if not as_json:
+        print_verdict(result, seconds)  # before the page, which may not find room
+    try:
+        path = str(write_report(store, ledger, page, trials).absolute())
+    except OSError as error:
+        if as_json:
+            print(json.dumps(result | {"report": None}))
+        raise OSError(
+            error.errno, f"the verdict stands, and its page cannot be written: {error.strerror}", str(page)
+        ) from None
+    print(json.dumps(result | {"report": path}) if as_json else f"\nreport: {path}")

@@ -116,10 +116,12 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         f"\n* Trials: {len(found.games)} games on random objectives, with noise and with starting points that fit from "
         "well to badly. Tokens, FLOPs and hours are expected ones."
     )
-    print(f"* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
-    print(f"* Hours: {hours_from(list(costs.values()), study.table.launcher.each)}")
+    screen.out(f"* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    screen.out(f"* Hours: {hours_from(list(costs.values()), study.table.launcher.each)}")
     if any(one.optimizer_flops is None for one in costs.values()):
-        print("* The cost of optimizers of other packages is not known before they run; the model's alone is counted.")
+        screen.out(
+            "* The cost of optimizers of other packages is not known before they run; the model's alone is counted."
+        )
 
 
 def hours_from(costs: Sequence[Cost], each: int) -> str:

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         return 0
     header = ["cell", "published best", "ours", "gap", "trials", "published", "holes", ""]
     screen.print_table("Phase I on published losses", header, [_cells(row) for row in result.rows])
-    print(f"\n{summary(result)}\n")
+    screen.out(f"\n{summary(result)}\n")
     rows = [[name, *(_names(lists[kind]) for kind in KINDS)] for name, lists in result.sensitive.items()]
     screen.print_table("Scaling-sensitive hyperparameters", ["optimizer", *KINDS.values()], rows, left=4)
     return 0

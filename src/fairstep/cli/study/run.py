@@ -96,9 +96,9 @@ def print_all(store: Store, ledgers: Mapping[str, Ledger], as_json: bool) -> Non
         print(json.dumps([row for ledger in ledgers.values() for row in rows_of(ledger)], indent=1))
         return
     for cell, ledger in ledgers.items():
-        print(f"\n=== {cell}\n\n{text_of(ledger)}\n")
+        screen.out(f"\n=== {cell}\n\n{text_of(ledger)}\n")
         if any(trial.phase == "final" for trial in ledger.trials):
             try:
                 conclude(store, ledger, store.path / f"report-{ledger.name}.html")
             except AnalysisError as error:
-                print(f"No verdict: {error}.")
+                screen.out(f"No verdict: {error}.")

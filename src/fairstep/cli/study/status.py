@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.runs import Ledger, Store
 from fairstep.study import differences
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
         rows: list[dict[str, Any]] = [row for ledger in ledgers for row in rows_of(ledger)]
         print(json.dumps(rows, indent=1))
         return 0
-    print("\n\n".join(text_of(ledger) for ledger in ledgers))
+    screen.out("\n\n".join(text_of(ledger) for ledger in ledgers))
     return 0
 
 
