@@ -83,7 +83,8 @@ def test_where_and_how_a_contest_runs_does_not_name_its_ledger(
     for more in (["--threads", "1"], ["--threads", "2"], ["--workers", "3"], ["--no-compile"], ["--epochs", "5"]):
         assert name("--precision", "float32", *more) == here
     assert name("--precision", "float32", "--micro-batch-sequences", "4") == here
-    for more in (["--seeds", "4"], ["--tokens", "30k"], ["--set", "lion.beta1=0.8"], ["--points", "4"]):
+    assert name("--precision", "float32", "--seeds", "4..9") == here, "more seeds go on in the same ledger"
+    for more in (["--no-refine"], ["--tokens", "30k"], ["--set", "lion.beta1=0.8"], ["--points", "4"]):
         assert name("--precision", "float32", *more) != here
     assert name("--precision", "bf16") != here
     elsewhere = Machine(processor="another", cores=96, memory_bytes=10**12, cpu_bf16=True, gpus=8)

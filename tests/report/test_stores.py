@@ -25,7 +25,7 @@ from fairstep.runs.merge import gather, merged
 def contest(folder: Path, name: str, offset: float = 0.0, tokens: int = 1_024_000, noise: float = 0.0) -> FakeContest:
     made = FakeContest(folder, tokens=tokens)
     made.contestant("adamw", [2.80, 2.81 + noise, 2.79], grid=3)
-    made.contestant("muon", [2.70 - offset, 2.71 - offset, 2.69 - offset], lr=2e-3, grid=3)
+    made.contestant("muon", [2.70 - offset, 2.712 - offset, 2.69 - offset], lr=2e-3, grid=3)
     made.budgets({0.5: [3.0], 2.0: [2.6], 4.0: [2.45]})
     made.store.write_ledger(renamed(made, name))
     return made
