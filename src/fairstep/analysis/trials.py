@@ -254,7 +254,11 @@ def _points(metrics: Iterable[Row]) -> tuple[tuple[float, float], ...]:
     """Evaluations over as many windows as the first one."""
     rows = [row for row in metrics if row.get("kind") == "evaluation"]
     windows = rows[0].get("windows") if rows else None
-    return tuple((row["tokens"], row["loss"]) for row in rows if row.get("windows") == windows and "loss" in row)
+    return tuple(
+        (row["tokens"], row["loss"])
+        for row in rows
+        if row.get("windows") == windows and {"tokens", "loss"} <= row.keys()
+    )
 
 
 def _row(number: int, given: Row) -> Row:

@@ -109,6 +109,10 @@ class Certificate(_Record):
     """Degrees of freedom that sigma was estimated from."""
     level: float = 0.95
     """Probability that all statements about losses are true together."""
+    rate_regret: float | None = None
+    """Nats that the chosen learning rate loses to the best one, by the curvature of the search. none: not known."""
+    rate_regret_deviation: float | None = None
+    """Standard deviation of rate_regret."""
     notes: tuple[str, ...] = ()
     """What a reader should know, in sentences."""
     missing: tuple[str, ...] = ()
@@ -165,6 +169,13 @@ class Certificate(_Record):
         if self.sigma is not None:
             interval = f"[{_number(self.sigma_low)}, {_number(self.sigma_high)}]"
             say("sigma", f"{self.sigma:.4f} {interval}, {self.degrees} degrees of freedom")
+        if self.rate_regret is not None:
+            say(
+                "rate regret",
+                f"{self.rate_regret:.4f} ± {self.rate_regret_deviation or 0.0:.4f} between the rates tried",
+            )
+        elif self.configuration:
+            say("rate regret", "not known: the rates tried give no curvature around the chosen one")
         again = f", {self.failures} failed attempts" if self.failures else ""
         say("effort", f"{self.trials} trials, {self.fresh} fresh runs{again}, {self.tokens:,} tokens")
         for note in self.notes:

@@ -13,6 +13,7 @@ from fairstep.analysis.verdict.looks import Contender, Tested, looks, undecided
 from fairstep.runs import Design, Look
 from fairstep.study.protocols.search import TUNING_SEED, Ask, Hyperparameters, OfEvery, Search, Tuning, Wanted
 from fairstep.study.protocols.space import Key, key, rounded
+from fairstep.study.tournament.certify import rates_beside
 from fairstep.study.tournament.contest import FINALIST_SEED, Contest
 
 
@@ -113,15 +114,10 @@ def look_on(contest: Contest, standings: Mapping[str, Standing]) -> Search[None]
 
 def contender(standing: Standing) -> Contender:
     """What a contestant is judged by; runs that diverged are left out."""
-    tuning, chosen = standing.tuning, standing.chosen or {}
-    beside = [
-        (tried, tuning.losses[place])
-        for place, tried in tuning.configurations.items()
-        if "lr" in chosen and {**tried, "lr": 0} == {**chosen, "lr": 0}
-    ]
+    chosen = standing.chosen or {}
     losses = {seed: loss for seed, loss in standing.finals.items() if math.isfinite(loss)}
     lr = chosen.get("lr")
-    return Contender(losses, {float(tried["lr"]): loss for tried, loss in beside}, None if lr is None else float(lr))
+    return Contender(losses, rates_beside(standing.tuning, chosen), None if lr is None else float(lr))
 
 
 def _one_more(standing: Standing, seed: int) -> Search[None]:
