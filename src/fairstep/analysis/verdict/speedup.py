@@ -9,7 +9,8 @@ contestant's loss is curve(T) - d, and speedup = curve^-1(curve(T) - d) / T. So 
 speedup > 1 exactly when d > 0.
 
 **Interval.** Two noises matter: the noise of d, and the noise of the curve, whose budgets have few seeds. Both are
-drawn together. d runs over the quantiles 1/2000, 2/2000, ... of its t-distribution. Every point of the curve is drawn
+drawn together. d runs over the quantiles 1/2000, 2/2000, ... of its t-distribution, stretched to the verdict's interval
+(looks and learning rates). Every point of the curve is drawn
 from the t-distribution of sigma / sqrt(its runs), where sigma is pooled over the repeated runs of baseline and
 contestant. At T the two noises are not independent, because d contains the same runs. With equal variances on both
 sides, the regression of the baseline's error on the error of d has slope 1/2 and leaves the variance
@@ -95,7 +96,8 @@ def _difference_quantiles(difference: Estimate) -> Array:
     from scipy.special import stdtrit
 
     probability = np.arange(1, DRAWS) / DRAWS
-    drawn: Array = difference.value + difference.standard_error * stdtrit(difference.count - 1, probability)
+    student = stdtrit(difference.count - 1, probability)
+    drawn: Array = difference.value + (difference.high - difference.value) * student / student[-TAIL]
     drawn[TAIL - 1], drawn[-TAIL] = difference.low, difference.high
     return drawn
 
