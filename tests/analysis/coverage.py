@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from tests.analysis.test_regret import tuned
 
 from fairstep.analysis import BaselineCurve, paired_difference, token_speedup
 from fairstep.analysis.laws.law import Law, Noise, hyperparameter_law, joint_law, loss_law
 from fairstep.analysis.laws.trend import size_trend
 from fairstep.analysis.verdict.law_speedup import law_speedup
+from fairstep.analysis.verdict.looks import Contender, look_once, looks
 from fairstep.analysis.verdict.paired import bootstrap_interval, deviation_interval, sign_flip_probability
 from fairstep.analysis.verdict.ranking import rank
+from fairstep.analysis.verdict.sequential import limits
+from fairstep.runs import Design
 
 REPETITIONS = 500
 SEED_SIGMA = 0.02
@@ -123,6 +127,52 @@ def contests(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
         yield "speedup of a contest (interpolation)", design, "covers", found.low <= truth <= found.high
 
 
+def five_budgets(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
+    for truth in (1.1, 1.3):
+        base, other = pairs(rng, 5)
+        base, other = base - 2.8 + demo_loss(1.0), other - 2.8 + demo_loss(truth)
+        difference = paired_difference(dict(enumerate(base)), dict(enumerate(other)))
+        others = {
+            round(r * T): [demo_loss(r) + SEED_SIGMA * rng.normal() for _ in range(2)] for r in (0.5, 0.7, 1.4, 2)
+        }
+        found = token_speedup(BaselineCurve.of({T: base.tolist()} | others), difference, T, other.tolist())
+        design = f"truth {truth}, 5 seeds, budgets 0.5, 0.7, 1, 1.4, 2 with 2 seeds"
+        yield "speedup of a contest (law)", design, "covers", found.low <= truth <= found.high
+
+
+def tuned_on_a_grid(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
+    """Equal optimizers, each at the best of its own noisy grid of factor 2 with two refined rates."""
+    for scale, curvature, sigma in (("124M", 0.0115, 0.0011), ("pocket", 0.08, 0.03)):
+        for count in (3, 8):
+            shared = np.sqrt(0.5) * sigma * rng.normal(size=count)
+            sides = []
+            for _ in range(2):
+                rates, chosen, lost = tuned(rng, curvature, sigma, True)
+                losses = lost + shared + np.sqrt(0.5) * sigma * rng.normal(size=count)
+                sides.append(
+                    Contender(dict(enumerate(losses)), {2.0**x: loss for x, loss in rates.items()}, 2.0**chosen)
+                )
+            (test,) = look_once(sides[0], {"other": sides[1]}, 1).values()
+            design = f"equal optimizers tuned on a grid, {scale}, {count} seeds"
+            yield "verdict that covers the learning rate", design, "wrong", test.decision != "not separable"
+
+
+def designs(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
+    """Looks after each seed of 3..12."""
+    design = Design(first=3, most=12, family=5)
+    noise = [Contender(dict(enumerate(rng.normal(size=12))), {}) for _ in range(6)]
+    taken = looks(design, noise[0], dict(zip("abcde", noise[1:], strict=True)))
+    wrong = any(tests[-1].decision != "not separable" for tests in taken.values())
+    yield "any verdict of a contest", "5 equal contestants, a look after each of 3..12 seeds", "wrong", wrong
+    differences = np.array([noise[0].losses[key] - noise[1].losses[key] for key in range(12)])
+    inside = all(
+        abs(part.mean()) <= limit * part.std(ddof=1) / np.sqrt(n)
+        for n, limit in limits(3, 12).items()
+        for part in [differences[:n]]
+    )
+    yield "intervals of all looks together", "3..12 seeds, one contestant", "covers", inside
+
+
 def wen_laws(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
     noise = Noise(W_SIGMA * np.sqrt(rng.chisquare(W_NOISE) / W_NOISE), W_NOISE)
     for ratios in ((1, 2, 4, 8), (1, 2, 4, 8, 16)):
@@ -196,6 +246,7 @@ def _law(
 
 SIMULATIONS: tuple[Simulation, ...] = (
     seeds, verdicts, heavy_tails, rankings, contests, wen_laws, demo_laws, joint_laws, hyperparameters, trends,
+    five_budgets, tuned_on_a_grid, designs,
 )  # fmt: skip
 
 
