@@ -35,7 +35,8 @@ def traces(figure: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def test_forest_shows_each_speedup_and_its_interval(result: dict[str, Any], look: Look) -> None:
     figure = figures.forest(result, look)
     muon = next(row for row in result["contestants"] if row["name"] == "muon")
-    interval, point = traces(figure, "muon")
+    together, interval, point = traces(figure, "muon")
+    assert together["x"][0] <= interval["x"][0] and interval["x"][1] <= together["x"][1]
     assert interval["x"] == [muon["speedup_low"], muon["speedup_high"]]
     assert point["x"] == [muon["speedup"]]
     assert not traces(figure, "wild"), "no speedup, no line"

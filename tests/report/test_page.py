@@ -12,6 +12,7 @@ import pytest
 
 from fairstep.analysis import AnalysisError, contest_result, headline, verdict_rows
 from fairstep.report import write_report
+from fairstep.runs import Design, Look
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest
@@ -147,3 +148,11 @@ def test_what_cannot_be_compared_has_no_page(fake_contest: FakeContest, tmp_path
 def drawn(page: Page) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(page.by_id("fairstep-figures"))
     return value
+
+
+def test_the_page_has_the_looks(demo_contest: FakeContest, tmp_path: Path) -> None:
+    demo_contest.design = Design(first=3, most=8, family=5)
+    look = Look(design="3..8", contestant="muon", pairs=3, t=9.125, limit=7.5, level=0.0125, verdict="faster")
+    ledger = demo_contest.ledger.model_copy(update={"looks": (look,)})
+    page = write_report(demo_contest.store, ledger, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Looks at the final runs" in page and "9.125" in page and "3..8" in page

@@ -14,7 +14,7 @@ from fairstep.report.claims import claims_section
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import text
 from fairstep.report.section import Section, command, figure, how, paragraph, template
-from fairstep.report.table import filters
+from fairstep.report.table import Column, Table, filters
 from fairstep.report.tables import facts, ledger_html, ledger_table, verdict_html, verdict_table
 from fairstep.runs import Ledger
 
@@ -51,13 +51,34 @@ def _verdict(loaded: LoadedContest) -> Section:
         + figure(
             key("forest"),
             "Speedups in tokens with intervals, as in the table",
-            "Speedup in tokens with 95 % intervals. An open arrow marks an end that lies beyond the budgets that "
-            f"{loaded.ledger.baseline} was trained for.",
+            "Speedup in tokens with 95 % intervals: thick for each contestant alone, thin for all of them together "
+            f"(Bonferroni). An open arrow marks an end that lies beyond the budgets that {loaded.ledger.baseline} was "
+            "trained for.",
         )
+        + (_looks(loaded).html() if loaded.ledger.looks else "")
         + how(shlex.join(["fairstep", "report", loaded.store, "--contest", loaded.ledger.name, "--json"]))
     )
     drawn = {key("forest"): figures.forest(result, loaded.look)}
-    return Section(key("verdict"), "Verdict", body, drawn, (verdict_table(result, key("verdicts")),))
+    tables = (verdict_table(result, key("verdicts")), *([_looks(loaded)] if loaded.ledger.looks else []))
+    return Section(key("verdict"), "Verdict", body, drawn, tables)
+
+
+def _looks(loaded: LoadedContest) -> Table:
+    """Every look that was taken, by contestant."""
+    ledger = loaded.ledger
+    columns = (
+        Column("contestant", "contestant"),
+        Column("design", "design"),
+        Column("pairs", "seeds", number=True),
+        Column("t", "t", number=True),
+        Column("limit", "|t| needed", number=True),
+        Column("level", "level", number=True),
+        Column("verdict", "verdict"),
+        Column("time", "taken"),
+    )
+    looks = sorted(ledger.looks, key=lambda look: (ledger.contestants.index(look.contestant), look.pairs))
+    title = "Looks at the final runs, before the term of the learning rates"
+    return Table(loaded.key("looks"), title, columns, [look.model_dump(mode="json") for look in looks])
 
 
 def _tokens(loaded: LoadedContest) -> Section:

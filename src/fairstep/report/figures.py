@@ -51,6 +51,12 @@ def forest(result: Row, look: Look) -> dict[str, Any]:
         ]
         words = f"{label(row['name'])}: {speedup_text(row)}"
         common = {"text": words, "hovertemplate": "%{text}<extra></extra>"}
+        together = row["speedup_simultaneous_low"], row["speedup_simultaneous_high"]
+        if row["name"] != result["baseline"] and None not in together:
+            low, high = max(together[0], smallest), min(together[1], largest)
+            reach = max(reach, high, 1 / low)
+            wide = {"color": colour, "width": 1}
+            add_line(figure, row["name"], x=[low, high], y=[place] * 2, mode="lines", line=wide, hoverinfo="skip")
         if row["name"] != result["baseline"]:
             bar = {"color": colour, "width": 3}
             tips = {"color": colour, "symbol": symbol, "size": 13, "line": {"width": 2.5}}
