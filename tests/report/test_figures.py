@@ -40,7 +40,7 @@ def test_forest_shows_each_speedup_and_its_interval(result: dict[str, Any], look
     assert interval["x"] == [muon["speedup_low"], muon["speedup_high"]]
     assert point["x"] == [muon["speedup"]]
     assert not traces(figure, "wild"), "no speedup, no line"
-    assert traces(figure, "soap")[0]["marker"]["symbol"][1] == "triangle-right-open", "an arrow beyond the budgets"
+    assert traces(figure, "soap")[1]["marker"]["symbol"][1] == "triangle-right-open", "an arrow beyond the budgets"
     left, right = figure["layout"]["xaxis"]["range"]
     assert left < math.log10(0.5)
     assert right > math.log10(2.0)
