@@ -67,6 +67,6 @@ def test_columns_are_dropped_before_rows_become_blocks(
     assert "12 ms" not in said
     assert "Not shown for want of room: step time." in said
     assert "1.36x [1.21, 1.62]" in said
-    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("COLUMNS", "32")
     screen.print_table("", header, rows, drop=("step time",))
     assert "my.long.package:Muon\n  speedup     1.36x [1.21, 1.62]\n  verdict     faster" in capsys.readouterr().out
