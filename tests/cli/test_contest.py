@@ -153,7 +153,7 @@ def test_anyones_optimizer_competes(
     monkeypatch.chdir(folder)
     options = arguments[arguments.index("--data") :]
     command = ["compare", "adamw", "my_optimizer:Mine", *options, "--space", "lr=log:0.05:0.2", "--extensions", "0"]
-    command += ["--tokens", "20k"]
+    command += ["--tokens", "20k", "--no-refine"]
     assert main([*command, "--budgets", "0.5", "--set", "my_optimizer:Mine.betas=[0.8,0.0]"]) == 0
     result = json.loads(capfd.readouterr().out)
     row = next(row for row in result["contestants"] if row["name"] == "my_optimizer:Mine")
