@@ -121,8 +121,9 @@ class Ledger(_Record):
     """Whether the file was changed after it was written, which its digest tells."""
 
     def write(self, path: Path) -> None:
-        values = parse_json(self.model_dump_json())
-        write_atomic(path, json.dumps(values | {"digest": digest_of(values)}, indent=1, ensure_ascii=False))
+        text = self.model_dump_json(indent=1)
+        digest = digest_of(parse_json(text))
+        write_atomic(path, f'{{\n "digest": "{digest}",{text[1:]}')
 
     @classmethod
     def read(cls, path: Path) -> Ledger:

@@ -132,7 +132,7 @@ class Run:
     @property
     def summary(self) -> Summary | None:
         """None while unfinished; a summary that cannot be read, or cannot be true of the run, counts as none."""
-        return self.checked.summary
+        return self.checked.summary if (self.directory / "summary.json").exists() else None
 
     @property
     def checked(self) -> Checked:

@@ -25,6 +25,8 @@ def version_of(module: str) -> str:
         for name in metadata.packages_distributions().get(top, []):
             return f"{name} {metadata.version(name).partition('+')[0]}"
     folders = [Path(folder) for folder in getattr(sys.modules[top], "__path__", [])]
+    # A package without __init__.py has every folder of its name on sys.path: the others are not this code.
+    folders = [folder for folder in folders if Path(file).is_relative_to(folder)] or folders
     files = sorted(path for folder in folders for path in folder.rglob("*.py")) or [Path(file)] * bool(file)
     digest = hashlib.sha256()
     for path in files:
