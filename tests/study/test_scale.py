@@ -151,8 +151,8 @@ def test_ten_thousand_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert again["cell 0", "muon"] == ledgers["cell 0"].certificates["muon"]
     check(large, store, ledgers, starts)
     assert 0.03 < (first.failed + second.failed).total() / starts.total() < 0.12
-    # Guards against another order of growth. What is printed above is to be below 1 ms, 4 s and 2 s on an idle core; a
-    # core that other work shares takes up to twice the processor time.
-    assert each < 2.0
-    assert planning < 8.0
-    assert status < 4.0
+    # Guards against another order of growth, which would be a factor of hundreds, and not against a slow or busy
+    # machine: 1.8 to 2.5 ms, 2.4 to 3.1 s and 0.4 to 1.0 s on 2 cores of an AMD EPYC on 2026-11-28.
+    assert each < 10.0
+    assert planning < 20.0
+    assert status < 10.0

@@ -135,6 +135,14 @@ class Run:
         return self.checked.summary if (self.directory / "summary.json").exists() else None
 
     @property
+    def unchecked_summary(self) -> Summary | None:
+        """The summary as it stands, for a run that has ended this moment: ``summary`` takes ten times as long."""
+        try:
+            return Summary.model_validate_json(read_bytes(self.directory / "summary.json"))
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+
+    @property
     def checked(self) -> Checked:
         """Spec and summary, each parsed once, held against one another, the folder's name and the digest."""
         spec = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fairstep.model import config_of
 from fairstep.model.shapes import flops_per_token
-from fairstep.runs import Ledger, Store, Summary, write_atomic
+from fairstep.runs import Ledger, ModelSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
 from fairstep.study.tournament.contest import Contest, Results
 from fairstep.study.tournament.ledgers import declared, ledgers
@@ -104,6 +104,12 @@ def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
     return {trial.run: trial.failures for ledger in earlier for trial in ledger.trials if trial.failures}
 
 
+@functools.cache
+def token_flops(model: ModelSpec) -> float:
+    """FLOPs of forward and backward pass for a token."""
+    return float(flops_per_token(config_of(model.model_dump())))
+
+
 class _Runner:
     LEDGER_SHARE = 0.02
     """Part of the time that may go into keeping the ledgers on disk up to date; they follow from the runs."""
@@ -134,6 +140,7 @@ class _Runner:
         self.elsewhere: set[str] = set()
         """Runs that another process trains, perhaps on another machine over the same store."""
         self.look_again = self.write_again = 0.0
+        self.checked_silence = -math.inf
         self.looks_kept = 0
         """Looks that are in the ledgers on disk; a new one is written at once, so that no killed process hides it."""
 
@@ -214,8 +221,8 @@ class _Runner:
         elif event["event"] == "end":
             del running[identity]
             del self.last_heard[identity]
-            impatient, summary = self.impatient.pop(identity, ""), self.results(identity)
-            if summary is not None:
+            impatient, summary = self.impatient.pop(identity, ""), self.store.run(identity).unchecked_summary
+            if summary is not None and summary.status != "failed":
                 self.plan.tell(identity, summary)
                 return
             self.plan.count_failure(identity)
@@ -230,6 +237,9 @@ class _Runner:
     def cancel_silent(self) -> None:
         """Cancel the runs that have said nothing for too long."""
         now = self.clock()
+        if now - self.checked_silence < 1:
+            return
+        self.checked_silence = now
         for identity, last in self.last_heard.items():
             limit = self.allowed_silence(identity)
             if now - last >= limit:
@@ -244,11 +254,10 @@ class _Runner:
         heard = self.longest_silence.get(size)
         return max(LEAST_SILENCE, 10 * size / SLOWEST if heard is None else SLOWER * heard)
 
-    @functools.cache  # noqa: B019  (a runner lives as long as its contest)
     def step_flops(self, identity: str) -> float:
         """Of the model, in one step of the run."""
         spec = self.plan.specs[identity]
-        return float(flops_per_token(config_of(spec.model.model_dump())) * spec.batch_tokens)
+        return token_flops(spec.model) * spec.batch_tokens
 
     def keep_ledgers(self, at_once: bool = False) -> dict[str, Ledger]:
         began = time.perf_counter()
