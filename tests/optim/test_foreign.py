@@ -171,6 +171,22 @@ def test_a_file_in_the_current_folder_is_known_by_its_source(tmp_path: Path, mon
     del sys.modules["my_optimizers"]
 
 
+def test_a_package_without_init_is_known_by_its_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else of its name lies on sys.path, and what `__path__` holds by then, differs from process to process."""
+    for name, module in (("here", "bare_pack/opt.py"), ("there", "bare_pack/other.py")):
+        (tmp_path / name / module).parent.mkdir(parents=True)
+        (tmp_path / name / module).write_text("import torch\n\n\nclass Mine(torch.optim.SGD):\n    pass\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    version = optim.version("bare_pack.opt:Mine")
+    for path in ([], [str(tmp_path / "there" / "bare_pack")], [str(tmp_path / "here" / "bare_pack")] * 2):
+        monkeypatch.setattr(sys.modules["bare_pack"], "__path__", path)
+        version_of.cache_clear()
+        assert version_of("bare_pack.opt") == version
+    for name in ("bare_pack", "bare_pack.opt"):
+        monkeypatch.delitem(sys.modules, name)
+
+
 def test_a_spec_of_ones_own_and_a_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
     found = optim.get("fairstep.optim.rules.lion:LION")
     assert found.name == "fairstep.optim.rules.lion:LION" and found.version

@@ -24,10 +24,10 @@ def version_of(module: str) -> str:
     if {"site-packages", "dist-packages"} & set(Path(file).parts):
         for name in metadata.packages_distributions().get(top, []):
             return f"{name} {metadata.version(name).partition('+')[0]}"
-    folders = [Path(folder) for folder in getattr(sys.modules[top], "__path__", [])]
-    # A package without __init__.py has every folder of its name on sys.path: the others are not this code.
-    folders = [folder for folder in folders if Path(file).is_relative_to(folder)] or folders
-    files = sorted(path for folder in folders for path in folder.rglob("*.py")) or [Path(file)] * bool(file)
+    # The folder is found from the file: `__path__` of a package without __init__.py is whatever sys.path holds by then.
+    above = module.count(".") - (Path(file).name != "__init__.py")
+    package = Path(file).parents[above] if above >= 0 else None
+    files = sorted(package.rglob("*.py")) if package and package.name == top else [Path(file)] * bool(file)
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
