@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairstep.analysis import AnalysisError, contest_result, headline, verdict_rows
+from fairstep.cli.shared.tournament import conclude
 from fairstep.report import write_report
 from fairstep.runs import Design, Look
 
@@ -143,6 +145,25 @@ def test_what_cannot_be_compared_has_no_page(fake_contest: FakeContest, tmp_path
     with pytest.raises(AnalysisError, match="baseline"):
         write_report(fake_contest.store, fake_contest.ledger, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_what_a_kill_left_beside_the_page_is_swept(demo_contest: FakeContest, tmp_path: Path) -> None:
+    old, new = tmp_path / ".report.html.aaaa", tmp_path / ".report.html.bbbb"
+    for path in (old, new):
+        path.write_text("half a page")
+    os.utime(old, (0, 0))
+    written(demo_contest, tmp_path / "report.html")
+    assert not old.exists()
+    assert new.exists(), "another process may be writing it"
+
+
+def test_the_verdict_is_printed_before_a_page_that_finds_no_room(
+    demo_contest: FakeContest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(OSError, match=r"the verdict stands, and its page cannot be written: Is a dir.*page\.html"):
+        conclude(demo_contest.store, demo_contest.ledger, tmp_path / "page.html")
+    assert "muon" in capsys.readouterr().out
 
 
 def drawn(page: Page) -> dict[str, Any]:

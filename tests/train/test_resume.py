@@ -247,3 +247,14 @@ def test_a_process_that_waits_for_another_says_so(tiny: Any, tmp_path: Path) -> 
         train(spec, store, watch)
     assert "another process trains this run" in notes[0]
     assert run.status == "done"
+
+
+def test_a_file_system_without_locks_is_named(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ValueError, match=r"the file system of .* has no file locks \(No locks available\)") as refused:
+        train(tiny(tokens=TOKENS), Store(tmp_path / "mine"))
+    assert str(tmp_path / "mine") in str(refused.value)
+    assert "--store" in str(refused.value)

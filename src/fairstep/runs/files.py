@@ -19,7 +19,7 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
     """Write text so that a reader, or a kill at any moment, sees the old file or the new one.
 
     ``durable`` waits until the disk has it (milliseconds); a file that can be made again after a power cut need not.
-    Raises OSError as the system gives it (full disk, read-only folder); the old file is then still there.
+    Raises OSError of the file itself (full disk, read-only folder); the old file is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
@@ -29,8 +29,10 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
             if durable:
                 to_disk(file)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename:
+            raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the temporary name
         raise
 
 
