@@ -6,7 +6,6 @@ standard error), 130 stopped by Ctrl-C. What decides or computes anything belong
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -103,10 +102,8 @@ def _sentence(error: Exception) -> str:
 
         assert isinstance(error, ValidationError)
         return explain(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        which = f" ({error.strerror})" if error.strerror != os.strerror(errno.ENOSPC) else ""
-        return f"the disk is full{which}; nothing that was finished is lost, make room and run the same command again"
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}"
+    if isinstance(error, OSError) and error.errno:
+        from fairstep.runs.files import sentence_of
+
+        return sentence_of(error)
     return " ".join(str(error).split())

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No room: on the disk, within a quota, within the size that a file may have."""
 CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -47,6 +49,15 @@ def to_disk(file: IO[Any]) -> bool:
             raise
         return False
     return True
+
+
+def sentence_of(error: OSError) -> str:
+    """What the system refused, in words: a full disk by that name, else the file and the reason."""
+    reason = error.strerror or str(error)
+    if error.errno in FULL:
+        which = "" if reason == os.strerror(errno.ENOSPC) else f" ({reason})"
+        return f"the disk is full{which}; nothing that was finished is lost, make room and run the same command again"
+    return f"{reason} ({error.filename})" if error.filename else reason
 
 
 def open_own(path: Path) -> IO[Any]:

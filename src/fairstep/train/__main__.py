@@ -26,6 +26,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairstep.runs.files import sentence_of
 from fairstep.train.channel import Channel, open_channel
 from fairstep.train.ranks.started import speaks
 
@@ -83,6 +84,8 @@ def train_directory(directory: Path, channel: Channel) -> str:
 
 def explain(error: Exception) -> str:
     """One line; torch's messages may be long and begin with file names."""
+    if isinstance(error, OSError) and error.errno:
+        return sentence_of(error)
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"
 

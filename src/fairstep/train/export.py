@@ -29,9 +29,10 @@ def export_hf(run: Run, folder: Path) -> Path:
     cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     from fairstep.model.hf import hf_config, hf_weights
+    from fairstep.train.checkpoints.checkpoint import write_safetensors
 
     try:
         spec = run.spec
@@ -56,7 +57,7 @@ def export_hf(run: Run, folder: Path) -> Path:
         ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
         settings |= ends
         (folder / "generation_config.json").write_text(json.dumps(ends, indent=1) + "\n", encoding="utf-8")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_safetensors(folder / "model.safetensors", weights)
     # Written last: a folder with a config.json is whole.
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return folder

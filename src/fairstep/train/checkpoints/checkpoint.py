@@ -8,6 +8,8 @@ checkpoint is used.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -166,18 +168,28 @@ class Checkpoints:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write weights in float32 as safetensors, whole or not at all. Weights that share memory are written once."""
-    from safetensors.torch import save_file
-
+    """Write weights in float32 as safetensors. Weights that share memory are written once. Raises OSError."""
     unique = {tensor.data_ptr(): name for name, tensor in reversed(weights.items())}
     kept = {name: weights[name].detach().to("cpu", torch.float32).contiguous() for name in weights}
-    kept = {name: kept[name] for name in weights if unique[weights[name].data_ptr()] == name}
+    write_safetensors(path, {name: kept[name] for name in weights if unique[weights[name].data_ptr()] == name})
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all, that whoever may read new files here may read. Raises OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     temporary = path.with_suffix(".unfinished")
     try:
-        save_file(kept, temporary, metadata={"format": "pt"})
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors makes files of its own that only their owner may read
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.chmod(mode)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError) and (number := re.search(r"os error (\d+)", str(error))):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
         raise
 
 
