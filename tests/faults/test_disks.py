@@ -99,7 +99,7 @@ def test_readers(draw: random.Random, tally: Any, tmp_path: Path, capsys: pytest
     fill_demo(contest)
     contest.store.write_ledger(contest.ledger)
     before, right = files(contest.store.path), 0
-    for trial in range(TRIALS):
+    for _ in range(TRIALS):
         with room_for(draw.randrange(1, 3_000_000)):
             code = main(["report", str(contest.store.path), "--out", str(tmp_path / "page.html")])
         said = capsys.readouterr()
