@@ -10,7 +10,7 @@ from typing import Any
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.dispatch import fail
 from fairstep.cli.shared.verdict import print_verdict
-from fairstep.cli.shared.watch import watching
+from fairstep.cli.shared.watch import Expected, watching
 from fairstep.runs import Ledger, Store
 from fairstep.study import ContestError, Launcher, Patience, carry_out
 from fairstep.study.file.cells import Text
@@ -35,7 +35,8 @@ def run_study(
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)
-    with launcher, watching(every_trial) as watch:
+    expected = Expected.of(contest, study.costs(contest))
+    with launcher, watching(expected, every_trial) as watch:
         try:
             return carry_out(contest, bases, store, launcher, watch, patience)
         except ContestError as error:
