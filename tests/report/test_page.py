@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from email.message import Message
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,58 @@ def test_the_page_needs_no_network(demo_contest: FakeContest, tmp_path: Path) ->
     for tag, attrs, _ in page.elements:
         assert tag not in ("img", "iframe", "object", "base")
         assert not attrs.get("src"), f"{tag} loads {attrs.get('src')}"
-        assert re.match(r"#|data:,$", attrs.get("href", "#")), f"{tag} leads to {attrs.get('href')}"
+        loads = tag != "a" and not re.match(r"#|data:,$", attrs.get("href", "#"))
+        assert not loads, f"{tag} loads {attrs.get('href')}"
     assert html.count("plotly.js v") == 1, "one copy of plotly.js"
+
+
+def test_contents_anchors_date_and_home(
+    demo_contest: FakeContest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html, page = written(demo_contest, tmp_path / "report.html")
+    identities = [attrs["id"] for _, attrs, _ in page.elements if "id" in attrs]
+    assert len(set(identities)) == len(identities)
+    leads = [attrs["href"][1:] for tag, attrs, _ in page.elements if tag == "a" and attrs.get("href", "")[:1] == "#"]
+    assert set(leads) <= set(identities)
+    sections = [attrs["id"] for tag, attrs, _ in page.elements if tag == "section"]
+    for section in sections:
+        assert leads.count(section) == 2, "in the contents, and beside its heading"
+    assert re.search(r"Made by fairstep \S+ on \d{4}-\d\d-\d\d", html)
+    urls = Message()
+    urls["Project-URL"] = "Homepage, https://example.org/fairstep"
+    monkeypatch.setattr("fairstep.report.page.metadata", lambda name: urls)
+    html, _ = written(demo_contest, tmp_path / "report.html")
+    assert 'Made by <a href="https://example.org/fairstep">fairstep ' in html
+
+
+def test_reproduce_is_in_words(demo_contest: FakeContest, tmp_path: Path) -> None:
+    for number, run in enumerate(demo_contest.store.runs()):
+        environment = {
+            "fairstep": "0.1.0",
+            "torch": "2.13.0",
+            "python": "3.11.7",
+            "processor": "A CPU",
+            "device": "cpu",
+            "threads": 2,
+            "precision": "bf16",
+            "compiled": True,
+            "data_source": [],
+            "processes": 1,
+            "parallel": "",
+            "memory_before_bytes": 376_819_712 + number,
+            "starts": [{"step": 0, "at": f"2026-11-28T15:{number:02}:49+00:00", "notes": []}] * (1 + (number == 3)),
+        }
+        (run.directory / "env.json").write_text(json.dumps(environment))
+    html, page = written(demo_contest, tmp_path / "report.html")
+    words = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
+    assert words["software"] == "fairstep 0.1.0, torch 2.13.0, Python 3.11.7"
+    assert words["each run"] == "on cpu, 1 process with 2 threads, bf16, compiled"
+    assert re.fullmatch(
+        r"begun from 2026-11-28 15:00 to 2026-11-28 15:\d\d UTC; 1 run went on after an interruption", words["trained"]
+    )
+    assert not re.search(
+        r"\[\]|&#x27;|\{&|memory before", html.partition('id="reproduce"')[2].partition("</section>")[0]
+    )
 
 
 def test_curves_do_not_mix_evaluation_sets(demo_contest: FakeContest, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 from fairstep import __version__
@@ -52,10 +53,21 @@ def html(page: Page) -> str:
         first=text(page.first).replace(" (", "\u00a0("),
         rest=text(page.rest),
         lede=text(page.lede),
+        contents="".join(f'<li><a href="#{text(one.key)}">{text(one.title)}</a></li>' for one in page.sections),
         sections="".join(section.html() for section in page.sections),
-        version=text(__version__),
+        maker=maker(),
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
         result=script_json(page.result),
         figures=script_json(page.figures),
         plotly=get_plotlyjs(),
         script=static("page.js"),
     )
+
+
+def maker() -> str:
+    """This package, as a link to its home if its metadata name one."""
+    words, urls = f"fairstep {__version__}", []
+    with contextlib.suppress(PackageNotFoundError):
+        urls = metadata("fairstep").get_all("Project-URL") or []
+    homes = [url.strip() for kind, _, url in (line.partition(",") for line in urls) if kind.lower() == "homepage"]
+    return f'<a href="{text(homes[0])}">{text(words)}</a>' if homes else text(words)

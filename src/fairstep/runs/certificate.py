@@ -142,10 +142,12 @@ class Certificate(_Record):
             return f"Certified: no single-coordinate move gains more than {self.tolerance:g} ({level})."
         if move.low > self.tolerance:
             return f"Not tuned: a single move ({move.name} to {move.value}) gains at least {move.low:.4f} ({level})."
-        return (
-            f"Open: a single-coordinate move may gain up to {move.high:.4f}, more than {self.tolerance:g} ({level}); "
-            f"more fresh seeds narrow it."
+        found = (
+            f"No tried neighbour was better; the nearest ({move.name} {_value(move.value)}) was {-move.gain:.4f} worse"
         )
+        if move.gain > 0:
+            found = f"The best single move ({move.name} to {_value(move.value)}) was {move.gain:.4f} better"
+        return f"{found}. Open: a gain of up to {move.high:.4f} is not excluded ({level}); more fresh seeds narrow it."
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1)
@@ -165,7 +167,7 @@ class Certificate(_Record):
         for coordinate in self.coordinates:
             say(coordinate.name, _line(coordinate))
         if self.largest is not None:
-            say("largest gain", _move(self.largest))
+            say("best move", _move(self.largest))
         if self.sigma is not None:
             interval = f"[{_number(self.sigma_low)}, {_number(self.sigma_high)}]"
             say("sigma", f"{self.sigma:.4f} {interval}, {self.degrees} degrees of freedom")
@@ -202,8 +204,10 @@ def _line(coordinate: Coordinate) -> str:
 
 
 def _move(move: Move) -> str:
-    interval = "" if move.low is None else f" [{_number(move.low)}, {_number(move.high)}]"
-    return f"{move.name} to {_value(move.value)}: {move.gain:+.4f}{interval}"
+    interval = "" if move.low is None else f", gain in [{_number(move.low)}, {_number(move.high)}]"
+    return (
+        f"{move.name} to {_value(move.value)}: {abs(move.gain):.4f} {'better' if move.gain > 0 else 'worse'}{interval}"
+    )
 
 
 def _value(value: Value) -> str:
