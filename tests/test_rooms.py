@@ -50,8 +50,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
     "train": (
-        ("annealing", "export", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
-        ("channel", "checkpoints", "downstream", "evaluate", "setup"),
+        ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking", "weights"),
+        ("channel", "checkpoints", "downstream", "evaluate", "export", "setup"),
         ("signals",),
         ("step",),
         ("loop",),

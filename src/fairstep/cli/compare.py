@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -49,6 +50,7 @@ class CompareOptions:
     Stop it at any moment: the same command goes on without repeating a finished run.
     """
 
+    groups: ClassVar[Mapping[str, str]] = {"baseline": "contest", "points": "tuning", "workers": "runs and files"}
     contestants: tyro.conf.Positional[tuple[str, ...]]
     """Two or more optimizers; `fairstep optimizers` lists them. Any torch optimizer may compete, as
     package.module:Class, or under an alias as mine=package.module:Class."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -36,6 +36,7 @@ class TrainOptions:
     Example: fairstep train --preset semenov/124m/soap --data hf:HuggingFaceFW/fineweb --tokenizer gpt2
     """
 
+    groups: ClassVar[Mapping[str, str]] = {"lr": "optimizer", "store": "files", "dynamics": "measuring and ranks"}
     optimizer: tyro.conf.Positional[str] = ""
     """Name of the optimizer; `fairstep optimizers` lists them. A published run (--preset wen/130m/muon) has its own."""
     lr: float | None = None

@@ -32,7 +32,7 @@ def export_hf(run: Run, folder: Path) -> Path:
     from safetensors.torch import load_file
 
     from fairstep.model.hf import hf_config, hf_weights
-    from fairstep.train.checkpoints.checkpoint import write_safetensors
+    from fairstep.train.weights import write_safetensors
 
     try:
         spec = run.spec

@@ -8,8 +8,6 @@ checkpoint is used.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from fairstep.optim.sharding.state_shards import StateShard
 from fairstep.train.ranks.world import ALONE, TIMEOUT, World
+from fairstep.train.weights import write_safetensors
 
 
 class UnreadableCheckpoint(ValueError):
@@ -172,25 +171,6 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     unique = {tensor.data_ptr(): name for name, tensor in reversed(weights.items())}
     kept = {name: weights[name].detach().to("cpu", torch.float32).contiguous() for name in weights}
     write_safetensors(path, {name: kept[name] for name in weights if unique[weights[name].data_ptr()] == name})
-
-
-def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all, that whoever may read new files here may read. Raises OSError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    temporary = path.with_suffix(".unfinished")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors makes files of its own that only their owner may read
-        save_file(tensors, temporary, metadata={"format": "pt"})
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, SafetensorError) and (number := re.search(r"os error (\d+)", str(error))):
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
-        raise
 
 
 def _copied(value: Any) -> Any:
