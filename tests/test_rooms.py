@@ -51,8 +51,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
     "train": (
         ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking", "weights"),
-        ("channel", "checkpoints", "downstream", "evaluate", "export", "setup"),
-        ("signals",),
+        ("channel", "checkpoints", "evaluate", "export", "setup"),
+        ("downstream", "signals"),
         ("step",),
         ("loop",),
         ("run",),

@@ -37,9 +37,8 @@ def test_help_of_every_verb(
     assert max(map(len, body.splitlines())) <= columns
     *before, name = verb
     menu = MENUS[tuple(before)]
-    module, function = menu.target(name)
-    prefix = name if function == "main" else function
-    kinds = [value for key, value in vars(importlib.import_module(module)).items() if key.lower() == f"{prefix}options"]
+    module, _ = menu.target(name)
+    kinds = [value for key, value in vars(importlib.import_module(module)).items() if key.lower() == f"{name}options"]
     options = list(options_of(kinds[0]))
     assert all(one.words for one in options), [one.name for one in options if not one.words]
     for one in options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -70,8 +71,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             "has no argument 'beta' (did you mean beta",
         ),
         (
-            ["optimizers", "soap"],
-            "write `fairstep optimizers` or `fairstep optimizers show NAME`, not `fairstep optimizers soap`",
+            ["optimizers", "soap", "muon"],
+            "write `fairstep optimizers` or `fairstep optimizers show NAME`, not `fairstep optimizers soap muon`",
         ),
         (["optimizers", "show", "loin"], "did you mean lion or c-lion"),
         (["doctor", "./x.py:Mine"], "is package.module:Class, not './x.py:Mine'"),
@@ -124,7 +125,7 @@ def test_help_has_a_runnable_example(capsys: pytest.CaptureFixture[str], verb: s
     with pytest.raises(SystemExit) as exit_:
         main([verb, "--help"])
     assert exit_.value.code == 0
-    assert f"Example: fairstep {verb} " in capsys.readouterr().out
+    assert re.search(rf"\nexamples?:\n  fairstep {verb} ", capsys.readouterr().out)
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

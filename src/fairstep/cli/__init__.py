@@ -67,7 +67,7 @@ VERBS = MENU.verbs
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["--version"]:
+    if arguments[:1] in (["--version"], ["-V"], ["version"]):
         from fairstep import __version__
 
         print(f"fairstep {__version__}")

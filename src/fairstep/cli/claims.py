@@ -37,6 +37,7 @@ class ClaimsOptions:
 def main(arguments: list[str]) -> int:
     options = parse(ClaimsOptions, "claims", arguments)
 
+    from fairstep.analysis import claims_text
     from fairstep.analysis.claims import claim_rows, claims
 
     ids = {claim.id.lower(): claim.id for claim in claims()}
@@ -56,10 +57,9 @@ def main(arguments: list[str]) -> int:
             body = [[*line[:2], row["data"], *line[2:]] for line, row in zip(body, rows, strict=True)]
         header = ["claim", "verdict", *(["data"] if options.store is not None else []), "statement", "evidence"]
         screen.print_table("", header, [[_short(cell) for cell in line] for line in body], left=len(header))
-        verdicts = [row["verdict"] for row in rows]
-        counts = {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "inconclusive")}
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        screen.out(f"{counted}; `fairstep claims ID` shows the evidence in full.")
+        for data in dict.fromkeys(row["data"] for row in rows):
+            screen.out(f"{data}: {claims_text([row['verdict'] for row in rows if row['data'] == data])}.")
+        screen.out("`fairstep claims ID` shows the evidence in full.")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,15 @@ from fairstep.cli.shared.options import parse
 if TYPE_CHECKING:
     import polars as pl
 
+Variant = Literal[
+    "figure_2025_05",
+    "snapshot_fit_1_2_4_8",
+    "snapshot_fit_with_16x",
+    "snapshot_interpolation",
+    "latest_fit_1_2_4_8",
+    "latest_fit_with_16x",
+    "latest_interpolation",
+]
 What = Literal["results", "speedups", "sweeps", "models", "configurations", "records"]
 
 
@@ -23,12 +33,18 @@ What = Literal["results", "speedups", "sweeps", "models", "configurations", "rec
 class PublishedOptions:
     """Browse the published numbers of Wen et al. (wen) and of Semenov et al. (semenov).
 
-    results: final losses of every cell. speedups: tokens of AdamW over tokens of the optimizer (wen),
-    as printed (figure_2025_05) and recomputed, with 95 % intervals from the noise that the records show. sweeps: losses
-    when one hyperparameter changes (wen). models: sizes and shapes. configurations: hyperparameters. records: every
-    value of semenov with its setting and uncertainty. A null is not published.
+    results: final losses of every cell. speedups: tokens of AdamW over tokens of the optimizer (wen), as printed and
+    recomputed, with 95 % intervals from the noise that the records show. sweeps: losses when one hyperparameter
+    changes (wen). models: sizes and shapes. configurations: hyperparameters. records: every value of semenov with its
+    setting and uncertainty. A null is not published.
+
+    Variants of speedups: figure_2025_05 is what the paper prints. The others are recomputed here, from its losses of
+    May 2025 (snapshot) or its latest ones (latest): fit_1_2_4_8 by a law through AdamW's losses at 1 to 8 Chinchilla
+    lengths, fit_with_16x by one through 16 too, interpolation by straight lines between these losses.
 
     Example: fairstep published speedups --optimizer muon --size 1.2b --json
+    Example: fairstep published speedups --optimizer muon --variant figure_2025_05
+    Example: fairstep published results --paper semenov --size 720m
     """
 
     what: tyro.conf.Positional[What] = "results"
@@ -39,6 +55,10 @@ class PublishedOptions:
     """Only this optimizer, in the spelling of either paper or of fairstep."""
     size: str = ""
     """Only this model size, for example 130m or 720m."""
+    variant: Variant | Literal["all"] = "all"
+    """Only this variant of speedups."""
+    ratio: float = 0.0
+    """Only this length, in Chinchilla ratios. Default: all."""
     json: bool = False
     """Print all columns as a JSON list of rows."""
 
@@ -48,6 +68,7 @@ def main(arguments: list[str]) -> int:
     rows = published_rows(options.what, options.paper)
     for column, wanted in (("optimizer", options.optimizer), ("model_size", options.size)):
         rows = _filtered(rows, column, wanted, options.what)
+    rows = _narrowed(rows, options)
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
@@ -59,7 +80,7 @@ def main(arguments: list[str]) -> int:
 
 
 COLUMNS: dict[What, tuple[str, ...]] = {
-    "results": ("paper", "optimizer", "model_size", "id", "chinchilla_ratio", "batch_tokens", "tokens", "loss"),
+    "results": ("paper", "optimizer", "model_size", "id", "chinchilla_ratio", "tokens", "loss", "uncertainty"),
     "speedups": ("optimizer", "model_size", "variant", "chinchilla_ratio", "speedup", "low", "high"),
     "sweeps": ("optimizer", "model_size", "hyperparameter", "value", "chinchilla_ratio", "loss"),
     "models": ("paper", "model_size", "layers", "hidden", "heads", "parameters_matrix", "parameters"),
@@ -142,6 +163,30 @@ def _filtered(rows: list[dict[str, Any]], column: str, wanted: str, what: str) -
         word = {"model_size": "size"}.get(column, column)
         raise ValueError(f"no published {what} of {word} {wanted!r}; there are {values or 'none'}")
     return kept
+
+
+def _narrowed(rows: list[dict[str, Any]], options: PublishedOptions) -> list[dict[str, Any]]:
+    """Rows of one variant and one length; losses of one setting from the lowest. Raises ValueError."""
+    for column, wanted, flag in (
+        ("variant", "" if options.variant == "all" else options.variant, "--variant"),
+        ("chinchilla_ratio", options.ratio, "--ratio"),
+    ):
+        if not wanted:
+            continue
+        known = dict.fromkeys(row[column] for row in rows if row.get(column) is not None)
+        rows = [row for row in rows if row.get(column) == wanted]
+        if not rows:
+            there = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in known)
+            raise ValueError(f"{flag} {wanted} is of none of these {options.what}; there are {there or 'none at all'}")
+    if options.what == "results":
+        keys = ("paper", "model_size", "id", "chinchilla_ratio", "batch_tokens", "tokens")
+        settings = {setting: place for place, setting in enumerate(dict.fromkeys(_setting(row, keys) for row in rows))}
+        rows.sort(key=lambda row: (settings[_setting(row, keys)], math.inf if row["loss"] is None else row["loss"]))
+    return rows
+
+
+def _setting(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple([row.get(key) for key in keys])
 
 
 def spellings(name: str) -> set[str]:

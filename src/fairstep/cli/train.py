@@ -18,7 +18,7 @@ from fairstep.cli.shared.published_run import published_run
 from fairstep.cost import CPU_UTILISATION, Device, cost
 from fairstep.optim.catalogue.contained import printing_to_stderr
 from fairstep.runs import Execution, Run, RunSpec, Store, machine
-from fairstep.study.published_runs import is_run_preset
+from fairstep.study.published_runs import is_run_preset, run_preset
 from fairstep.train.ranks.started import rank_and_size, speaks
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def report(run: Run, name: str, as_json: bool) -> int:
 def optimizer_of(options: TrainOptions) -> str:
     """The optimizer's own name. Raises ValueError when none is named, or two are."""
     published = is_run_preset(options.workload.preset)
+    if published:
+        run_preset(options.workload.preset, round(options.workload.chinchilla or 1) or 1, options.variant)
     if published and options.optimizer:
         raise ValueError(f"{options.workload.preset} has its own optimizer; leave {options.optimizer!r} out")
     if not published and not options.optimizer:

@@ -6,7 +6,7 @@ fairstep.published; never torch.
 """
 
 from fairstep.report.export import export
-from fairstep.report.page import write_page, write_report
+from fairstep.report.page import attempts, write_page, write_report
 from fairstep.report.section import Page
 
-__all__ = ["Page", "export", "write_page", "write_report"]
+__all__ = ["Page", "attempts", "export", "write_page", "write_report"]

@@ -31,7 +31,8 @@ def cell_words(ledger: Ledger) -> str:
     cell = ledger.cell
     size = f"{cell.model} model · {count_text(cell.parameters_matrix)} matrix parameters"
     work = f"{count_text(cell.tokens)} tokens in batches of {count_text(cell.batch_tokens)}"
-    return f"{size} · {work} · {cell.data} · {cell.precision}"
+    title = f"{ledger.title} · " if ledger.title else ""
+    return f"{title}{size} · {work} · {cell.data} · {cell.precision}"
 
 
 def lede(loaded: LoadedContest) -> str:

@@ -17,7 +17,8 @@ from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import script_json, static, text
 from fairstep.report.section import Page, template
 from fairstep.report.stores import contest_page
-from fairstep.runs import Ledger, Store, write_atomic
+from fairstep.runs import Ledger, Store, StoreError, write_atomic
+from fairstep.runs.differences import siblings
 
 LEFTOVER_SECONDS = 600.0
 """Age at which a half-written page is nobody's any more."""
@@ -29,7 +30,18 @@ def write_report(store: Store, ledger: Ledger, path: Path, trials: Trials | None
     Raises fairstep.analysis.AnalysisError when the runs cannot be compared, OSError when the file cannot be written.
     """
     trials = trials or Trials.read(ledger, store.runs())
-    return write_page(contest_page(LoadedContest.of(ledger, trials, str(store.path))), path)
+    loaded = LoadedContest.of(ledger, trials, str(store.path))
+    loaded.result["notes"].extend(attempts(store, ledger))
+    return write_page(contest_page(loaded), path)
+
+
+def attempts(store: Store, ledger: Ledger) -> list[str]:
+    """That a contest is not the first of its contestants in its store, if so. A ledger that cannot be read is none."""
+    ledgers = []
+    for path in store.ledger_paths():
+        with contextlib.suppress(StoreError):
+            ledgers.append(Store.ledger_at(path))
+    return [sentence for sentence in [siblings(ledger, ledgers)] if sentence]
 
 
 def write_page(page: Page, path: Path) -> Path:

@@ -97,6 +97,8 @@ class Ledger(_Record):
     """Name of the file, without .json."""
     study: str = ""
     """Common name of the ledgers of a study with several cells. Empty for a contest of one cell."""
+    title: str = ""
+    """What its author calls it. Decides nothing."""
     command: str
     """Command that started the contest."""
     baseline: str

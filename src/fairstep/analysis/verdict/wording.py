@@ -134,6 +134,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
+def claims_text(verdicts: Sequence[str]) -> str:
+    """``13 hold, 2 fail, 37 are inconclusive``."""
+    forms = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "inconclusive": ("is", "are")}
+    parts = []
+    for verdict, (one, several) in forms.items():
+        count = verdicts.count(verdict)
+        parts.append(f"{count} {one if count == 1 else several}{' inconclusive' if verdict == 'inconclusive' else ''}")
+    return ", ".join(parts)
+
+
 def listing(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -71,8 +71,8 @@ def _refusal(kind: type, said: str, arguments: list[str]) -> str:
     positional = [one for one in options.values() if one.positional]
     if plain.startswith("Required options") and positional:
         return f"name the {positional[0].name}: {positional[0].words.partition('. ')[0].rstrip('.')}"
-    found = re.search(r"(?:Error parsing|argument) '?(?:--)?([\w-]+)", plain)
-    option = options.get(f"--{found[1].removeprefix('no-')}") if found else None
+    named = re.findall(r"(?:Error parsing |argument ')(?:--)?(?:no-)?([\w-]+)", plain)
+    option = next((options[f"--{name}"] for name in named if f"--{name}" in options), None)
     if option is None:
         return ""
     words = [word for argument in arguments for word in argument.split("=", 1 if argument.startswith("--") else 0)]
@@ -173,6 +173,9 @@ def cells_table(options: WorkloadOptions) -> CellsTable:
     sequences = options.batch_sequences or size.batch_sequences
     batch_tokens = sequences * size.context
     wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_budget(1.0, size)
+    if wanted < batch_tokens:
+        what = f"--tokens {options.tokens}" if options.tokens else f"--chinchilla {options.chinchilla:g}"
+        raise ValueError(f"{what} is less than one batch of {batch_tokens:,} tokens; give more, or --batch-sequences")
     return table(
         CellsTable,
         model=options.preset,

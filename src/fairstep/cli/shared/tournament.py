@@ -47,10 +47,11 @@ def run_study(
 def conclude(store: Store, ledger: Ledger, page: Path, as_json: bool = False, seconds: float | None = None) -> None:
     """Print the verdict of a ledger and write its page. Raises AnalysisError where there is no verdict yet."""
     from fairstep.analysis import Trials, contest_result
-    from fairstep.report import write_report
+    from fairstep.report import attempts, write_report
 
     trials = Trials.read(ledger, store.runs())
     result: dict[str, Any] = contest_result(trials)
+    result["notes"].extend(attempts(store, ledger))
     if not as_json:
         print_verdict(result, seconds)  # before the page, which may not find room
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from fairstep.analysis import count_text
+from fairstep.analysis import count_text, plural
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.pace import HINT, basis, paced
@@ -93,7 +93,9 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
     """Tables by cell and phase, and what they rest on."""
     device = next(iter(costs.values())).device
     names = [contestant.name for contestant in contest.contestants]
-    print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
+    print(
+        f"{study.table.title or study.name}: {plural(len(names), 'contestant')} in {plural(len(contest.cells), 'cell')}\n"
+    )
     unit = f"{device.name} hours"
     header = ["cell", "tokens a run", "one run", "memory", "least", "trials expected", "most", "tokens", "FLOPs", unit]
     rows = []

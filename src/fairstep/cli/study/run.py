@@ -12,7 +12,7 @@ from typing import Literal
 
 import tyro
 
-from fairstep.analysis import AnalysisError, seconds_text
+from fairstep.analysis import AnalysisError, plural, seconds_text
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.texts import texts_of
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
         store,
         launcher,
         shlex.join(["fairstep", "study", "run", *arguments]),
-        f"{study.name}: {len(contest.contestants)} contestants in {len(contest.cells)} cells, "
+        f"{study.name}: {plural(len(contest.contestants), 'contestant')} in {plural(len(contest.cells), 'cell')}, "
         f"protocol {study.table.protocol.name}, {launcher}, store {store.path}",
         every_trial=True,
     )
