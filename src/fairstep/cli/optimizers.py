@@ -40,7 +40,10 @@ def main(arguments: list[str]) -> int:
                 f"`fairstep optimizers {' '.join(options.words)}`"
             )
         spec = optim.get(names[0])
-        print(json.dumps(row_of(spec) | details_of(spec), indent=1) if options.json else page_of(spec))
+        if options.json:
+            print(json.dumps(row_of(spec) | details_of(spec), indent=1))
+        else:
+            screen.out(page_of(spec))
         return 0
     specs = list(optim.specs().values())
     if options.json:

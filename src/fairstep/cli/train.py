@@ -115,16 +115,16 @@ def report(run: Run, name: str, as_json: bool) -> int:
         print(json.dumps({"run": run.id, "directory": str(run.directory), **summary.model_dump(mode="json")}))
     elif summary.status == "done":
         bits = "" if summary.bits_per_byte is None else f" ({summary.bits_per_byte:.4f} bits per byte)"
-        print(f"{name}: final loss {summary.final_loss:.4f} nats per token{bits}")
-        print(
+        screen.out(f"{name}: final loss {summary.final_loss:.4f} nats per token{bits}")
+        screen.out(
             f"{summary.steps} steps, {summary.tokens:,} tokens, {summary.train_seconds:.1f} s, "
             f"{summary.tokens_per_second:,.0f} tokens/s; {run.directory}"
         )
         load = [row["expert_load"] for row in run.metrics() if "expert_load" in row][-1:]
         for layer, shares in enumerate(load[0] if load else []):
-            print(f"layer {layer}: share of tokens by expert {' '.join(f'{share:.3f}' for share in shares)}")
+            screen.out(f"layer {layer}: share of tokens by expert {' '.join(f'{share:.3f}' for share in shares)}")
     else:
-        print(f"{name}: {summary.status}: {summary.message}; {run.directory}")
+        screen.out(f"{name}: {summary.status}: {summary.message}; {run.directory}")
     return 0 if summary.status == "done" else 1
 
 

@@ -77,7 +77,8 @@ def options_of(kind: type, group: str = "options") -> Iterator[Option]:
     words, hints = described(kind), get_type_hints(kind, include_extras=True)
     for one in dataclasses.fields(kind):
         group = getattr(kind, "groups", {}).get(one.name, group)
-        hint, markers = hints[one.name], ()
+        hint: Any = hints[one.name]
+        markers: tuple[Any, ...] = ()
         while get_origin(hint) is Annotated:
             hint, markers = get_args(hint)[0], (*markers, *hint.__metadata__)
         default = one.default_factory() if callable(one.default_factory) else one.default

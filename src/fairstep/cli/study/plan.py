@@ -93,9 +93,8 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
     """Tables by cell and phase, and what they rest on."""
     device = next(iter(costs.values())).device
     names = [contestant.name for contestant in contest.contestants]
-    print(
-        f"{study.table.title or study.name}: {plural(len(names), 'contestant')} in {plural(len(contest.cells), 'cell')}\n"
-    )
+    many = f"{plural(len(names), 'contestant')} in {plural(len(contest.cells), 'cell')}"
+    screen.out(f"{study.table.title or study.name}: {many}\n")
     unit = f"{device.name} hours"
     header = ["cell", "tokens a run", "one run", "memory", "least", "trials expected", "most", "tokens", "FLOPs", unit]
     rows = []
@@ -114,7 +113,7 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         if phase is None or spread.most.trials:
             rows.append([phase or "all", *trials(spread), *numbers(spread.expected)])
     screen.print_table("Phases", header, rows)
-    print(
+    screen.out(
         f"\n* Trials: {len(found.games)} games on random objectives, with noise and with starting points that fit from "
         "well to badly. Tokens, FLOPs and hours are expected ones."
     )
