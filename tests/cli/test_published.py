@@ -49,3 +49,22 @@ def test_the_terminal_shows_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_was_not_published(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
     assert main(["published", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_one_variant_and_length_and_results_from_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    narrow = ("--optimizer", "muon", "--size", "130m", "--variant", "figure_2025_05", "--ratio", "8")
+    (row,) = rows(capsys, "speedups", *narrow)
+    assert (row["variant"], row["chinchilla_ratio"], row["speedup"]) == ("figure_2025_05", 8, 1.3824)
+    assert main(["published", "speedups", "--ratio", "3"]) == 2
+    assert "there are 1, 2, 4, 8, 16" in capsys.readouterr().err
+    assert main(["published", "sweeps", "--variant", "latest_interpolation"]) == 2
+    assert "there are none at all" in capsys.readouterr().err
+    found = rows(capsys, "results", "--paper", "semenov", "--size", "720m")
+    assert all(float(str(row["uncertainty"])) > 0 for row in found)
+    losses = [float(str(row["loss"])) for row in found if row["id"] == "720m_b1984_48k"]
+    assert losses == sorted(losses) and len(losses) == 11
+
+
+@pytest.mark.parametrize("name", ["adam-mini", "mars-adamw", "cautious-adamw", "schedule-free-adamw", "d_muon", "MARS"])
+def test_everyones_spelling(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rows(capsys, "results", "--optimizer", name)

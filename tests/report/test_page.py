@@ -217,6 +217,20 @@ def test_the_verdict_is_printed_before_a_page_that_finds_no_room(
     assert "muon" in capsys.readouterr().out
 
 
+def test_a_later_attempt_says_so(demo_contest: FakeContest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, first = demo_contest.store, demo_contest.ledger
+    store.write_ledger(first)
+    os.utime(store.ledgers_folder / f"{first.name}.json", (0, 0))
+    second = first.model_copy(update={"name": "again"})
+    store.write_ledger(second)
+    (store.ledgers_folder / "damaged.json").write_text("{")
+    words = f"again is the 2nd contest of these {len(first.contestants)}"
+    for ledger, said in ((first, False), (second, True)):
+        conclude(store, ledger, tmp_path / "page.html")
+        assert (words in capsys.readouterr().out) == said
+        assert (words in (tmp_path / "page.html").read_text(encoding="utf-8")) == said
+
+
 def drawn(page: Page) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(page.by_id("fairstep-figures"))
     return value

@@ -146,6 +146,8 @@ MISTAKES = [
     ("seeds = 2", "seed = 2", 2, "unknown key 'seed'; did you mean seeds?"),
     ("seeds = 2", "seeds = -1", 2, "seeds must be greater than or equal to 0 or a word in quotes, not -1"),
     ("title =", "title = = 1", 1, "this is no TOML"),
+    ("[[cells]]", "[cells]", 12, "write [[cells]], with two brackets: there may be several"),
+    ("[[cells]]", "[[cell]]", 12, "unknown key 'cell'; did you mean cells?"),
     ("batch_sequences = 8", "batch_sequnces = 8", 15, "unknown key 'batch_sequnces'; did you mean batch_sequences?"),
     ("batch_sequences = 8", 'batch_sequences = "x"', 15, "batch_sequences must be a whole number or a list, not 'x'"),
     ("batch_sequences = 8", "batch_sequences = true", 15, "must be a whole number or a list, not True"),
