@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fairstep.analysis.statistics import Estimate, mean_interval, pooled_deviation
+from fairstep.analysis.statistics import Estimate, mean_interval, pooled_deviation, t_quantile
 from fairstep.analysis.verdict.regret import Regret, regret
 from fairstep.analysis.verdict.sequential import limits, open_limit
 from fairstep.runs import Design
@@ -59,21 +59,26 @@ class Contender:
 
 @dataclass(frozen=True)
 class Tested:
-    """One contestant at one look. ``rate_error``: R in nats, None where no curvature is known. ``limit``: of |t|."""
+    """One contestant at one look. ``rate_error``: R in nats, None where no curvature is known. ``limit``: of |t|.
+
+    ``degrees``: of freedom of a comparison without pairs (``unpaired``); None: the difference is of pairs.
+    """
 
     difference: Estimate
     rate_error: float | None
     level: float
     limit: float
+    degrees: float | None = None
 
     @property
     def pairs(self) -> int:
-        return self.difference.count
+        """0 without pairs."""
+        return self.difference.count if self.degrees is None else 0
 
     @property
     def spread(self) -> bool:
         """Whether the differences are not all equal."""
-        return self.pairs > 1 and self.difference.deviation > NO_SPREAD * max(abs(self.difference.value), 1e-3)
+        return self.difference.count > 1 and self.difference.deviation > NO_SPREAD * max(abs(self.difference.value), 1e-3)
 
     @property
     def t(self) -> float:
@@ -137,11 +142,19 @@ def looks(design: Design, baseline: Contender, others: Mapping[str, Contender]) 
     return taken
 
 
-def look_once(baseline: Contender, others: Mapping[str, Contender], family: int) -> dict[str, Tested]:
-    """The same for runs without a declared design: one look at all pairs of each contestant."""
+def look_once(
+    baseline: Contender, others: Mapping[str, Contender], family: int, unpaired: bool = False
+) -> dict[str, Tested]:
+    """The same for runs without a declared design: one look at all pairs of each contestant.
+
+    ``unpaired``: contestants that share less than half of the smaller side's seeds are compared without pairs.
+    """
     tests = {}
     for name, other in others.items():
-        if pairs := paired(baseline, other):
+        pairs = paired(baseline, other)
+        if unpaired and len(pairs) < max(min(len(baseline.losses), len(other.losses)) / 2, 2):
+            tests[name] = welch(baseline, other)
+        elif pairs:
             tests[name] = _test(one_look(len(pairs)), len(pairs), baseline, other, pairs)
     return step_down(tests, None, max(family, len(tests), 1))
 
@@ -168,7 +181,14 @@ def step_down(tests: Mapping[str, Tested], design: Design | None, undecided: int
 
 def at_level(test: Tested, design: Design | None, level: float) -> Tested:
     """The test at another error probability."""
+    if test.degrees is not None:
+        return replace(test, level=level, limit=t_limit(test.degrees, level))
     return replace(test, level=level, limit=limit_of(design or one_look(test.pairs), test.pairs, level))
+
+
+def t_limit(degrees: float, level: float) -> float:
+    """Of |t| in a single two-sided test; infinite without a degree of freedom."""
+    return t_quantile(degrees, 1 - level / 2) if degrees > 0 else math.inf
 
 
 def one_look(pairs: int) -> Design:
@@ -213,6 +233,30 @@ def paired(baseline: Contender, other: Contender) -> dict[Any, float]:
     """Seed -> baseline - contestant in nats, in rising order of seeds."""
     shared = sorted(key for key in baseline.losses if key in other.losses)
     return {key: baseline.losses[key] - other.losses[key] for key in shared}
+
+
+def welch(baseline: Contender, other: Contender) -> Tested:
+    """All runs of both sides without pairs (Welch 1947): unequal variances, degrees of freedom by Satterthwaite.
+
+    The difference's ``deviation`` is its standard error times the root of its ``count``, the baseline's runs. 0 degrees
+    of freedom where a side has one run: its spread is then not known.
+    """
+    sides = [mean_interval(side.losses.values()) for side in (baseline, other)]
+    difference = sides[0].value - sides[1].value
+    if min(side.count for side in sides) < 2:
+        return Tested(Estimate(difference, -math.inf, math.inf, math.nan, sides[0].count), None, ALPHA, math.inf, 0.0)
+    parts = [side.deviation**2 / side.count for side in sides]
+    error = math.sqrt(sum(parts))
+    shares = sum(part**2 / (side.count - 1) for part, side in zip(parts, sides, strict=True))
+    degrees = sum(parts) ** 2 / shares if shares else float(sides[0].count + sides[1].count - 2)
+    sigma, _ = pooled_deviation([list(side.losses.values()) for side in (baseline, other)])
+    regrets = baseline.regret(sigma), other.regret(sigma)
+    rate_error = None if regrets[0] is None or regrets[1] is None else regrets[0].difference(regrets[1])
+    half = t_limit(degrees, ALPHA) * error
+    estimate = Estimate(
+        difference, difference - half, difference + half, error * math.sqrt(sides[0].count), sides[0].count
+    )
+    return Tested(estimate, rate_error, ALPHA, math.inf, degrees)
 
 
 def _test(design: Design, n: int, baseline: Contender, other: Contender, differences: Mapping[Any, float]) -> Tested:

@@ -83,7 +83,12 @@ def _notes(trials: Trials, judged: Sequence[Verdict], curve: Sequence[Mapping[st
         )
     elif any(before["loss"] <= after["loss"] for before, after in itertools.pairwise(curve)):
         notes.append("The baseline's loss does not fall from each budget to the next; its curve was made to.")
-    if len(curve) == 1:
+    if trials.slope is not None:
+        notes.append(
+            f"Losses at different lengths, and speedups, rest on a stated slope of {trials.slope}; its own error is "
+            "in no interval."
+        )
+    elif len(curve) == 1:
         notes.append("The baseline was trained at one budget only, so a loss cannot be turned into tokens.")
     return notes
 
@@ -92,7 +97,7 @@ def _design(trials: Trials) -> dict[str, Any] | None:
     """The declared design with its looks; null without one."""
     ledger = trials.ledger
     if ledger is None or ledger.design is None:
-        return None
+        return trials.design.model_dump(mode="json") | {"earlier": [], "looks": []} if trials.design else None
     looks = [look.model_dump(mode="json") for look in ledger.looks]
     earlier = [str(design) for design in ledger.earlier_designs]
     return ledger.design.model_dump(mode="json") | {"earlier": earlier, "looks": looks}

@@ -1,0 +1,104 @@
+"""What other judges' rules say about the same runs. They stand beside our verdict and never change it.
+
+**track3** (modded-nanogpt, records/track_3_optimization). A result of n runs counts at a step if
+(3.28 - mean) sqrt(n) >= 0.004: a one-sided z-test with a sigma of 0.0013 at p < 0.001. Its step is the first
+evaluation at which all of its runs together pass. A result is ahead of another one by
+
+    z = (other's mean - mean + 0.0045 (other's step - step) / 100) / (0.0013 sqrt(1/n + 1/other's n)).
+
+The sigma, the threshold and the slope are the track's, of its own model and data.
+
+**effective-speedup** (marin). With L = 1.6 + A C^-0.0941, the compute that the baseline needs for the contestant's mean
+loss, over the contestant's: ((baseline's - 1.6) / (contestant's - 1.6))^(1/0.0941). It has no interval. The constants
+are of marin's own data and tokenizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from statistics import fmean
+from typing import Any
+
+from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis.trials import Trials
+
+THRESHOLD, SIGMA, MARGIN, SLOPE = 3.28, 0.0013, 0.004, 0.0045 / 100
+FLOOR, ALPHA = 1.6, 0.0941
+
+Row = dict[str, Any]
+Reading = tuple[float | None, float, int]
+"""(length or None, mean loss, runs)."""
+
+
+def track3(trials: Trials, steps: Mapping[str, float]) -> dict[str, Row]:
+    """Contestant -> ``step, mean, runs, counts, p`` (of passing 3.28), ``ahead_p`` (one-sided, of being ahead of the
+    baseline) and ``words``. ``steps``: run -> its last step, where steps are known."""
+    read = {name: reading for name in trials.names if (reading := _reading(trials, name, steps))}
+    base = read.get(trials.baseline)
+    rows = {}
+    for name, (step, mean, runs) in read.items():
+        margin = (THRESHOLD - mean) * math.sqrt(runs)
+        row: Row = {"step": step, "mean": mean, "runs": runs, "counts": margin >= MARGIN}
+        row |= {"p": _above(margin / SIGMA), "ahead_p": None}
+        words = f"{mean:.4f} (n {runs})" + (f" at step {step:g}" if step is not None else "")
+        words += ", passes 3.28" if row["counts"] else ", does not pass 3.28"
+        if base is not None and name != trials.baseline:
+            lead = 0.0 if step is None or base[0] is None else SLOPE * (base[0] - step)
+            z = (base[1] - mean + lead) / (SIGMA * math.sqrt(1 / base[2] + 1 / runs))
+            row["ahead_p"] = _above(z)
+            words += f", ahead of {trials.baseline} with p = {row['ahead_p']:.2g}"
+        rows[name] = row | {"words": words}
+    return rows
+
+
+def effective_speedup(trials: Trials, steps: Mapping[str, float]) -> dict[str, Row]:
+    """Contestant -> ``speedup`` and ``words``; losses at or below 1.6 have none."""
+    means = {name: fmean(trials[name].losses.values()) for name in trials.names if trials[name].losses}
+    base = means.get(trials.baseline)
+    rows = {}
+    for name, mean in means.items():
+        ratio = None
+        if base is not None and min(base, mean) > FLOOR:
+            ratio = ((base - FLOOR) / (mean - FLOOR)) ** (1 / ALPHA)
+        words = "a loss of at most 1.6 has none" if ratio is None else f"{ratio:.2f}x"
+        rows[name] = {"speedup": ratio, "words": words}
+    return rows
+
+
+RULES: dict[str, Callable[[Trials, Mapping[str, float]], dict[str, Row]]] = {
+    "track3": track3,
+    "effective-speedup": effective_speedup,
+}
+
+
+def other_rules(trials: Trials, names: tuple[str, ...], steps: Mapping[str, float]) -> dict[str, dict[str, Row]]:
+    """Contestant -> rule -> what it says. Raises AnalysisError for an unknown rule."""
+    if unknown := [name for name in names if name not in RULES]:
+        raise AnalysisError(f"no rule is named {unknown[0]!r}; the rules are {' and '.join(RULES)}")
+    said = {name: RULES[name](trials, steps) for name in names}
+    return {
+        member: {name: rows[member] for name, rows in said.items() if member in rows} for member in trials.names
+    }
+
+
+def _reading(trials: Trials, name: str, steps: Mapping[str, float]) -> Reading | None:
+    """The first evaluation at which all runs of a contestant pass together; its ends where none does or none is
+    known."""
+    done = [row for row in trials[name].finals if row["status"] == "done"]
+    if not done:
+        return None
+    last = [steps.get(row["run"]) for row in done]
+    ends = last[0] if None not in last and len(set(last)) == 1 else None
+    curves = [dict(trials.curves.get(row["run"], ())) for row in done]
+    for length in sorted(set.intersection(*map(set, curves))):
+        mean = fmean(curve[length] for curve in curves)
+        if (THRESHOLD - mean) * math.sqrt(len(done)) >= MARGIN:
+            per_step = done[0]["tokens"] / ends if ends else 1.0
+            return (length / per_step if ends else None), mean, len(done)
+    return ends, fmean(row["final_loss"] for row in done), len(done)
+
+
+def _above(z: float) -> float:
+    """P(normal > z)."""
+    return 0.5 * math.erfc(z / math.sqrt(2))
