@@ -52,11 +52,11 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
     "imported": (
         ("source",),
-        ("formats", "numbers", "where"),
-        ("columns", "names"),
-        ("rows",),
-        ("roles",),
+        ("columns", "formats", "names", "numbers", "where"),
+        ("files", "rows"),
+        ("phases",),
         ("contest",),
+        ("judged",),
     ),
     "train": (
         ("annealing", "export", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
@@ -212,7 +212,8 @@ def test_every_file_says_what_it_is_for_and_is_one_idea(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["runs", "data", "optim", "model", "analysis", "imported", "cost", "study", "recommend", "report", "cli.compare"]
+    "room",
+    ["runs", "data", "optim", "model", "analysis", "imported", "cost", "study", "recommend", "report", "cli.judging"],
 )
 def test_describing_a_contest_loads_no_torch(room: str) -> None:
     code = f"import sys, fairstep.{room}; sys.exit('torch' in sys.modules)"

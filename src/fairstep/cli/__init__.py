@@ -23,6 +23,7 @@ MENU = Menu(
         },
         "compare optimizers": {
             "compare": Verb("tune contestants with equal effort, repeat the winners on fresh seeds, print the verdict"),
+            "judge": Verb("a verdict on runs that you already have: tables, logs, trackers' files"),
             "study": Verb("contestants in many cells, tuned by a protocol of the papers", menu=True),
             "report": Verb("one self-contained HTML page from one store or several"),
             "store": Verb("check that the files of a store fit together; train some runs again", menu=True),

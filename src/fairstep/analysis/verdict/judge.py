@@ -22,7 +22,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fairstep.analysis.laws.slope import REACH, Slope
-from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference, pooled_deviation, share_interval
+from fairstep.analysis.statistics import (
+    AnalysisError,
+    Estimate,
+    mean_interval,
+    paired_difference,
+    pooled_deviation,
+    share_interval,
+)
 from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
 from fairstep.analysis.verdict.looks import (
     ALPHA,

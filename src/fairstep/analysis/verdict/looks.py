@@ -78,7 +78,9 @@ class Tested:
     @property
     def spread(self) -> bool:
         """Whether the differences are not all equal."""
-        return self.difference.count > 1 and self.difference.deviation > NO_SPREAD * max(abs(self.difference.value), 1e-3)
+        return self.difference.count > 1 and self.difference.deviation > NO_SPREAD * max(
+            abs(self.difference.value), 1e-3
+        )
 
     @property
     def t(self) -> float:

@@ -9,8 +9,8 @@ evaluation at which all of its runs together pass. A result is ahead of another 
 The sigma, the threshold and the slope are the track's, of its own model and data.
 
 **effective-speedup** (marin). With L = 1.6 + A C^-0.0941, the compute that the baseline needs for the contestant's mean
-loss, over the contestant's: ((baseline's - 1.6) / (contestant's - 1.6))^(1/0.0941). It has no interval. The constants
-are of marin's own data and tokenizer.
+loss, over the contestant's: ((baseline's - 1.6) / (contestant's - 1.6))^(1/0.0941), times the baseline's length over
+the contestant's. It has no interval. The constants are of marin's own data and tokenizer.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def effective_speedup(trials: Trials, steps: Mapping[str, float]) -> dict[str, R
     for name, mean in means.items():
         ratio = None
         if base is not None and min(base, mean) > FLOOR:
-            ratio = ((base - FLOOR) / (mean - FLOOR)) ** (1 / ALPHA)
+            lengths = (trials.tokens or 1) / (trials.length(name) or 1)
+            ratio = ((base - FLOOR) / (mean - FLOOR)) ** (1 / ALPHA) * lengths
         words = "a loss of at most 1.6 has none" if ratio is None else f"{ratio:.2f}x"
         rows[name] = {"speedup": ratio, "words": words}
     return rows
@@ -77,9 +78,7 @@ def other_rules(trials: Trials, names: tuple[str, ...], steps: Mapping[str, floa
     if unknown := [name for name in names if name not in RULES]:
         raise AnalysisError(f"no rule is named {unknown[0]!r}; the rules are {' and '.join(RULES)}")
     said = {name: RULES[name](trials, steps) for name in names}
-    return {
-        member: {name: rows[member] for name, rows in said.items() if member in rows} for member in trials.names
-    }
+    return {member: {name: rows[member] for name, rows in said.items() if member in rows} for member in trials.names}
 
 
 def _reading(trials: Trials, name: str, steps: Mapping[str, float]) -> Reading | None:
