@@ -31,6 +31,7 @@ from fairstep.analysis.statistics import (
     share_interval,
 )
 from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
+from fairstep.analysis.verdict.comparable import check_comparable
 from fairstep.analysis.verdict.looks import (
     ALPHA,
     Contender,
@@ -138,7 +139,7 @@ def verdicts(
     if not base.rows:
         others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"
         raise AnalysisError(f"the baseline {base.name!r} has no trials in this contest, which has only {others}")
-    _check_comparable(trials.rows, lengths=trials.slope is None)
+    check_comparable(trials.rows, lengths=trials.slope is None)
     rule = Rule.of(trials)
     tests = rule.tests(trials)
     corrected = rule.holm(tests)
@@ -420,33 +421,6 @@ def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Test
 def _sigma(trials: Trials) -> float:
     """Deviation over seeds, pooled over all contestants; nan where nothing was repeated."""
     return pooled_deviation([list(trials[name].losses.values()) for name in trials.names])[0]
-
-
-def _check_comparable(rows: Iterable[Row], lengths: bool = True) -> None:
-    """Refuse final and budget runs of different workloads, and, with ``lengths``, final runs of different budgets."""
-    seen: dict[str, tuple[str, Any]] = {}
-    for row in rows:
-        if row["phase"] == "tune":
-            continue
-        values = _flat(json.loads(row["workload"])) if row["workload"] is not None else {}
-        if lengths and row["phase"] == "final" and row["budget_tokens"] is not None:
-            values["tokens"] = row["budget_tokens"]
-        differing = [
-            f"{key} ({seen[key][1]} in {seen[key][0]}, {value} in {row['run']})"
-            for key, value in values.items()
-            if seen.setdefault(key, (row["run"], value))[1] != value
-        ]
-        if differing:
-            raise AnalysisError(
-                f"runs of different workloads cannot be compared; they differ in {', '.join(differing)}"
-            )
-
-
-def _flat(value: Row, prefix: str = "") -> Row:
-    flat: Row = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return flat
 
 
 def _median(values: Iterable[float | None]) -> float:
