@@ -113,14 +113,15 @@ def judge(
     options = Options(baseline, asked, where, rows, slope, tuple(at), seeds, format, pattern)
     source = imported(runs, options)
     rules = (rule,) if isinstance(rule, str) and rule else tuple(rule)
-    return Judgement(source, tuple(verdicts(source.trials)), judged_result(source, rules))
+    judged = verdicts(source.trials)
+    return Judgement(source, tuple(judged), judged_result(source, judged, rules))
 
 
-def judged_result(source: Imported, rules: tuple[str, ...] = ()) -> dict[str, Any]:
+def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str, ...] = ()) -> dict[str, Any]:
     """``contest_result`` with ``grade``, ``unit``, ``understood``, ``not_checked`` and ``sources``; a contestant has
     ``grade``, ``edges`` and ``rules`` too. Raises AnalysisError."""
     trials, base = source.trials, source.trials.baseline
-    result = contest_result(trials)
+    result = contest_result(trials, judged=judged)
     said = other_rules(trials, rules, source.steps)
     lowest = max(source.grades.values())
     pairs = [note for name in trials.names if name != base and (note := pairing_note(trials, name))]

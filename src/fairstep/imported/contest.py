@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fairstep.analysis import Trials
@@ -14,7 +15,8 @@ from fairstep.imported.columns import listed
 from fairstep.imported.phases import Grade, Split, seed_order, split, varied
 from fairstep.imported.rows import FoundRun
 from fairstep.imported.source import InputError
-from fairstep.runs import Design
+from fairstep.runs import Design, Phase
+from fairstep.runs.table import TRIAL_COLUMNS
 
 FAILED = ("failed", "crashed", "killed", "error", "preempted")
 SHARED = {
@@ -26,6 +28,8 @@ SHARED = {
 }
 """What a verdict takes for granted -> the columns that tell."""
 
+EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
+RATES = ("lr", "learning_rate", "peak_lr", "max_lr", "base_lr")
 RUNNING = ("running", "unfinished", "pending", "queued")
 
 
@@ -64,15 +68,17 @@ def contest_of(
     lengths = _contest_lengths(members, base, length_of, unit, slope)
     splits: dict[str, Split] = {}
     rows: list[dict[str, Any]] = []
-    identity: dict[int, str] = _identities(runs)
-    seeds = _Seeds()
+    made = _Rows(runs)
+    identity = made.identity
     for name, group in members.items():
         mine = [run for run in group if length_of[id(run)] in (None, lengths[name])]
         one = splits[name] = split(name, mine)
+        tuned = varied(mine)
         notes += one.notes
         _check_duplicates(name, one.final)
-        for phase, part in (("tune", one.search), ("final", one.final)):
-            rows += [_row(run, phase, lengths[name], identity, seeds, varied(mine)) for run in part]
+        phases: tuple[tuple[Phase, tuple[FoundRun, ...]], ...] = (("tune", one.search), ("final", one.final))
+        for phase, part in phases:
+            rows += [made.row(run, phase, lengths[name], tuned) for run in part]
         if name == base:
             rest: dict[Any, list[FoundRun]] = {}
             for run in group:
@@ -82,22 +88,21 @@ def contest_of(
                 there = split(name, at_length, one.chosen)
                 used = there.final or there.search
                 rows += [
-                    _row(run, "budget", length, identity, seeds, ()) | {"init_seed": number, "data_seed": number}
+                    made.row(run, "budget", length, ()) | {"init_seed": number, "data_seed": number}
                     for number, run in enumerate(used, 1)
                 ]
     unpaired = design is None
     known_seeds = {run.seed for run in runs} != {None}
     if design is not None and not known_seeds:
         raise InputError("a design of seeds (--seeds) needs a column for the seed; name it with --seed")
-    trials = Trials.from_rows(rows, base)
     curves = {identity[id(run)]: run.curve for run in runs if len(run.curve) > 1}
-    trials = replace(
-        trials,
+    trials = Trials(
+        tuple(rows),
+        base,
         unpaired=unpaired,
         slope=slope,
         design=design,
         curves=_scaled(runs, curves, identity, unit),
-        unchecked=(),
     )
     early = _early(members)
     notes += early
@@ -250,28 +255,40 @@ def _identities(runs: Sequence[FoundRun]) -> dict[int, str]:
     return {id(run): run.name if run.name and counts[run.name] == 1 else run.at for run in runs}
 
 
-def _row(
-    run: FoundRun, phase: str, length: float, identity: dict[int, str], seeds: _Seeds, names: Sequence[str]
-) -> dict[str, Any]:
-    tuned = {name: run.hyperparameters.get(name) for name in names}
-    lr = next((run.hyperparameters[name] for name in ("lr", "learning_rate") if name in run.hyperparameters), None)
-    seed = seeds.of(run.seed)
-    return {
-        "contestant": run.contestant,
-        "phase": phase,
-        "run": identity[id(run)],
-        "status": _status(run),
-        "varied": tuned,
-        "hyperparameters": tuned if phase == "final" else run.hyperparameters,
-        "lr": float(lr) if isinstance(lr, int | float) else None,
-        "init_seed": seed,
-        "data_seed": seed,
-        "final_loss": run.loss,
-        "tokens": round(length),
-        "budget_tokens": round(length),
-        "workload": run.workload,
-        "message": "" if _status(run) != "failed" else f"its status is {run.status}",
-    }
+class _Rows:
+    """Runs as rows of trials. Their JSON is written once for each different value."""
+
+    def __init__(self, runs: Sequence[FoundRun]) -> None:
+        self.identity, self.seeds = _identities(runs), _Seeds()
+        self.written: dict[tuple[Any, ...], str] = {}
+
+    def row(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
+        """``names``: hyperparameters that the search of the contestant varied."""
+        tuned = self._json({name: run.hyperparameters.get(name) for name in names})
+        lr = next((run.hyperparameters[name] for name in RATES if name in run.hyperparameters), None)
+        seed, status = self.seeds.of(run.seed), _status(run)
+        return EMPTY | {
+            "contestant": run.contestant,
+            "phase": phase,
+            "run": self.identity[id(run)],
+            "status": status,
+            "varied": tuned,
+            "hyperparameters": tuned if phase == "final" else self._json(run.hyperparameters),
+            "lr": float(lr) if isinstance(lr, int | float) else None,
+            "init_seed": seed,
+            "data_seed": seed,
+            "final_loss": run.loss if status == "done" else None,
+            "tokens": round(length),
+            "budget_tokens": round(length),
+            "workload": self._json(run.workload),
+            "message": f"its status is {run.status}" if status == "failed" else "",
+        }
+
+    def _json(self, values: dict[str, Any]) -> str:
+        key = tuple((name, str(value)) for name, value in values.items())
+        if key not in self.written:
+            self.written[key] = json.dumps(values, sort_keys=True, default=str)
+        return self.written[key]
 
 
 def _status(run: FoundRun) -> str:

@@ -47,13 +47,11 @@ class Split:
 
 def varied(runs: Sequence[FoundRun]) -> tuple[str, ...]:
     """Hyperparameters with several values among the runs."""
-    values: dict[str, set[str]] = {}
+    values: dict[str, Counter[str]] = {}
     for run in runs:
         for name, value in run.hyperparameters.items():
-            values.setdefault(name, set()).add(json.dumps(value))
-    return tuple(
-        name for name, found in values.items() if len(found) > 1 or any(name not in run.hyperparameters for run in runs)
-    )
+            values.setdefault(name, Counter())[str(value)] += 1
+    return tuple(name for name, found in values.items() if len(found) > 1 or found.total() < len(runs))
 
 
 def configuration(run: FoundRun, names: Sequence[str]) -> str:
@@ -64,11 +62,11 @@ def split(name: str, runs: Sequence[FoundRun], prefer: str | None = None) -> Spl
     """The runs of one contestant at one length by what they were for. ``prefer``: the configuration that was chosen at
     the contest's length, for the baseline's other lengths."""
     names = varied(runs)
+    if not names:
+        return Split(tuple(runs))
     groups: dict[str, list[FoundRun]] = {}
     for run in runs:
         groups.setdefault(configuration(run, names), []).append(run)
-    if len(groups) < 2:
-        return Split(tuple(runs))
     trial = _trials(groups)
     first = {key: next((run for run in members if trial[id(run)]), None) for key, members in groups.items()}
     losses = {key: _score(run) for key, run in first.items()}

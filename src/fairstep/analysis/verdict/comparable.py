@@ -13,12 +13,15 @@ from fairstep.analysis.trials import Row
 def check_comparable(rows: Iterable[Row], lengths: bool = True) -> None:
     """Refuse final and budget runs of different workloads, and, with ``lengths``, final runs of different budgets."""
     seen: dict[str, tuple[str, Any]] = {}
+    flat: dict[str | None, Row] = {None: {}}
     for row in rows:
         if row["phase"] == "tune":
             continue
-        values = _flat(json.loads(row["workload"])) if row["workload"] is not None else {}
+        if row["workload"] not in flat:
+            flat[row["workload"]] = _flat(json.loads(row["workload"]))
+        values = flat[row["workload"]]
         if lengths and row["phase"] == "final" and row["budget_tokens"] is not None:
-            values["tokens"] = row["budget_tokens"]
+            values = values | {"tokens": row["budget_tokens"]}
         differing = [
             f"{key} ({seen[key][1]} in {seen[key][0]}, {value} in {row['run']})"
             for key, value in values.items()

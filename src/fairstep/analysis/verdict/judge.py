@@ -385,25 +385,17 @@ def _timed(verdict: Verdict, times: StepTimes, baseline: str) -> Verdict:
 
 def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Tested, alone: Estimate) -> str:
     baseline = trials.baseline
-    if test.degrees is not None:
-        counts = [len(trials[baseline].losses), len(contestant.losses)]
-        if not test.spread:
-            return runs_text(test.difference.value, counts, _sigma(trials), baseline)
-        sides = f"{counts[1]} against {counts[0]} runs, unpaired"
-        text = gap_text(alone.value, alone.low, alone.high, baseline, sides)
-        known = test.rate_error is not None
-        return text + (
-            f", of which the choice of learning rates makes ± {Z95 * (test.rate_error or 0):.3f}"
-            if known
-            else ", at the learning rates chosen"
-        )
-    if test.pairs < 2:
+    counts = (len(trials[baseline].losses), len(contestant.losses))
+    if test.degrees is not None and not test.spread:
+        return runs_text(test.difference.value, counts, _sigma(trials), baseline)
+    if test.degrees is None and test.pairs < 2:
         return f"only one seed is shared with {baseline}, which gives no interval; two or more would"
     if not test.spread:
         return (
             f"the difference from {baseline} is the same on all {test.pairs} seeds, so nothing says how far it varies"
         )
-    text = gap_text(alone.value, alone.low, alone.high, baseline, test.pairs)
+    sides = test.pairs if test.degrees is None else f"{counts[1]} against {counts[0]} runs, unpaired"
+    text = gap_text(alone.value, alone.low, alone.high, baseline, sides)
     if rule.legacy:
         return text
     if test.rate_error is None:

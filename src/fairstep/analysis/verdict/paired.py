@@ -28,6 +28,8 @@ SEED = 20_260_101
 LEAST_BOOTSTRAP = 4
 EXACT_PAIRS = 14
 """Up to here all 2^n sign patterns are counted; above, 2^14 random ones."""
+MANY = 1000
+"""Pairs above which the normal limit stands for resamples and sign patterns, whose tables would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
         return -math.inf, math.inf
     if estimate.deviation == 0:
         return estimate.value, estimate.value
+    if array.size > MANY:
+        return estimate.low, estimate.high
     drawn = array[np.random.default_rng(SEED).integers(0, array.size, (RESAMPLES, array.size))]
     error = drawn.std(1, ddof=1) / math.sqrt(array.size)
     usable = error > 1e-9 * estimate.deviation
@@ -81,6 +85,9 @@ def sign_flip_probability(values: Sequence[float] | np.ndarray) -> float:
     array = np.asarray(values, dtype=float)
     if array.size == 0 or not np.isfinite(array).all():
         raise AnalysisError("a sign-flip test needs finite differences, at least one")
+    if array.size > MANY:
+        squares = float((array**2).sum())
+        return math.erfc(abs(float(array.sum())) / math.sqrt(2 * squares)) if squares else 1.0
     if array.size <= EXACT_PAIRS:
         signs = np.array(list(itertools.product((1, -1), repeat=array.size)))
     else:

@@ -15,16 +15,19 @@ from fairstep.analysis.verdict.wording import count_text, plural
 from fairstep.runs import Ledger, Run
 
 
-def contest_result(contest: Trials | Ledger, runs: Iterable[Run] = ()) -> dict[str, Any]:
+def contest_result(
+    contest: Trials | Ledger, runs: Iterable[Run] = (), judged: Sequence[Verdict] | None = None
+) -> dict[str, Any]:
     """The verdicts of a contest with everything beside them, as plain JSON.
 
     Keys: ``name``, ``baseline``, ``cell`` (null without a ledger), ``contestants`` (rows of Verdict and of
     ``extra_statistics``), ``curve`` (the baseline's budgets), ``crossings`` (changes of order on the way, which no
     verdict rests on), ``design`` (with its looks; null if none was declared) and ``notes``. A ledger is read with
-    ``runs``, which may be all runs of a store. Raises AnalysisError when the runs cannot be compared.
+    ``runs``, which may be all runs of a store. ``judged``: its verdicts, if they are known already. Raises
+    AnalysisError when the runs cannot be compared.
     """
     trials = contest if isinstance(contest, Trials) else Trials.read(contest, runs)
-    judged = verdicts(trials)
+    judged = verdicts(trials) if judged is None else judged
     extra = extra_statistics(trials, judged)
     curve = _curve_rows(trials)
     return {
