@@ -122,7 +122,7 @@ def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str,
     ``grade``, ``edges`` and ``rules`` too. Raises AnalysisError."""
     trials, base = source.trials, source.trials.baseline
     result = contest_result(trials, judged=judged)
-    said = other_rules(trials, rules, source.steps)
+    said = other_rules(trials, rules, source.steps, source.fixed)
     lowest = max(source.grades.values())
     pairs = [note for name in trials.names if name != base and (note := pairing_note(trials, name))]
     notes = [f"{name}: the chosen {', '.join(edges)} is the outermost tried; a wider search may lower its loss."

@@ -165,6 +165,9 @@ def _lengths(runs: Sequence[FoundRun], slope: Slope | None) -> str:
         unit = "tokens"
     else:
         unit = "steps" if all(run.step is not None for run in ended) else ""
+    gaps = [run for run in ended if run.step is None and run.tokens is None]
+    if not unit and len(gaps) < len(ended):
+        raise InputError(f"{gaps[0].at}: {gaps[0].contestant} has no step there, and other runs have one")
     if slope is not None and slope.unit == "steps" and all(run.step is not None for run in ended):
         return "steps"
     if slope is not None and slope.unit != unit:

@@ -58,7 +58,7 @@ def read_paths(paths: Sequence[Path], only: str = "", pattern: str = "") -> tupl
     if len(kinds) > 1 and any(path.is_dir() for path in paths):
         what = " and ".join(f"{name} ({path})" for name, path in kinds.items())
         raise InputError(
-            f"the folder holds runs in several formats, perhaps the same ones twice: {what}; choose --format"
+            f"the folder holds runs in several formats, perhaps the same ones twice: {what}; choose one with --format"
         )
     notes = list(dict.fromkeys(note for _, source in read for note in source.notes))
     if unread := +unread:

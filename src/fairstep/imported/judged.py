@@ -44,7 +44,7 @@ class Options:
 class Imported:
     """Runs as trials. ``understood``: a line a source. ``notes``: what was left out or is peculiar. ``not_checked``:
     what the input cannot tell. ``unit``: of lengths (tokens, steps, or empty). ``grades``, ``edges``: by contestant.
-    ``steps``: run -> last step. ``sources``: the paths, as the user named them."""
+    ``steps``: run -> last step. ``fixed``: contestants whose loss is read at a step that the user named. ``sources``: the paths, as the user named them."""
 
     trials: Trials
     grades: Mapping[str, Grade]
@@ -54,6 +54,7 @@ class Imported:
     not_checked: tuple[str, ...] = ()
     edges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     steps: Mapping[str, float] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()
 
 
@@ -75,7 +76,9 @@ def imported(given: Any, options: Options) -> Imported:
         one = _own(own[0], options, design, where)
         return replace(one, notes=(*notes, *one.notes), sources=names)
     found = runs_of(read, options.columns, where, options.rows)
-    contest = contest_of(found.runs, options.baseline, slope, design, _at(options.at))
+    at = _at(options.at)
+    contest = contest_of(found.runs, options.baseline, slope, design, at)
+    fixed = contest.trials.names if "" in at else at
     return Imported(
         contest.trials,
         contest.grades,
@@ -85,6 +88,7 @@ def imported(given: Any, options: Options) -> Imported:
         contest.not_checked,
         contest.edges,
         contest.steps,
+        frozenset(fixed),
         names,
     )
 

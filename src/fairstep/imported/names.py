@@ -62,15 +62,16 @@ def labels(found: Sequence[Found]) -> list[tuple[str, str, str | None]]:
     return rows
 
 
-def contestants(found: Sequence[Found]) -> list[tuple[str, str | None]]:
-    """(contestant, seed) of each file: by folders if they tell at least two contestants apart, else by files."""
+def contestants(found: Sequence[Found]) -> list[tuple[str, str, str | None]]:
+    """(contestant, folder, seed) of each file. The contestant is the folder if folders tell at least two apart, else
+    the file. The folder of a file that is in none below the path that was given is the file's own name."""
     rows = labels(found)
     by_folder = [folder or file for folder, file, _ in rows]
     several = len({folder for folder, _, _ in rows if folder}) > 1
     chosen = by_folder if several else [file for _, file, _ in rows]
     return [
-        (name or one.path.parent.name or one.path.name, seed)
-        for name, one, (_, _, seed) in zip(chosen, found, rows, strict=True)
+        (name or one.path.parent.name or one.path.name, folder, seed)
+        for name, folder, one, (_, _, seed) in zip(chosen, by_folder, found, rows, strict=True)
     ]
 
 

@@ -57,10 +57,9 @@ def runs_of(read: Sequence[tuple[Found, Source]], asked: Asked, where: Where | N
     """The runs of all sources. ``unit``: what a row is (``run``, ``evaluation`` or empty: found out)."""
     named = contestants([found for found, _ in read])
     groups: dict[tuple[Any, ...], list[tuple[pl.DataFrame, str, str | None, str]]] = {}
-    for (found, source), (label, seed) in zip(read, named, strict=True):
+    for (_, source), (label, folder, seed) in zip(read, named, strict=True):
         if source.frame.width:
             key = (source.kind, source.log, tuple(source.frame.schema.items()))
-            folder = found.path.parent.name
             groups.setdefault(key, []).append((source.frame, label, seed, folder))
     runs: list[FoundRun] = []
     lines: list[str] = []
@@ -121,6 +120,13 @@ class _Table:
         runs = [self._run(row) for row in frame.iter_rows(named=True)]
         return Understood(runs, (self._line(len(runs)),), tuple(self.notes))
 
+    def _end(self, name: str) -> str:
+        """``step`` or ``tokens`` if the column is of a run's end; empty else."""
+        for role in ("step", "tokens"):
+            if name == self.columns.get(role) or (name == role and name not in self.given):
+                return role
+        return ""
+
     def _ends(self) -> set[str]:
         return {name for role in ("step", "tokens", "loss") if (name := self.columns.get(role))}
 
@@ -148,8 +154,8 @@ class _Table:
         missing: list[str] = []
         parts: list[pl.Expr] = []
         for name in columns.contestant:
-            if name in ("step", "tokens") and name not in self.given:
-                continue  # of the run's end, and added there
+            if self._end(name):
+                continue  # added to the name of the run
             source = {"file": FILE, "folder": "#folder"}.get(name, name) if name not in self.given else name
             parts.append(_label(frame, source).alias(f"#part{len(parts)}"))
             missing.append(name)
@@ -257,8 +263,8 @@ class _Table:
         columns = self.columns
         name = row["#contestant"]
         for part in columns.contestant:
-            if part in ("step", "tokens") and part not in self.given:
-                value = row[f"#{part}"]
+            if end := self._end(part):
+                value = row[f"#{end}"]
                 name = f"{name} {value:.15g}".strip() if value is not None else name
         run = columns.get("run")
         status = columns.get("status")

@@ -1,6 +1,7 @@
 """Conditions on rows, such as ``lr == 0.003 and name != 'old'``: read as Python's grammar, never run as Python.
 
-A number is compared with a column as numbers, a text as text. A name that is no identifier goes in backticks.
+A number is compared with a column as numbers, a text as text; ``'old' in name`` looks for a part of a text. A name that
+is no identifier goes in backticks.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ class Where:
 
     def expression(self, columns: Iterable[str]) -> pl.Expr:
         """Of a frame with these columns. Raises InputError for another one."""
-        known = list(columns)
+        known, made = list(columns), self._of(self.tree)
         for name in self.names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]}?" if near else f"the columns are {', '.join(known)}"
                 raise InputError(f"--where names the column {name!r}, which is not there; {hint}")
-        return self._of(self.tree)
+        return made
 
     def _of(self, node: ast.expr) -> pl.Expr:
         if isinstance(node, ast.BoolOp):
@@ -75,6 +76,10 @@ class Where:
         raise self.wrong()
 
     def _compared(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> pl.Expr:
+        if isinstance(op, ast.In | ast.NotIn) and isinstance(left, ast.Constant) and isinstance(right, ast.Name):
+            text = pl.col(self.name(right)).cast(pl.String)
+            inside = text.str.contains(str(left.value), literal=True).fill_null(False)
+            return ~inside if isinstance(op, ast.NotIn) else inside
         if isinstance(right, ast.Name) and not isinstance(left, ast.Name) and type(op) in COMPARE:
             flipped = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}.get(type(op), type(op))
             return self._compared(right, flipped(), left)

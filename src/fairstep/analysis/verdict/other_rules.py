@@ -16,7 +16,7 @@ the contestant's. It has no interval. The constants are of marin's own data and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -31,28 +31,35 @@ Reading = tuple[float | None, float, int]
 """(length or None, mean loss, runs)."""
 
 
-def track3(trials: Trials, steps: Mapping[str, float]) -> dict[str, Row]:
+def track3(trials: Trials, steps: Mapping[str, float], fixed: Collection[str] = ()) -> dict[str, Row]:
     """Contestant -> ``step, mean, runs, counts, p`` (of passing 3.28), ``ahead_p`` (one-sided, of being ahead of the
-    baseline) and ``words``. ``steps``: run -> its last step, where steps are known."""
-    read = {name: reading for name in trials.names if (reading := _reading(trials, name, steps))}
+    baseline) and ``words``. ``steps``: run -> its last step, where steps are known. ``fixed``: contestants that are
+    read at their ends.
+
+    The track computes most of its p-values from means of 4 decimals, as it prints them: ``ahead_p_printed``.
+    """
+    read = {name: reading for name in trials.names if (reading := _reading(trials, name, steps, name in fixed))}
     base = read.get(trials.baseline)
     rows = {}
     for name, (step, mean, runs) in read.items():
         margin = (THRESHOLD - mean) * math.sqrt(runs)
         row: Row = {"step": step, "mean": mean, "runs": runs, "counts": margin >= MARGIN}
-        row |= {"p": _above(margin / SIGMA), "ahead_p": None}
+        row |= {"p": _above(margin / SIGMA), "ahead_p": None, "ahead_p_printed": None}
         words = f"{mean:.4f} (n {runs})" + (f" at step {step:g}" if step is not None else "")
         words += ", passes 3.28" if row["counts"] else ", does not pass 3.28"
         if base is not None and name != trials.baseline:
             lead = 0.0 if step is None or base[0] is None else SLOPE * (base[0] - step)
-            z = (base[1] - mean + lead) / (SIGMA * math.sqrt(1 / base[2] + 1 / runs))
-            row["ahead_p"] = _above(z)
+            error = SIGMA * math.sqrt(1 / base[2] + 1 / runs)
+            row["ahead_p"] = _above((base[1] - mean + lead) / error)
+            row["ahead_p_printed"] = _above((round(base[1], 4) - round(mean, 4) + lead) / error)
             words += f", ahead of {trials.baseline} with p = {row['ahead_p']:.2g}"
+            if f"{row['ahead_p']:.2g}" != f"{row['ahead_p_printed']:.2g}":
+                words += f" ({row['ahead_p_printed']:.2g} by means of 4 decimals)"
         rows[name] = row | {"words": words}
     return rows
 
 
-def effective_speedup(trials: Trials, steps: Mapping[str, float]) -> dict[str, Row]:
+def effective_speedup(trials: Trials, steps: Mapping[str, float], fixed: Collection[str] = ()) -> dict[str, Row]:
     """Contestant -> ``speedup`` and ``words``; losses at or below 1.6 have none."""
     means = {name: fmean(trials[name].losses.values()) for name in trials.names if trials[name].losses}
     base = means.get(trials.baseline)
@@ -67,21 +74,23 @@ def effective_speedup(trials: Trials, steps: Mapping[str, float]) -> dict[str, R
     return rows
 
 
-RULES: dict[str, Callable[[Trials, Mapping[str, float]], dict[str, Row]]] = {
+RULES: dict[str, Callable[[Trials, Mapping[str, float], Collection[str]], dict[str, Row]]] = {
     "track3": track3,
     "effective-speedup": effective_speedup,
 }
 
 
-def other_rules(trials: Trials, names: tuple[str, ...], steps: Mapping[str, float]) -> dict[str, dict[str, Row]]:
-    """Contestant -> rule -> what it says. Raises AnalysisError for an unknown rule."""
+def other_rules(
+    trials: Trials, names: Sequence[str], steps: Mapping[str, float], fixed: Collection[str] = ()
+) -> dict[str, dict[str, Row]]:
+    """Contestant -> rule -> what it says (see ``track3``). Raises AnalysisError for an unknown rule."""
     if unknown := [name for name in names if name not in RULES]:
         raise AnalysisError(f"no rule is named {unknown[0]!r}; the rules are {' and '.join(RULES)}")
-    said = {name: RULES[name](trials, steps) for name in names}
+    said = {name: RULES[name](trials, steps, fixed) for name in names}
     return {member: {name: rows[member] for name, rows in said.items() if member in rows} for member in trials.names}
 
 
-def _reading(trials: Trials, name: str, steps: Mapping[str, float]) -> Reading | None:
+def _reading(trials: Trials, name: str, steps: Mapping[str, float], fixed: bool) -> Reading | None:
     """The first evaluation at which all runs of a contestant pass together; its ends where none does or none is
     known."""
     done = [row for row in trials[name].finals if row["status"] == "done"]
@@ -90,7 +99,7 @@ def _reading(trials: Trials, name: str, steps: Mapping[str, float]) -> Reading |
     last = [steps.get(row["run"]) for row in done]
     ends = last[0] if None not in last and len(set(last)) == 1 else None
     curves = [dict(trials.curves.get(row["run"], ())) for row in done]
-    for length in sorted(set.intersection(*map(set, curves))):
+    for length in sorted(set.intersection(*map(set, curves))) if not fixed else ():
         mean = fmean(curve[length] for curve in curves)
         if (THRESHOLD - mean) * math.sqrt(len(done)) >= MARGIN:
             per_step = done[0]["tokens"] / ends if ends else 1.0
