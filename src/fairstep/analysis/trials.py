@@ -132,7 +132,8 @@ class Trials:
     first and may have no trials yet. ``ledger`` and ``runs`` are the source of the rows, if that is a store.
     ``unchecked`` are sentences on what could not be checked, and on what a check did not let count.
 
-    Runs that have no ledger may still have the ``design`` of seeds that was declared for them, evaluations on the way
+    Runs that have no ledger may still have the ``design`` of seeds that was declared for them (``before_designs``: they
+    are of a ledger from before designs), evaluations on the way
     (``curves``: run -> (length, loss) in order), no shared seeds (``unpaired``: they are then compared without pairs)
     and a stated ``slope``, by which losses at different lengths are compared.
     """
@@ -144,6 +145,7 @@ class Trials:
     runs: Mapping[str, Run] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
     design: Design | None = None
+    before_designs: bool = False
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     unpaired: bool = False
     slope: Slope | None = None

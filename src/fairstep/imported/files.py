@@ -32,10 +32,10 @@ def read_paths(paths: Sequence[Path], only: str = "", pattern: str = "") -> tupl
     expression = _expression(pattern)
     read: Read = []
     unread: Counter[str] = Counter()
-    kinds: dict[str, Path] = {}
     for root in dict.fromkeys(paths):
         if not root.exists():
             raise InputError(f"{root} does not exist")
+        kinds: dict[str, Path] = {}
         for path in _files(root, chosen):
             found = Found(path, root if path != root else path)
             if expression is not None and path.is_file():
@@ -53,13 +53,13 @@ def read_paths(paths: Sequence[Path], only: str = "", pattern: str = "") -> tupl
                 kinds.setdefault(module.__name__.rpartition(".")[2], path)
                 sources = module.read(path)
             read += [(found, source) for source in sources]
+        if len(kinds) > 1:
+            what = " and ".join(f"{name} ({path})" for name, path in kinds.items())
+            raise InputError(
+                f"{root} holds runs in several formats, perhaps the same ones twice: {what}; choose one with --format"
+            )
     if not read:
         raise InputError(_unknown(paths[0], chosen))
-    if len(kinds) > 1 and any(path.is_dir() for path in paths):
-        what = " and ".join(f"{name} ({path})" for name, path in kinds.items())
-        raise InputError(
-            f"the folder holds runs in several formats, perhaps the same ones twice: {what}; choose one with --format"
-        )
     notes = list(dict.fromkeys(note for _, source in read for note in source.notes))
     if unread := +unread:
         ends = ", ".join(f"{count} {ending}" for ending, count in unread.most_common(6))

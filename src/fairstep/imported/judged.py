@@ -15,11 +15,13 @@ from fairstep.imported.columns import Asked
 from fairstep.imported.contest import baseline_of, contest_of
 from fairstep.imported.files import read_paths
 from fairstep.imported.names import Found
+from fairstep.imported.numbers import numbers
 from fairstep.imported.phases import Grade
 from fairstep.imported.rows import runs_of
 from fairstep.imported.source import InputError, Source, table
 from fairstep.imported.where import Where
 from fairstep.runs import Design
+from fairstep.runs.table import TRIAL_COLUMNS
 
 OWN = {"contestant", "phase", "tokens", "final_loss", "varied"}
 """Columns by which a table of our own trials is known (``runs.table.trial_table``)."""
@@ -42,9 +44,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Imported:
-    """Runs as trials. ``understood``: a line a source. ``notes``: what was left out or is peculiar. ``not_checked``:
-    what the input cannot tell. ``unit``: of lengths (tokens, steps, or empty). ``grades``, ``edges``: by contestant.
-    ``steps``: run -> last step. ``fixed``: contestants whose loss is read at a step that the user named. ``sources``: the paths, as the user named them."""
+    """Runs as trials. ``understood``: a line for each source. ``notes``: what was left out or is peculiar.
+    ``not_checked``: what the input cannot tell. ``unit``: of lengths (tokens, steps, or empty). ``grades``, ``edges``:
+    by contestant. ``steps``: run -> last step. ``fixed``: contestants whose loss is read at a step that the user named.
+    ``sources``: the paths, as the user named them."""
 
     trials: Trials
     grades: Mapping[str, Grade]
@@ -101,7 +104,9 @@ def _read(given: Any, options: Options) -> tuple[list[tuple[Found, Source]], lis
         nowhere = Path("frame")
         return [(Found(nowhere, nowhere), table(None, "data frame", frame))], []
     paths = [given] if isinstance(given, str | Path) else list(given)
-    if not paths or not all(isinstance(path, str | Path) for path in paths):
+    if not paths:
+        raise InputError("name the files or folders with the runs")
+    if not all(isinstance(path, str | Path) for path in paths):
         raise InputError("judge takes paths, or a data frame of polars or pandas")
     return read_paths([Path(path).expanduser() for path in paths], options.format, options.pattern)
 
@@ -136,14 +141,21 @@ def _own(source: Source, options: Options, design: Design | None, where: Where |
             )
     else:
         frame = source.frame
+        frame = frame.with_columns(
+            numbers(frame, name).cast(kind).alias(name)
+            for name, kind in TRIAL_COLUMNS.items()
+            if name in frame.columns and kind != pl.String and frame.schema[name] == pl.String
+        )
         if where is not None:
             frame = frame.filter(where.expression([name for name in frame.columns if not name.startswith("#")]))
         rows = frame.select([name for name in frame.columns if not name.startswith("#")]).to_dicts()
         if not rows:
             raise InputError(f"--where {options.where!r} keeps no row")
         base = baseline_of(dict.fromkeys(str(row["contestant"]) for row in rows), options.baseline)
+        names = [str(row["contestant"]) for row in rows]
+        trials = Trials.from_rows([_ended(row) for row in rows], base, list(dict.fromkeys([base, *names])))
         design = design or _declared(rows)
-        trials = replace(Trials.from_rows([_ended(row) for row in rows], base), design=design)
+        trials = replace(trials, design=design, before_designs=design is None and "design" in rows[0])
         what = "its column phase says what every run was for"
     grade: Grade = "A"
     name = str(source.path) if source.path else "the data frame"
@@ -160,8 +172,11 @@ def _ended(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _declared(rows: Iterable[Mapping[str, Any]]) -> Design | None:
+    """The design of seeds that a table of ``trial_table`` carries in every row."""
     found = {row["design"] for row in rows if row.get("design")}
-    return Design.parse(found.pop()) if len(found) == 1 else None
+    if len(found) > 1:
+        raise InputError("the rows are of contests with different designs of seeds; give one contest at a time")
+    return Design.model_validate_json(found.pop()) if found else None
 
 
 def _at(given: Sequence[str]) -> dict[str, float]:

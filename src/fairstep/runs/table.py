@@ -47,8 +47,10 @@ TRIAL_COLUMNS: dict[str, Any] = {
     "contestant": pl.String,
     "phase": pl.String,
     "varied": pl.String,
+    "design": pl.String,
 } | RUN_COLUMNS
-"""One row per trial of a ledger: its role in the contest, then the run's columns. ``varied`` is JSON."""
+"""One row per trial of a ledger: its role in the contest, then the run's columns. ``varied`` is JSON, and so is the
+``design`` of seeds, the same in all rows (null: none was declared)."""
 
 
 def run_row(identity: str, checked: Checked) -> dict[str, Any] | None:
@@ -117,10 +119,11 @@ def trial_rows(ledger: Ledger, runs: Iterable[Run]) -> list[dict[str, Any]]:
 def rows_of(ledger: Ledger, checked: Mapping[str, Checked], problems: Iterable[str]) -> list[dict[str, Any]]:
     """``trial_rows`` of runs that have been read, with the problem of each trial."""
     rows = []
+    design = ledger.design.model_dump_json() if ledger.design else None
     for trial, problem in zip(ledger.trials, problems, strict=True):
         one = checked.get(trial.run)
-        head = {"contestant": trial.contestant, "phase": trial.phase}
-        head["varied"] = json.dumps(trial.hyperparameters, sort_keys=True)
+        head: dict[str, Any] = {"contestant": trial.contestant, "phase": trial.phase}
+        head |= {"varied": json.dumps(trial.hyperparameters, sort_keys=True), "design": design}
         row = None if one is None or problem else run_row(trial.run, one)
         if row is None:
             row = dict.fromkeys(RUN_COLUMNS) | {"run": trial.run, "status": "unfinished"}

@@ -208,7 +208,7 @@ class Rule:
         others = sum(bool(trials[name].finals) for name in trials.names if name != trials.baseline)
         family = max(others, design.family if design else 0, 1)
         design = design and design.model_copy(update={"family": family})
-        return cls(design, family, trials.ledger is not None and design is None)
+        return cls(design, family, (trials.ledger is not None or trials.before_designs) and design is None)
 
     def tests(self, trials: Trials) -> dict[str, Tested]:
         """Contestant -> its last look, of the contestants that can be compared with the baseline."""
