@@ -97,6 +97,23 @@ def test_pairs_say_what_they_were_worth() -> None:
     assert "paired by 3 seeds" in note and "correlation of 0.96" in note and "worth 25 runs" in note
 
 
+def test_a_run_in_no_pair_is_counted() -> None:
+    more = pl.concat([finals(), finals().head(1).with_columns(pl.lit(9, pl.Int64).alias("seed"))])
+    judged = fairstep.judge(more, "adamw")
+    assert judged["muon"].pairs == 3
+    assert any("are in no pair (1 of adamw)" in note for note in judged.notes)
+
+
+def test_runs_exported_by_wandb(tmp_path: Path) -> None:
+    head = "Name,State,Notes,User,Tags,Created,Runtime,Sweep,config.lr,config.optimizer,config.seed,train/global_step,"
+    head += "_step,eval/loss"
+    rows = [f"{n}-{s},finished,,me,,2026,9{s},,0.1,{n},{s},150,7{s},{loss}" for (n, s), loss in FINAL.items()]
+    judged = fairstep.judge(csv(tmp_path, "\n".join([head, *rows]) + "\n"), "adamw")
+    assert numbers(judged) == EXPECTED and judged["muon"].lr == 0.1
+    crashed = csv(tmp_path, "\n".join([head, *rows]).replace("muon-1,finished", "muon-1,crashed") + "\n")
+    assert fairstep.judge(crashed, "adamw")["muon"].reason == "1 of 3 final runs failed: its status is crashed"
+
+
 def test_one_run_each_is_no_verdict_but_says_how_many_would() -> None:
     one = finals().filter(pl.col("seed") == 0)
     muon = fairstep.judge(one, "adamw")["muon"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from fairstep.analysis import COLUMNS, Verdict, contest_result, headline, verdict_rows, verdicts
 from fairstep.analysis.verdict.other_rules import other_rules
-from fairstep.analysis.verdict.pairing import pairing_note
+from fairstep.analysis.verdict.pairing import alone_note, pairing_note
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.imported import MEANING, Asked, Imported, Options, imported
 
@@ -124,7 +124,9 @@ def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str,
     result = contest_result(trials, judged=judged)
     said = other_rules(trials, rules, source.steps, source.fixed)
     lowest = max(source.grades.values())
-    pairs = [note for name in trials.names if name != base and (note := pairing_note(trials, name))]
+    compared = {row.name: row.pairs for row in judged if row.pairs and row.name != base}
+    said_of_pairs = [(pairing_note(trials, name), alone_note(trials, name, count)) for name, count in compared.items()]
+    pairs = [note for both in said_of_pairs for note in both if note]
     notes = [f"{name}: the chosen {', '.join(edges)} is the outermost tried; a wider search may lower its loss."
              for name, edges in source.edges.items()]  # fmt: skip
     if source.not_checked and not source.trials.unchecked:

@@ -19,7 +19,8 @@ TIERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("optimizer", "optim", "optimiser", "opt", "optimizer_name", "optim_name", "optimizer_type"),
         ("method", "algorithm", "algo"),
         ("group", "run_group"),
-        ("name", "run_name", "display_name", "label"),
+        ("name",),
+        ("run_name", "display_name", "label"),
     ),
     "loss": (
         ("final_val_loss", "final_loss", "final_validation_loss", "final_eval_loss", "val_loss_final"),
@@ -30,7 +31,8 @@ TIERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "seed": (("seed", "random_seed", "rng_seed", "run_seed"), ("init_seed", "model_seed"), ("data_seed",)),
     "step": (
         ("step", "steps", "global_step", "last_step", "final_step", "train_step", "num_steps"),
-        ("_step", "trainer_global_step", "train_global_step"),
+        ("trainer_global_step", "train_global_step"),
+        ("_step",),
         ("iteration", "iterations", "iter", "iters", "update", "updates", "train_steps"),
     ),
     "tokens": (
@@ -46,7 +48,16 @@ TIERS: dict[str, tuple[tuple[str, ...], ...]] = {
 WORKLOAD = (
     *("model", "model_name", "model_size", "n_params", "num_params", "params", "parameters", "n_layer", "n_layers"),
     *("num_layers", "d_model", "hidden_size", "n_embd", "dataset", "data", "corpus", "dataset_name", "tokenizer"),
-    *("vocab_size", "batch_size", "global_batch_size", "batch_tokens", "batch_sequences", "tokens_per_step"),
+    *(
+        "per_device_train_batch_size",
+        "train_batch_size",
+        "vocab_size",
+        "batch_size",
+        "global_batch_size",
+        "batch_tokens",
+        "batch_sequences",
+        "tokens_per_step",
+    ),
     *("seq_len", "sequence_length", "context", "context_length", "block_size", "precision", "dtype"),
 )
 """What runs must share to be compared, where a table says it."""
@@ -57,6 +68,7 @@ HYPERPARAMETERS = (
     *("max_grad_norm", "clip_norm", "gamma", "alpha", "rho", "nesterov", "ns_steps", "dropout", "precond_freq"),
     *("precondition_frequency", "shampoo_beta", "trust_ratio", "cooldown_frac", "decay_fraction", "final_fraction"),
 )
+RATES = ("lr", "learning_rate", "peak_lr", "max_lr", "base_lr")
 HYPERPARAMETER = re.compile(r"(^|_)(lr|wd|betas?\d?|beta_\d|b1|b2|momentum|eps|weight_decay|warmup)(_|$)")
 PREFIX = re.compile(r"^(config|hparams|hyperparameters|hp|args|optim(izer)?)_(?=[a-z])")
 
@@ -86,6 +98,15 @@ class Columns:
 
     def get(self, role: str) -> str | None:
         return self.roles.get(role)
+
+    def tuned(self) -> dict[str, str]:
+        """Column -> the hyperparameter's name: without a tracker's prefix, and lr for the learning rate."""
+        names: dict[str, str] = {}
+        for column in self.hyperparameters:
+            short = _short(plain(column))
+            name = "lr" if short in RATES else short
+            names[column] = name if name not in names.values() else column
+        return names
 
 
 def plain(name: str) -> str:

@@ -29,7 +29,6 @@ SHARED = {
 """What a verdict takes for granted -> the columns that tell."""
 
 EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
-RATES = ("lr", "learning_rate", "peak_lr", "max_lr", "base_lr")
 RUNNING = ("running", "unfinished", "pending", "queued")
 
 
@@ -268,7 +267,7 @@ class _Rows:
     def row(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
         """``names``: hyperparameters that the search of the contestant varied."""
         tuned = self._json({name: run.hyperparameters.get(name) for name in names})
-        lr = next((run.hyperparameters[name] for name in RATES if name in run.hyperparameters), None)
+        lr = run.hyperparameters.get("lr")
         seed, status = self.seeds.of(run.seed), _status(run)
         return EMPTY | {
             "contestant": run.contestant,

@@ -157,10 +157,13 @@ def _own(source: Source, options: Options, design: Design | None, where: Where |
         design = design or _declared(rows)
         trials = replace(trials, design=design, before_designs=design is None and "design" in rows[0])
         what = "its column phase says what every run was for"
-    grade: Grade = "A"
+    # A table has no ledger that proves it complete, so only the store itself has the first grade.
+    grades: dict[str, Grade] = {
+        one: "A" if source.trials is not None else "B" if trials[one].tuning else "C" for one in trials.names
+    }
     name = str(source.path) if source.path else "the data frame"
     line = f"{name} ({source.kind}): {len(trials.rows)} trials; {what}"
-    return Imported(trials, dict.fromkeys(trials.names, grade), "tokens", (line,), (), trials.unchecked)
+    return Imported(trials, grades, "tokens", (line,), (), trials.unchecked)
 
 
 def _ended(row: dict[str, Any]) -> dict[str, Any]:

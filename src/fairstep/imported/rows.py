@@ -88,6 +88,7 @@ class _Table:
         self.given = [name for name in frame.columns if not name.startswith("#")]
         self.columns: Columns = columns_of(self.given, asked, what)
         self.unit = unit or ("evaluation" if log else "")
+        self.tuned: dict[str, str] = {}
         self.notes: list[str] = []
 
     def read(self, where: Where | None) -> Understood:
@@ -117,6 +118,7 @@ class _Table:
                 ),
                 where,
             )
+        self.tuned = self.columns.tuned()
         runs = [self._run(row) for row in frame.iter_rows(named=True)]
         return Understood(runs, (self._line(len(runs)),), tuple(self.notes))
 
@@ -279,7 +281,7 @@ class _Table:
             planned=row["#planned"],
             status=str(row[status] or "").lower() if status else "",
             name="" if run is None else str(row[run] or ""),
-            hyperparameters={key: _value(row[key]) for key in columns.hyperparameters if row[key] not in (None, "")},
+            hyperparameters={name: _value(row[key]) for key, name in self.tuned.items() if row[key] not in (None, "")},
             workload={plain(key): _value(row[key]) for key in columns.workload if row[key] not in (None, "")},
             others={key: row[key] for key in columns.unused} if self.unit == "run" else {},
             curve=tuple(
@@ -310,7 +312,7 @@ def _label(frame: pl.DataFrame, column: str) -> pl.Expr:
     """A column as labels: text without spaces around it, whole numbers without a point."""
     kind = frame.schema[column]
     if kind.is_float():
-        value = pl.col(column)
+        value = pl.col(column).fill_nan(None)
         whole = value.is_not_null() & (value == value.floor()) & (value.abs() < 2**53)
         return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
     text = pl.col(column).cast(pl.String).str.strip_chars().replace("", None)

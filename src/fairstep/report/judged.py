@@ -66,13 +66,16 @@ def table_html(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], 
 def _verdict(result: dict[str, Any], look: Look) -> Section:
     body = verdict_html(result, look.colour, "verdicts", "note")
     unit = result["unit"] or "tokens"
-    body += items(
-        [
-            "Final loss: mean over final runs in nats per token, ± half of its 95 % t-interval.",
-            f"Speedup: {unit} that {result['baseline']} needs for the contestant's loss, over the contestant's {unit}.",
-            "Faster or slower: the interval of the difference excludes 0, corrected for the number of contestants.",
-        ]
+    footnotes = (
+        "Mean loss of the final runs, nats per token, ± half of its 95 % t-interval.",
+        f"The {unit} that {result['baseline']} needs for a contestant's loss, over its own, [95 % interval].",
+        "Faster or slower when the interval of the difference excludes 0, corrected for the number of contestants. "
+        "The reason has the interval of the contestant alone.",
+        "Seconds of a training step, where a store of fairstep has them.",
+        "Runs of the search and final runs.",
     )
+    listed = "".join(f'<li id="note-{number}">{text(words)}</li>' for number, words in enumerate(footnotes, 1))
+    body += f'<ol class="footnotes">{listed}</ol>'
     body += notes("Before you believe it", result["notes"])
     drawn = {}
     if any(row["speedup"] is not None and row["verdict"] != "baseline" for row in result["contestants"]):

@@ -29,6 +29,15 @@ def pairing(trials: Trials, name: str) -> tuple[float, float, int] | None:
     return correlation, float((deviations**2).sum() / difference**2), len(shared)
 
 
+def alone_note(trials: Trials, name: str, pairs: int) -> str:
+    """Runs that are in no pair, in a sentence; empty where there are none. ``pairs``: of the verdict; 0 without."""
+    sides = {one: len(trials[one].losses) - pairs for one in (trials.baseline, name)}
+    left = [f"{count} of {one}" for one, count in sides.items() if count > 0]
+    if not pairs or not left:
+        return ""
+    return f"{name} against {trials.baseline}: runs without a partner on their seed are in no pair ({', '.join(left)})."
+
+
 def pairing_note(trials: Trials, name: str) -> str:
     """In a sentence; empty where nothing can be said."""
     known = pairing(trials, name)
