@@ -102,7 +102,7 @@ def test_text_by_a_pattern(tmp_path: Path) -> None:
     assert (
         numbers(fairstep.judge(tmp_path, "adamw", pattern=r"\[\s*(?P<step>\d+)\] dev nll = (?P<loss>\S+)")) == EXPECTED
     )
-    with pytest.raises(ValueError, match="no file under it is of a format that is known"):
+    with pytest.raises(ValueError, match="holds no file of a format that is known"):
         fairstep.judge(tmp_path, "adamw")
     with pytest.raises(ValueError, match="needs a group named loss"):
         fairstep.judge(tmp_path, "adamw", pattern="nll")

@@ -256,6 +256,8 @@ ROWS = "optimizer,seed,val_loss,step\nadamw,0,3.3,9\nadamw,1,3.2,9\nmuon,0,3.1,9
         (ROWS, {"rule": "track9"}, "no rule is named 'track9'; the rules are track3 and effective-speedup"),
         (ROWS, {"at": ["7"]}, "no evaluation at step 7"),
         (ROWS.replace("3.2,9", "3.2"), {}, "row 3: adamw has no step there"),
+        (ROWS.replace("step", "val_loss"), {}, "has two columns named val_loss; rename one"),
+        (ROWS.replace(",9", ",inf"), {}, "row 2, column step must be a finite number, not inf"),
         (ROWS.replace("step", "batch_size").replace("3.0,9", "3.0,8"), {}, "differ in batch_size"),
     ],
 )

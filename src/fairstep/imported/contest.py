@@ -171,7 +171,8 @@ def _lengths(runs: Sequence[FoundRun], slope: Slope | None) -> str:
         return "steps"
     if slope is not None and slope.unit != unit:
         have = f"their lengths are in {unit}" if unit else "no column gives their length"
-        raise InputError(f"the slope is in {slope.unit}, and of the runs {have}; name a column with --{slope.unit}")
+        option = {"steps": "--step", "tokens": "--tokens"}[slope.unit]
+        raise InputError(f"the slope is in {slope.unit}, and of the runs {have}; name a column with {option}")
     return unit
 
 

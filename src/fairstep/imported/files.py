@@ -96,9 +96,9 @@ def _files(root: Path, chosen: Sequence[ModuleType]) -> Iterator[Path]:
 
 def _unknown(path: Path, chosen: Sequence[ModuleType]) -> str:
     kinds = ", ".join(module.KIND for module in chosen)
-    what = "no file under it is" if path.is_dir() else "it is"
+    what = "holds no file of" if path.is_dir() else "is of no"
     return (
-        f"{path} cannot be judged, because {what} of a format that is known ({kinds}); for other text give --pattern, "
+        f"{path} {what} {'a ' if path.is_dir() else ''}format that is known ({kinds}); for other text give --pattern, "
         "for example 'step (?P<step>\\d+).*val loss (?P<loss>\\S+)'"
     )
 

@@ -103,7 +103,7 @@ def _read(given: Any, options: Options) -> tuple[list[tuple[Found, Source]], lis
             raise InputError("the data frame has no rows")
         nowhere = Path("frame")
         return [(Found(nowhere, nowhere), table(None, "data frame", frame))], []
-    paths = [given] if isinstance(given, str | Path) else list(given)
+    paths = [given] if isinstance(given, str | Path) else list(given) if isinstance(given, Iterable) else [given]
     if not paths:
         raise InputError("name the files or folders with the runs")
     if not all(isinstance(path, str | Path) for path in paths):

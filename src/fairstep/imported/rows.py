@@ -106,6 +106,10 @@ class _Table:
                         values = pl.Series([None] * frame.height, dtype=pl.Float64)
                     else:
                         raise
+                endless = values.is_nan() | values.is_infinite()
+                if role in ("step", "tokens") and endless.any():
+                    first = frame.filter(endless).row(0, named=True)
+                    raise InputError(f"{place(first, name)} must be a finite number, not {first[name]}")
                 frame = frame.with_columns(values.alias(f"#{role}"))
             else:
                 frame = frame.with_columns(pl.lit(None, pl.Float64).alias(f"#{role}"))

@@ -47,7 +47,7 @@ class Where:
     def wrong(self) -> InputError:
         return InputError(
             f"--where takes a condition such as \"lr == 0.003 and name != 'old'\" (==, !=, <, <=, >, >=, in, and, or, "
-            f"not; other names in backticks), not {self.text!r}"
+            f"not; other names in backticks), not {self.text[:80]!r}"
         )
 
     def name(self, node: ast.Name) -> str:

@@ -7,6 +7,7 @@ row an evaluation.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import polars as pl
 from fairstep.imported.source import InputError, Source, flat, frame_of, table
 
 KIND = "table"
+DUPLICATE = re.compile(r"_duplicated_\d+$")
 ENDINGS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".parquet": "parquet"}
 
 
@@ -26,6 +28,9 @@ def read(path: Path) -> list[Source]:
     kind = ENDINGS[path.suffix.lower()]
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; it needs a header and one row a run or an evaluation")
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"{path} is UTF-16; save it as UTF-8")
     if kind == "JSON lines":
         return [table(path, kind, frame_of(_lines(path)))]
     try:
@@ -35,6 +40,8 @@ def read(path: Path) -> list[Source]:
     except (pl.exceptions.PolarsError, UnicodeError) as error:
         said = str(error).split("\n")[0].rstrip(".")
         raise InputError(f"{path} cannot be read as {kind}: {said}; save it as UTF-8 with one header row") from None
+    if twice := next((name for name in frame.columns if DUPLICATE.search(name)), None):
+        raise InputError(f"{path} has two columns named {DUPLICATE.sub('', twice)}; rename one")
     if not frame.height:
         raise InputError(f"{path} has a header and no rows")
     frame = frame.rename({name: name.strip() for name in frame.columns})
