@@ -152,6 +152,8 @@ def test_folders_name_contestants_where_they_tell_them_apart() -> None:
     root = Path("runs")
     several = [Found(root / path, root) for path in ("adamw/x.txt", "adamw/y.txt", "muon/z.txt", "top.txt")]
     assert [name for name, _, _ in contestants(several)] == ["adamw", "adamw", "muon", "top"]
+    boards = [Found(root / f"{name}-seed0/runs/Nov28_12-00-00_host", root) for name in ("adamw", "muon")]
+    assert [(name, seed) for name, _, seed in contestants(boards)] == [("adamw", "0"), ("muon", "0")]
     single = [Found(root / path, root) for path in ("logs/adamw_s0.txt", "logs/muon_s0.txt")]
     assert [(name, seed) for name, _, seed in contestants(single)] == [("adamw", "0"), ("muon", "0")]
 

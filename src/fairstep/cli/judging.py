@@ -118,7 +118,7 @@ def judge(
 
 
 def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str, ...] = ()) -> dict[str, Any]:
-    """``contest_result`` with ``grade``, ``unit``, ``understood``, ``not_checked`` and ``sources``; a contestant has
+    """``contest_result`` with ``grade``, ``evidence`` (what grades mean), ``unit``, ``understood``, ``not_checked`` and ``sources``; a contestant has
     ``grade``, ``edges`` and ``rules`` too. Raises AnalysisError."""
     trials, base = source.trials, source.trials.baseline
     result = contest_result(trials, judged=judged)
@@ -143,6 +143,7 @@ def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str,
         result["curve"] = []
     return result | {
         "grade": lowest,
+        "evidence": dict(MEANING),
         "unit": source.unit or None,
         "understood": list(source.understood),
         "not_checked": list(source.not_checked),

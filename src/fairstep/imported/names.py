@@ -14,7 +14,7 @@ from pathlib import Path
 SEED = re.compile(r"(?i)(?:^|[-_. /])(?:seed|rng)[-_=:. ]?(\d+)(?=$|[-_. /])|(?:[-_. /])s[-_=]?(\d+)$")
 GENERIC = re.compile(
     r"(?i)^(checkpoint-\d+|trainer_state|events\.out\.tfevents.*|run-.*\.wandb|offline-run-.*|run-\d{8}.*|logs?|files|"
-    r"metrics|results?|output|stdout|version_\d+)$"
+    r"metrics|results?|output|stdout|version_\d+|runs|[a-z]{3}\d{2}_\d{2}-\d{2}-\d{2}_.*)$"
 )
 
 

@@ -19,12 +19,6 @@ from fairstep.report.tables import ledger_html, ledger_table, verdict_html, verd
 MOST_ROWS, MOST_CURVES = 2000, 400
 """Runs that the page lists and draws; the verdict rests on all."""
 
-GRADES = {
-    "A": "tuned under a ledger that holds every trial",
-    "B": "the search is in the input, the choice is judged on fresh seeds",
-    "C": "finished runs alone: nothing is known about how hard each side was tuned",
-}
-
 
 def judged_page(trials: Trials, result: dict[str, Any]) -> Page:
     """``result``: of ``fairstep.judge``, which is contest_result's with grades and notes."""
@@ -45,7 +39,7 @@ def judged_page(trials: Trials, result: dict[str, Any]) -> Page:
         first=first,
         rest=rest,
         lede=f"{plural(len(trials.names), 'contestant')}, {counted}. Evidence {result['grade']}: "
-        f"{GRADES[result['grade']]}.",
+        f"{result['evidence'][result['grade']]}.",
         sections=[section for section in parts if section.body],
         result=result,
         title=headline(result),
@@ -103,7 +97,7 @@ def _evidence(result: dict[str, Any]) -> Section:
         for row in result["contestants"]
     ]
     table = Table("evidence-table", "Evidence for each contestant", columns, rows)
-    body = table.html() + items(f"{grade}: {words}" for grade, words in GRADES.items())
+    body = table.html() + items(f"{grade}: {words}" for grade, words in result["evidence"].items())
     body += notes("What was read", result["understood"])
     if result["not_checked"]:
         body += notes("Not checked", result["not_checked"])

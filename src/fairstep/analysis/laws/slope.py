@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fairstep.analysis.statistics import AnalysisError, Estimate
 
@@ -53,10 +53,6 @@ class Slope:
     def rate(self) -> float:
         """Nats for one step or token."""
         return self.nats / self.length
-
-    def in_tokens(self, batch_tokens: float) -> Slope:
-        """A slope of steps as one of tokens."""
-        return replace(self, length=self.length * batch_tokens, unit="tokens") if self.unit == "steps" else self
 
     def ratios(self, difference: Estimate, length: float) -> tuple[float, float, float]:
         """Speedup with the ends of its interval: what the baseline needs for the loss of a contestant of ``length``,

@@ -52,9 +52,9 @@ def track3(trials: Trials, steps: Mapping[str, float], fixed: Collection[str] = 
             error = SIGMA * math.sqrt(1 / base[2] + 1 / runs)
             row["ahead_p"] = _above((base[1] - mean + lead) / error)
             row["ahead_p_printed"] = _above((round(base[1], 4) - round(mean, 4) + lead) / error)
-            words += f", ahead of {trials.baseline} with p = {row['ahead_p']:.2g}"
-            if f"{row['ahead_p']:.2g}" != f"{row['ahead_p_printed']:.2g}":
-                words += f" ({row['ahead_p_printed']:.2g} by means of 4 decimals)"
+            exact, printed = _words(row["ahead_p"]), _words(row["ahead_p_printed"])
+            words += f", ahead of {trials.baseline} with p {exact}"
+            words += f" ({printed} by means of 4 decimals)" if exact != printed else ""
         rows[name] = row | {"words": words}
     return rows
 
@@ -105,6 +105,10 @@ def _reading(trials: Trials, name: str, steps: Mapping[str, float], fixed: bool)
             per_step = done[0]["tokens"] / ends if ends else 1.0
             return (length / per_step if ends else None), mean, len(done)
     return ends, fmean(row["final_loss"] for row in done), len(done)
+
+
+def _words(probability: float) -> str:
+    return f"= {probability:.2g}" if probability >= 1e-4 else "< 0.0001"
 
 
 def _above(z: float) -> float:

@@ -44,7 +44,8 @@ def pairing_note(trials: Trials, name: str) -> str:
     if known is None:
         return ""
     correlation, worth, pairs = known
+    runs = f"{worth:.0f}" if worth >= 9.5 else f"{worth:.1f}"
     return (
         f"{name} and {trials.baseline} are paired by {pairs} seeds: their losses have a correlation of "
-        f"{correlation:.2f} over seeds, which makes a pair worth {worth:.2g} runs on each side without pairs."
+        f"{correlation:.2f} over seeds, which makes a pair worth {runs} runs on each side without pairs."
     )
