@@ -118,8 +118,9 @@ def judge(
 
 
 def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str, ...] = ()) -> dict[str, Any]:
-    """``contest_result`` with ``grade``, ``evidence`` (what grades mean), ``unit``, ``understood``, ``not_checked`` and ``sources``; a contestant has
-    ``grade``, ``edges`` and ``rules`` too. Raises AnalysisError."""
+    """``contest_result`` with ``grade``, ``evidence`` (what grades mean), ``unit``, ``understood``, ``not_checked`` and
+    ``sources``; a contestant has ``grade``, ``edges`` and ``rules`` too. Raises AnalysisError.
+    """
     trials, base = source.trials, source.trials.baseline
     result = contest_result(trials, judged=judged)
     said = other_rules(trials, rules, source.steps, source.fixed)
