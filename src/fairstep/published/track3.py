@@ -2,9 +2,9 @@
 
 Source: KellerJordan/modded-nanogpt, records/track_3_optimization (MIT licence, copyright of its authors), state of
 2026-08-01. A GPT of 124M parameters, batches of 524,288 tokens of FineWeb; a result is the number of steps to a
-validation loss of 3.28 nats per token. Only numbers and the table's descriptions are here: no names of people, no code.
+validation loss of 3.28 nats per token. Only numbers are here: no descriptions, no names of people, no code.
 
-How the data were made. ``track3_results.csv`` is the track's table; ``name`` is a short name of ours.
+How the data were made. ``track3_results.csv`` is the track's table; ``name`` is ours.
 ``track3_runs.csv`` has one row for each distinct run. A log prints ``step:S/T val_loss:L`` at each validation.
 ``final_loss`` is the last of them. ``loss`` is the one at the step that the table counts: the same step for all runs of
 a result, up to 275 steps before the end. Four results needed more than their logs:
@@ -59,15 +59,13 @@ TUNED_ADAMW = Summary(4_950, 3.277604, 0.002516, 10, "pull request 353 (open), n
 def results() -> pl.DataFrame:
     """The track's table, 46 rows: ``number`` in the order of acceptance; ``name``; ``steps`` to 3.28; ``record``:
     whether no accepted result had fewer steps; ``printed_mean`` (text, four decimals) and ``printed_runs``; ``counts``:
-    whether the track says that its own rule holds; ``description, date, log, pull_request``."""
+    whether the track says that its own rule holds; ``date, log, pull_request``."""
     import polars as pl
 
     integers, flags = ("number", "steps", "printed_runs", "pull_request"), ("record", "counts")
     types = dict.fromkeys(integers, pl.Int64) | dict.fromkeys(flags, pl.Boolean)
-    names = ("number", "name", "steps", "record", "printed_mean", "printed_runs", "counts", "description", "date")
-    return read_csv(
-        "track3_results.csv", {name: types.get(name, pl.String) for name in (*names, "log", "pull_request")}
-    )
+    names = ("number", "name", "steps", "record", "printed_mean", "printed_runs", "counts", "date", "log")
+    return read_csv("track3_results.csv", {name: types.get(name, pl.String) for name in (*names, "pull_request")})
 
 
 def runs() -> pl.DataFrame:
@@ -99,9 +97,9 @@ def repeats() -> dict[tuple[str, int], list[float]]:
 
 
 @functools.cache
-def group_of() -> dict[str, int]:
-    """Group -> the result that its runs are of; groups of no result are absent."""
-    return {row["group"]: int(row["result"]) for row in _rows() if row["result"]}
+def result_of() -> dict[tuple[str, int], int]:
+    """(group, last step) -> the result that its runs are of; groups of no result are absent."""
+    return {(row["group"], int(row["last_step"])): int(row["result"]) for row in _rows() if row["result"]}
 
 
 def _rows() -> list[dict[str, str]]:

@@ -99,7 +99,7 @@ def sigma_rows() -> list[dict[str, Any]]:
     names = {row["number"]: row["name"] for row in track3.results().iter_rows(named=True)}
     rows = []
     for (group, last), losses in track3.repeats().items():
-        number = track3.group_of().get(group)
+        number = track3.result_of().get((group, last))
         name = f"{number} {names[number]}" if number else group
         rows.append(_sigma_row(name, last, deviation_interval(losses)))
     tuned = track3.TUNED_ADAMW

@@ -88,7 +88,7 @@ def slope(evidence: Evidence) -> Finding:
     if lacking := needs(evidence, "one configuration at two lengths near 3.28"):
         return lacking
     groups = {key: mean_interval(losses) for key, losses in track3.repeats().items()}
-    long, full = next((key[1], mean) for key, mean in groups.items() if track3.group_of().get(key[0]) == 12)
+    long, full = next((key[1], mean) for key, mean in groups.items() if track3.result_of().get(key) == 12)
     short, cut = next((key[1], mean) for key, mean in groups.items() if key[0] == track3.SHORTENED)
     per_100 = 100 / (long - short)
     gained = unpaired_difference(cut, full)
