@@ -41,6 +41,15 @@ LEAST = 4
 SHORTENED = "478c0427-06ce-4952-bc0a-7e2dfaea29b6"
 """Group of 8 runs: result 12 with 3,150 planned steps instead of 3,350, from which the track has its slope."""
 
+OTHER_GROUPS = {
+    (SHORTENED, 3150): "12, shorter",
+    ("20260508_klsoap_h_clean_tuple_sweep/b1090_sh090", 3125): "19 with beta1 0.90",
+    ("20260508_muown", 3200): "23, longer",
+    ("20260609_soap_f1_auxb2_clean", 2850): "44 on A40",
+    ("20260611_tailema_2730_submission", 2730): "45, earlier form",
+}
+"""(group, last step) of ``repeats`` that are of no result -> a name of ours, from the result that they vary."""
+
 
 @dataclass(frozen=True)
 class Summary:

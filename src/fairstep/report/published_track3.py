@@ -38,7 +38,7 @@ def section() -> Section:
             "Steps by which each record is ahead of the record before it",
             "Bars are 95 % intervals (Welch; nothing pairs the runs), not corrected for the number of records; colours "
             f"are verdicts, which are (Holm). Losses at different steps are compared at {SLOPE} nats per 100 steps, "
-            "the track's own measurement. Records 3 and 5 cannot be judged: one side has a single run.",
+            "the track's own measurement. Where a side has a single run there is no interval.",
         )
         + paragraph(
             "Every accepted result against the last record above it in the track's table. The track's rule is a "
@@ -100,7 +100,7 @@ def sigma_rows() -> list[dict[str, Any]]:
     rows = []
     for (group, last), losses in track3.repeats().items():
         number = track3.result_of().get((group, last))
-        name = f"{number} {names[number]}" if number else group
+        name = f"{number} {names[number]}" if number else track3.OTHER_GROUPS[group, last]
         rows.append(_sigma_row(name, last, deviation_interval(losses)))
     tuned = track3.TUNED_ADAMW
     rows.append(_sigma_row("tuned AdamW", tuned.steps, deviation_estimate(tuned.deviation, tuned.runs)))
