@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from fairstep.analysis.statistics import AnalysisError, Unpaired, mean_interval, unpaired_difference
-from fairstep.analysis.verdict import other_rules, track
+from fairstep.analysis.verdict import track, track3_rule
 from fairstep.analysis.verdict.repeats import pooled_noise
 from fairstep.published import track3
 
@@ -105,7 +105,7 @@ def test_the_rule_of_the_track_stands_beside_ours() -> None:
 def test_printed_p_values_are_of_the_printed_means(a: int, b: int, printed: float) -> None:
     first, second = track.results()[a], track.results()[b]
     sides = [(result.printed, len(result.losses)) for result in (first, second)]
-    p = other_rules.track3_of_means(sides[0], sides[1], steps=second.steps - first.steps)
+    p = track3_rule.track3_of_means(sides[0], sides[1], steps=second.steps - first.steps)
     assert float(f"{p:.2g}") == printed
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from fairstep.analysis import Estimate, count_text, plural
 from fairstep.analysis.claims.track3_noise import SHAMPOO, noise_of_results
-from fairstep.analysis.verdict.other_rules import SLOPE
 from fairstep.analysis.verdict.paired import deviation_estimate, deviation_interval
 from fairstep.analysis.verdict.repeats import pooled_noise
 from fairstep.analysis.verdict.track import result_rows
+from fairstep.analysis.verdict.track3_rule import SLOPE
 from fairstep.published import track3
 from fairstep.report.drawing import FINE, Look, add_line, figure_json, new_figure
 from fairstep.report.markup import colours, label, symbols

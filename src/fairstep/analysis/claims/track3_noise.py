@@ -7,10 +7,10 @@ import math
 from fairstep.analysis.claims.claim import Finding, Part, claim, every, inside, needs
 from fairstep.analysis.claims.evidence import Evidence
 from fairstep.analysis.statistics import LEVEL, mean_interval, unpaired_difference
-from fairstep.analysis.verdict.other_rules import THRESHOLD, track3_counts
 from fairstep.analysis.verdict.paired import deviation_estimate, deviation_interval
 from fairstep.analysis.verdict.repeats import PooledNoise, pooled_noise
 from fairstep.analysis.verdict.track import results
+from fairstep.analysis.verdict.track3_rule import THRESHOLD, track3_counts
 from fairstep.published import track3
 
 SIGMA_AS_QUOTED = (0.00125, 0.00135)

@@ -16,8 +16,8 @@ from fairstep.analysis.claims.claim import Finding, Part, State, claim, every, i
 from fairstep.analysis.claims.evidence import Evidence, Gap, Measured, gap
 from fairstep.analysis.claims.track3_noise import noise_of_results
 from fairstep.analysis.statistics import LEVEL, Estimate, t_quantile
-from fairstep.analysis.verdict.other_rules import SLOPE, THRESHOLD, track3, track3_of_means
 from fairstep.analysis.verdict.track import Result, judged, lead_of, results
+from fairstep.analysis.verdict.track3_rule import SLOPE, THRESHOLD, track3, track3_of_means
 from fairstep.published import track3 as published
 
 GRID = 25

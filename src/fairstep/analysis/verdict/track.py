@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairstep.analysis.statistics import LEVEL, Estimate, Unpaired, mean_interval, unpaired_difference
-from fairstep.analysis.verdict.other_rules import SLOPE, THRESHOLD, track3, track3_accepts, track3_below
 from fairstep.analysis.verdict.ranking import holm
+from fairstep.analysis.verdict.track3_rule import SLOPE, THRESHOLD, track3, track3_accepts, track3_below
 from fairstep.published import track3 as published
 
 Decision = Literal["faster", "slower", "not separable", "one run", "first"]

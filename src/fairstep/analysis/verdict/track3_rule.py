@@ -1,10 +1,9 @@
-"""Rules by which others judge final losses, as they state them, to stand beside our verdict on the same runs.
+"""The rule of modded-nanogpt's optimization track, to stand beside our verdict on the same final losses.
 
-``track3`` is the rule of modded-nanogpt's optimization track (KellerJordan/modded-nanogpt,
-records/track_3_optimization, state of 2026-08-01): a one-sided z-test whose deviation over seeds is taken as known. Its
-numbers are ``SIGMA``, ``THRESHOLD``, ``MARGIN`` and ``SLOPE``; ``MARGIN`` / ``SIGMA`` is 3.08 standard errors,
-p = 0.001. Nothing here estimates a deviation, so one run a side already gives a p-value, and runs that are noisier than
-``SIGMA`` are not noticed.
+KellerJordan/modded-nanogpt, records/track_3_optimization, state of 2026-08-01: a one-sided z-test whose deviation over
+seeds is taken as known. Its numbers are ``SIGMA``, ``THRESHOLD``, ``MARGIN`` and ``SLOPE``; ``MARGIN`` / ``SIGMA`` is
+3.08 standard errors, p = 0.001. Nothing here estimates a deviation, so one run a side already gives a p-value, and runs
+that are noisier than ``SIGMA`` are not noticed.
 """
 
 from __future__ import annotations
