@@ -9,10 +9,12 @@ from fairstep.report import published_track3
 def test_the_section_says_what_its_table_has() -> None:
     section = published_track3.section()
     results, sigma = section.tables
-    assert results.rows == result_rows() and len(sigma.rows) == 47
+    assert [row["verdict"] for row in results.rows] == [row["verdict"] for row in result_rows()]
+    assert len(sigma.rows) == 47
     assert "Of 19 steps forward of the record, 8 are separable from the record before " in section.body
     assert "(results 9, 14, 20, 29, 30, 44, 45, 46) and 9 are not " in section.body
     assert "2 cannot be judged (3, 5)" in section.body
+    assert "accepts 8 of the 19 (5, 9, 14, 20, 29, 30, 44, 45)." in section.body
     assert "pooled over 46 groups with 565 runs" in section.body
     assert "0.0025 (10 runs, F test: p = 1e-06" in section.body
     assert set(section.figures) == {"records", "sigmas"}

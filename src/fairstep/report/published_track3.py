@@ -68,12 +68,13 @@ def _headline(results: Sequence[Row]) -> str:
         verdict: [str(row["number"]) for row in steps if row["verdict"] == verdict]
         for verdict in ("faster", "not separable", "one run")
     }
-    better = [row for row in steps if row["track3_better"]]
+    better = [str(row["number"]) for row in steps if row["track3_better"]]
     return (
         f"Of {len(steps)} steps forward of the record, {len(listed['faster'])} are separable from the record before "
         f"(results {', '.join(listed['faster'])}) and {len(listed['not separable'])} are not "
         f"({', '.join(listed['not separable'])}); {len(listed['one run'])} cannot be judged "
-        f"({', '.join(listed['one run'])}). The track's own pairwise rule accepts {len(better)} of them."
+        f"({', '.join(listed['one run'])}). The track's own pairwise rule accepts {len(better)} of the {len(steps)} "
+        f"({', '.join(better)})."
     )
 
 
@@ -185,7 +186,7 @@ def sigmas_figure(rows: Sequence[Row]) -> dict[str, Any]:
     return figure_json(drawing, look, legend=False)
 
 
-def _results_table(rows: Sequence[Row]) -> Table:
+def _results_table(rows: Sequence[dict[str, Any]]) -> Table:
     def loss(value: float) -> str:
         return f"{value:.4f}"
 
@@ -201,7 +202,7 @@ def _results_table(rows: Sequence[Row]) -> Table:
         (
             Column("number", "result", number=True),
             Column("name", "name"),
-            Column("record", "record", show=lambda value: "record" if value else ""),
+            Column("kind", "kind"),
             Column("steps", "steps to 3.28", number=True),
             Column("runs", "runs", number=True),
             Column("loss", "mean loss", number=True, show=loss),
@@ -215,8 +216,8 @@ def _results_table(rows: Sequence[Row]) -> Table:
             Column("verdict", "verdict"),
             Column("track3_probability", "p by its rule", number=True, show=small),
         ),
-        rows,
-        ("record", "verdict"),
+        [row | {"kind": "record" if row["record"] else "other"} for row in rows],
+        ("kind", "verdict"),
     )
 
 
