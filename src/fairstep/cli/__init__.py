@@ -34,8 +34,8 @@ MENU = Menu(
             "plan": Verb("what a run would cost: parameters, FLOPs, memory by part, time"),
         },
         "read the two papers": {
-            "claims": Verb("what the two papers claim, checked on their numbers and on your runs"),
-            "published": Verb("the two papers' numbers"),
+            "claims": Verb("what the two papers and a public track claim, checked on their numbers and on your runs"),
+            "published": Verb("the two papers' numbers, and the track's results with our intervals"),
         },
         "train and use one model": {
             "data": Verb(

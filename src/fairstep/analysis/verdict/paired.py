@@ -110,12 +110,15 @@ def t_probability(difference: Estimate) -> float:
 
 def deviation_interval(values: Sequence[float]) -> Estimate:
     """sigma of repeated runs with its 95 % chi-square interval (``count`` values); (0, inf) ends with one value."""
+    array = np.asarray(values, dtype=float)
+    return deviation_estimate(mean_interval(array).deviation, int(array.size))
+
+
+def deviation_estimate(deviation: float, count: int) -> Estimate:
+    """``deviation_interval`` of a sample of which only the deviation and the number of values are known."""
     from scipy.special import chdtri
 
-    array = np.asarray(values, dtype=float)
-    estimate = mean_interval(array)
-    if array.size < 2:
-        return Estimate(math.nan, 0.0, math.inf, math.nan, int(array.size))
-    degrees = array.size - 1
-    low, high = (estimate.deviation * math.sqrt(degrees / chdtri(degrees, (1 + s * LEVEL) / 2)) for s in (-1, 1))
-    return Estimate(estimate.deviation, low, high, estimate.deviation, int(array.size))
+    if count < 2:
+        return Estimate(math.nan, 0.0, math.inf, math.nan, count)
+    low, high = (deviation * math.sqrt((count - 1) / chdtri(count - 1, (1 + s * LEVEL) / 2)) for s in (-1, 1))
+    return Estimate(deviation, low, high, deviation, count)

@@ -176,14 +176,12 @@ class LocalLauncher:
         return worker
 
     def _pin(self, pid: int, slot: int) -> None:
-        """Give the worker its own cores (before it starts threads), if there are enough of them."""
-        if not hasattr(os, "sched_setaffinity"):
-            return
-        cores = sorted(os.sched_getaffinity(0))
-        mine = cores[slot * self.threads : (slot + 1) * self.threads]
-        if len(mine) == self.threads:
+        """Give the worker its own cores (before it starts threads), if the layout takes all cores. With cores to spare
+        the kernel does better: two contests beside one another would share the first cores and leave the others."""
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+        if self.layout.workers * self.threads == len(cores):
             with contextlib.suppress(OSError):
-                os.sched_setaffinity(pid, mine)
+                os.sched_setaffinity(pid, cores[slot * self.threads : (slot + 1) * self.threads])
 
     def _bury(self, worker: _Worker) -> Iterator[dict[str, Any]]:
         """A worker's output ended: it died, or is about to."""
