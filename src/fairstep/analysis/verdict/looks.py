@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from fairstep.analysis.statistics import Estimate, mean_interval, pooled_deviation, t_quantile
+from fairstep.analysis.statistics import Estimate, mean_interval, pooled_deviation, t_quantile, unpaired_difference
 from fairstep.analysis.verdict.regret import Regret, regret
 from fairstep.analysis.verdict.sequential import limits, open_limit
 from fairstep.runs import Design
@@ -238,32 +238,27 @@ def paired(baseline: Contender, other: Contender) -> dict[Any, float]:
 
 
 def welch(baseline: Contender, other: Contender) -> Tested:
-    """All runs of both sides without pairs (Welch 1947): unequal variances, degrees of freedom by Satterthwaite.
+    """All runs of both sides without pairs (``unpaired_difference``).
 
     The difference's ``deviation`` is its standard error times the root of its ``count``, the baseline's runs. 0 degrees
     of freedom where a side has one run: its spread is then not known.
     """
-    sides = [mean_interval(side.losses.values()) for side in (baseline, other)]
-    difference = sides[0].value - sides[1].value
-    if min(side.count for side in sides) < 2:
-        return Tested(Estimate(difference, -math.inf, math.inf, math.nan, sides[0].count), None, ALPHA, math.inf, 0.0)
-    parts = [side.deviation**2 / side.count for side in sides]
-    error = math.sqrt(sum(parts))
-    shares = sum(part**2 / (side.count - 1) for part, side in zip(parts, sides, strict=True))
-    degrees = sum(parts) ** 2 / shares if shares else float(sides[0].count + sides[1].count - 2)
-    sigma, _ = pooled_deviation([list(side.losses.values()) for side in (baseline, other)])
+    own = mean_interval(baseline.losses.values())
+    d, count = unpaired_difference(own, mean_interval(other.losses.values())), own.count
+    estimate = Estimate(d.value, d.low, d.high, d.standard_error * math.sqrt(count), count)
+    degrees = d.degrees if math.isfinite(d.degrees) else 0.0
+    return Tested(estimate, _rate_error(baseline, other, baseline.losses, other.losses), ALPHA, math.inf, degrees)
+
+
+def _rate_error(baseline: Contender, other: Contender, *keys: Iterable[Any]) -> float | None:
+    """R of two contenders, by the noise of their runs at ``keys`` (the baseline's, the other's)."""
+    sides = zip((baseline, other), keys, strict=True)
+    sigma, _ = pooled_deviation([[side.losses[key] for key in chosen] for side, chosen in sides])
     regrets = baseline.regret(sigma), other.regret(sigma)
-    rate_error = None if regrets[0] is None or regrets[1] is None else regrets[0].difference(regrets[1])
-    half = t_limit(degrees, ALPHA) * error
-    estimate = Estimate(
-        difference, difference - half, difference + half, error * math.sqrt(sides[0].count), sides[0].count
-    )
-    return Tested(estimate, rate_error, ALPHA, math.inf, degrees)
+    return None if regrets[0] is None or regrets[1] is None else regrets[0].difference(regrets[1])
 
 
 def _test(design: Design, n: int, baseline: Contender, other: Contender, differences: Mapping[Any, float]) -> Tested:
     keys = list(differences)[:n]
-    sigma, _ = pooled_deviation([[side.losses[key] for key in keys] for side in (baseline, other)])
-    regrets = baseline.regret(sigma), other.regret(sigma)
-    error = None if regrets[0] is None or regrets[1] is None else regrets[0].difference(regrets[1])
+    error = _rate_error(baseline, other, keys, keys)
     return Tested(mean_interval(differences[key] for key in keys), error, design.alpha, math.inf)

@@ -1,12 +1,7 @@
 """What other judges' rules say about the same runs. They stand beside our verdict and never change it.
 
-**track3** (modded-nanogpt, records/track_3_optimization). A result of n runs counts at a step if
-(3.28 - mean) sqrt(n) >= 0.004: a one-sided z-test with a sigma of 0.0013 at p < 0.001. Its step is the first
-evaluation at which all of its runs together pass. A result is ahead of another one by
-
-    z = (other's mean - mean + 0.0045 (other's step - step) / 100) / (0.0013 sqrt(1/n + 1/other's n)).
-
-The sigma, the threshold and the slope are the track's, of its own model and data.
+**track3** (``track3_rule``). A result is read at the first evaluation at which all of its runs together pass 3.28. The
+sigma, the threshold and the slope are the track's, of its own model and data.
 
 **effective-speedup** (marin). With L = 1.6 + A C^-0.0941, the compute that the baseline needs for the contestant's mean
 loss, over the contestant's: ((baseline's - 1.6) / (contestant's - 1.6))^(1/0.0941), times the baseline's length over
@@ -15,20 +10,19 @@ the contestant's. It has no interval. The constants are of marin's own data and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from fairstep.analysis.statistics import AnalysisError
 from fairstep.analysis.trials import Trials
+from fairstep.analysis.verdict.track3_rule import track3_below, track3_counts, track3_of_means
 
-THRESHOLD, SIGMA, MARGIN, SLOPE = 3.28, 0.0013, 0.004, 0.0045 / 100
 FLOOR, ALPHA = 1.6, 0.0941
 
 Row = dict[str, Any]
-Reading = tuple[float | None, float, int]
-"""(length or None, mean loss, runs)."""
+Reading = tuple[float | None, tuple[float, ...]]
+"""(step or None, losses)."""
 
 
 def track3(trials: Trials, steps: Mapping[str, float], fixed: Collection[str] = ()) -> dict[str, Row]:
@@ -41,17 +35,17 @@ def track3(trials: Trials, steps: Mapping[str, float], fixed: Collection[str] = 
     read = {name: reading for name in trials.names if (reading := _reading(trials, name, steps, name in fixed))}
     base = read.get(trials.baseline)
     rows = {}
-    for name, (step, mean, runs) in read.items():
-        margin = (THRESHOLD - mean) * math.sqrt(runs)
-        row: Row = {"step": step, "mean": mean, "runs": runs, "counts": margin >= MARGIN}
-        row |= {"p": _above(margin / SIGMA), "ahead_p": None, "ahead_p_printed": None}
+    for name, (step, losses) in read.items():
+        mean, runs = fmean(losses), len(losses)
+        row: Row = {"step": step, "mean": mean, "runs": runs, "counts": track3_counts(losses)}
+        row |= {"p": track3_below(losses), "ahead_p": None, "ahead_p_printed": None}
         words = f"{mean:.4f} (n {runs})" + (f" at step {step:g}" if step is not None else "")
         words += ", passes 3.28" if row["counts"] else ", does not pass 3.28"
         if base is not None and name != trials.baseline:
-            lead = 0.0 if step is None or base[0] is None else SLOPE * (base[0] - step)
-            error = SIGMA * math.sqrt(1 / base[2] + 1 / runs)
-            row["ahead_p"] = _above((base[1] - mean + lead) / error)
-            row["ahead_p_printed"] = _above((round(base[1], 4) - round(mean, 4) + lead) / error)
+            fewer = 0.0 if step is None or base[0] is None else base[0] - step
+            other, count = fmean(base[1]), len(base[1])
+            row["ahead_p"] = track3_of_means((mean, runs), (other, count), steps=fewer)
+            row["ahead_p_printed"] = track3_of_means((round(mean, 4), runs), (round(other, 4), count), steps=fewer)
             exact, printed = _words(row["ahead_p"]), _words(row["ahead_p_printed"])
             words += f", ahead of {trials.baseline} with p {exact}"
             words += f" ({printed} by means of 4 decimals)" if exact != printed else ""
@@ -100,17 +94,12 @@ def _reading(trials: Trials, name: str, steps: Mapping[str, float], fixed: bool)
     ends = last[0] if None not in last and len(set(last)) == 1 else None
     curves = [dict(trials.curves.get(row["run"], ())) for row in done]
     for length in sorted(set.intersection(*map(set, curves))) if not fixed else ():
-        mean = fmean(curve[length] for curve in curves)
-        if (THRESHOLD - mean) * math.sqrt(len(done)) >= MARGIN:
+        losses = tuple(curve[length] for curve in curves)
+        if track3_counts(losses):
             per_step = done[0]["tokens"] / ends if ends else 1.0
-            return (length / per_step if ends else None), mean, len(done)
-    return ends, fmean(row["final_loss"] for row in done), len(done)
+            return (length / per_step if ends else None), losses
+    return ends, tuple(row["final_loss"] for row in done)
 
 
 def _words(probability: float) -> str:
     return f"= {probability:.2g}" if probability >= 1e-4 else "< 0.0001"
-
-
-def _above(z: float) -> float:
-    """P(normal > z)."""
-    return 0.5 * math.erfc(z / math.sqrt(2))
