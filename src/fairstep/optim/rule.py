@@ -110,6 +110,11 @@ class RowSharding:
     sums: float = 0.0
 
 
+def per_element(count: float) -> str:
+    """A count for each of the N elements, in words."""
+    return "" if not count else "N" if count == 1 else f"{count:g} N"
+
+
 class Rule:
     """Base class of all rules. ``*_, **hyper`` in a signature stands for the keyword-only arguments of a subclass.
 
@@ -128,10 +133,14 @@ class Rule:
     """Whether weight decay multiplies the weights after the step was added instead of before."""
     decayed: ClassVar[bool] = True
     """Whether its parameters may have weight decay at all."""
+    floats_per_element: ClassVar[int]
+    """Floats of state for each element of a matrix. Another count is a method ``state_floats``."""
+    flops_per_element: ClassVar[float]
+    """FLOPs of one step for each element, beside ``product_flops`` and ``decomposition_flops``."""
     state_formula: str
-    """Floats of state for one o x i matrix, in words (N = o i)."""
+    """Floats of state for one o x i matrix, in words (N = o i); by default from ``floats_per_element``."""
     flops_formula: str
-    """Floating-point operations of one step on one o x i matrix, in words (k = min(o, i), K = max(o, i))."""
+    """FLOPs of one step on one o x i matrix, in words (k = min(o, i), K = max(o, i)); by default the elements'."""
     methods: ClassVar[tuple[str, ...]] = (
         *("settings", "init", "update", "due", "move", "evaluation_weights", "shared", "measure", "agree"),
         *("lr_factor", "row_sharding", "state_floats", "flops", "decomposition_flops", "product_flops"),
@@ -141,6 +150,9 @@ class Rule:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse rules written for the earlier convention. Raises TypeError."""
         super().__init_subclass__(**kwargs)
+        for count, formula in (("floats_per_element", "state_formula"), ("flops_per_element", "flops_formula")):
+            if count in vars(cls) and formula not in vars(cls):
+                setattr(cls, formula, per_element(getattr(cls, count)))
         if "uses" in vars(cls):
             raise TypeError(
                 f"{cls.__name__}: `uses` and the argument `hyper` are gone; name the hyperparameters that a method "
@@ -235,11 +247,12 @@ class Rule:
 
     def state_floats(self, o: int, i: int, *_: Any, **hyper: Any) -> int:
         """Floats of state for one o x i matrix (a vector of n elements is n x 1)."""
-        raise NotImplementedError
+        return self.floats_per_element * o * i
 
-    def flops(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
+    def flops(self, o: int, i: int, *_: Any, context: Context, **hyper: Any) -> float:
         """Floating-point operations of one step on one o x i matrix, averaged over steps."""
-        raise NotImplementedError
+        matrices = call(self.product_flops, context, o, i) + call(self.decomposition_flops, context, o, i)
+        return matrices + float(self.flops_per_element) * o * i
 
     def decomposition_flops(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
         """The FLOPs of QR decompositions among ``flops``."""

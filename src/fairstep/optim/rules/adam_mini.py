@@ -52,7 +52,7 @@ class AdamMiniRule(Rule):
 
     name = "adam-mini"
     state_formula = "N + o, or N and 1 for each head of query and key"
-    flops_formula = "8 N"
+    flops_per_element = 8
     rows_by_default = 1
 
     def settings(self, item: Named, *, head_size: int) -> dict[str, Any]:
@@ -87,9 +87,6 @@ class AdamMiniRule(Rule):
 
     def state_floats(self, o: int, i: int, *, context: Context) -> int:
         return o * i + self._blocks(o, context)
-
-    def flops(self, o: int, i: int) -> float:
-        return 8.0 * o * i
 
 
 class VectorRule(AdamMiniRule):

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class AdEMAMixRule(Rule):
     name = "ademamix"
     elementwise = True
-    state_formula = "3 N"
-    flops_formula = "16 N"
+    floats_per_element = 3
+    flops_per_element = 16
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {name: torch.zeros_like(param) for name in ("m1", "m2", "v")}
@@ -66,12 +66,6 @@ class AdEMAMixRule(Rule):
         correction1, correction2 = 1 - beta1**step, 1 - beta2**step
         denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(torch.add(m1, m2, alpha=alpha * correction1), denominator, out=denominator)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 3 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 16.0 * o * i
 
 
 def scheduled(step: int, steps: int, alpha: float, beta1: float, beta3: float) -> tuple[float, float]:

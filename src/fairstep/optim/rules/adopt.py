@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class ADOPTRule(Rule):
     name = "adopt"
     elementwise = True
-    state_formula = "2 N"
-    flops_formula = "12 N"
+    floats_per_element = 2
+    flops_per_element = 12
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
@@ -50,12 +50,6 @@ class ADOPTRule(Rule):
         m.lerp_(torch.div(grad, floor, out=floor).clamp_(-limit, limit), 1 - beta1)
         v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         return m
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 2 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 12.0 * o * i
 
 
 ADOPT = OptimizerSpec(

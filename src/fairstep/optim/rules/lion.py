@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class LionRule(Rule):
     name = "lion"
     elementwise = True
-    state_formula = "N"
-    flops_formula = "6 N"
+    floats_per_element = 1
+    flops_per_element = 6
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
@@ -39,12 +39,6 @@ class LionRule(Rule):
         direction = torch.lerp(m, grad, 1 - beta1).sign_()
         m.lerp_(grad, 1 - beta2)
         return direction
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 6.0 * o * i
 
 
 LION = OptimizerSpec(

@@ -52,6 +52,8 @@ FORMS = ("approximate", "exact")
 class _CorrectedRule(Rule):
     """What the three have in common: the corrected gradient and its momentum."""
 
+    floats_per_element = 2
+
     def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
         remembered = "previous" if form == "exact" else "last_gradient"
         return {"m": torch.zeros_like(param), remembered: torch.zeros_like(param)}
@@ -94,9 +96,6 @@ class _CorrectedRule(Rule):
     def row_sharding(self, o: int, i: int) -> RowSharding | None:
         return RowSharding()
 
-    def state_floats(self, o: int, i: int) -> int:
-        return 2 * o * i
-
 
 class VectorRule(AdamWRule):
     """AdamW, which for the exact form remembers where it was."""
@@ -115,14 +114,14 @@ class VectorRule(AdamWRule):
             state["previous"].copy_(param)
         return super().update(grad, state, param, step, beta1=beta1, beta2=beta2, eps=eps)
 
-    def state_floats(self, o: int, i: int, *, form: str) -> int:  # type: ignore[override]
+    def state_floats(self, o: int, i: int, *, form: str) -> int:
         return (3 if form == "exact" else 2) * o * i
 
 
 class MARSAdamWRule(_CorrectedRule):
     name = "mars-adamw"
-    state_formula = "3 N"
-    flops_formula = "18 N"
+    floats_per_element = 3
+    flops_per_element = 18
 
     def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
         return {**super().init(param, form=form), "v": torch.zeros_like(param)}
@@ -147,17 +146,10 @@ class MARSAdamWRule(_CorrectedRule):
         denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(state["m"], denominator, out=denominator)
 
-    def state_floats(self, o: int, i: int) -> int:
-        return 3 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 18.0 * o * i
-
 
 class MARSLionRule(_CorrectedRule):
     name = "mars-lion"
-    state_formula = "2 N"
-    flops_formula = "11 N"
+    flops_per_element = 11
 
     def update(
         self,
@@ -174,13 +166,10 @@ class MARSLionRule(_CorrectedRule):
         self.take_in(grad, state, param, gamma, beta1, clip, context)
         return state["m"].sign()
 
-    def flops(self, o: int, i: int) -> float:
-        return 11.0 * o * i
-
 
 class MARSShampooRule(_CorrectedRule):
     name = "mars-shampoo"
-    state_formula = "2 N"
+    flops_per_element = 12
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def update(
@@ -208,9 +197,6 @@ class MARSShampooRule(_CorrectedRule):
         self, o: int, i: int, *, ns_steps: int, ns_coefficients: str
     ) -> RowSharding | None:
         return newton_schulz_sharding(o, i, ns_steps, ns_coefficients)
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 12.0 * o * i
 
     def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
         return newton_schulz_flops(o, i, ns_steps, ns_coefficients)

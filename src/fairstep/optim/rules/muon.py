@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 class MuonRule(Rule):
     name = "muon"
-    state_formula = "N"
+    floats_per_element = 1
+    flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
@@ -63,12 +64,6 @@ class MuonRule(Rule):
         o, i = grad.shape[-2:]
         c = max(1.0, o / i) ** 0.5 if scale == "shape" else 0.2 * max(o, i) ** 0.5
         return orthogonal * c
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 6.0 * o * i
 
     def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
         return newton_schulz_flops(o, i, ns_steps, ns_coefficients)

@@ -38,6 +38,7 @@ EPS = 1e-10
 class NorMuonRule(Rule):
     name = "normuon"
     state_formula = "N + o"
+    flops_per_element = 12
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
@@ -72,9 +73,6 @@ class NorMuonRule(Rule):
 
     def state_floats(self, o: int, i: int) -> int:
         return o * i + o
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 12.0 * o * i
 
     def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
         return newton_schulz_flops(o, i, ns_steps, ns_coefficients)

@@ -38,8 +38,8 @@ class SecondMomentRule(Rule):
 
     name = "second-moment"
     elementwise = True
-    state_formula = "N"
-    flops_formula = "7 N"
+    floats_per_element = 1
+    flops_per_element = 7
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"v": torch.zeros_like(param)}
@@ -48,12 +48,6 @@ class SecondMomentRule(Rule):
         v = state["v"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         denominator = v.div(1 - beta2**step).sqrt_().add_(eps)
         return torch.div(grad, denominator, out=denominator)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 7.0 * o * i
 
 
 SCHEDULE_FREE_ADAMW = OptimizerSpec(

@@ -50,7 +50,8 @@ class ScionRule(Rule):
     """Hidden matrices: the spectral norm."""
 
     name = "scion"
-    state_formula = "N"
+    floats_per_element = 1
+    flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
@@ -75,12 +76,6 @@ class ScionRule(Rule):
         orthogonal = newton_schulz(m, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
         return orthogonal * (_factor(grad, scale) * radius)
 
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 6.0 * o * i
-
     def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
         return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
@@ -88,8 +83,8 @@ class ScionRule(Rule):
 class OuterRule(Rule):
     """Embedding, head or vectors: a norm that needs no iteration."""
 
-    state_formula = "N"
-    flops_formula = "8 N"
+    floats_per_element = 1
+    flops_per_element = 8
 
     def __init__(self, role: str) -> None:
         self.name = f"scion-{role}"
@@ -104,12 +99,6 @@ class OuterRule(Rule):
 
     def row_sharding(self, o: int, i: int, *, norm: str) -> RowSharding | None:
         return RowSharding() if norm != "rms" else None
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 8.0 * o * i
 
 
 def _factor(matrices: Tensor, scale: str) -> float:

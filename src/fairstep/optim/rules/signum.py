@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class SignumRule(Rule):
     name = "signum"
     elementwise = True
-    state_formula = "N"
-    flops_formula = "6 N"
+    floats_per_element = 1
+    flops_per_element = 6
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param)}
@@ -44,12 +44,6 @@ class SignumRule(Rule):
         if not nesterov:
             return m.sign()
         return torch.add(grad, m, alpha=(1 - dampening) * momentum / (1 - momentum)).sign_()
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 6.0 * o * i
 
 
 SIGNUM = OptimizerSpec(

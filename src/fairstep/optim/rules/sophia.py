@@ -41,7 +41,8 @@ class SophiaGRule(Rule):
     name = "sophia-g"
     signal = "gauss_newton_diagonal"
     elementwise = True
-    state_formula = "2 N"
+    floats_per_element = 2
+    flops_per_element = 7
     flops_formula = "7 N, and the signal's pass through the model every interval-th step"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
@@ -72,12 +73,6 @@ class SophiaGRule(Rule):
         if debias:
             floor.mul_(1 - beta1**step)
         return torch.div(m, floor, out=floor).clamp_(-1, 1)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 2 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 7.0 * o * i
 
 
 class SophiaHRule(SophiaGRule):
