@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from fairstep.optim._lazy import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -133,8 +135,10 @@ class Rule:
     """Whether weight decay multiplies the weights after the step was added instead of before."""
     decayed: ClassVar[bool] = True
     """Whether its parameters may have weight decay at all."""
+    moments: ClassVar[tuple[str, ...]] = ()
+    """Names of state that has the shape of the parameter and begins at zero. Other state is a method ``init``."""
     floats_per_element: ClassVar[int]
-    """Floats of state for each element of a matrix. Another count is a method ``state_floats``."""
+    """Floats of state for each element of a matrix, by default the moments. Another count is ``state_floats``."""
     flops_per_element: ClassVar[float]
     """FLOPs of one step for each element, beside ``product_flops`` and ``decomposition_flops``."""
     state_formula: str
@@ -150,6 +154,8 @@ class Rule:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse rules written for the earlier convention. Raises TypeError."""
         super().__init_subclass__(**kwargs)
+        if "moments" in vars(cls):
+            cls.floats_per_element = len(cls.moments)
         for count, formula in (("floats_per_element", "state_formula"), ("flops_per_element", "flops_formula")):
             if count in vars(cls) and formula not in vars(cls):
                 setattr(cls, formula, per_element(getattr(cls, count)))
@@ -177,12 +183,12 @@ class Rule:
         return {}
 
     def init(self, param: Tensor, *_: Any, **hyper: Any) -> dict[str, Any]:
-        """The state before the first step. Every tensor's leading dimension is that of ``param``.
+        """The state before the first step, by default the ``moments``. Tensors have the leading dimension of ``param``.
 
         A value may also be a float: one number for each parameter, which ``move`` replaces in the dict (parameters
         whose numbers differ are never in one stack). Must also work on the meta device: the engine asks it for shapes.
         """
-        raise NotImplementedError
+        return {name: torch.zeros_like(param) for name in self.moments}
 
     def update(
         self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *_: Any, **hyper: Any

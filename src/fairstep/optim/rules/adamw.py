@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 class AdamWRule(Rule):
     name = "adamw"
     elementwise = True
-    floats_per_element = 2
+    moments = ("m", "v")
     flops_per_element = 12
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
 
     def update(
         self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float

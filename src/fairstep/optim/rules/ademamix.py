@@ -37,11 +37,8 @@ if TYPE_CHECKING:
 class AdEMAMixRule(Rule):
     name = "ademamix"
     elementwise = True
-    floats_per_element = 3
+    moments = ("m1", "m2", "v")
     flops_per_element = 16
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {name: torch.zeros_like(param) for name in ("m1", "m2", "v")}
 
     def update(
         self,

@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 class LionRule(Rule):
     name = "lion"
     elementwise = True
-    floats_per_element = 1
+    moments = ("m",)
     flops_per_element = 6
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float) -> Tensor:
         m = state["m"]

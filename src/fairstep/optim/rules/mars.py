@@ -103,7 +103,7 @@ class VectorRule(AdamWRule):
     name = "mars-vector"
     state_formula = "2 N, and N in the exact form"
 
-    def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:  # type: ignore[override]
+    def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
         moments = super().init(param)
         return {**moments, "previous": torch.zeros_like(param)} if form == "exact" else moments
 

@@ -37,12 +37,9 @@ if TYPE_CHECKING:
 
 class MuonRule(Rule):
     name = "muon"
-    floats_per_element = 1
+    moments = ("m",)
     flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(
         self,

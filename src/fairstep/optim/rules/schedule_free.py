@@ -38,11 +38,8 @@ class SecondMomentRule(Rule):
 
     name = "second-moment"
     elementwise = True
-    floats_per_element = 1
+    moments = ("v",)
     flops_per_element = 7
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"v": torch.zeros_like(param)}
 
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta2: float, eps: float) -> Tensor:
         v = state["v"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)

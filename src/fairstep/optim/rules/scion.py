@@ -50,12 +50,9 @@ class ScionRule(Rule):
     """Hidden matrices: the spectral norm."""
 
     name = "scion"
-    floats_per_element = 1
+    moments = ("m",)
     flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(
         self,
@@ -83,14 +80,11 @@ class ScionRule(Rule):
 class OuterRule(Rule):
     """Embedding, head or vectors: a norm that needs no iteration."""
 
-    floats_per_element = 1
+    moments = ("m",)
     flops_per_element = 8
 
     def __init__(self, role: str) -> None:
         self.name = f"scion-{role}"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(
         self, grad: Tensor, state: State, param: Tensor, step: int, *, momentum: float, radius: float, norm: str

@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 class SignumRule(Rule):
     name = "signum"
     elementwise = True
-    floats_per_element = 1
+    moments = ("m",)
     flops_per_element = 6
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(
         self, grad: Tensor, state: State, param: Tensor, step: int, *, momentum: float, nesterov: bool, dampening: float

@@ -41,12 +41,9 @@ class SophiaGRule(Rule):
     name = "sophia-g"
     signal = "gauss_newton_diagonal"
     elementwise = True
-    floats_per_element = 2
+    moments = ("m", "h")
     flops_per_element = 7
     flops_formula = "7 N, and the signal's pass through the model every interval-th step"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param), "h": torch.zeros_like(param)}
 
     def due(self, step: int, *, interval: int) -> tuple[str, ...]:
         return (self.signal,) if step > 1 and (step - 1) % interval == 0 else ()
