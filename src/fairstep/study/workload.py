@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fairstep import optim
-from fairstep.model import config_of
 from fairstep.model.shapes import counts
 from fairstep.runs import (
     Cell,
@@ -106,7 +105,7 @@ class Workload:
     @property
     def parameters_matrix(self) -> int:
         """Matrix parameters (attention, MLP, experts), the size that W's names and Chinchilla multiples count."""
-        return counts(config_of(self.model.model_dump())).matrix
+        return counts(self.model).matrix
 
     def warmup(self, steps: int) -> int:
         """Warm-up of a run of so many steps."""

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fairstep.model import config_of
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Ledger, ModelSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
@@ -107,7 +106,7 @@ def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
 @functools.cache
 def token_flops(model: ModelSpec) -> float:
     """FLOPs of forward and backward pass for a token."""
-    return float(flops_per_token(config_of(model.model_dump())))
+    return float(flops_per_token(model))
 
 
 class _Runner:
