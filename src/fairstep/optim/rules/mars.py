@@ -35,8 +35,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops, newton_schulz_sharding
-from fairstep.optim.rule import Context, RowSharding, Rule, State
+from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule, newton_schulz_sharding
+from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -167,7 +167,7 @@ class MARSLionRule(_CorrectedRule):
         return state["m"].sign()
 
 
-class MARSShampooRule(_CorrectedRule):
+class MARSShampooRule(_CorrectedRule, OrthogonalisingRule):
     name = "mars-shampoo"
     flops_per_element = 12
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
@@ -182,24 +182,17 @@ class MARSShampooRule(_CorrectedRule):
         gamma: float,
         beta1: float,
         clip: str,
-        ns_steps: int,
-        ns_eps: float,
-        ns_coefficients: str,
-        ns_dtype: str,
         context: Context,
     ) -> Tensor:
         self.take_in(grad, state, param, gamma, beta1, clip, context)
         o, i = row_sums.row_count(grad.shape[-2], context.rows), grad.shape[-1]
         summed = state["m"] / (1 - beta1)
-        return newton_schulz(summed, ns_steps, ns_eps, ns_coefficients, ns_dtype, context.rows) * max(1.0, o / i) ** 0.5
+        return call(self.orthogonalised, context, summed) * max(1.0, o / i) ** 0.5
 
     def row_sharding(  # type: ignore[override]
         self, o: int, i: int, *, ns_steps: int, ns_coefficients: str
     ) -> RowSharding | None:
         return newton_schulz_sharding(o, i, ns_steps, ns_coefficients)
-
-    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 def _parts(rule: Rule) -> tuple[Part, ...]:

@@ -35,8 +35,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
-from fairstep.optim.rule import RowSharding, Rule, State
+from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule
+from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ EPS = 1e-8
 NORMS = ("sign-per-input", "sign", "row", "rms")
 
 
-class ScionRule(Rule):
+class ScionRule(OrthogonalisingRule):
     """Hidden matrices: the spectral norm."""
 
     name = "scion"
@@ -64,17 +64,11 @@ class ScionRule(Rule):
         momentum: float,
         radius: float,
         scale: str,
-        ns_steps: int,
-        ns_eps: float,
-        ns_coefficients: str,
-        ns_dtype: str,
+        context: Context,
     ) -> Tensor:
         m = state["m"].lerp_(grad, 1 - momentum)
-        orthogonal = newton_schulz(m, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
+        orthogonal = call(self.orthogonalised, context, m)  # (s, o, i)
         return orthogonal * (_factor(grad, scale) * radius)
-
-    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 class OuterRule(Rule):
