@@ -128,9 +128,7 @@ ADAM_MINI = OptimizerSpec(
             "tensor", "blocks of vectors other than biases", f"{_PAPER}; element in W", ("tensor", "element")
         ),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both at 130M"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both at 130M")},
     lr_unit="as AdamW, in root mean square over a block",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )

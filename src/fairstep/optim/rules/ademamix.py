@@ -103,9 +103,7 @@ ADEMAMIX = OptimizerSpec(
         ),
         "eps": Hyperparameter(1e-8, "added to the root of the second moment", "arXiv 2409.03137; S", "[0, inf)"),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale")},
     lr_unit="as AdamW where the slow momentum has not built up; up to 1 + alpha times as much where it has",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

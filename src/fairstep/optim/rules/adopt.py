@@ -64,9 +64,7 @@ ADOPT = OptimizerSpec(
         ),
         "eps": Hyperparameter(1e-6, "floor of the root of the second moment", "arXiv 2411.02853; S", "(0, inf)"),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale")},
     lr_unit="as AdamW",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

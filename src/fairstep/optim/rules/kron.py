@@ -260,9 +260,7 @@ KRON = OptimizerSpec(
         "block_size": BLOCK_SIZE,
     },
     retired=RETIRED,
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "around 2e-3, W's best at 130M, where Lion has the same"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "around 2e-3, W's best at 130M, where Lion has the same")},
     lr_unit="change of a weight per step in root mean square, at most 1.1 times",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )

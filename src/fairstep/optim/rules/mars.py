@@ -265,9 +265,7 @@ MARS_LION = OptimizerSpec(
         _ratio(4.0, "W, 130M: AdamW's learning rate over Lion's"),
         {},
     ),
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "Lion's grid: every step is a sign as well"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "Lion's grid: every step is a sign as well")},
     lr_unit="change of every weight of a matrix per step, exactly",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
     signals=(_EXACT,),
@@ -284,9 +282,7 @@ MARS_SHAMPOO = OptimizerSpec(
         _ratio(0.2, "as Muon"),
         {**SETTINGS, "ns_eps": replace(SETTINGS["ns_eps"], default=1e-8, source=_PAPER)},
     ),
-    search_space={
-        "lr": Grid.geometric(1.6e-2, 3, "Muon's grid: the step has the same norm"),
-    },
+    search_space={"lr": Grid.geometric(1.6e-2, 3, "Muon's grid: the step has the same norm")},
     lr_unit="as Muon, for embedding and head too",
     schedule=Schedule("wsd", 0.0, 0.0, "as Muon", 0.8),
     signals=(_EXACT,),

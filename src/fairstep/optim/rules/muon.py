@@ -129,9 +129,7 @@ D_MUON = OptimizerSpec(
         _scale("rms", "arXiv 2502.16982; S"),
         Hyperparameter(1.0, "learning rate of the AdamW part over lr", "arXiv 2502.16982; S", "(0, inf)"),
     ),
-    search_space={
-        "lr": Grid.geometric(8e-3, 3, "around 1.6e-2, the best of a prototype at width 64 in 1040 steps"),
-    },
+    search_space={"lr": Grid.geometric(8e-3, 3, "around 1.6e-2, the best of a prototype at width 64 in 1040 steps")},
     lr_unit="as AdamW: the step's root mean square is about 0.2 lr",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

@@ -90,9 +90,7 @@ NADAMW = OptimizerSpec(
             "optax", "how the step ahead is corrected (see the equations)", "W", ("optax", "algoperf", "dozat")
         ),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both, at 130M and 300M"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both, at 130M and 300M")},
     lr_unit="as AdamW",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )

@@ -63,9 +63,7 @@ SCHEDULE_FREE_ADAMW = OptimizerSpec(
         "eps": ADAMW.hyperparameters["eps"],
         **POWERS,
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: S's best is 1e-3 for both at 124M"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: S's best is 1e-3 for both at 124M")},
     lr_unit="as AdamW, for z; y moves about 1 - beta1 times as far",
     schedule=SCHEDULE,
 )

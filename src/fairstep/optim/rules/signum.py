@@ -57,9 +57,7 @@ SIGNUM = OptimizerSpec(
         "nesterov": Hyperparameter(True, "mix the gradient into the momentum once more", "S, from 210M on"),
         "dampening": Hyperparameter(0.0, "share of the past that the step ahead leaves out", "S", "[0, 1]"),
     },
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "Lion's grid: S has the same for both at every scale"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "Lion's grid: S has the same for both at every scale")},
     lr_unit="change of every weight per step, exactly",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

@@ -139,9 +139,7 @@ SOPHIA_H = OptimizerSpec(
             "gaussian", "distribution of z", f"{_PAPER}; W; signs are optax's", ("gaussian", "rademacher")
         ),
     },
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "around half of AdamW's grid, as W's best at 130M (4e-3 and 8e-3)"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "around half of AdamW's grid, as W's best at 130M (4e-3 and 8e-3)")},
     lr_unit=_UNIT,
     schedule=_SCHEDULE,
     signals=("hessian_diagonal",),
