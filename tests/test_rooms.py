@@ -25,13 +25,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "published": set(),
     "model": {"runs"},
     "analysis": {"runs", "published"},
+    "imported": {"runs", "analysis"},
     "train": {"optim", "model", "data", "runs"},
     "cost": {"optim", "model", "runs"},
     "study": {"runs", "analysis", "published", "cost", "optim", "model"},
     "recommend": {"runs", "analysis", "published", "cost", "optim", "model"},
     "report": {"runs", "analysis", "published"},
     "cli": {
-        *("optim", "runs", "data", "published", "model", "analysis"),
+        *("optim", "runs", "data", "published", "model", "analysis", "imported"),
         *("train", "cost", "study", "recommend", "report"),
     },
 }
@@ -49,6 +50,14 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("doctor",),
     ),
     "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
+    "imported": (
+        ("source",),
+        ("columns", "formats", "names", "numbers", "where"),
+        ("files", "rows"),
+        ("phases",),
+        ("contest",),
+        ("judged",),
+    ),
     "train": (
         ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking", "weights"),
         ("channel", "checkpoints", "evaluate", "export", "setup"),
@@ -63,8 +72,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
     "cli": (
         ("shared",),
-        ("claims", "compare", "data", "design", "doctor", "eval", "export", "optimizers", "plan"),
-        ("published", "recommend", "report", "store", "study", "train", "demo"),
+        ("claims", "compare", "data", "design", "doctor", "eval", "export", "judging", "optimizers", "plan"),
+        ("judge", "published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }
 """Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only. Rooms that
@@ -203,7 +212,8 @@ def test_every_file_says_what_it_is_for_and_is_one_idea(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["runs", "data", "optim", "model", "analysis", "cost", "study", "recommend", "report", "cli.compare"]
+    "room",
+    ["runs", "data", "optim", "model", "analysis", "imported", "cost", "study", "recommend", "report", "cli.judging"],
 )
 def test_describing_a_contest_loads_no_torch(room: str) -> None:
     code = f"import sys, fairstep.{room}; sys.exit('torch' in sys.modules)"

@@ -57,7 +57,7 @@ def test_help_of_every_verb(
         (["train", "adamw", "--schedule", "cosin"], "not 'cosin'; did you mean cosine?"),
         (["compare", "a", "b", "--workrs", "2"], "there is no option --workrs; did you mean --workers?"),
         (["train", "adamw", "again"], "'again' is one word too many"),
-        (["published", "speedup"], "configurations or records, not 'speedup'; did you mean speedups?"),
+        (["published", "speedup"], "records or track3, not 'speedup'; did you mean speedups?"),
         (["export"], "name the run: A run's directory, or its identity in the store"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -42,9 +43,31 @@ def test_the_terminal_shows_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "semenov" in capsys.readouterr().out
 
 
+def test_the_track_is_judged_anew_in_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.perf_counter()
+    found = {row["number"]: row for row in rows(capsys, "track3")}
+    assert time.perf_counter() - start < 10
+    assert len(found) == 46
+    assert sum(row["runs"] >= 4 for row in found.values()) == 41
+    assert (found[46]["against"], found[46]["verdict"]) == (45, "faster")
+    assert (found[11]["against"], found[11]["verdict"]) == (9, "not separable")
+    assert found[1]["loss_low"] is None and found[11]["loss_low"] < found[11]["loss"] < found[11]["loss_high"]
+
+
+def test_the_track_in_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["published", "track3"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("46  "))
+    assert line.split()[-5:] == ["45", "35", "13", "57", "faster"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["sweeps", "--paper", "semenov"], "published no sweeps"), (["results", "--optimizer", "sgd"], "'sgd'")],
+    [
+        (["track3", "--paper", "wen"], "wen published no track3; track3 did"),
+        (["sweeps", "--paper", "semenov"], "published no sweeps"),
+        (["results", "--optimizer", "sgd"], "'sgd'"),
+    ],
 )
 def test_what_was_not_published(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
     assert main(["published", *arguments]) == 2

@@ -35,7 +35,7 @@ VERBS = (
     ("plan", "muon", "--preset", "semenov/124m", "--device", "h100"),
     ("study", "plan", "{study}", "--device", "h100"),
 )
-TRAINING = {("demo",), ("compare",), ("train",), ("study", "run"), ("export",), ("eval",)}
+TRAINING = {("demo",), ("compare",), ("judge",), ("train",), ("study", "run"), ("export",), ("eval",)}
 """Verbs whose screens are drawn below from runs that are there."""
 SLOWER = {("doctor",), ("data", "prepare"), ("data", "inspect"), ("data", "list"), ("data", "remove")}
 STUDY = str(Path(__file__).parents[2] / "studies" / "demo.toml")
@@ -129,6 +129,19 @@ def test_screens_of_corpora_and_of_the_doctor(
     ):
         assert main(arguments) == 0, arguments
         check(capsys.readouterr().out, 80, str(tmp_path), "mine: ", "sample of")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_judged_runs(
+    columns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    losses = {"adamw": (3.1, 3.12, 3.11), "mine": (3.0, 3.03, 3.01)}
+    rows = [f"{name},{seed},1000000,{loss}" for name, those in losses.items() for seed, loss in enumerate(those)]
+    (tmp_path / "runs.csv").write_text("\n".join(["contestant,seed,tokens,final_loss", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["judge", "runs.csv", "--baseline", "adamw"]) == 0
+    check(capsys.readouterr().out, columns)
 
 
 def test_columns_are_dropped_before_rows_become_blocks(

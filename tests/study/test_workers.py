@@ -55,49 +55,44 @@ def test_what_an_optimizer_prints_ends_nothing(tiny: Any, tmp_path: Path) -> Non
     assert loss(store.run(odd(tiny, "Prints"))) == loss(store.run(odd(tiny, "PrintsMuch"))) == loss(plain)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("Raises", "RuntimeError: kernel assert (traceback: runs/"),
-        ("Reads", "EOF when reading a line"),
-        ("Exits", "ended with exit code 1: bye"),
-        ("ExitsAtOnce", "ended with exit code 0"),
-        ("Crashes", "was killed by signal 11"),
-    ],
-)
-def test_a_failed_trial_says_why_and_leaves_its_traceback(name: str, words: str, tiny: Any, tmp_path: Path) -> None:
+def test_a_failed_trial_says_why_and_leaves_its_traceback(tiny: Any, tmp_path: Path) -> None:
     store = Store(tmp_path).writable()
-    run = placed(store, odd(tiny, name))
+    words = {
+        "Raises": "RuntimeError: kernel assert (traceback: runs/",
+        "Reads": "EOF when reading a line",
+        "Exits": "ended with exit code 1: bye",
+        "ExitsAtOnce": "ended with exit code 0",
+        "Crashes": "was killed by signal 11",
+    }
+    runs = {name: placed(store, odd(tiny, name)) for name in words}
     with LocalLauncher(HERE, Layout(1, 1)) as launcher:
-        end = ended(launcher, run)
-        assert end["status"] == "failed"
-        assert words in end["message"]
+        for name, run in runs.items():
+            end = ended(launcher, run)
+            assert end["status"] == "failed"
+            assert words[name] in end["message"]
         assert ended(launcher, placed(store, tiny()))["status"] == "done"
-    if name != "ExitsAtOnce":
-        assert "optimizers.py" in (run.directory / "error.txt").read_text() or name == "Exits"
+    for name in ("Raises", "Reads", "Crashes"):
+        assert "optimizers.py" in (runs[name].directory / "error.txt").read_text()
 
 
-@pytest.mark.parametrize(
-    "name", ["DefaultDtype", "PatchedLoss", "NoMkldnn", "NoGradients", "OtherDevice", "Moves", "Leaks"]
-)
-def test_a_built_in_optimizer_beside_it_trains_as_if_alone(name: str, tiny: Any, tmp_path: Path) -> None:
-    """In one slot, before and after it; to the bit."""
+def test_a_built_in_optimizer_beside_them_trains_as_if_alone(tiny: Any, tmp_path: Path) -> None:
+    """In one slot, before and after each; to the bit."""
+    names = ("DefaultDtype", "PatchedLoss", "NoMkldnn", "NoGradients", "OtherDevice", "Moves", "Leaks")
     alone, beside = Store(tmp_path / "alone").writable(), Store(tmp_path / "beside").writable()
-    specs = [tiny("adamw", tokens=8 * 16 * 30, init_seed=seed) for seed in (0, 1)]
+    specs = [tiny("adamw", tokens=8 * 16 * 30, init_seed=seed) for seed in range(len(names))]
     with LocalLauncher(HERE, Layout(1, 1)) as launcher:
         for spec in specs:
             ended(launcher, placed(alone, spec))
-    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
-        ended(launcher, placed(beside, specs[0]))
-        ended(launcher, placed(beside, odd(tiny, name)))
-        ended(launcher, placed(beside, specs[1]))
+        for name, spec in zip(names, specs, strict=True):
+            ended(launcher, placed(beside, odd(tiny, name)))
+            ended(launcher, placed(beside, spec))
     for spec in specs:
         first, second = alone.run(spec), beside.run(spec)
         assert loss(first) == loss(second)
         assert (first.directory / "metrics.jsonl").read_bytes() == (second.directory / "metrics.jsonl").read_bytes()
+        assert second.environment["runs_before"] == 0
     assert Path.cwd() != Path("/")
     assert os.environ["FAIRSTEP_CACHE"] != "/nowhere"
-    assert [beside.run(spec).environment["runs_before"] for spec in specs] == [0, 0]
 
 
 def test_peak_memory_is_of_a_run_alone(tiny: Any, tmp_path: Path) -> None:
@@ -119,29 +114,30 @@ def test_peak_memory_is_of_a_run_alone(tiny: Any, tmp_path: Path) -> None:
     assert second.peak_memory_bytes == 0 or second.peak_memory_bytes == pytest.approx(first.peak_memory_bytes, rel=0.03)
 
 
-def children() -> set[int]:
-    """Processes of this run that lie about."""
+def processes(mark: str) -> set[int]:
+    """Processes with that word among their variables: a launcher's workers and what they forked."""
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if b"fairstep.train" in (path / "cmdline").read_bytes():
+            if mark.encode() in (path / "environ").read_bytes():
                 found.add(int(path.name))
         except OSError:
             continue
-    return found
+    return found - {os.getpid()}
 
 
 @pytest.mark.parametrize("name", ["Forks", "ForksAndStays"])
 def test_a_fork_of_a_worker_writes_nothing_and_does_not_stay(name: str, tiny: Any, tmp_path: Path) -> None:
-    before, store = children(), Store(tmp_path).writable()
+    store = Store(tmp_path).writable()
     run, plain = placed(store, odd(tiny, name)), placed(store, odd(tiny, "Plain"))
-    with LocalLauncher(HERE, Layout(1, 1)) as launcher:
+    with LocalLauncher(HERE, Layout(1, 1), {"MARK": str(tmp_path)}) as launcher:
         assert ended(launcher, run)["status"] == "done"
+        assert processes(str(tmp_path))
         assert not run.locked
         ended(launcher, plain)
     assert (run.directory / "metrics.jsonl").read_bytes() == (plain.directory / "metrics.jsonl").read_bytes()
     limit = time.monotonic() + 20
-    while children() - before:
+    while processes(str(tmp_path)):
         assert time.monotonic() < limit
         time.sleep(0.1)
 

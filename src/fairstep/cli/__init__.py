@@ -22,6 +22,7 @@ MENU = Menu(
         },
         "compare optimizers": {
             "compare": Verb("tune contestants with equal effort, repeat the winners on fresh seeds, print the verdict"),
+            "judge": Verb("a verdict on runs that you already have: tables, logs, trackers' files"),
             "study": Verb("contestants in many cells, tuned by a protocol of the papers", menu=True),
             "report": Verb("one self-contained HTML page from one store or several"),
             "store": Verb("check that the files of a store fit together; train some runs again", menu=True),
@@ -32,8 +33,8 @@ MENU = Menu(
             "plan": Verb("what a run would cost: parameters, FLOPs, memory by part, time"),
         },
         "read the two papers": {
-            "claims": Verb("what the two papers claim, checked on their numbers and on your runs"),
-            "published": Verb("the two papers' numbers"),
+            "claims": Verb("what the two papers and a public track claim, checked on their numbers and on your runs"),
+            "published": Verb("the two papers' numbers, and the track's results with our intervals"),
         },
         "train and use one model": {
             "data": Verb(

@@ -1,4 +1,4 @@
-"""``fairstep claims``: what the two papers claim, and what the numbers say."""
+"""``fairstep claims``: what two papers and a public track claim, and what the numbers say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fairstep.runs import Store
 
 @dataclass(frozen=True)
 class ClaimsOptions:
-    """Check every claim of both papers on their published numbers and, with --store, on your own runs.
+    """Check every claim of both papers, and of modded-nanogpt's track 3, on published numbers and on your own runs.
 
     holds: every part of the claim is supported. fails: a part is contradicted. inconclusive: intervals contain both, or
     something is missing, and the evidence says what.
@@ -25,11 +25,11 @@ class ClaimsOptions:
     """
 
     ids: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Only these claims, for example W3a F17; prints their evidence in full. Default: all."""
+    """Only these claims, for example W3a F17 T4; prints their evidence in full. Default: all."""
     store: Path | None = None
     """Folder of your own contests, which are checked too."""
-    paper: Literal["wen", "semenov", "both"] = "both"
-    """Only the claims of this paper."""
+    paper: Literal["wen", "semenov", "track3", "both", "all"] = "all"
+    """Only the claims of this paper, of both papers, or of the track."""
     json: bool = False
     """Print a JSON list of rows."""
 

@@ -1,4 +1,5 @@
-"""Verdicts in, pages and figures out: one self-contained HTML page for a contest, for stores, or for both papers.
+"""Verdicts in, pages and figures out: one self-contained HTML page for a contest, for stores, or for published
+numbers.
 
 Layout, wording of the page and figures belong here. Every number comes from fairstep.analysis, so page, terminal and
 JSON agree. Nothing here trains or prints, and no page needs a network. May import fairstep.runs, fairstep.analysis and

@@ -158,6 +158,8 @@ class Predecessors:
     """Resident bytes before the first of them."""
 
     def __init__(self, run: str) -> None:
+        if type(self).runs:
+            gc.collect()  # half a second where torch's compiler has worked: not for the first run, which has nothing
         _return_freed_memory()
         resident = _status("VmRSS")
         cls = type(self)
@@ -184,7 +186,6 @@ def peak_memory(device: torch.device) -> int:
 
 def _return_freed_memory() -> None:
     """Hand the blocks that an earlier run freed back to the kernel: what is resident then belongs to this run."""
-    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from fairstep.runs import Machine, Run
-from fairstep.study.launchers.base import command, death, environment, event_of, kind_of
+from fairstep.study.launchers.base import command, death, environment, event_of, kind_of, limits
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,6 @@ class LocalLauncher:
         """How many more runs can be started now."""
         return self.layout.workers - sum(worker.run is not None for worker in self._workers)
 
-    @property
-    def running(self) -> list[str]:
-        return [worker.run.id for worker in self._workers if worker.run is not None]
-
     def start(self, run: Run) -> None:
         """Hand a run to a free worker; its directory must hold spec.json."""
         if self.layout.processes > 1:
@@ -149,13 +145,7 @@ class LocalLauncher:
 
     def _spawn(self, kind: str, *arguments: str) -> _Worker:
         slot = next(i for i in range(self.layout.workers) if i not in {w.slot for w in self._workers})
-        threads = str(self.layout.threads)
-        variables = environment() | self.environment
-        variables |= {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "TORCHINDUCTOR_COMPILE_THREADS": threads,
-        }
+        variables = environment() | self.environment | limits(self.layout.threads)
         if self.machine.gpus:
             count = self.layout.processes
             gpus = (str((slot * count + n) % self.machine.gpus) for n in range(count))
@@ -176,14 +166,12 @@ class LocalLauncher:
         return worker
 
     def _pin(self, pid: int, slot: int) -> None:
-        """Give the worker its own cores (before it starts threads), if there are enough of them."""
-        if not hasattr(os, "sched_setaffinity"):
-            return
-        cores = sorted(os.sched_getaffinity(0))
-        mine = cores[slot * self.threads : (slot + 1) * self.threads]
-        if len(mine) == self.threads:
+        """Give the worker its own cores (before it starts threads), if the layout takes all cores. With cores to spare
+        the kernel does better: two contests beside one another would share the first cores and leave the others."""
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+        if self.layout.workers * self.threads == len(cores):
             with contextlib.suppress(OSError):
-                os.sched_setaffinity(pid, mine)
+                os.sched_setaffinity(pid, cores[slot * self.threads : (slot + 1) * self.threads])
 
     def _bury(self, worker: _Worker) -> Iterator[dict[str, Any]]:
         """A worker's output ended: it died, or is about to."""
