@@ -26,13 +26,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"runs"},
     "analysis": {"runs", "published"},
     "train": {"optim", "model", "data", "runs"},
+    "external": {"runs"},
     "cost": {"optim", "model", "runs"},
     "study": {"runs", "analysis", "published", "cost", "optim", "model"},
     "recommend": {"runs", "analysis", "published", "cost", "optim", "model"},
     "report": {"runs", "analysis", "published"},
     "cli": {
         *("optim", "runs", "data", "published", "model", "analysis"),
-        *("train", "cost", "study", "recommend", "report"),
+        *("train", "external", "cost", "study", "recommend", "report"),
     },
 }
 """Room -> the rooms that it may import."""
@@ -51,7 +52,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
     "train": (
         ("annealing", "export", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
-        ("channel", "checkpoints", "downstream", "evaluate", "setup"),
+        ("checkpoints", "downstream", "evaluate", "setup"),
         ("signals",),
         ("step",),
         ("loop",),
@@ -59,7 +60,12 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("__main__",),
     ),
     "cost": (("devices", "pace", "rank_shares"), ("run_cost",)),
-    "study": (("launchers", "protocols", "published_runs"), ("workload",), ("tournament",), ("file", "forecast")),
+    "study": (
+        ("launchers", "protocols", "published_runs"),
+        ("command_workload", "workload"),
+        ("tournament",),
+        ("file", "forecast"),
+    ),
     "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
     "cli": (
         ("shared",),

@@ -28,9 +28,10 @@ def sections(loaded: LoadedContest) -> list[Section]:
 
 def cell_words(ledger: Ledger) -> str:
     cell = ledger.cell
-    size = f"{cell.model} model · {count_text(cell.parameters_matrix)} matrix parameters"
+    size = f"{count_text(cell.parameters_matrix)} matrix parameters" if cell.parameters_matrix else ""
+    model = f"{cell.model} model" if cell.vocabulary else cell.model  # somebody else's trainer
     work = f"{count_text(cell.tokens)} tokens in batches of {count_text(cell.batch_tokens)}"
-    return f"{size} · {work} · {cell.data} · {cell.precision}"
+    return " · ".join(filter(None, (model, size, work, cell.data, cell.precision)))
 
 
 def lede(loaded: LoadedContest) -> str:
@@ -196,6 +197,8 @@ def _environment(loaded: LoadedContest) -> list[tuple[str, str]]:
         for key, value in run.environment.items():
             seen.setdefault(str(key).replace("_", " "), {})[str(value)] = None
     pairs = {"corpus": cell.data, "corpus fingerprint": cell.fingerprint, "vocabulary": f"{cell.vocabulary} tokens"}
+    if not cell.vocabulary:
+        pairs = {"SHA-256 of the code": cell.fingerprint}
     for key, values in seen.items():
         more = f" and {len(values) - 3} more" if len(values) > 3 else ""
         pairs.setdefault(key, " | ".join(list(values)[:3]) + more)

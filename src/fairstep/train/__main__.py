@@ -26,7 +26,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairstep.train.channel import Channel, open_channel
+from fairstep.runs.channel import Channel, open_channel
+from fairstep.train.forks import become_worker
 from fairstep.train.ranks.started import speaks
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
     from fairstep.train.run import train  # noqa: F401  (load torch before saying that we are ready)
 
     channel = open_channel(speaks())
+    become_worker(*channel.files)
     faulthandler.enable()
     channel.emit(event="ready")
     if arguments[0] == "--attached":
@@ -65,7 +67,7 @@ def train_directory(directory: Path, channel: Channel) -> str:
         channel.emit(event=kind, **dataclasses.asdict(progress))
 
     try:
-        train(run.spec, Store(directory.parent.parent), report)
+        train(run.own_spec, Store(directory.parent.parent), report)
         status = run.status
         message = run.summary.message if run.summary else ""
     except Exception as error:

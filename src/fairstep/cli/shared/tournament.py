@@ -14,11 +14,11 @@ from fairstep.cli.shared.watch import watching
 from fairstep.runs import Ledger, Store
 from fairstep.study import ContestError, Launcher, Patience, carry_out
 from fairstep.study.file.cells import Text
-from fairstep.study.file.study import Study
+from fairstep.study.file.study import AnyStudy, CommandStudy
 
 
 def run_study(
-    study: Study,
+    study: AnyStudy,
     texts: Mapping[str, Text],
     store: Store,
     launcher: Launcher,
@@ -31,7 +31,12 @@ def run_study(
     ``command`` is kept in the ledgers. ``every_trial``: see ``watching``. Raises StudyError.
     """
     contest = study.contest(texts, launcher.threads)
-    bases = study.ledgers(contest, study.cells(texts), command)
+    if isinstance(study, CommandStudy):
+        bases = study.ledgers(contest, study.cells(), command)
+        if changed := study.changed_since(store.ledgers()):
+            screen.say(changed)
+    else:
+        bases = study.ledgers(contest, study.cells(texts), command)
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)

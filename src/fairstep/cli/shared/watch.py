@@ -72,9 +72,7 @@ class News:
         """A sentence for each trial that ended."""
         first = not self._heard and not self.work
         for identity, spec in itertools.islice(state.plan.specs.items(), len(self.work), None):
-            model = spec.model
-            size = model.layers * (4 * model.width**2 + 3 * model.width * model.mlp_width)
-            self.work[identity] = float(spec.tokens * (size + model.width * model.vocabulary))
+            self.work[identity] = spec.work
             self.work_known += self.work[identity]
         said = []
         for identity, summary in itertools.islice(state.plan.summaries.items(), self._heard, None):
