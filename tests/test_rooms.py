@@ -69,7 +69,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
     "cli": (
         ("shared",),
-        ("claims", "compare", "data", "design", "doctor", "eval", "export", "optimizers", "plan"),
+        ("claims", "compare", "contest", "data", "design", "doctor", "eval", "export", "optimizers", "plan"),
         ("published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }

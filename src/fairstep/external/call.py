@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import io
 import os
 import sys
 import threading
@@ -68,6 +69,17 @@ def arguments_of(function: Callable[..., Any], spec: CommandSpec, out: Path) -> 
     values: dict[str, Value | Path] = {**spec.values(), "out": out}
     optional = {"steps", "tokens", "out"} - spec.cell.keys() - spec.settings.keys()
     return {name: value for name, value in values.items() if any_name or name in names or name not in optional}
+
+
+class Printed(io.TextIOBase):
+    """Standard output of a callable in this process, as far as Python writes it."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def write(self, text: str) -> int:
+        self.output.feed(text.encode(errors="replace"))
+        return len(text)
 
 
 @contextlib.contextmanager

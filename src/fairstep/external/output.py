@@ -105,7 +105,7 @@ class Output:
 
 
 def _open(path: Path) -> IO[bytes]:
-    file: IO[bytes] = open_own(path).buffer  # type: ignore[attr-defined]
+    file: IO[bytes] = open_own(path).detach()  # type: ignore[attr-defined]
     return file
 
 

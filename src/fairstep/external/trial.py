@@ -89,6 +89,8 @@ class _Attempt:
         self.next_row, self.rows = 0, 0
         self.lock = threading.Lock()  # a callable prints and yields
         self.trace = ""
+        self.facts: dict[str, Any] = {}
+        """What was found out on the way, for env.json."""
 
     def close(self) -> None:
         self.output.close()
@@ -118,6 +120,9 @@ class _Attempt:
             return Summary(
                 status="failed", message=f"its final loss is {loss:g}; a verdict needs one above 0, in nats per token"
             )
+        if evaluations:
+            self.facts["loss_step"] = evaluations[-1][0]
+        self._environment()
         for step, value in evaluations:
             if step < self.spec.steps and math.isfinite(value):
                 self._row("evaluation", step, value)
@@ -148,8 +153,7 @@ class _Attempt:
         self._environment()
         code, left = command.run(argv, self.spec.trainer.directory, self.trial, self.output, self.guardian)
         self.output.close()
-        if left:
-            self._environment(left)
+        self.facts |= {"processes_left_behind": left} if left else {}
         if code:
             if code > 0 and (found := self._diverged()):
                 return found
@@ -172,11 +176,11 @@ class _Attempt:
     def _called(self) -> losses.Found:
         self._environment()
         os.environ[VARIABLE] = self.trial  # of what it starts
-        inside = self.function is None
+        alone = self.function is None
         if self.guardian is not None:
             self.guardian.watch(self.trial)
         try:
-            with call.printed_to(self.output) if inside else contextlib.nullcontext():
+            with call.printed_to(self.output) if alone else contextlib.redirect_stdout(call.Printed(self.output)):
                 return self._loss_of_call()
         except (call.CallError, losses.LossError):
             raise
@@ -226,7 +230,7 @@ class _Attempt:
         self.metrics.write(json.dumps(row) + "\n")
         self.metrics.flush()
 
-    def _environment(self, left: int = 0) -> None:
+    def _environment(self) -> None:
         here = machine()
         facts: dict[str, Any] = {
             "fairstep": fairstep.__version__,
@@ -236,8 +240,7 @@ class _Attempt:
             "processor": here.processor,
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
         }
-        facts |= {"processes_left_behind": left} if left else {}
-        write_atomic(self.run.directory / "env.json", json.dumps(facts, indent=1), durable=False)
+        write_atomic(self.run.directory / "env.json", json.dumps(facts | self.facts, indent=1), durable=False)
 
     def _with_words(self, sentence: str) -> str:
         words = self.output.words()

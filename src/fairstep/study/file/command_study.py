@@ -44,14 +44,15 @@ class CommandCell:
 
 @dataclass(frozen=True)
 class CommandStudy:
-    """A study around ``trainer``: what its file says, and where. ``accepts``: arguments of a callable that is at hand,
-    None for any."""
+    """A study around ``trainer``: what its file says, and where. ``accepts`` and
+    ``required``: arguments of a callable that is at hand, None for any."""
 
     name: str
     table: CommandStudyTable
     lines: LineNumbers = field(repr=False)
     trainer: Trainer
     accepts: frozenset[str] | None = None
+    required: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, name: str, table: CommandStudyTable, lines: LineNumbers, directory: Path) -> CommandStudy:
@@ -252,6 +253,11 @@ class CommandStudy:
             if self.accepts is None:
                 return
             used, at = set(self.accepts), "trainer"
+            if unknown := sorted(self.required - known):
+                raise self.lines.error(
+                    ["contestants", number],
+                    f"{self.trainer.name} needs {unknown[0]!r}, and nothing gives it to {table.name}",
+                )
         else:
             used, at = self._used(table), "command"
             if unknown := sorted(used - known):
@@ -267,12 +273,13 @@ class CommandStudy:
                 f"the {at} never uses the seed {missing[0]!r}, so that its trials would all be the same; {how}, or "
                 "name its seeds with seeds = [...]",
             )
-        if at == "command" and budget not in used:
+        if budget not in used:
             other = next((name for name in LENGTHS if name in used), "")
-            remedy = f'set budget = "{other}"' if other else f'put "{{{budget}}}" into it'
+            into = f'put "{{{budget}}}" into it' if at == "command" else f"let it take {budget}"
             raise self.lines.error(
                 ["trainer", "budget"],
-                f"the command never uses {{{budget}}}, which is what makes a run longer; {remedy}",
+                f"the {at} never uses {{{budget}}}, which is what makes a run longer; "
+                + (f'set budget = "{other}"' if other else into),
             )
         if unused := [name for name in cell.workload.values if name not in used]:
             raise self.lines.error(
