@@ -269,20 +269,22 @@ def test_a_callable_that_fails_says_so(function: Any, sentence: str, tmp_path: P
     assert (summary.status, sentence in summary.message) == ("failed", True), summary.message
 
 
-def test_a_callable_in_a_worker(carry: Trial, tmp_path: Path) -> None:
+def test_a_callable_in_a_worker(tmp_path: Path) -> None:
     code = "import sys\ndef main(lr, seed, steps, out):\n    print('step 3 loss 4.5')\n    return 3 + lr\n"
     (tmp_path / "mine.py").write_text(code)
     trainer = Trainer(call="mine.py:main", directory=str(tmp_path))
-    run = carry(spec=CommandSpec(trainer=trainer, settings={"lr": 0.5}, steps=10))
+    spec = CommandSpec(trainer=trainer, settings={"lr": 0.5}, steps=10)
+    run = Store(tmp_path / "store").run(spec)
+    with worker_on(run, spec) as worker:
+        assert worker.wait(60) == 0
     assert run.summary is not None
     assert run.summary.final_loss == 3.5
     assert (run.directory / "output.log").read_text() == "step 3 loss 4.5\n"
     assert [row["kind"] for row in run.metrics()] == ["train", "evaluation"]
 
 
-def test_the_referee_costs_little_beside_the_command(tmp_path: Path) -> None:
+def test_the_referee_costs_little_beside_the_command(tmp_path: Path, guardian: Guardian) -> None:
     """Processor time of this process and its threads for a trial, the command's own left out."""
-    guardian = Guardian()
     spec = spec_of(tmp_path)
     spent = []
     for seed in range(7):

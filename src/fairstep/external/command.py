@@ -14,11 +14,10 @@ from pathlib import Path
 from fairstep.external.guardian import VARIABLE, Guardian, end_all
 from fairstep.external.output import Output
 from fairstep.runs import CommandSpec
+from fairstep.runs.command_spec import PROCESSES
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a command whose worker is told to stop."""
-PROCESSES = "FAIRSTEP_PROCESSES"
-"""How many processes the launcher gives a trial, for the placeholder {processes}."""
 
 
 class CommandError(ValueError):
@@ -31,9 +30,9 @@ def argv_of(spec: CommandSpec, out: Path) -> list[str]:
     return [sys.executable, *command[1:]] if command[0] in ("python", "python3") else command
 
 
-def run(argv: list[str], directory: str, trial: str, output: Output, guardian: Guardian) -> tuple[int, int]:
+def run(argv: list[str], directory: str, attempt: str, output: Output, guardian: Guardian) -> tuple[int, int]:
     """Run to the end; (exit code, processes that the command left behind, which are killed). Raises CommandError."""
-    guardian.watch(trial)  # from here on it is ended with this process
+    guardian.watch(attempt)  # from here on it is ended with this process
     try:
         process = subprocess.Popen(
             argv,
@@ -42,16 +41,16 @@ def run(argv: list[str], directory: str, trial: str, output: Output, guardian: G
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {VARIABLE: trial},
+            env=os.environ | {VARIABLE: attempt},
         )
     except OSError as error:
         raise CommandError(_why_not(argv[0], directory, error)) from None
-    guardian.watch(trial, process.pid)
+    guardian.watch(attempt, process.pid)
     try:
         _listen(process, output)
-        left = end_all(trial, process.pid)
+        left = end_all(attempt, process.pid)
     except BaseException:  # told to stop
-        _stop(process, trial)
+        _stop(process, attempt)
         raise
     finally:
         process.wait()
@@ -106,10 +105,10 @@ def _take(pipe: int, output: Output) -> bool:
     return bool(chunk)
 
 
-def _stop(process: subprocess.Popen[bytes], trial: str) -> None:
+def _stop(process: subprocess.Popen[bytes], attempt: str) -> None:
     """SIGTERM to the command and its children, and SIGKILL for what is left after a while."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    end_all(trial, process.pid)
+    end_all(attempt, process.pid)

@@ -6,20 +6,20 @@ out again and again under other names.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from fairstep.runs import CommandSpec, Run, Summary, Value, read_json, write_atomic
 
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass
 class Outcome:
-    """One run of the trainer. ``heard``: seconds until its first word of progress."""
+    """One run of the trainer, and the seconds that it took."""
 
     run: Run
     summary: Summary | None
@@ -60,61 +60,80 @@ class Outcome:
         return self.message or (self.summary.message if self.summary else "nothing")
 
 
-@dataclass
 class Trials:
-    """Runs of specs in ``folder``; one that says nothing for ``patience`` seconds is stopped."""
+    """Runs of specs in ``folder``; one that says nothing for ``patience`` seconds is stopped. A context manager, which
+    ends its workers."""
 
-    folder: Path
-    patience: float
-    count: int = field(default=0, init=False)
+    def __init__(self, folder: Path, patience: float) -> None:
+        self.folder, self.patience, self.count = folder, patience, 0
+        self._idle: list[subprocess.Popen[bytes]] = []
 
-    def started(self, spec: CommandSpec) -> tuple[Run, subprocess.Popen[bytes]]:
-        self.count += 1
-        run = Run(self.folder / f"{self.count:03}" / "runs" / spec.identity)
-        return run, self.again(run, spec)
+    def __enter__(self) -> Self:
+        return self
 
-    def again(self, run: Run, spec: CommandSpec) -> subprocess.Popen[bytes]:
-        """A worker on the run."""
-        write_atomic(run.directory / "spec.json", spec.to_json(), durable=False)
-        return subprocess.Popen(
-            [sys.executable, "-m", "fairstep.external", "--attached", str(run.directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._idle:
+            _end(worker)
 
     def of(self, *specs: CommandSpec) -> list[Outcome]:
         """Outcomes of runs beside one another."""
-        began = time.monotonic()
-        workers = [self.started(spec) for spec in specs]
-        return [self.end(run, worker, began) for run, worker in workers]
+        while len(self._idle) < len(specs):
+            self._idle.append(_worker())
+        started = [self.start(spec) for spec in specs]
+        return [self.outcome(run, worker) for run, worker in started]
 
-    def end(self, run: Run, worker: subprocess.Popen[bytes], began: float) -> Outcome:
-        """Wait for a worker, as long as it says anything."""
-        message, hung = "", False
-        assert worker.stdout is not None
+    def start(self, spec: CommandSpec, run: Run | None = None) -> tuple[Run, subprocess.Popen[bytes]]:
+        """A worker on a new run of the spec, or on an earlier one."""
+        if run is None:
+            self.count += 1
+            run = Run(self.folder / f"{self.count:03}" / "runs" / spec.identity)
+        write_atomic(run.directory / "spec.json", spec.to_json(), durable=False)
+        worker = self._idle.pop() if self._idle else _worker()
         assert worker.stdin is not None
+        worker.stdin.write(json.dumps(str(run.directory.absolute())).encode() + b"\n")
+        return run, worker
+
+    def outcome(self, run: Run, worker: subprocess.Popen[bytes]) -> Outcome:
+        """Wait for a worker, as long as it says anything. ``seconds`` count from its start on the run."""
+        began = time.monotonic()
+        message, text = "its worker died", b""
+        assert worker.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(worker.stdout, selectors.EVENT_READ)
-            while True:
-                if not selector.select(self.patience):
-                    hung = True
-                    break
-                chunk = os.read(worker.stdout.fileno(), 65536)
-                if not chunk:
-                    break
-                for line in chunk.splitlines():
-                    try:
-                        message = json.loads(line).get("message", "") or message
-                    except ValueError:
-                        continue
-        worker.stdin.close()
-        if hung:
-            worker.kill()
-        worker.wait()
-        worker.stdout.close()
-        if hung:
-            message = f"it said nothing for {self.patience:g} s and was stopped"
-        return Outcome(run, run.summary, hung, message, time.monotonic() - began)
+            while selector.select(self.patience):
+                if not (chunk := os.read(worker.stdout.fileno(), 65536)):
+                    _end(worker)
+                    return Outcome(run, run.summary, False, message)
+                *lines, text = (text + chunk).split(b"\n")
+                for event in map(json.loads, lines):
+                    if event["event"] == "begin":
+                        began = time.monotonic()
+                    if event["event"] == "end":
+                        self._idle.append(worker)
+                        seconds = time.monotonic() - began
+                        return Outcome(run, run.unchecked_summary, False, event["message"], seconds)
+        _end(worker)
+        message = f"it said nothing for {self.patience:g} s and was stopped"
+        return Outcome(run, None, True, message, time.monotonic() - began)
+
+
+def _worker() -> subprocess.Popen[bytes]:
+    """One that is ready."""
+    command = [sys.executable, "-m", "fairstep.external", "-"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    return worker
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    """Kill a worker; its guardian ends what it had started."""
+    worker.kill()
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        assert pipe is not None
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
 
 
 def examine(
@@ -124,7 +143,14 @@ def examine(
     patience: float = 60.0,
 ) -> Iterator[Finding]:
     """``specs``: contestant -> a short run of it. ``searched``: contestant -> placeholder -> its values."""
-    trials = Trials(folder, patience)
+    with Trials(folder, patience) as trials:
+        yield from _checks(trials, specs, searched)
+
+
+def _checks(
+    trials: Trials, specs: Mapping[str, CommandSpec], searched: Mapping[str, Mapping[str, Sequence[Value]]]
+) -> Iterator[Finding]:
+    folder, patience = trials.folder, trials.patience
     name, spec = next(iter(specs.items()))
     before = _files(Path(spec.trainer.directory)) if spec.trainer.directory else None
     (first,) = trials.of(spec)
@@ -289,14 +315,12 @@ def _close(a: float | None, b: float | None) -> bool:
 
 def _killed(trials: Trials, spec: CommandSpec, first: Outcome) -> Finding:
     title = "a killed trial starts again or resumes"
-    began = time.monotonic()
-    run, worker = trials.started(spec)
+    run, worker = trials.start(spec)
     time.sleep(first.seconds / 2)
-    worker.send_signal(signal.SIGKILL)
-    trials.end(run, worker, began)
+    _end(worker)
     if run.summary is not None:
         return Finding("killed", title, "skipped", "it ended before it could be killed; try longer runs with --part 1")
-    outcome = trials.end(run, trials.again(run, spec), time.monotonic())
+    outcome = trials.outcome(*trials.start(spec, run))
     if _close(outcome.loss, first.loss):
         return Finding("killed", title, "passed", f"killed after {first.seconds / 2:.1f} s; then the same loss")
     return Finding("killed", title, "failed", f"killed after {first.seconds / 2:.1f} s; then {outcome.words}")

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import fairstep
 from fairstep.external import call, command, losses
-from fairstep.external.guardian import VARIABLE, Guardian, end_all
+from fairstep.external.guardian import VARIABLE, Guardian, attempt_at, end_all
 from fairstep.external.output import Output
 from fairstep.runs import CommandSpec, Run, Summary, machine, open_own, write_atomic
 from fairstep.runs.command_spec import code_hash
@@ -76,10 +76,10 @@ class _Attempt:
         function: Callable[..., Any] | None,
     ) -> None:
         self.run, self.spec, self.say, self.guardian, self.function = run, spec, say, guardian, function
-        self.trial = str(run.directory.absolute())
+        self.mark = attempt_at(str(run.directory.absolute()))
         self.out = run.directory.absolute() / "out"
         if guardian is not None:
-            end_all(self.trial)  # what a killed worker left, if nothing ended it yet
+            end_all(f"{run.directory.absolute()}#")  # what a killed worker left, if nothing ended it yet
         if self.out.exists() and not spec.trainer.resume:
             shutil.rmtree(self.out)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ class _Attempt:
         argv = command.argv_of(self.spec, self.out)
         write_atomic(self.run.directory / "command.txt", shlex.join(argv) + "\n", durable=False)
         self._environment()
-        code, left = command.run(argv, self.spec.trainer.directory, self.trial, self.output, self.guardian)
+        code, left = command.run(argv, self.spec.trainer.directory, self.mark, self.output, self.guardian)
         self.output.close()
         self.facts |= {"processes_left_behind": left} if left else {}
         if code:
@@ -175,10 +175,10 @@ class _Attempt:
 
     def _called(self) -> losses.Found:
         self._environment()
-        os.environ[VARIABLE] = self.trial  # of what it starts
+        os.environ[VARIABLE] = self.mark  # of what it starts
         alone = self.function is None
         if self.guardian is not None:
-            self.guardian.watch(self.trial)
+            self.guardian.watch(self.mark)
         try:
             with call.printed_to(self.output) if alone else contextlib.redirect_stdout(call.Printed(self.output)):
                 return self._loss_of_call()
@@ -191,7 +191,7 @@ class _Attempt:
         finally:
             del os.environ[VARIABLE]
             if self.guardian is not None:
-                end_all(self.trial)
+                end_all(self.mark)
                 self.guardian.watch("")
 
     def _loss_of_call(self) -> losses.Found:

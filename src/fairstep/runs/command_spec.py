@@ -30,6 +30,8 @@ from fairstep.runs.frozen import Frozen, Positive, SpecError, Value, explain
 from fairstep.runs.spec import FORMAT
 
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+PROCESSES = "FAIRSTEP_PROCESSES"
+"""Variable by which a launcher tells a worker what {processes} is."""
 LENGTHS = ("steps", "tokens")
 FREE = ("out", "processes")
 """Placeholders that are no part of the experiment."""

@@ -86,11 +86,11 @@ def like_reference(
     """The trainer's losses against reference runs, setting by setting. Raises ValueError for a table that is none."""
     assert asked.reference is not None
     findings = []
-    trials = Trials(folder / "reference", asked.patience)
     for setting, losses in reference_of(asked.reference).items():
         given = dict(setting)
         specs = [_spec(given, seed, contestants, study, asked.reference) for seed in range(1, len(losses) + 1)]
-        outcomes = [trials.of(spec)[0] for spec in specs]
+        with Trials(folder / f"reference-{len(findings)}", asked.patience) as trials:
+            outcomes = [trials.of(spec)[0] for spec in specs]
         words = ", ".join(f"{name} {value}" for name, value in setting)
         title = f"the losses at {words or 'the one setting'} are those of the reference"
         mine = [one.loss for one in outcomes if one.loss is not None]

@@ -253,11 +253,6 @@ class CommandStudy:
             if self.accepts is None:
                 return
             used, at = set(self.accepts), "trainer"
-            if unknown := sorted(self.required - known):
-                raise self.lines.error(
-                    ["contestants", number],
-                    f"{self.trainer.name} needs {unknown[0]!r}, and nothing gives it to {table.name}",
-                )
         else:
             used, at = self._used(table), "command"
             if unknown := sorted(used - known):
@@ -272,6 +267,11 @@ class CommandStudy:
                 ["trainer", "seeds"],
                 f"the {at} never uses the seed {missing[0]!r}, so that its trials would all be the same; {how}, or "
                 "name its seeds with seeds = [...]",
+            )
+        if unknown := sorted(self.required - known):
+            raise self.lines.error(
+                ["contestants", number],
+                f"{self.trainer.name} needs {unknown[0]!r}, and nothing gives it to {table.name}",
             )
         if budget not in used:
             other = next((name for name in LENGTHS if name in used), "")

@@ -28,8 +28,6 @@ Kind = tuple[str, str]
 """The module of a worker, and what tells its code from others'."""
 
 OWN = "fairstep.train"
-PROCESSES = "FAIRSTEP_PROCESSES"
-"""Variable by which somebody else's trainer is told how many processes a trial has."""
 
 LAST_WORDS = 65_536
 """Bytes of a process's standard error that are looked at when it has died."""

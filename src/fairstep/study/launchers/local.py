@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from fairstep.runs import Machine, Run
-from fairstep.study.launchers.base import PROCESSES, Kind, command, death, environment, event_of, kind_of
+from fairstep.runs.command_spec import PROCESSES
+from fairstep.study.launchers.base import Kind, command, death, environment, event_of, kind_of
 
 
 @dataclass(frozen=True)

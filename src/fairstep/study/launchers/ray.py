@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run
-from fairstep.study.launchers.base import PROCESSES, Event, Kind, command, death, environment, event_of, kind_of
+from fairstep.runs.command_spec import PROCESSES
+from fairstep.study.launchers.base import Event, Kind, command, death, environment, event_of, kind_of
 
 RESOURCES_EVERY = 5.0
 """Seconds between questions about the size of the cluster, which may grow."""

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run, Value
-from fairstep.study.launchers.base import PROCESSES, Event, command, death, environment
+from fairstep.runs.command_spec import PROCESSES
+from fairstep.study.launchers.base import Event, command, death, environment
 
 PROGRESS_EVERY = 5.0
 """Seconds between looks at the directory of a run."""
