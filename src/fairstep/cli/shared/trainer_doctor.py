@@ -85,7 +85,7 @@ def like_reference(
 ) -> list[Finding]:
     """The trainer's losses against reference runs, setting by setting. Raises ValueError for a table that is none."""
     assert asked.reference is not None
-    findings = []
+    findings: list[Finding] = []
     for setting, losses in reference_of(asked.reference).items():
         given = dict(setting)
         specs = [_spec(given, seed, contestants, study, asked.reference) for seed in range(1, len(losses) + 1)]
