@@ -176,6 +176,18 @@ def test_processes_of_a_trial_reach_the_command(tmp_path: Path) -> None:
     assert commands == {"2"}
 
 
+def test_a_callable_in_a_study_file(tmp_path: Path) -> None:
+    text = STUDY.replace("[trainer]\n", 'trainer = "mine:main"\n', 1)
+    head, _, rest = text.partition("command = ")
+    text = head + rest[rest.index("[[cells]]") :]
+    (tmp_path / "mine.py").write_text("def main(optimizer, lr, seed, steps):\n    return 3 + lr + 1e-3 * seed\n")
+    study = read(written(tmp_path, text))
+    assert isinstance(study, CommandStudy)
+    assert study.trainer.files == ("mine.py",)
+    run_study(tmp_path, str(tmp_path / "store"))
+    assert set(losses(tmp_path / "store").values()) >= {3.01, 3.02, 3.04}
+
+
 SLOW = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-Sc', 'import time; time.sleep(60)', WORD])\n"
 SLOW += "time.sleep(0.2)\n"
 

@@ -35,6 +35,8 @@ def run_study(
         bases = study.ledgers(contest, study.cells(), command)
         if changed := study.changed_since(store.ledgers()):
             screen.say(changed)
+        if not study.trainer.code:
+            screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
     else:
         bases = study.ledgers(contest, study.cells(texts), command)
     screen.say(announcement)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -339,11 +340,17 @@ def _check_progress(pattern: str, lines: LineNumbers) -> None:
 
 
 def _files_of(table: TrainerTable, directory: Path) -> list[str]:
-    """Files that a command names, or a callable's own as far as its path tells."""
+    """Files that a command names, or the file of a callable, which is found without importing it."""
     if table.call:
         place = table.call.rpartition(":")[0]
-        as_file = place if place.endswith(".py") else f"{place.replace('.', '/')}.py"
-        return [as_file] if Path(directory, as_file).is_file() else []
+        if place.endswith(".py"):
+            return [place] if Path(directory, place).is_file() else []
+        inside = place.replace(".", "/")
+        for root in (str(directory), *sys.path):
+            for name in (f"{inside}.py", f"{inside}/__init__.py"):
+                if Path(root, name).is_file():
+                    return [name if root == str(directory) else str(Path(root, name).absolute())]
+        return []
     named = [part for part in table.command[1:] if not placeholders(part)]
     return [part for part in named if Path(directory, part).is_file()]
 
