@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.external.conftest import TRAIN, processes_with
+from tests.external.conftest import COMMAND, TRAIN, spec_of, wait_until
 
 import fairstep
 from fairstep.analysis import contest_result
 from fairstep.cli import main
-from fairstep.runs import Store
+from fairstep.runs import Store, machine, write_atomic
+from fairstep.study import Layout, LocalLauncher
 from fairstep.study.file.command_study import CommandStudy
 from fairstep.study.file.line_numbers import StudyError
 from fairstep.study.file.study import read
@@ -158,6 +155,10 @@ def test_a_study_is_carried_out_and_goes_on(tmp_path: Path, capsys: pytest.Captu
     assert (muon["trials"], muon["tokens_spent"], muon["time_verdict"]) == (6, 240_000, "")
     for arguments in (["study", "status", str(file), "--store", str(store)], ["store", "check", str(store)]):
         assert main(arguments) == 0
+    target = ["--params", "106k", "--tokens", "750k", "--batch-tokens", "2k"]
+    assert main(["recommend", *target, "--store", str(store)]) == 0
+    assert main(["claims", "--store", str(store)]) == 0
+    assert main(["export", str(Store(store).runs()[0].directory), "--out", str(tmp_path / "out")]) == 2
     assert main(["study", "plan", str(file)]) == 0
     assert "trials expected" in capsys.readouterr().out
 
@@ -169,11 +170,14 @@ def test_a_trial_that_fails_is_said_with_its_last_words(tmp_path: Path, capfd: p
 
 
 def test_processes_of_a_trial_reach_the_command(tmp_path: Path) -> None:
-    text = STUDY.replace('"{out}"]', '"{out}", "{processes}"]') + "\n[launcher]\nprocesses = 2\nworkers = 1\n"
-    text = text.replace("budgets = [0.5]", "budgets = []").replace("seeds = 3", "seeds = 2")
-    run_study(written(tmp_path, text).parent, str(tmp_path / "store"))
-    commands = {(run.directory / "command.txt").read_text().split()[-1] for run in Store(tmp_path / "store").runs()}
-    assert commands == {"2"}
+    spec = spec_of(tmp_path, trainer={"command": (*COMMAND, "{processes}")})
+    run = Store(tmp_path / "store").run(spec)
+    write_atomic(run.directory / "spec.json", spec.to_json())
+    with LocalLauncher(machine(), Layout(workers=1, threads=1, processes=2)) as launcher:
+        launcher.start(run)
+        ends = wait_until(lambda: [event for event in launcher.events(0.2) if event["event"] == "end"])
+        assert ends == [{"event": "end", "run": run.id, "status": "done", "message": ""}]
+    assert (run.directory / "command.txt").read_text().split()[-1] == "2"
 
 
 def test_a_callable_in_a_study_file(tmp_path: Path) -> None:
@@ -186,69 +190,6 @@ def test_a_callable_in_a_study_file(tmp_path: Path) -> None:
     assert study.trainer.files == ("mine.py",)
     run_study(tmp_path, str(tmp_path / "store"))
     assert set(losses(tmp_path / "store").values()) >= {3.01, 3.02, 3.04}
-
-
-SLOW = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-Sc', 'import time; time.sleep(60)', WORD])\n"
-SLOW += "time.sleep(0.2)\n"
-
-
-@pytest.mark.faults
-def test_kills_of_runner_worker_and_command_lose_nothing_and_leave_no_orphan(tmp_path: Path) -> None:
-    """20 kills of anything that a study around a command has started, at random moments."""
-    word = f"kills-{os.getpid()}-{tmp_path.name}"
-    code = f"WORD = {word!r}\n{SLOW}{TRAIN}".replace(
-        "import json, sys", "import json, sys\nopen('starts', 'a').write(sys.argv[5] + '\\n')"
-    )
-    folder = written(tmp_path / "study", STUDY + "\n[launcher]\nattempts = 50\n", code).parent
-    calm = run_study(folder, str(tmp_path / "calm"))
-    draw = random.Random(1)
-    started = [sys.executable, "-m", "fairstep", "study", "run", str(folder / "study.toml")]
-    started += ["--store", str(tmp_path / "wild"), "--json", "--workers", "2"]
-    kills, seen = 0, {}
-
-    def starts(identity: str) -> int:
-        """How often the wild store's run was started."""
-        lines = (folder / "starts").read_text().splitlines()
-        return sum("/wild/" in line and identity in line for line in lines)
-
-    while kills < 20:
-        runner = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while runner.poll() is None and kills < 20:
-            end = time.monotonic() + 20  # a busy machine takes its time until there is something to kill
-            while not processes_with(word) and runner.poll() is None and time.monotonic() < end:
-                time.sleep(0.02)
-            time.sleep(draw.uniform(0, 0.8))
-            for identity, loss in losses(tmp_path / "wild").items():
-                assert seen.setdefault(identity, (loss, starts(identity))) == (loss, starts(identity))
-            targets = [runner.pid, *processes_with("fairstep.external"), *processes_with(word)]
-            mine = [pid for pid in targets if pid == runner.pid or _of(pid, str(tmp_path / "wild"), runner.pid)]
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.kill(draw.choice(mine), signal.SIGKILL)
-                kills += 1
-        runner.kill()
-        runner.wait()
-        if len(losses(tmp_path / "wild")) == 13:
-            break
-    time.sleep(0.5)
-    wild = run_study(folder, str(tmp_path / "wild"))
-    strip = ("failures", "seconds")
-    assert [{k: v for k, v in row.items() if k not in strip} for row in wild] == [
-        {k: v for k, v in row.items() if k not in strip} for row in calm
-    ]
-    assert losses(tmp_path / "wild") == losses(tmp_path / "calm")
-    assert {identity: starts(identity) for identity in seen} == {identity: n for identity, (_, n) in seen.items()}
-    assert len(seen) > 3
-    assert processes_with(word) == []
-
-
-def _of(pid: int, store: str, parent: int) -> bool:
-    """Whether a process is of this store, or a worker of this runner."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-    return f"PPid:\t{parent}\n" in status or f"FAIRSTEP_TRIAL={store}".encode() in environ
 
 
 def objective(optimizer: str, lr: float, seed: int, steps: int) -> float:
