@@ -88,7 +88,9 @@ class Trainer(Frozen):
         if self.call:
             path, _, function = self.call.rpartition(":")
             return f"{Path(path).name}:{function}"
-        return Path(next(iter(self.files), self.command[0])).name
+        words = [part for part in self.command[1:] if not part.startswith("-") and not placeholders(part)]
+        own = [part for part in words if part in self.files]
+        return Path(next(iter(own or words), self.command[0])).name
 
     @property
     def placeholders(self) -> set[str]:
