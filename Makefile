@@ -61,7 +61,7 @@ $(VENV)/.dev: $(VENV)/.ready
 	touch $@
 
 $(VENV)/.oracles: $(VENV)/.dev
-	$(PIP) --editable '.[oracles,eval]'
+	$(PIP) --editable '.[oracles,eval,track]'
 	$(PIP) --no-deps kron-torch timm  # they ask for triton and torchvision, which what is compared does not need
 	touch $@
 

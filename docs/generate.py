@@ -295,7 +295,9 @@ def preset_table() -> str:
 ASKED = {
     "fairstep optimizers --json": "a list with a row for each optimizer",
     "fairstep optimizers show soap --json": "",
+    "fairstep judge examples/muon-variants.csv --baseline muon --rule track3 --json": "",
     "fairstep published speedups --optimizer muon --json": "a list of rows; every table of `published` has its own",
+    "fairstep published track3 --json": "a list with a row for each result of modded-nanogpt's track 3",
     "fairstep claims W3a F17 --json": "a list with a row for each claim",
     "fairstep recommend --params 350M --tokens 7B --batch-tokens 500k --json": "",
     "fairstep plan --preset wen/130m/muon --device h100 --json": "",

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "published": set(),
     "model": {"runs"},
     "analysis": {"runs", "published"},
+    "imported": {"runs", "analysis"},
     "train": {"optim", "model", "data", "runs"},
     "external": {"runs"},
     "cost": {"optim", "model", "runs"},
@@ -32,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recommend": {"runs", "analysis", "published", "cost", "optim", "model"},
     "report": {"runs", "analysis", "published"},
     "cli": {
-        *("optim", "runs", "data", "published", "model", "analysis"),
+        *("optim", "runs", "data", "published", "model", "analysis", "imported"),
         *("train", "external", "cost", "study", "recommend", "report"),
     },
 }
@@ -50,10 +51,18 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("doctor",),
     ),
     "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
+    "imported": (
+        ("source",),
+        ("columns", "formats", "names", "numbers", "where"),
+        ("files", "rows"),
+        ("phases",),
+        ("contest",),
+        ("judged",),
+    ),
     "train": (
-        ("annealing", "export", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
-        ("checkpoints", "downstream", "evaluate", "setup"),
-        ("signals",),
+        ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking", "weights"),
+        ("checkpoints", "evaluate", "export", "setup"),
+        ("downstream", "signals"),
         ("step",),
         ("loop",),
         ("run",),
@@ -69,8 +78,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
     "cli": (
         ("shared",),
-        ("claims", "compare", "contest", "data", "design", "doctor", "eval", "export", "optimizers", "plan"),
-        ("published", "recommend", "report", "store", "study", "train", "demo"),
+        ("claims", "compare", "contest", "data", "design", "doctor", "eval", "export", "judging", "optimizers", "plan"),
+        ("judge", "published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }
 """Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only. Rooms that
@@ -209,7 +218,8 @@ def test_every_file_says_what_it_is_for_and_is_one_idea(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["runs", "data", "optim", "model", "analysis", "cost", "study", "recommend", "report", "cli.compare"]
+    "room",
+    ["runs", "data", "optim", "model", "analysis", "imported", "cost", "study", "recommend", "report", "cli.judging"],
 )
 def test_describing_a_contest_loads_no_torch(room: str) -> None:
     code = f"import sys, fairstep.{room}; sys.exit('torch' in sys.modules)"

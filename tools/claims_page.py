@@ -1,4 +1,4 @@
-"""Writes the table of docs/results/claims.md: every claim of both papers on their published numbers.
+"""Writes the table of docs/results/claims.md: every claim on published numbers.
 
 Run: python tools/claims_page.py
 """

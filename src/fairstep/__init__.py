@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fairstep.cli.contest import contest
+    from fairstep.cli.judging import judge
 
-__all__ = ["contest"]
+__all__ = ["contest", "judge"]
 
 __version__ = "0.1.0"
 
-FRONT_DOORS = {"contest": "fairstep.cli.contest"}
+FRONT_DOORS = {"contest": "fairstep.cli.contest", "judge": "fairstep.cli.judging"}
 """What a script or a notebook calls -> the module that has it."""
 
 

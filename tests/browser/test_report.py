@@ -184,7 +184,7 @@ def test_a_phone_scrolls_in_one_direction(chromium: Any, report: Path, width: in
 
 def test_every_control_can_be_reached_by_keyboard(opened: Opened) -> None:
     reached = set()
-    for _ in range(140):
+    for _ in range(180):
         opened.page.keyboard.press("Tab")
         reached.add(
             opened.page.evaluate(

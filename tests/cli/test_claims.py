@@ -31,7 +31,7 @@ def test_one_claim_in_full(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_table_ends_with_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["claims", "--paper", "semenov"]) == 0
-    assert "inconclusive; `fairstep claims ID`" in capsys.readouterr().out.replace("\n", " ")
+    assert "are inconclusive. `fairstep claims ID`" in capsys.readouterr().out.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from fairstep.cli import main
 from fairstep.cli.compare import CompareOptions, baseline_of, contestant_tables, save, study_of
 from fairstep.cli.shared import options, texts
 from fairstep.data import Corpus
+from fairstep.report.contest_sections import cell_words
 from fairstep.runs import Ledger, Machine, Store
+from fairstep.runs.differences import distinct
 from fairstep.study import carry_out
 from fairstep.study.file.cells import Text
 from fairstep.study.file.study import Study, read
@@ -150,3 +152,14 @@ def test_what_save_refuses(text: list[str], tmp_path: Path) -> None:
     other, _ = described("adamw", "lion", *text, "--seeds", "5")
     with pytest.raises(ValueError, match="would write over"):
         save(other, path)
+
+
+def test_a_title_names_a_contest_and_decides_nothing(text: list[str]) -> None:
+    study, texts_ = described("adamw", "lion", *text)
+    titled, _ = described("adamw", "lion", *text, "--title", "with more decay")
+    assert study.digest == titled.digest
+    (one,), (other,) = ledgers(study, texts_).values(), ledgers(titled, texts_).values()
+    assert (one.name, other.title) == (other.name, "with more decay")
+    second = other.model_copy(update={"name": "second"})
+    assert distinct([one, second]) == ["title"]
+    assert cell_words(second).startswith("with more decay · ")

@@ -46,10 +46,10 @@ MEASURED = {
 
 @pytest.fixture
 def arguments(corpus: Corpus, tmp_path: Path) -> list[str]:
-    """Two contestants, about twenty trainings of 60 steps."""
+    """Two contestants, about fifteen trainings of 30 steps."""
     texts = str(corpus.directory.parent.parent.parent / "*.txt")
-    options = ["--vocabulary", "300", "--tokens", "61k", "--seeds", "2"]
-    options += ["--evaluation-tokens", "2000", "--no-compile", "--json"]
+    options = ["--vocabulary", "300", "--tokens", "31k", "--seeds", "2", "--no-refine"]
+    options += ["--extensions", "1", "--evaluation-tokens", "2000", "--no-compile", "--json"]
     return ["compare", "adamw", "lion", "--data", texts, "--store", str(tmp_path / "store"), *options]
 
 
@@ -153,7 +153,7 @@ def test_anyones_optimizer_competes(
     monkeypatch.chdir(folder)
     options = arguments[arguments.index("--data") :]
     command = ["compare", "adamw", "my_optimizer:Mine", *options, "--space", "lr=log:0.05:0.2", "--extensions", "0"]
-    command += ["--tokens", "20k", "--no-refine"]
+    command += ["--tokens", "20k"]
     assert main([*command, "--budgets", "0.5", "--set", "my_optimizer:Mine.betas=[0.8,0.0]"]) == 0
     result = json.loads(capfd.readouterr().out)
     row = next(row for row in result["contestants"] if row["name"] == "my_optimizer:Mine")

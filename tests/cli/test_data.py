@@ -132,4 +132,4 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("prepare", "inspect", "list", "remove"):
         with pytest.raises(SystemExit):
             main(["data", verb, "--help"])
-        assert f"Example: fairstep data {verb}" in capsys.readouterr().out
+        assert f"\n  fairstep data {verb}" in capsys.readouterr().out

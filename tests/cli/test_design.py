@@ -37,7 +37,7 @@ def test_several_contestants_need_more(capsys: pytest.CaptureFixture[str]) -> No
 def test_published_repeats(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["design", "--effect", "0.003", "--sigma", "track3", "--correlation", "0"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "sigma 0.0011, 506 degrees of freedom" in said and "|t| needed" in said
+    assert "sigma 0.0011, 519 degrees of freedom" in said and "|t| needed" in said
 
 
 def test_the_noise_of_a_store(demo_contest: FakeContest, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import VERBS, main
+from fairstep.cli.compare import check_steps
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -70,8 +72,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             "has no argument 'beta' (did you mean beta",
         ),
         (
-            ["optimizers", "soap"],
-            "write `fairstep optimizers` or `fairstep optimizers show NAME`, not `fairstep optimizers soap`",
+            ["optimizers", "soap", "muon"],
+            "write `fairstep optimizers` or `fairstep optimizers show NAME`, not `fairstep optimizers soap muon`",
         ),
         (["optimizers", "show", "loin"], "did you mean lion or c-lion"),
         (["doctor", "./x.py:Mine"], "is package.module:Class, not './x.py:Mine'"),
@@ -124,7 +126,7 @@ def test_help_has_a_runnable_example(capsys: pytest.CaptureFixture[str], verb: s
     with pytest.raises(SystemExit) as exit_:
         main([verb, "--help"])
     assert exit_.value.code == 0
-    assert f"Example: fairstep {verb} " in capsys.readouterr().out
+    assert re.search(rf"\nexamples?:\n  fairstep {verb} ", capsys.readouterr().out)
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,3 +152,45 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m fairstep optimizers --json | head -c 10"
     done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=os.environ)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("tokens", ["10", "2047"])
+@pytest.mark.parametrize("verb", [("train", "adamw"), ("compare", "adamw", "muon")])
+def test_less_than_a_batch(
+    verb: tuple[str, ...], tokens: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, *verb, "--tokens", tokens, "--preset", "27k", "--store", str(tmp_path / "store"))
+    assert f"--tokens {tokens} is less than one batch of 2,048 tokens" in said
+
+
+def test_few_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="a run would be 1 step long, in which no optimizer shows what it can"):
+        check_steps(1)
+    check_steps(49)
+    assert "only 49 steps long" in capsys.readouterr().err
+    check_steps(50)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["foo"], "unknown verb 'foo'; the verbs are demo, compare"),
+        (["report", str(Path(__file__))], "is a file; name a store"),
+        (["study", "plan", "nothere.toml"], "there is no study file nothere.toml"),
+        (["train", "--preset", "semenov/124m/soap2"], "unknown optimizer 'soap2' (did you mean soap"),
+        (["train", "adamw", "--preset", "semenov/124m/soap2"], "unknown optimizer 'soap2'"),
+        (["train", "adamw", "--preset", "semenov/124m/soap"], "has its own optimizer; leave 'adamw' out"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", str(tmp_path / "store")] if arguments[0] == "train" else []
+    assert expected in refused(capsys, *arguments, *store)
+
+
+@pytest.mark.parametrize("word", ["--version", "-V", "version"])
+def test_the_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 0
+    assert re.fullmatch(r"fairstep \d+\.\d+\S*\n", capsys.readouterr().out)

@@ -35,7 +35,7 @@ TOLERANCE = 0.15
         ("106k", "adamw", 16, True),
         ("106k", "soap", 16, False),
         ("852k", "adamw", 16, False),
-        ("852k", "muon", 8, True),
+        ("852k", "muon", 8, False),
         ("6.8M", "adamw", 4, False),
     ],
 )

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from tests.cli.test_help import VERBS as ALL
 from tests.conftest import FakeContest
 
 from fairstep.cli import main
+from fairstep.cli import train as cli_train
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.tournament import conclude
+from fairstep.cli.study import run as study_run
+from fairstep.runs import Execution, Store
+from fairstep.train import train
 
 VERBS = (
     ("report", "{store}", "--contest", "contest"),
@@ -20,7 +29,30 @@ VERBS = (
     ("published", "models"),
     ("claims", "--paper", "wen"),
     ("study", "replay", "--optimizer", "lion"),
+    ("optimizers", "soap"),
+    ("published", "results", "--paper", "semenov", "--size", "720m"),
+    ("design", "--effect", "0.003", "--sigma", "0.0011", "--contestants", "3"),
+    ("plan", "muon", "--preset", "semenov/124m", "--device", "h100"),
+    ("study", "plan", "{study}", "--device", "h100"),
 )
+TRAINING = {("demo",), ("compare",), ("judge",), ("train",), ("study", "run"), ("export",), ("eval",)}
+"""Verbs whose screens are drawn below from runs that are there."""
+SLOWER = {("doctor",), ("data", "prepare"), ("data", "inspect"), ("data", "list"), ("data", "remove")}
+STUDY = str(Path(__file__).parents[2] / "studies" / "demo.toml")
+
+
+def test_every_verb_has_a_screen() -> None:
+    assert {
+        verb[: len(name)] for verb in VERBS for name in ALL if verb[: len(name)] == name
+    } | TRAINING | SLOWER == set(ALL)
+
+
+def check(said: str, columns: int, *but: str) -> None:
+    """No line of words is wider, but for what is to be pasted, and nothing is cut."""
+    assert "…" not in said
+    long = [line.rstrip() for line in said.splitlines() if len(line.rstrip()) > columns]
+    pasted = ("  optimizer =", "  fairstep ", "report:", *but)
+    assert [line for line in long if not line.startswith(pasted) and " " in line.strip()] == []
 
 
 @pytest.fixture
@@ -44,16 +76,72 @@ def test_nothing_is_wider_than_the_terminal_or_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    arguments = [word.format(store=two_contests.store.path) for word in verb]
+    arguments = [word.format(store=two_contests.store.path, study=STUDY) for word in verb]
     assert main(arguments) == 0
     said = capsys.readouterr().out
-    assert "…" not in said
-    long = [line.rstrip() for line in said.splitlines() if len(line.rstrip()) > columns]
-    pasted = ("  optimizer =", "  fairstep ", "report:", str(two_contests.store.path)[:10])
-    assert [line for line in long if not line.startswith(pasted) and " " in line.strip()] == []
+    check(said, columns, str(two_contests.store.path)[:10])
     if verb[0] == "report" and "--contest" in verb:
         for word in ("not separable", "faster", "slower", "diverged", "baseline", "2.8"):
             assert word in said
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_contests(
+    columns: int, two_contests: FakeContest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What demo and compare, and what study run, print at their end."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    store = two_contests.store
+    conclude(store, two_contests.ledger, store.path / "page.html", seconds=400.0)
+    said = capsys.readouterr().out
+    check(said, columns)
+    assert "This call took 6 min 40 s." in said
+    study_run.print_all(store, {"short, 2x": two_contests.ledger}, as_json=False)
+    check(capsys.readouterr().out, columns)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_one_run(
+    columns: int, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    spec = tiny(tokens=8 * 16 * 4, execution=Execution(threads=1, compile=False, save_weights=True))
+    run = train(spec, Store(tmp_path / "store"))
+    here = str(tmp_path)
+    cli_train.report(run, "adamw", as_json=False)
+    assert main(["export", str(run.directory), "--out", here + "/model"]) == 0
+    check(capsys.readouterr().out.replace(here, ""), columns)
+
+
+def test_screens_of_corpora_and_of_the_doctor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("<|endoftext|>".join(f"document {n} says {n * n} and nothing else " * 9 for n in range(300)))
+    for arguments in (
+        ["data", "prepare", str(text), "--tokenizer", "bytes", "--name", "mine"],
+        ["data", "inspect", "mine"],
+        ["data", "list"],
+        ["data", "remove", "mine"],
+        ["doctor", "adamw"],
+    ):
+        assert main(arguments) == 0, arguments
+        check(capsys.readouterr().out, 80, str(tmp_path), "mine: ", "sample of")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_judged_runs(
+    columns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    losses = {"adamw": (3.1, 3.12, 3.11), "mine": (3.0, 3.03, 3.01)}
+    rows = [f"{name},{seed},1000000,{loss}" for name, those in losses.items() for seed, loss in enumerate(those)]
+    (tmp_path / "runs.csv").write_text("\n".join(["contestant,seed,tokens,final_loss", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["judge", "runs.csv", "--baseline", "adamw"]) == 0
+    check(capsys.readouterr().out, columns)
 
 
 def test_columns_are_dropped_before_rows_become_blocks(

@@ -1,6 +1,7 @@
 """No input ends in a traceback: typed words of every verb, and stores whose files anyone has changed.
 
 Inputs are generated from a seed. A verb answers with a result, or with one sentence and the exit code 1 or 2.
+tests/faults/test_inputs.py tries them by the hundred.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.conftest import FakeContest, fill_demo
+from tests.conftest import FakeContest
 from tests.runs.mutations import files, mutate
 
 from fairstep import cli
@@ -70,31 +71,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "cache"))
     return tmp_path
-
-
-@pytest.mark.slow
-def test_typed_words(elsewhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from fairstep.cli import compare, train
-    from fairstep.cli.shared import texts
-
-    def nothing(*arguments: object, **options: object) -> None:
-        raise ValueError("this input would have trained")
-
-    monkeypatch.setattr(texts, "prepare", nothing)
-    monkeypatch.setattr(compare, "run_study", nothing)
-    monkeypatch.setattr(train, "prepared", nothing)
-    for seed in range(300):
-        arguments = typed(random.Random(f"typed {seed}"))
-        code, said = answer(arguments, capsys)
-        check(code, said, f"seed {seed}: {arguments}")
-
-
-@pytest.mark.slow
-def test_changed_stores(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    contest = FakeContest(elsewhere / "whole")
-    fill_demo(contest)
-    contest.store.write_ledger(contest.ledger)
-    changed(contest, elsewhere, capsys, range(200))
 
 
 def test_some_changed_stores(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

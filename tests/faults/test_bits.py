@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.train.test_resume import TOKENS, execution, interrupted
+from tests.train.interruption import TOKENS, execution, interrupted
 
 from fairstep.data import Corpus, DataError
 from fairstep.runs import Run, Store

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from email.message import Message
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairstep.analysis import AnalysisError, contest_result, headline, verdict_rows
+from fairstep.cli.shared.tournament import conclude
 from fairstep.report import write_report
 from fairstep.runs import Design, Look
 
@@ -82,8 +85,58 @@ def test_the_page_needs_no_network(demo_contest: FakeContest, tmp_path: Path) ->
     for tag, attrs, _ in page.elements:
         assert tag not in ("img", "iframe", "object", "base")
         assert not attrs.get("src"), f"{tag} loads {attrs.get('src')}"
-        assert re.match(r"#|data:,$", attrs.get("href", "#")), f"{tag} leads to {attrs.get('href')}"
+        loads = tag != "a" and not re.match(r"#|data:,$", attrs.get("href", "#"))
+        assert not loads, f"{tag} loads {attrs.get('href')}"
     assert html.count("plotly.js v") == 1, "one copy of plotly.js"
+
+
+def test_contents_anchors_date_and_home(
+    demo_contest: FakeContest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html, page = written(demo_contest, tmp_path / "report.html")
+    identities = [attrs["id"] for _, attrs, _ in page.elements if "id" in attrs]
+    assert len(set(identities)) == len(identities)
+    leads = [attrs["href"][1:] for tag, attrs, _ in page.elements if tag == "a" and attrs.get("href", "")[:1] == "#"]
+    assert set(leads) <= set(identities)
+    sections = [attrs["id"] for tag, attrs, _ in page.elements if tag == "section"]
+    for section in sections:
+        assert leads.count(section) == 2, "in the contents, and beside its heading"
+    assert re.search(r"Made by fairstep \S+ on \d{4}-\d\d-\d\d", html)
+    urls = Message()
+    urls["Project-URL"] = "Homepage, https://example.org/fairstep"
+    monkeypatch.setattr("fairstep.report.page.metadata", lambda name: urls)
+    html, _ = written(demo_contest, tmp_path / "report.html")
+    assert 'Made by <a href="https://example.org/fairstep">fairstep ' in html
+
+
+def test_reproduce_is_in_words(demo_contest: FakeContest, tmp_path: Path) -> None:
+    for number, run in enumerate(demo_contest.store.runs()):
+        environment = {
+            "fairstep": "0.1.0",
+            "torch": "2.13.0",
+            "python": "3.11.7",
+            "processor": "A CPU",
+            "device": "cpu",
+            "threads": 2,
+            "precision": "bf16",
+            "compiled": True,
+            "data_source": [],
+            "processes": 1,
+            "parallel": "",
+            "memory_before_bytes": 376_819_712 + number,
+            "starts": [{"step": 0, "at": f"2026-11-28T15:{number:02}:49+00:00", "notes": []}] * (1 + (number == 3)),
+        }
+        (run.directory / "env.json").write_text(json.dumps(environment))
+    html, page = written(demo_contest, tmp_path / "report.html")
+    words = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
+    assert words["software"] == "fairstep 0.1.0, torch 2.13.0, Python 3.11.7"
+    assert words["each run"] == "on cpu, 1 process with 2 threads, bf16, compiled"
+    assert re.fullmatch(
+        r"begun from 2026-11-28 15:00 to 2026-11-28 15:\d\d UTC; 1 run went on after an interruption", words["trained"]
+    )
+    assert not re.search(
+        r"\[\]|&#x27;|\{&|memory before", html.partition('id="reproduce"')[2].partition("</section>")[0]
+    )
 
 
 def test_curves_do_not_mix_evaluation_sets(demo_contest: FakeContest, tmp_path: Path) -> None:
@@ -143,6 +196,39 @@ def test_what_cannot_be_compared_has_no_page(fake_contest: FakeContest, tmp_path
     with pytest.raises(AnalysisError, match="baseline"):
         write_report(fake_contest.store, fake_contest.ledger, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_what_a_kill_left_beside_the_page_is_swept(demo_contest: FakeContest, tmp_path: Path) -> None:
+    old, new = tmp_path / ".report.html.aaaa", tmp_path / ".report.html.bbbb"
+    for path in (old, new):
+        path.write_text("half a page")
+    os.utime(old, (0, 0))
+    written(demo_contest, tmp_path / "report.html")
+    assert not old.exists()
+    assert new.exists(), "another process may be writing it"
+
+
+def test_the_verdict_is_printed_before_a_page_that_finds_no_room(
+    demo_contest: FakeContest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(OSError, match=r"the verdict stands, and its page cannot be written: Is a dir.*page\.html"):
+        conclude(demo_contest.store, demo_contest.ledger, tmp_path / "page.html")
+    assert "muon" in capsys.readouterr().out
+
+
+def test_a_later_attempt_says_so(demo_contest: FakeContest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, first = demo_contest.store, demo_contest.ledger
+    store.write_ledger(first)
+    os.utime(store.ledgers_folder / f"{first.name}.json", (0, 0))
+    second = first.model_copy(update={"name": "again"})
+    store.write_ledger(second)
+    (store.ledgers_folder / "damaged.json").write_text("{")
+    words = f"again is the 2nd contest of these {len(first.contestants)}"
+    for ledger, said in ((first, False), (second, True)):
+        conclude(store, ledger, tmp_path / "page.html")
+        assert (words in capsys.readouterr().out) == said
+        assert (words in (tmp_path / "page.html").read_text(encoding="utf-8")) == said
 
 
 def drawn(page: Page) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tests.report.test_page import Page
 
 from fairstep.analysis import published_speedups
 from fairstep.analysis.claims import claim_rows
+from fairstep.analysis.verdict.track import result_rows
 from fairstep.report import write_page
 from fairstep.report.published_page import published_page
 
@@ -23,8 +24,9 @@ def test_the_page_has_the_numbers_of_the_verbs(tmp_path: Path) -> None:
     result = json.loads(parsed.by_id("fairstep-result"))
     assert result["claims"] == claim_rows()
     assert result["speedups"] == published_speedups()
+    assert result["track3"] == result_rows()
     tables = {table.name: table for table in page.tables}
-    assert (len(tables["cells"].rows), len(tables["records"].rows), len(tables["claims"].rows)) == (150, 468, 52)
+    assert (len(tables["cells"].rows), len(tables["records"].rows), len(tables["claims"].rows)) == (150, 468, 68)
     assert html.count("plotly.js v") == 1
     assert len(html.encode()) < 8e6
     ids = [attrs["id"] for _, attrs, _ in parsed.elements if "id" in attrs]

@@ -69,11 +69,6 @@ def test_no_mutation_changes_a_result_in_silence(sealed: Store) -> None:
     assert silent(sealed, range(150)) == []
 
 
-@pytest.mark.slow
-def test_no_mutation_of_a_thousand_changes_a_result_in_silence(sealed: Store) -> None:
-    assert silent(sealed, range(1000, 2000)) == []
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

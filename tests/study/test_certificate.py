@@ -113,7 +113,7 @@ def test_finalists_are_chosen_on_seeds_of_their_own() -> None:
 def test_the_text_names_everything() -> None:
     _, certificate = played(bowl(sigma=1e-3), Star())
     text = certificate.text()
-    for word in ("configuration", "lr=0.004", "near-optimal", "largest gain", "sigma", "trials", "fresh runs"):
+    for word in ("configuration", "lr=0.004", "near-optimal", "best move", "sigma", "trials", "fresh runs"):
         assert word in text
 
 

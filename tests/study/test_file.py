@@ -8,7 +8,7 @@ import pytest
 
 from fairstep.cli import main
 from fairstep.study.file.line_numbers import LineNumbers, StudyError
-from fairstep.study.file.study import read
+from fairstep.study.file.study import ledger_names, read
 from fairstep.study.protocols import Descent, Semenov, Star, Wen
 
 GOOD = """\
@@ -66,6 +66,32 @@ def test_a_file_becomes_a_contest(tmp_path: Path) -> None:
     assert plain.space.axes["lr"].values == (0.001, 0.002)
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("27k, 1x", "27k; 1x", "27k__1x"),
+        ("a/b", "a b", "a_b", "A b"),
+        ("short", "Short"),
+        ("", ".", ".."),
+        tuple("long" * 100 + ending for ending in ("", "a", "b")),
+        tuple("\N{LATIN SMALL LETTER E WITH ACUTE}" * 200 + ending for ending in ("", "a")),
+    ],
+)
+def test_cells_whose_names_are_alike_or_long_have_ledgers_of_their_own(cells: tuple[str, ...], tmp_path: Path) -> None:
+    names = ledger_names("-".join(f"package{n}.module:Class" for n in range(10)), cells, "01234567")
+    for name in names.values():
+        (tmp_path / f".{name}.html.{'0' * 12}").write_text("")  # the longest that is made of it
+        assert not set(name) & set("/\\\0")
+        assert not name.startswith(".")
+    assert len(list(tmp_path.iterdir())) == len({name.casefold() for name in names.values()}) == len(cells)
+
+
+def test_a_study_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(GOOD, encoding="utf-8-sig")
+    marked = read(tmp_path / "mine.toml")
+    assert marked.digest == read(write(tmp_path, GOOD)).digest
+
+
 def test_who_runs_it_is_not_part_of_what_it_is(tmp_path: Path) -> None:
     digest = read(write(tmp_path, GOOD)).digest
     assert read(write(tmp_path, GOOD + '[launcher]\nname = "ray"\n')).digest == digest
@@ -120,6 +146,8 @@ MISTAKES = [
     ("seeds = 2", "seed = 2", 2, "unknown key 'seed'; did you mean seeds?"),
     ("seeds = 2", "seeds = -1", 2, "seeds must be greater than or equal to 0 or a word in quotes, not -1"),
     ("title =", "title = = 1", 1, "this is no TOML"),
+    ("[[cells]]", "[cells]", 12, "write [[cells]], with two brackets: there may be several"),
+    ("[[cells]]", "[[cell]]", 12, "unknown key 'cell'; did you mean cells?"),
     ("batch_sequences = 8", "batch_sequnces = 8", 15, "unknown key 'batch_sequnces'; did you mean batch_sequences?"),
     ("batch_sequences = 8", 'batch_sequences = "x"', 15, "batch_sequences must be a whole number or a list, not 'x'"),
     ("batch_sequences = 8", "batch_sequences = true", 15, "must be a whole number or a list, not True"),

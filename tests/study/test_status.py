@@ -21,7 +21,7 @@ def test_status_prints_certificates(tmp_path: Path, capsys: pytest.CaptureFixtur
         "adamw: ",
         "muon: ",
         "configuration    lr=0.002",
-        "largest gain",
+        "best move",
         "4 trials, 3 fresh runs",
     ):
         assert words in said

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.train.test_resume import TOKENS, execution, interrupted, same_files
+from tests.train.interruption import TOKENS, execution, same_files
 
-from fairstep.runs import Run, Store
+from fairstep.runs import Run, RunSpec, Store
 from fairstep.train import train
 from fairstep.train.checkpoints.files import _digest_of
 
@@ -94,25 +94,29 @@ DAMAGE: dict[str, Callable[[Run], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_the_checkpoint_before_is_used(damage: str, tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(tokens=TOKENS, execution=execution())
-    run = interrupted(spec, Store(tmp_path / "b"))
+def test_the_checkpoint_before_is_used(
+    damage: str, half: tuple[RunSpec, Store], undisturbed: Callable[[RunSpec], Run]
+) -> None:
+    spec, store = half
+    run = store.run(spec)
     DAMAGE[damage](run)
     notes: list[str] = []
-    train(spec, Store(tmp_path / "b"), lambda event: notes.append(event.note))
-    same_files(train(spec, Store(tmp_path / "a")), run)
+    train(spec, store, lambda event: notes.append(event.note))
+    same_files(undisturbed(spec), run)
     said = [note for note in notes if note]
     assert len(said) == 1
     assert said[0].startswith(NEWEST)
     assert said[0].endswith("going on from step 7")
 
 
-def test_a_changed_row_of_metrics_is_noticed(tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(tokens=TOKENS, execution=execution())
-    run = interrupted(spec, Store(tmp_path / "b"))
+def test_a_changed_row_of_metrics_is_noticed(
+    half: tuple[RunSpec, Store], undisturbed: Callable[[RunSpec], Run]
+) -> None:
+    spec, store = half
+    run = store.run(spec)
     flipped(run)
-    train(spec, Store(tmp_path / "b"))
-    same_files(train(spec, Store(tmp_path / "a")), run)
+    train(spec, store)
+    same_files(undisturbed(spec), run)
     assert "metrics.jsonl has another content" in run.environment["starts"][-1]["notes"][0]
 
 

@@ -14,50 +14,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.train.interruption import TOKENS, at_step, execution, interrupted, same_files
 
 from fairstep import optim
-from fairstep.runs import Execution, Run, RunSpec, Store
+from fairstep.runs import Run, RunSpec, Store
 from fairstep.train import Progress, tracking, train
 from fairstep.train.stopping import Stopped
-
-TOKENS = 8 * 16 * 25
-"""25 steps of the tiny batch."""
-
-
-class Interrupted(Exception):
-    """Stands for a death in the middle of a run."""
-
-
-def at_step(step: int, act: Callable[[], None]) -> Callable[[Progress], None]:
-    def watch(event: Progress) -> None:
-        if event.step == step and not event.note:
-            act()
-
-    return watch
-
-
-def die() -> None:
-    raise Interrupted
-
-
-def execution(**changes: Any) -> Execution:
-    return Execution(threads=1, compile=False, **({"checkpoint_every_steps": 7} | changes))
-
-
-def interrupted(spec: RunSpec, store: Store, step: int = 20) -> Run:
-    with pytest.raises(Interrupted):
-        train(spec, store, at_step(step, die))
-    run = store.run(spec)
-    assert run.status == "unfinished"
-    return run
-
-
-def same_files(a: Run, b: Run) -> None:
-    assert a.summary is not None
-    assert b.summary is not None
-    assert a.summary.final_loss == b.summary.final_loss
-    assert (a.directory / "metrics.jsonl").read_bytes() == (b.directory / "metrics.jsonl").read_bytes()
-
 
 QUICK = ("adamw", "kron", "muon", "soap", "sophia-g", "torch.optim:Adam")
 """What the fast tests see; the slow ones see every optimizer."""
@@ -104,14 +66,14 @@ def test_how_a_run_is_saved_does_not_change_it(tiny: Any, tmp_path: Path) -> Non
         *("other run", "newer", "no facts", "cut facts", "other facts"),
     ],
 )
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(tokens=TOKENS, execution=execution())
-    whole = train(spec, Store(tmp_path / "a"))
-    store = Store(tmp_path / "b")
-    run = interrupted(spec, store)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    damage: str, half: tuple[RunSpec, Store], undisturbed: Callable[[RunSpec], Run]
+) -> None:
+    spec, store = half
+    run = store.run(spec)
     spoil(run.directory / "checkpoints" / "step-00000014", damage)
     notes: list[str] = []
-    same_files(whole, train(spec, store, lambda event: notes.append(event.note)))
+    same_files(undisturbed(spec), train(spec, store, lambda event: notes.append(event.note)))
     said = [note for note in notes if note]
     assert len(said) == 1
     assert "step-00000014 " in said[0]
@@ -147,9 +109,11 @@ def spoil(folder: Path, damage: str) -> None:
             facts.write_text("[]")
 
 
-def test_without_a_usable_checkpoint_the_run_begins_again(tiny: Any, tmp_path: Path) -> None:
+def test_without_a_usable_checkpoint_the_run_begins_again(
+    tiny: Any, tmp_path: Path, undisturbed: Callable[[RunSpec], Run]
+) -> None:
     spec = tiny(tokens=TOKENS, execution=execution(keep_checkpoints=1))
-    whole = train(spec, Store(tmp_path / "a"))
+    whole = undisturbed(spec)
     store = Store(tmp_path / "b")
     run = interrupted(spec, store)
     (run.directory / "metrics.jsonl").write_text("")  # the checkpoint is of a file that is gone
@@ -158,9 +122,11 @@ def test_without_a_usable_checkpoint_the_run_begins_again(tiny: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_with_a_checkpoint(number: signal.Signals, tiny: Any, tmp_path: Path) -> None:
+def test_a_signal_ends_the_run_with_a_checkpoint(
+    number: signal.Signals, tiny: Any, tmp_path: Path, undisturbed: Callable[[RunSpec], Run]
+) -> None:
     spec = tiny(tokens=TOKENS, execution=execution(checkpoint_every_steps=0))
-    whole = train(spec, Store(tmp_path / "a"))
+    whole = undisturbed(spec)
     store = Store(tmp_path / "b")
     inherited = signal.signal(number, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
     try:
@@ -175,9 +141,11 @@ def test_a_signal_ends_the_run_with_a_checkpoint(number: signal.Signals, tiny: A
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_full_disk_keeps_the_checkpoint_before(asynchronous: bool, tiny: Any, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_checkpoint_before(
+    asynchronous: bool, tiny: Any, tmp_path: Path, undisturbed: Callable[[RunSpec], Run]
+) -> None:
     spec = tiny(tokens=TOKENS, execution=execution(asynchronous=asynchronous))
-    whole = train(spec, Store(tmp_path / "a"))
+    whole = undisturbed(spec)
     store, save = Store(tmp_path / "b"), torch.save
 
     def full(value: Any, file: Any) -> None:
@@ -247,3 +215,14 @@ def test_a_process_that_waits_for_another_says_so(tiny: Any, tmp_path: Path) -> 
         train(spec, store, watch)
     assert "another process trains this run" in notes[0]
     assert run.status == "done"
+
+
+def test_a_file_system_without_locks_is_named(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ValueError, match=r"the file system of .* has no file locks \(No locks available\)") as refused:
+        train(tiny(tokens=TOKENS), Store(tmp_path / "mine"))
+    assert str(tmp_path / "mine") in str(refused.value)
+    assert "--store" in str(refused.value)

@@ -28,6 +28,7 @@ from fairstep.analysis.verdict.speedup import Speedup, token_speedup
 from fairstep.analysis.verdict.wording import (
     COLUMNS,
     bytes_text,
+    claims_text,
     count_text,
     headline,
     plural,
@@ -54,6 +55,7 @@ __all__ = [
     "Trials",
     "Verdict",
     "bytes_text",
+    "claims_text",
     "compare",
     "contest_result",
     "count_text",

@@ -86,6 +86,49 @@ def paired_difference(first: Mapping[Key, float], second: Mapping[Key, float]) -
     return mean_interval(first[key] - second[key] for key in shared)
 
 
+@dataclass(frozen=True)
+class Unpaired:
+    """A difference of two means of independent runs, with Welch's interval; infinite ends and nan degrees where a side
+    has fewer than two runs."""
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    degrees: float
+
+    @property
+    def probability(self) -> float:
+        """Two-sided p-value of no difference; nan without an interval."""
+        from scipy.special import stdtr
+
+        if not math.isfinite(self.degrees):
+            return math.nan
+        if self.standard_error == 0:
+            return float(self.value == 0)
+        return float(2 * stdtr(self.degrees, -abs(self.value) / self.standard_error))
+
+
+def unpaired_difference(first: Estimate, second: Estimate, shift: float = 0.0) -> Unpaired:
+    """first - second + ``shift`` of runs that share nothing, with the t-interval of Welch (Biometrika 34, 1947).
+
+    The standard error e has e^2 = s1^2/n1 + s2^2/n2; its degrees of freedom are Satterthwaite's,
+    e^4 / ((s1^2/n1)^2 / (n1-1) + (s2^2/n2)^2 / (n2-1)). Both deviations are estimated: neither is taken as known or as
+    equal to the other. Only mean, deviation and count of the two are used.
+    """
+    value = first.value - second.value + shift
+    if min(first.count, second.count) < 2:
+        return Unpaired(value, -math.inf, math.inf, math.nan, math.nan)
+    squares = [estimate.standard_error**2 for estimate in (first, second)]
+    error = math.sqrt(sum(squares))
+    if error == 0:
+        return Unpaired(value, value, value, 0.0, float(first.count + second.count - 2))
+    parts = (square**2 / (estimate.count - 1) for square, estimate in zip(squares, (first, second), strict=True))
+    degrees = error**4 / sum(parts)
+    half = t_quantile(degrees, (1 + LEVEL) / 2) * error
+    return Unpaired(value, value - half, value + half, error, degrees)
+
+
 def share_interval(count: int, total: int) -> tuple[float, float]:
     """Clopper-Pearson interval at ``LEVEL`` of a probability that was seen ``count`` times in ``total``."""
     from scipy.special import betaincinv

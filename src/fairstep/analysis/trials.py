@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from fairstep.analysis.laws.baseline_curve import BaselineCurve
 from fairstep.analysis.laws.law import Law, loss_law
+from fairstep.analysis.laws.slope import Slope
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.runs import Ledger, Phase, Run, Status
+from fairstep.runs import Design, Ledger, Phase, Run, Status
 
 if TYPE_CHECKING:
     import polars as pl
@@ -130,6 +131,11 @@ class Trials:
     ``rows`` have the keys of ``runs.table.TRIAL_COLUMNS``, null where nothing is known. ``contestants`` are listed
     first and may have no trials yet. ``ledger`` and ``runs`` are the source of the rows, if that is a store.
     ``unchecked`` are sentences on what could not be checked, and on what a check did not let count.
+
+    Runs that have no ledger may still have the ``design`` of seeds that was declared for them (``before_designs``: they
+    are of a ledger from before designs), evaluations on the way
+    (``curves``: run -> (length, loss) in order), no shared seeds (``unpaired``: they are then compared without pairs)
+    and a stated ``slope``, by which losses at different lengths are compared.
     """
 
     rows: tuple[Row, ...]
@@ -138,6 +144,11 @@ class Trials:
     ledger: Ledger | None = None
     runs: Mapping[str, Run] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
+    design: Design | None = None
+    before_designs: bool = False
+    curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    unpaired: bool = False
+    slope: Slope | None = None
 
     @classmethod
     def read(cls, ledger: Ledger, runs: Iterable[Run]) -> Trials:
@@ -201,7 +212,18 @@ class Trials:
     @cached_property
     def tokens(self) -> int | None:
         """The contest's budget: tokens of the baseline's final runs. None while none is done."""
-        return next((int(row["tokens"]) for row in self[self.baseline].finals if row["status"] == "done"), None)
+        return self.length(self.baseline)
+
+    def length(self, name: str) -> int | None:
+        """Tokens of a contestant's final runs; None while none is done."""
+        return next((int(row["tokens"]) for row in self[name].finals if row["status"] == "done"), None)
+
+    def shift(self, name: str) -> float:
+        """Nats to add to a contestant's losses for the baseline's length, by the slope; 0 without one."""
+        length = self.length(name)
+        if self.slope is None or length is None or self.tokens is None:
+            return 0.0
+        return self.slope.rate * (length - self.tokens)
 
     @cached_property
     def curve(self) -> BaselineCurve | None:
@@ -236,8 +258,10 @@ class Trials:
         curves: dict[str, list[EvaluationCurve]] = {}
         for name in self.names:
             for row in self[name].finals:
+                points = self.curves.get(row["run"], ())
                 if row["run"] in self.runs:
                     points = _points(self.runs[row["run"]].metrics())
+                if points or row["run"] in self.runs:
                     curve = EvaluationCurve((row["init_seed"], row["data_seed"]), row["status"], points)
                     curves.setdefault(name, []).append(curve)
         return curves

@@ -6,7 +6,6 @@ standard error), 130 stopped by Ctrl-C. What decides or computes anything belong
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -23,6 +22,7 @@ MENU = Menu(
         },
         "compare optimizers": {
             "compare": Verb("tune contestants with equal effort, repeat the winners on fresh seeds, print the verdict"),
+            "judge": Verb("a verdict on runs that you already have: tables, logs, trackers' files"),
             "study": Verb("contestants in many cells, tuned by a protocol of the papers", menu=True),
             "report": Verb("one self-contained HTML page from one store or several"),
             "store": Verb("check that the files of a store fit together; train some runs again", menu=True),
@@ -33,8 +33,8 @@ MENU = Menu(
             "plan": Verb("what a run would cost: parameters, FLOPs, memory by part, time"),
         },
         "read the two papers": {
-            "claims": Verb("what the two papers claim, checked on their numbers and on your runs"),
-            "published": Verb("the two papers' numbers"),
+            "claims": Verb("what the two papers and a public track claim, checked on their numbers and on your runs"),
+            "published": Verb("the two papers' numbers, and the track's results with our intervals"),
         },
         "train and use one model": {
             "data": Verb(
@@ -68,7 +68,7 @@ VERBS = MENU.verbs
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["--version"]:
+    if arguments[:1] in (["--version"], ["-V"], ["version"]):
         from fairstep import __version__
 
         print(f"fairstep {__version__}")
@@ -103,10 +103,8 @@ def _sentence(error: Exception) -> str:
 
         assert isinstance(error, ValidationError)
         return explain(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        which = f" ({error.strerror})" if error.strerror != os.strerror(errno.ENOSPC) else ""
-        return f"the disk is full{which}; nothing that was finished is lost, make room and run the same command again"
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}"
+    if isinstance(error, OSError) and error.errno:
+        from fairstep.runs.files import sentence_of
+
+        return sentence_of(error)
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""``fairstep claims``: what the two papers claim, and what the numbers say."""
+"""``fairstep claims``: what two papers and a public track claim, and what the numbers say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fairstep.runs import Store
 
 @dataclass(frozen=True)
 class ClaimsOptions:
-    """Check every claim of both papers on their published numbers and, with --store, on your own runs.
+    """Check every claim of both papers, and of modded-nanogpt's track 3, on published numbers and on your own runs.
 
     holds: every part of the claim is supported. fails: a part is contradicted. inconclusive: intervals contain both, or
     something is missing, and the evidence says what.
@@ -25,11 +25,11 @@ class ClaimsOptions:
     """
 
     ids: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Only these claims, for example W3a F17; prints their evidence in full. Default: all."""
+    """Only these claims, for example W3a F17 T4; prints their evidence in full. Default: all."""
     store: Path | None = None
     """Folder of your own contests, which are checked too."""
-    paper: Literal["wen", "semenov", "both"] = "both"
-    """Only the claims of this paper."""
+    paper: Literal["wen", "semenov", "track3", "both", "all"] = "all"
+    """Only the claims of this paper, of both papers, or of the track."""
     json: bool = False
     """Print a JSON list of rows."""
 
@@ -37,6 +37,7 @@ class ClaimsOptions:
 def main(arguments: list[str]) -> int:
     options = parse(ClaimsOptions, "claims", arguments)
 
+    from fairstep.analysis import claims_text
     from fairstep.analysis.claims import claim_rows, claims
 
     ids = {claim.id.lower(): claim.id for claim in claims()}
@@ -56,10 +57,9 @@ def main(arguments: list[str]) -> int:
             body = [[*line[:2], row["data"], *line[2:]] for line, row in zip(body, rows, strict=True)]
         header = ["claim", "verdict", *(["data"] if options.store is not None else []), "statement", "evidence"]
         screen.print_table("", header, [[_short(cell) for cell in line] for line in body], left=len(header))
-        verdicts = [row["verdict"] for row in rows]
-        counts = {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "inconclusive")}
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        screen.out(f"{counted}; `fairstep claims ID` shows the evidence in full.")
+        for data in dict.fromkeys(row["data"] for row in rows):
+            screen.out(f"{data}: {claims_text([row['verdict'] for row in rows if row['data'] == data])}.")
+        screen.out("`fairstep claims ID` shows the evidence in full.")
     return 0
 
 

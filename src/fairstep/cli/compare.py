@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -49,6 +50,7 @@ class CompareOptions:
     Stop it at any moment: the same command goes on without repeating a finished run.
     """
 
+    groups: ClassVar[Mapping[str, str]] = {"baseline": "contest", "points": "tuning", "workers": "runs and files"}
     contestants: tyro.conf.Positional[tuple[str, ...]]
     """Two or more optimizers; `fairstep optimizers` lists them. Any torch optimizer may compete, as
     package.module:Class, or under an alias as mine=package.module:Class."""
@@ -77,6 +79,8 @@ class CompareOptions:
     """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
     workers: int = 0
     """Runs at the same time. Default: as many as cores and memory allow."""
+    title: str = ""
+    """What this contest is called on its page and beside others of its store."""
     store: Path = Path("runs/compare")
     """Folder of the runs, the ledger and the report."""
     report: Path | None = None
@@ -98,6 +102,7 @@ def main(arguments: list[str]) -> int:
     store = Store(options.store).writable()
     study, texts = study_of(options, contestants, baseline)
     (cell,) = study.cells(texts)
+    check_steps(cell.workload.tokens // cell.workload.batch_tokens)
     study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
     if options.save is not None:
         save(study, options.save)
@@ -137,6 +142,7 @@ def study_of(
     described = table(
         StudyTable,
         name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants),
+        title=options.title,
         baseline=baseline,
         seeds=int(options.seeds) if options.seeds.isdigit() else options.seeds,
         refine=options.refine,
@@ -252,6 +258,20 @@ def baseline_of(options: CompareOptions, names: list[str]) -> str:
     if baseline not in names:
         raise ValueError(f"the baseline {baseline} does not compete; choose one of {', '.join(names)}")
     return baseline
+
+
+FEW_STEPS, TOO_FEW_STEPS = 50, 10
+
+
+def check_steps(steps: int) -> None:
+    """Raises ValueError for runs that end before an optimizer has begun; warns of short ones."""
+    if steps < TOO_FEW_STEPS:
+        raise ValueError(
+            f"a run would be {steps} step{'' if steps == 1 else 's'} long, in which no optimizer shows what it can; "
+            f"give {TOO_FEW_STEPS} or more by --tokens, and some hundreds for a verdict that means something"
+        )
+    if steps < FEW_STEPS:
+        screen.say(f"a run is only {steps} steps long; what holds there may not hold for runs of some hundreds")
 
 
 def check_effort(options: CompareOptions) -> None:

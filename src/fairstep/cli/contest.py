@@ -16,7 +16,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from fairstep.analysis import Trials, contest_result, headline, verdict_rows
-from fairstep.cli.shared.watch import watching
+from fairstep.cli.shared.watch import Expected, watching
 from fairstep.external import carry_out as carry_out_trial
 from fairstep.external.call import accepted
 from fairstep.external.guardian import VARIABLE
@@ -124,7 +124,7 @@ def contest(
     kept = Store(store or Path("runs") / study.name).writable()
     bases = study.ledgers(described, study.cells(), shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]))
     launcher: Launcher = InProcess(inside) if inside else launcher_of(study)
-    with launcher, watching() as watch:
+    with launcher, watching(Expected.of(described, {})) as watch:
         ledgers = carry_out(described, bases, kept, launcher, watch, Patience(attempts=attempts))
     (ledger,) = ledgers.values()
     return _concluded(ledger, kept)

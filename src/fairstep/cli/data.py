@@ -16,8 +16,7 @@ from fairstep.cli.shared.dispatch import Menu, Verb, fail
 from fairstep.cli.shared.options import named_sources, parse, token_count
 from fairstep.data import Corpus, DataError, cache_directory, corpora, find_corpus, prepare
 from fairstep.data.cache import remove
-from fairstep.data.identity import fingerprint_version
-from fairstep.data.meta import read_meta
+from fairstep.data.meta import fingerprint_version, read_meta
 
 MENU = Menu(
     program="fairstep data",
@@ -154,7 +153,7 @@ def prepare_text(arguments: list[str]) -> int:
         print(json.dumps(facts))
     else:
         print_facts(facts)
-        print(f"\ntrain on it: fairstep train adamw --data {options.name or corpus.directory.name}")
+        screen.out(f"\ntrain on it: fairstep train adamw --data {options.name or corpus.directory.name}")
     return 0
 
 
@@ -178,9 +177,9 @@ def inspect(arguments: list[str]) -> int:
         print(json.dumps(facts))
         return 0
     print_facts(facts)
-    print("checksums: all files are as they were written" if options.verify else "checksums: not compared")
+    screen.out("checksums: all files are as they were written" if options.verify else "checksums: not compared")
     for name, text in facts["sample"].items():
-        print(f"\nsample of {name}:\n{text}")
+        screen.out(f"\nsample of {name}:\n{text}")
     return 0
 
 
@@ -210,7 +209,7 @@ def list_corpora(arguments: list[str]) -> int:
         ]
         screen.print_table("", header, cells, left=2)
     else:
-        print(f"no corpus in {cache_directory()}; `fairstep data prepare` makes one")
+        screen.out(f"no corpus in {cache_directory()}; `fairstep data prepare` makes one")
     return 0
 
 
@@ -220,7 +219,7 @@ def remove_corpus(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps({"directory": str(directory), "names": names}))
     else:
-        print(f"removed {directory}" + (f", called {', '.join(names)}" if names else ""))
+        screen.out(f"removed {directory}" + (f", called {', '.join(names)}" if names else ""))
     return 0
 
 
@@ -268,27 +267,27 @@ def warnings_of(corpus: Corpus) -> Iterator[str]:
 
 def print_facts(facts: dict[str, Any]) -> None:
     bytes_per_token = facts["bytes_per_token"]
-    print(f"{facts['name']}: {facts['directory']}")
-    print(f"tokenizer: {facts['tokenizer']}, {facts['vocabulary']:,} tokens")
+    screen.out(f"{facts['name']}: {facts['directory']}")
+    screen.out(f"tokenizer: {facts['tokenizer']}, {facts['vocabulary']:,} tokens")
     duplicates = f", {facts['duplicates']:,} duplicates left out" if facts["duplicates"] else ""
     duplicates += f", {facts['blank']:,} without text left out" if facts["blank"] else ""
-    print(f"documents: {facts['documents']:,} ({facts['validation_documents']:,} for validation){duplicates}")
-    print(f"tokens: {facts['train_tokens']:,} for training, {facts['validation_tokens']:,} for validation")
+    screen.out(f"documents: {facts['documents']:,} ({facts['validation_documents']:,} for validation){duplicates}")
+    screen.out(f"tokens: {facts['train_tokens']:,} for training, {facts['validation_tokens']:,} for validation")
     if facts["fingerprint_version"] == 1:
-        print(
-            "fingerprint: version 1, which covers the names and the order of the files too; a corpus that is prepared"
+        screen.out(
+            "fingerprint: version 1, which covers the names and the order of the files too; a corpus that is prepared "
+            "anew has version 2, by the texts alone, and its runs are others than those on this one"
         )
-        print("             anew has version 2, by the texts alone, and its runs are others than those on this one")
-    print(
+    screen.out(
         "bytes per token: "
         + (f"{bytes_per_token:.4f}" if bytes_per_token else "not known without the tokenizer (--tokenizer)")
     )
     for name, share in facts["parts"].items():
-        print(f"part: {share:8.4%} {name}")
+        screen.out(f"part: {share:8.4%} {name}")
     if len(facts["validation_sets"]) > 1:
-        print(f"validation sets: {', '.join(facts['validation_sets'])}; the first gives a run's final loss")
+        screen.out(f"validation sets: {', '.join(facts['validation_sets'])}; the first gives a run's final loss")
     for warning in facts["warnings"]:
-        print(f"note: {warning}")
+        screen.out(f"note: {warning}")
 
 
 def sample(corpus: Corpus, tokens: int) -> dict[str, str]:

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
 from fairstep.cli import compare
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import WorkloadOptions, parse
 
-DemoOptions = compare.CompareOptions
+
+@dataclass(frozen=True)
+class DemoOptions(compare.CompareOptions):
+    """A contest of four optimizers on this machine, in minutes: `fairstep compare` with other defaults. Every option
+    of compare may follow.
+
+    Example: fairstep demo
+    Example: fairstep demo --store runs/second --seeds 5
+    """
+
+    contestants: tyro.conf.Positional[tuple[str, ...]] = ("adamw", "lion", "muon", "soap")
+    """These compete in any case."""
+    seeds: str = "4..8"
+    """Fresh paired seeds of the final runs, as in compare. Three contestants share an error of 5 %, for which 3 seeds
+    seldom suffice."""
+    store: Path = Path("runs/demo")
+    """Folder of the runs, the ledger and the report."""
+    workload: Annotated[WorkloadOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: WorkloadOptions(chinchilla=0.35)
+    )
+
 
 ARGUMENTS = ["adamw", "lion", "muon", "soap", "--chinchilla", "0.35", "--seeds", "4..8"]
-"""A fraction of a Chinchilla, so that it ends in minutes. Three contestants share an error of 5 %, for which 3 seeds
-seldom suffice."""
+"""A fraction of a Chinchilla, so that it ends in minutes."""
 
 NEXT = """
 next, on your own text and with your own optimizer:
@@ -20,6 +46,8 @@ next, on your own text and with your own optimizer:
 
 def main(arguments: list[str]) -> int:
     """``fairstep compare`` with these arguments; every option of compare may follow and overrides them."""
+    if {"-h", "--help"} & set(arguments):
+        parse(DemoOptions, "demo", arguments)
     store = [] if any(argument.startswith("--store") for argument in arguments) else ["--store", "runs/demo"]
     code = compare.main([*ARGUMENTS, *store, *arguments])
     if code == 0 and "--json" not in arguments:

@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
 
 def say(result: dict[str, Any]) -> None:
     """The design in two sentences and a table of its looks."""
-    print(
+    screen.out(
         f"Seeds {result['seeds']} find a true difference of {result['effect']:g} nats with a probability of "
         f"{100 * result['power']:.0f} %, on average at {result['mean_seeds']:.1f} seeds."
     )
@@ -119,8 +119,8 @@ def say(result: dict[str, Any]) -> None:
         if result[key]:
             what = " tokens" if key == "tokens" else " of training"
             least, most = f"{least}, {text(result[key])}{what}", f"{most}, {text(result['most_' + key])}{what}"
-    print(f"Final runs: {least} on average; {most} at most. Tuning comes before them.")
-    print(f"Deviation of a paired difference: {result['deviation']:.4g} nats ({result['deviation_source']}).\n")
+    screen.out(f"Final runs: {least} on average; {most} at most. Tuning comes before them.")
+    screen.out(f"Deviation of a paired difference: {result['deviation']:.4g} nats ({result['deviation_source']}).\n")
     rows = [
         [
             str(look["seeds"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import tyro
 
 from fairstep import optim
+from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import Assignments, assignment, parse
 
 MARKS = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
@@ -66,19 +67,19 @@ def main(arguments: list[str]) -> int:
 
     findings = []
     if not options.json:
-        print(f"{spec.name}" + (f" ({spec.version})" if spec.version else ""))
+        screen.out(f"{spec.name}" + (f" ({spec.version})" if spec.version else ""))
     for finding in examine(spec.name, hyper, resume):
         findings.append(finding)
         if not options.json:
             print(f"  {MARKS[finding.status]}  {finding.title}", flush=True)
             if finding.message:
-                print(f"           {finding.message}")
+                screen.out(f"           {finding.message}")
     failed = [finding for finding in findings if finding.status == "failed"]
     if options.json:
         rows = [dataclasses.asdict(finding) for finding in findings]
         print(json.dumps({"optimizer": spec.name, "version": spec.version, "fit": fit(findings), "findings": rows}))
     else:
-        print(_conclusion(spec.name, len(failed), fit(findings)))
+        screen.out(_conclusion(spec.name, len(failed), fit(findings)))
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import tyro
 
+from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.runs import Store
 
@@ -43,5 +44,5 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps({"run": run.id, "directory": str(folder), "format": options.format, "tokenizer": tokenizer}))
     else:
-        print(f"{run.id}: {folder}{'' if tokenizer else f' (without a tokenizer: {why_no_tokenizer(run)})'}")
+        screen.out(f"{run.id}: {folder}{'' if tokenizer else f' (without a tokenizer: {why_no_tokenizer(run)})'}")
     return 0

@@ -25,7 +25,7 @@ class OptimizersOptions:
     """
 
     words: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Nothing for the list, or: show NAME."""
+    """Nothing for the list, or NAME for one of them, with or without `show` before it."""
     json: bool = False
     """Print what is known as JSON: a row per optimizer, or the one shown."""
 
@@ -33,13 +33,17 @@ class OptimizersOptions:
 def main(arguments: list[str]) -> int:
     options = parse(OptimizersOptions, "optimizers", arguments)
     if options.words:
-        if options.words[0] != "show" or len(options.words) != 2:
+        names = options.words[1:] if options.words[0] == "show" else options.words
+        if len(names) != 1:
             raise ValueError(
                 "write `fairstep optimizers` or `fairstep optimizers show NAME`, not "
                 f"`fairstep optimizers {' '.join(options.words)}`"
             )
-        spec = optim.get(options.words[1])
-        print(json.dumps(row_of(spec) | details_of(spec), indent=1) if options.json else page_of(spec))
+        spec = optim.get(names[0])
+        if options.json:
+            print(json.dumps(row_of(spec) | details_of(spec), indent=1))
+        else:
+            screen.out(page_of(spec))
         return 0
     specs = list(optim.specs().values())
     if options.json:

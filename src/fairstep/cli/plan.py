@@ -207,13 +207,18 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
         room = size_text(found.device.memory_bytes)
         screen.out(f"* It does not fit into {room}; a smaller --micro-batch-sequences needs less for activations.")
     screen.out(f"* Time: {time_from(found)}")
-    print("* The peak is weights, state and process with the larger of activations + logits + bf16 weights, and")
-    print("  gradients + copy; with gradient accumulation the gradients are in both.")
+    screen.out(
+        "* The peak is weights, state and process with the larger of activations + logits + bf16 weights, and "
+        "gradients + copy; with gradient accumulation the gradients are in both."
+    )
     if found.device.name == "cpu" and spec.execution.compile:
-        print(f"* {size_text(COMPILER)} of the process are torch's compiler at work. A run that finds its kernels in")
-        print("  torch's cache takes that much less.")
+        screen.out(
+            f"* {size_text(COMPILER)} of the process are torch's compiler at work. A run that finds its kernels in "
+            "torch's cache takes that much less."
+        )
     for remark in remarks:
-        screen.out(f"* {remark[0].upper()}{remark[1:]}.")
+        name = "/" in remark.split()[0]  # of a preset, which has no capitals
+        screen.out(f"* {remark if name else remark[0].upper() + remark[1:]}.")
 
 
 def time_from(found: Cost) -> str:

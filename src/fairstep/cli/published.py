@@ -1,8 +1,9 @@
-"""``fairstep published``: the two papers' numbers, to read or to pipe into other tools."""
+"""``fairstep published``: the two papers' numbers and the optimization track's, to read or to pipe into other tools."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,19 +17,35 @@ from fairstep.cli.shared.options import parse
 if TYPE_CHECKING:
     import polars as pl
 
-What = Literal["results", "speedups", "sweeps", "models", "configurations", "records"]
+Variant = Literal[
+    "figure_2025_05",
+    "snapshot_fit_1_2_4_8",
+    "snapshot_fit_with_16x",
+    "snapshot_interpolation",
+    "latest_fit_1_2_4_8",
+    "latest_fit_with_16x",
+    "latest_interpolation",
+]
+What = Literal["results", "speedups", "sweeps", "models", "configurations", "records", "track3"]
 
 
 @dataclass(frozen=True)
 class PublishedOptions:
-    """Browse the published numbers of Wen et al. (wen) and of Semenov et al. (semenov).
+    """Browse the published numbers of Wen et al. (wen), of Semenov et al. (semenov) and of modded-nanogpt's track 3.
 
-    results: final losses of every cell. speedups: tokens of AdamW over tokens of the optimizer (wen),
-    as printed (figure_2025_05) and recomputed, with 95 % intervals from the noise that the records show. sweeps: losses
-    when one hyperparameter changes (wen). models: sizes and shapes. configurations: hyperparameters. records: every
-    value of semenov with its setting and uncertainty. A null is not published.
+    results: final losses of every cell. speedups: tokens of AdamW over tokens of the optimizer (wen), as printed and
+    recomputed, with 95 % intervals from the noise that the records show. sweeps: losses when one hyperparameter
+    changes (wen). models: sizes and shapes. configurations: hyperparameters. records: every value of semenov with its
+    setting and uncertainty. track3: results of modded-nanogpt's optimization track with our intervals, each judged
+    against the record before it. A null is not published.
+
+    Variants of speedups: figure_2025_05 is what the paper prints. The others are recomputed here, from its losses of
+    May 2025 (snapshot) or its latest ones (latest): fit_1_2_4_8 by a law through AdamW's losses at 1 to 8 Chinchilla
+    lengths, fit_with_16x by one through 16 too, interpolation by straight lines between these losses.
 
     Example: fairstep published speedups --optimizer muon --size 1.2b --json
+    Example: fairstep published speedups --optimizer muon --variant figure_2025_05
+    Example: fairstep published results --paper semenov --size 720m
     """
 
     what: tyro.conf.Positional[What] = "results"
@@ -39,6 +56,10 @@ class PublishedOptions:
     """Only this optimizer, in the spelling of either paper or of fairstep."""
     size: str = ""
     """Only this model size, for example 130m or 720m."""
+    variant: Variant | Literal["all"] = "all"
+    """Only this variant of speedups."""
+    ratio: float = 0.0
+    """Only this length, in Chinchilla ratios. Default: all."""
     json: bool = False
     """Print all columns as a JSON list of rows."""
 
@@ -48,32 +69,41 @@ def main(arguments: list[str]) -> int:
     rows = published_rows(options.what, options.paper)
     for column, wanted in (("optimizer", options.optimizer), ("model_size", options.size)):
         rows = _filtered(rows, column, wanted, options.what)
+    rows = _narrowed(rows, options)
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
     columns = [name for name in COLUMNS[options.what] if any(row.get(name) is not None for row in rows)]
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    cells = [[_cell(row.get(name), DIGITS.get(name, 4)) for name in columns] for row in rows]
     words = [name for name in columns if isinstance(rows[0].get(name), str)]
     screen.print_table(f"{len(rows)} {options.what}", columns, cells, left=len(words))
     return 0
 
 
 COLUMNS: dict[What, tuple[str, ...]] = {
-    "results": ("paper", "optimizer", "model_size", "id", "chinchilla_ratio", "batch_tokens", "tokens", "loss"),
+    "results": ("paper", "optimizer", "model_size", "id", "chinchilla_ratio", "tokens", "loss", "uncertainty"),
     "speedups": ("optimizer", "model_size", "variant", "chinchilla_ratio", "speedup", "low", "high"),
     "sweeps": ("optimizer", "model_size", "hyperparameter", "value", "chinchilla_ratio", "loss"),
     "models": ("paper", "model_size", "layers", "hidden", "heads", "parameters_matrix", "parameters"),
     "configurations": ("paper", "optimizer", "model_size", "hyperparameters", "chinchilla_ratio", "tokens"),
     "records": ("id", "optimizer", "metric", "varied", "status", "value", "uncertainty"),
+    "track3": (
+        *("number", "name", "steps", "record", "runs", "loss", "loss_low", "loss_high", "against"),
+        *("lead_steps", "lead_low", "lead_high", "verdict"),
+    ),
 }
 """What the terminal shows; ``--json`` has every column."""
+
+DIGITS = dict.fromkeys(("lead_steps", "lead_low", "lead_high"), 0)
+"""Decimals of a column; otherwise 4."""
 
 
 def published_rows(what: What, paper: str = "both") -> list[dict[str, Any]]:
     """Flat rows, each with its ``paper``. Raises ValueError when that paper published no such numbers."""
     tables = {name: table for (kind, name), table in _tables().items() if kind == what and paper in (name, "both")}
     if not tables:
-        raise ValueError(f"{paper} published no {what}; the other paper did")
+        others = [name for kind, name in _tables() if kind == what]
+        raise ValueError(f"{paper} published no {what}; {' and '.join(others)} did")
     return [{"paper": name, **row} for name, table in tables.items() for row in table().to_dicts()]
 
 
@@ -92,6 +122,7 @@ def _tables() -> dict[tuple[str, str], Any]:
         ),
         ("configurations", "semenov"): lambda: _sized(semenov.configurations()).with_columns(_hyperparameters()),
         ("records", "semenov"): lambda: _sized(semenov.records()),
+        ("track3", "track3"): _track3,
     }
 
 
@@ -101,6 +132,14 @@ def _speedups() -> pl.DataFrame:
     from fairstep.analysis import published_speedups
 
     return pl.DataFrame(published_speedups(), infer_schema_length=None)
+
+
+def _track3() -> pl.DataFrame:
+    import polars as pl
+
+    from fairstep.analysis.verdict.track import result_rows
+
+    return pl.DataFrame(result_rows(), infer_schema_length=None)
 
 
 def _final_losses() -> pl.DataFrame:
@@ -144,6 +183,30 @@ def _filtered(rows: list[dict[str, Any]], column: str, wanted: str, what: str) -
     return kept
 
 
+def _narrowed(rows: list[dict[str, Any]], options: PublishedOptions) -> list[dict[str, Any]]:
+    """Rows of one variant and one length; losses of one setting from the lowest. Raises ValueError."""
+    for column, wanted, flag in (
+        ("variant", "" if options.variant == "all" else options.variant, "--variant"),
+        ("chinchilla_ratio", options.ratio, "--ratio"),
+    ):
+        if not wanted:
+            continue
+        known = dict.fromkeys(row[column] for row in rows if row.get(column) is not None)
+        rows = [row for row in rows if row.get(column) == wanted]
+        if not rows:
+            there = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in known)
+            raise ValueError(f"{flag} {wanted} is of none of these {options.what}; there are {there or 'none at all'}")
+    if options.what == "results":
+        keys = ("paper", "model_size", "id", "chinchilla_ratio", "batch_tokens", "tokens")
+        settings = {setting: place for place, setting in enumerate(dict.fromkeys(_setting(row, keys) for row in rows))}
+        rows.sort(key=lambda row: (settings[_setting(row, keys)], math.inf if row["loss"] is None else row["loss"]))
+    return rows
+
+
+def _setting(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple([row.get(key) for key in keys])
+
+
 def spellings(name: str) -> set[str]:
     """Every paper's and our own spelling of an optimizer; case, hyphens and underscores do not matter."""
     spelled = {_key(name)}
@@ -157,7 +220,9 @@ def _key(word: str) -> str:
     return re.sub(r"[-_ ]", "", word.lower())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:.{digits}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

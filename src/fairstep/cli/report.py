@@ -33,7 +33,7 @@ class ReportOptions:
     stores: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Folders that `fairstep compare`, `study` or `demo` wrote. Default: runs/demo."""
     published: bool = False
-    """Instead, both papers' published numbers and claims."""
+    """Instead, the published numbers and claims of both papers and of modded-nanogpt's optimization track."""
     contest: str = ""
     """Only the contest, or the contests of the study, of that name. Default: all."""
     out: Path | None = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -18,7 +18,7 @@ from fairstep.cli.shared.published_run import published_run
 from fairstep.cost import CPU_UTILISATION, Device, cost
 from fairstep.optim.catalogue.contained import printing_to_stderr
 from fairstep.runs import Execution, Run, RunSpec, Store, machine
-from fairstep.study.published_runs import is_run_preset
+from fairstep.study.published_runs import is_run_preset, run_preset
 from fairstep.train.ranks.started import rank_and_size, speaks
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class TrainOptions:
     Example: fairstep train --preset semenov/124m/soap --data hf:HuggingFaceFW/fineweb --tokenizer gpt2
     """
 
+    groups: ClassVar[Mapping[str, str]] = {"lr": "optimizer", "store": "files", "dynamics": "measuring and ranks"}
     optimizer: tyro.conf.Positional[str] = ""
     """Name of the optimizer; `fairstep optimizers` lists them. A published run (--preset wen/130m/muon) has its own."""
     lr: float | None = None
@@ -114,22 +115,24 @@ def report(run: Run, name: str, as_json: bool) -> int:
         print(json.dumps({"run": run.id, "directory": str(run.directory), **summary.model_dump(mode="json")}))
     elif summary.status == "done":
         bits = "" if summary.bits_per_byte is None else f" ({summary.bits_per_byte:.4f} bits per byte)"
-        print(f"{name}: final loss {summary.final_loss:.4f} nats per token{bits}")
-        print(
+        screen.out(f"{name}: final loss {summary.final_loss:.4f} nats per token{bits}")
+        screen.out(
             f"{summary.steps} steps, {summary.tokens:,} tokens, {summary.train_seconds:.1f} s, "
             f"{summary.tokens_per_second:,.0f} tokens/s; {run.directory}"
         )
         load = [row["expert_load"] for row in run.metrics() if "expert_load" in row][-1:]
         for layer, shares in enumerate(load[0] if load else []):
-            print(f"layer {layer}: share of tokens by expert {' '.join(f'{share:.3f}' for share in shares)}")
+            screen.out(f"layer {layer}: share of tokens by expert {' '.join(f'{share:.3f}' for share in shares)}")
     else:
-        print(f"{name}: {summary.status}: {summary.message}; {run.directory}")
+        screen.out(f"{name}: {summary.status}: {summary.message}; {run.directory}")
     return 0 if summary.status == "done" else 1
 
 
 def optimizer_of(options: TrainOptions) -> str:
     """The optimizer's own name. Raises ValueError when none is named, or two are."""
     published = is_run_preset(options.workload.preset)
+    if published:
+        run_preset(options.workload.preset, round(options.workload.chinchilla or 1) or 1, options.variant)
     if published and options.optimizer:
         raise ValueError(f"{options.workload.preset} has its own optimizer; leave {options.optimizer!r} out")
     if not published and not options.optimizer:

@@ -1,4 +1,5 @@
-"""Verdicts in, pages and figures out: one self-contained HTML page for a contest, for stores, or for both papers.
+"""Verdicts in, pages and figures out: one self-contained HTML page for a contest, for stores, or for published
+numbers.
 
 Layout, wording of the page and figures belong here. Every number comes from fairstep.analysis, so page, terminal and
 JSON agree. Nothing here trains or prints, and no page needs a network. May import fairstep.runs, fairstep.analysis and
@@ -6,7 +7,7 @@ fairstep.published; never torch.
 """
 
 from fairstep.report.export import export
-from fairstep.report.page import write_page, write_report
+from fairstep.report.page import attempts, write_page, write_report
 from fairstep.report.section import Page
 
-__all__ = ["Page", "export", "write_page", "write_report"]
+__all__ = ["Page", "attempts", "export", "write_page", "write_report"]

@@ -16,7 +16,7 @@ COLUMNS = (
     Column("contestant", "contestant"),
     Column("statement", "what is shown", long=True),
     Column("configuration", "chosen", long=True),
-    Column("gain", "largest gain of a move", number=True),
+    Column("gain", "gain of the best move", number=True),
     Column("gain_low", "low", number=True),
     Column("gain_high", "high", number=True),
     Column("sigma", "sigma", number=True),
@@ -41,7 +41,10 @@ def certificate_section(ledger: Ledger, key: Callable[[str], str]) -> Section:
     )
     caption = (
         "A contestant is certified when no change of a single hyperparameter gains more than the tolerance in nats, "
-        "with simultaneous intervals, and nothing is missing. Gains are of the best move around the configuration."
+        "with simultaneous intervals, and nothing is missing. A gain is of the best move around the configuration, in "
+        "nats; below 0 the move was worse. Low and high are the ends of its interval. Sigma is the standard deviation "
+        "of a run's loss over seeds. Near-optimal counts the configurations within the tolerance of the best. With few "
+        "seeds a certificate stays open, however well a contestant was tuned: its tolerance is far below the noise."
     )
     return Section(key("tuning"), title, f"<p>{text(caption)}</p>{table.html()}{folds}", tables=(table,))
 

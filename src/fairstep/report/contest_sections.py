@@ -13,9 +13,10 @@ from fairstep.report.certificates import certificate_section
 from fairstep.report.claims import claims_section
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import text
-from fairstep.report.section import Section, command, figure, how, paragraph, template
+from fairstep.report.reproduce import reproduce_section
+from fairstep.report.section import Section, figure, how, paragraph, template
 from fairstep.report.table import Column, Table, filters
-from fairstep.report.tables import facts, ledger_html, ledger_table, verdict_html, verdict_table
+from fairstep.report.tables import ledger_html, ledger_table, verdict_html, verdict_table
 from fairstep.runs import Ledger
 
 
@@ -23,7 +24,7 @@ def sections(loaded: LoadedContest) -> list[Section]:
     """All of a contest, in order."""
     parts = [_verdict(loaded), _tokens(loaded), _curves(loaded), _sweeps(loaded)]
     parts += [certificate_section(loaded.ledger, loaded.key), costs.section(loaded), claims_section(loaded)]
-    return [section for section in [*parts, _ledger(loaded), _reproduce(loaded)] if section.body]
+    return [section for section in [*parts, _ledger(loaded), reproduce_section(loaded)] if section.body]
 
 
 def cell_words(ledger: Ledger) -> str:
@@ -31,7 +32,7 @@ def cell_words(ledger: Ledger) -> str:
     size = f"{count_text(cell.parameters_matrix)} matrix parameters" if cell.parameters_matrix else ""
     model = f"{cell.model} model" if cell.vocabulary else cell.model  # somebody else's trainer
     work = f"{count_text(cell.tokens)} tokens in batches of {count_text(cell.batch_tokens)}"
-    return " · ".join(filter(None, (model, size, work, cell.data, cell.precision)))
+    return " · ".join(filter(None, (ledger.title, model, size, work, cell.data, cell.precision)))
 
 
 def lede(loaded: LoadedContest) -> str:
@@ -149,19 +150,6 @@ def _ledger(loaded: LoadedContest) -> Section:
     return Section(key("ledger"), "Ledger of trials", body, tables=(ledger_table(rows, key("trials")),))
 
 
-def _reproduce(loaded: LoadedContest) -> Section:
-    words = (
-        "The command plans the same runs, finds those that are in its store, and trains the others. One run alone: "
-        "copy its spec.json (every setting is in it) into a folder DIR/runs/RUN of your own and train that."
-    )
-    store = shlex.quote(loaded.store)
-    body = command(loaded.ledger.command) + paragraph(words)
-    body += command(
-        f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m fairstep.train DIR/runs/RUN"
-    )
-    return Section(loaded.key("reproduce"), "Reproduce", body + facts(_environment(loaded)))
-
-
 def _evaluations(loaded: LoadedContest) -> dict[str, list[dict[str, Any]]]:
     """Evaluations of the final runs: contestant -> one curve a seed. A log axis has no place for 0 tokens."""
     curves: dict[str, list[dict[str, Any]]] = {}
@@ -187,19 +175,3 @@ def notes(title: str, sentences: Sequence[str]) -> str:
     """What a reader must know, in a box; nothing if there is nothing."""
     lines = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
     return f'<div class="notes"><h3>{text(title)}</h3><ul>{lines}</ul></div>' if lines else ""
-
-
-def _environment(loaded: LoadedContest) -> list[tuple[str, str]]:
-    """Corpus and environments; a key whose value differs between runs lists up to three values."""
-    cell = loaded.ledger.cell
-    seen: dict[str, dict[str, None]] = {}
-    for run in loaded.trials.runs.values():
-        for key, value in run.environment.items():
-            seen.setdefault(str(key).replace("_", " "), {})[str(value)] = None
-    pairs = {"corpus": cell.data, "corpus fingerprint": cell.fingerprint, "vocabulary": f"{cell.vocabulary} tokens"}
-    if not cell.vocabulary:
-        pairs = {"SHA-256 of the code": cell.fingerprint}
-    for key, values in seen.items():
-        more = f" and {len(values) - 3} more" if len(values) > 3 else ""
-        pairs.setdefault(key, " | ".join(list(values)[:3]) + more)
-    return list(pairs.items())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairstep.report.section import Page
+from fairstep.report.table import printable
 from fairstep.runs import write_atomic
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 MARKERS = {"square": "s", "diamond": "D", "triangle-up": "^", "cross": "P", "triangle-down": "v", "star": "*"}
 MARKERS |= {"circle": "o", "hexagon": "h", "x": "x", "line-ns": "|", "triangle-left": "<", "triangle-right": ">"}
+LONGEST = 80
+"""Letters of a line of a label."""
 MISSING = "pictures of figures need matplotlib: pip install 'fairstep[figures]' (tables were written)"
 
 
@@ -26,7 +30,7 @@ def export(page: Page, folder: Path) -> list[Path]:
     Raises ValueError when matplotlib is missing (after the tables were written), OSError when a file cannot be written.
     """
     written = [folder / "result.json"]
-    write_atomic(written[0], json.dumps(page.result, indent=1, ensure_ascii=False))
+    write_atomic(written[0], json.dumps(page.result, indent=1))
     for table in page.tables:
         for ending, made in (("csv", table.csv), ("md", table.markdown), ("tex", table.latex)):
             written.append(folder / "tables" / f"{_file(table.name)}.{ending}")
@@ -52,7 +56,9 @@ def pictures(figures: Mapping[str, Any], folder: Path) -> Iterator[Path]:
             draw(figure, traces, drawn["layout"], group)
             for ending in ("svg", "png"):
                 path = folder / f"{_file(f'{key}-{group}' if group else key)}.{ending}"
-                figure.savefig(path, dpi=144, metadata={"Date": None} if ending == "svg" else None)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in letters of elsewhere
+                    figure.savefig(path, dpi=144, metadata={"Date": None} if ending == "svg" else None)
                 yield path
 
 
@@ -131,7 +137,10 @@ def _plain(words: object) -> str:
 
     text = re.sub(r"<br ?/?>", "\n", str(words))
     text = html.unescape(re.sub(r"</?[bi]>", "", text))
-    return text.replace("$", r"\$")
+    lines = [
+        printable(line) if len(line) <= LONGEST else f"{printable(line[:LONGEST])}..." for line in text.split("\n")
+    ]
+    return "\n".join(lines).replace("$", r"\$")
 
 
 def _file(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 from fairstep import __version__
@@ -16,7 +17,8 @@ from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import script_json, static, text
 from fairstep.report.section import Page, template
 from fairstep.report.stores import contest_page
-from fairstep.runs import Ledger, Store, write_atomic
+from fairstep.runs import Ledger, Store, StoreError, write_atomic
+from fairstep.runs.differences import siblings
 
 LEFTOVER_SECONDS = 600.0
 """Age at which a half-written page is nobody's any more."""
@@ -28,7 +30,18 @@ def write_report(store: Store, ledger: Ledger, path: Path, trials: Trials | None
     Raises fairstep.analysis.AnalysisError when the runs cannot be compared, OSError when the file cannot be written.
     """
     trials = trials or Trials.read(ledger, store.runs())
-    return write_page(contest_page(LoadedContest.of(ledger, trials, str(store.path))), path)
+    loaded = LoadedContest.of(ledger, trials, str(store.path))
+    loaded.result["notes"].extend(attempts(store, ledger))
+    return write_page(contest_page(loaded), path)
+
+
+def attempts(store: Store, ledger: Ledger) -> list[str]:
+    """That a contest is not the first of its contestants in its store, if so. A ledger that cannot be read is none."""
+    ledgers = []
+    for path in store.ledger_paths():
+        with contextlib.suppress(StoreError):
+            ledgers.append(Store.ledger_at(path))
+    return [sentence for sentence in [siblings(ledger, ledgers)] if sentence]
 
 
 def write_page(page: Page, path: Path) -> Path:
@@ -52,10 +65,21 @@ def html(page: Page) -> str:
         first=text(page.first).replace(" (", "\u00a0("),
         rest=text(page.rest),
         lede=text(page.lede),
+        contents="".join(f'<li><a href="#{text(one.key)}">{text(one.title)}</a></li>' for one in page.sections),
         sections="".join(section.html() for section in page.sections),
-        version=text(__version__),
+        maker=maker(),
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
         result=script_json(page.result),
         figures=script_json(page.figures),
         plotly=get_plotlyjs(),
         script=static("page.js"),
     )
+
+
+def maker() -> str:
+    """This package, as a link to its home if its metadata name one."""
+    words, urls = f"fairstep {__version__}", []
+    with contextlib.suppress(PackageNotFoundError):
+        urls = metadata("fairstep").get_all("Project-URL") or []
+    homes = [url.strip() for kind, _, url in (line.partition(",") for line in urls) if kind.lower() == "homepage"]
+    return f'<a href="{text(homes[0])}">{text(words)}</a>' if homes else text(words)

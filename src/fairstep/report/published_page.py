@@ -1,4 +1,4 @@
-"""The page of both papers' published numbers: figures that our functions draw from their tables, and claims."""
+"""The page of published numbers of both papers and a track: figures that our functions draw from tables, and claims."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import math
 from typing import Any
 
-from fairstep.analysis import count_text, plural, published_speedups
+from fairstep.analysis import claims_text, count_text, plural, published_speedups
 from fairstep.analysis.claims import claim_rows
 from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.verdict.track import result_rows
 from fairstep.published import semenov, wen
-from fairstep.report import published_wen, scaling
+from fairstep.report import published_track3, published_wen, scaling
 from fairstep.report.claims import claims_table
 from fairstep.report.drawing import Look
 from fairstep.report.markup import colours, symbols
@@ -22,34 +23,43 @@ BASELINE = "adamw"
 
 
 def published_page() -> Page:
-    """Both papers on one page."""
+    """Both papers and the track on one page."""
     claims = claim_rows()
     speedups = published_speedups()
     names = [row["optimizer"] for row in speedups] + [name for c in semenov_evidence().cells for name in c.losses]
     contestants = tuple(dict.fromkeys([BASELINE, *names]))
     look = Look(colours(contestants, BASELINE), symbols(contestants))
+    track = published_track3.section()
     sections = [
         published_wen.speedups(speedups, look),
         published_wen.laws(look),
         _settings(look),
         published_wen.sweeps(look),
         _time(look),
+        track,
         _claims(claims),
         _numbers(),
         _reproduce(),
     ]
     verdicts = [row["verdict"] for row in claims]
-    counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in ("holds", "inconclusive", "fails"))
+    counted = claims_text(verdicts)
     best = max((row for row in speedups if row["variant"] == published_wen.FIGURE), key=lambda row: row["speedup"])
-    first = f"Against a tuned AdamW no published speedup of W exceeds {best['speedup']:.2f}x"
+    first = f"Against a tuned AdamW no speedup that Wen et al. printed exceeds {best['speedup']:.2f}x"
+    largest = max(speedups, key=lambda row: row["speedup"])
+    recomputed = (
+        f"The largest of the speedups recomputed here from their losses is {largest['speedup']:.2f}x "
+        f"({largest['optimizer']}, {largest['model_size']}, {largest['chinchilla_ratio']:g}x Chinchilla, by "
+        f"{largest['variant']})."
+    )
     return Page(
-        bar="published numbers of two studies",
+        bar="published numbers of two studies and a public track",
         first=first,
-        rest=f"Of {len(claims)} claims of both papers: {counted}.",
-        lede="W: Wen, Hall, Ma, Liang, arXiv 2509.02046. S: Semenov, Pagliardini, Jaggi, arXiv 2509.01440. Every "
-        "number below is from their tables and figures, through the same functions that judge contests of your own.",
+        rest=f"Of {len(claims)} claims of both papers and the track {counted}. {recomputed}",
+        lede="W: Wen, Hall, Ma, Liang, arXiv 2509.02046. S: Semenov, Pagliardini, Jaggi, arXiv 2509.01440. T: "
+        "modded-nanogpt's optimization track. Every number below is from their tables, figures and logs, through the "
+        "same functions that judge contests of your own.",
         sections=sections,
-        result={"claims": claims, "speedups": speedups},
+        result={"claims": claims, "speedups": speedups, "track3": result_rows()},
     )
 
 
@@ -205,6 +215,6 @@ def _shown(key: str) -> Any:
 def _reproduce() -> Section:
     body = command("fairstep report --published --out site/") + paragraph(
         "The numbers are part of the package; nothing is downloaded. In Python: "
-        "from fairstep.published import wen, semenov; from fairstep.analysis import published_speedups."
+        "from fairstep.published import wen, semenov, track3; from fairstep.analysis import published_speedups."
     )
     return Section("reproduce", "Reproduce", body)

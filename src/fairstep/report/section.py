@@ -25,7 +25,8 @@ class Section:
     def html(self) -> str:
         key = text(self.key)
         return (
-            f'<section id="{key}" aria-labelledby="{key}-title">\n<h2 id="{key}-title">{text(self.title)}</h2>\n'
+            f'<section id="{key}" aria-labelledby="{key}-title">\n<h2 id="{key}-title">{text(self.title)}'
+            f'<a class="anchor" href="#{key}" aria-label="Link to {text(self.title)}"></a></h2>\n'
             f"{self.body}\n</section>\n"
         )
 

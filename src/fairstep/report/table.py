@@ -133,18 +133,23 @@ def _safe(value: Any) -> Any:
     """A field that a spreadsheet takes neither for a formula nor, by a control character in it, for several fields."""
     if not isinstance(value, str):
         return value
-    plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", value)
+    plain = printable(value)
     return (
         f"'{plain}" if plain.lstrip()[:1] in ("=", "+", "-", "@") or (value != plain and not plain.strip()) else plain
     )
 
 
+def printable(words: str) -> str:
+    """With a blank for every control, line end and half of a character: for files that terminals and others read."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", " ", words)
+
+
 def _pipe(words: str) -> str:
-    return words.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return printable(words).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _tex(words: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
     special |= {
         "≥": r"$\ge$",
@@ -154,4 +159,4 @@ def _tex(words: str) -> str:
         "<": r"\textless{}",
         ">": r"\textgreater{}",
     }
-    return "".join(special.get(letter, letter) for letter in words)
+    return "".join(special.get(letter, letter) for letter in printable(words))

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from fairstep.runs.frozen import Value
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from fairstep.runs.frozen import Record, Value
 
 
-class Move(_Record):
+class Move(Record):
     """A change of one hyperparameter of the chosen configuration."""
 
     name: str
@@ -34,7 +30,7 @@ class Move(_Record):
     """Runs of the move. 1: the trial of the search. More: fresh runs."""
 
 
-class Coordinate(_Record):
+class Coordinate(Record):
     """One hyperparameter around the chosen configuration."""
 
     name: str
@@ -53,7 +49,7 @@ class Coordinate(_Record):
     """The move along this coordinate with the largest gain."""
 
 
-class Near(_Record):
+class Near(Record):
     """A configuration whose loss is within the tolerance of the lowest."""
 
     hyperparameters: dict[str, Value]
@@ -62,7 +58,7 @@ class Near(_Record):
     """Its loss."""
 
 
-class Certificate(_Record):
+class Certificate(Record):
     """What shows that a contestant was tuned in a cell, or what is missing.
 
     Every configuration tried whose true loss is within the tolerance of the chosen one's is in ``near_optimal`` or in
@@ -73,7 +69,7 @@ class Certificate(_Record):
     """Name of the contestant."""
     cell: str
     """Name of the cell. Empty in a contest of one cell."""
-    configuration: dict[str, Value] = {}
+    configuration: dict[str, Value] = Field(default_factory=dict)
     """The chosen configuration. Empty while nothing is chosen, and when everything diverged."""
     loss: float | None = None
     """Mean loss over the final seeds. none until there are any."""
@@ -142,10 +138,12 @@ class Certificate(_Record):
             return f"Certified: no single-coordinate move gains more than {self.tolerance:g} ({level})."
         if move.low > self.tolerance:
             return f"Not tuned: a single move ({move.name} to {move.value}) gains at least {move.low:.4f} ({level})."
-        return (
-            f"Open: a single-coordinate move may gain up to {move.high:.4f}, more than {self.tolerance:g} ({level}); "
-            f"more fresh seeds narrow it."
+        found = (
+            f"No tried neighbour was better; the nearest ({move.name} {_value(move.value)}) was {-move.gain:.4f} worse"
         )
+        if move.gain > 0:
+            found = f"The best single move ({move.name} to {_value(move.value)}) was {move.gain:.4f} better"
+        return f"{found}. Open: a gain of up to {move.high:.4f} is not excluded ({level}); more fresh seeds narrow it."
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1)
@@ -165,7 +163,7 @@ class Certificate(_Record):
         for coordinate in self.coordinates:
             say(coordinate.name, _line(coordinate))
         if self.largest is not None:
-            say("largest gain", _move(self.largest))
+            say("best move", _move(self.largest))
         if self.sigma is not None:
             interval = f"[{_number(self.sigma_low)}, {_number(self.sigma_high)}]"
             say("sigma", f"{self.sigma:.4f} {interval}, {self.degrees} degrees of freedom")
@@ -202,8 +200,10 @@ def _line(coordinate: Coordinate) -> str:
 
 
 def _move(move: Move) -> str:
-    interval = "" if move.low is None else f" [{_number(move.low)}, {_number(move.high)}]"
-    return f"{move.name} to {_value(move.value)}: {move.gain:+.4f}{interval}"
+    interval = "" if move.low is None else f", gain in [{_number(move.low)}, {_number(move.high)}]"
+    return (
+        f"{move.name} to {_value(move.value)}: {abs(move.gain):.4f} {'better' if move.gain > 0 else 'worse'}{interval}"
+    )
 
 
 def _value(value: Value) -> str:

@@ -23,6 +23,7 @@ def facts(ledger: Ledger) -> dict[str, str]:
             settings.append(f"{name}: {words(choice.hyperparameters)}")
     cell = ledger.cell
     return {
+        "title": ledger.title,
         "model": cell.model,
         "tokens": f"{cell.tokens:,}",
         "batch": f"{cell.batch_tokens:,}",

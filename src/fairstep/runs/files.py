@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No room: on the disk, within a quota, within the size that a file may have."""
 CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -19,7 +21,7 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
     """Write text so that a reader, or a kill at any moment, sees the old file or the new one.
 
     ``durable`` waits until the disk has it (milliseconds); a file that can be made again after a power cut need not.
-    Raises OSError as the system gives it (full disk, read-only folder); the old file is then still there.
+    Raises OSError of the file itself (full disk, read-only folder); the old file is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
@@ -29,8 +31,10 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
             if durable:
                 to_disk(file)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename:
+            raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the temporary name
         raise
 
 
@@ -45,6 +49,15 @@ def to_disk(file: IO[Any]) -> bool:
             raise
         return False
     return True
+
+
+def sentence_of(error: OSError) -> str:
+    """What the system refused, in words: a full disk by that name, else the file and the reason."""
+    reason = error.strerror or str(error)
+    if error.errno in FULL:
+        which = "" if reason == os.strerror(errno.ENOSPC) else f" ({reason})"
+        return f"the disk is full{which}; nothing that was finished is lost, make room and run the same command again"
+    return f"{reason} ({error.filename})" if error.filename else reason
 
 
 def open_own(path: Path) -> IO[Any]:

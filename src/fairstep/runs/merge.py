@@ -32,6 +32,8 @@ def gather(stores: Sequence[Store], wanted: str = "") -> list[StoredContest]:
     copies: dict[str, list[tuple[Store, Ledger]]] = {}
     for store in stores:
         ledgers = store.ledgers()
+        if not ledgers and store.path.is_file():
+            raise ValueError(f"{store.path} is a file; name a store, which is the folder that a contest was run in")
         if not ledgers:
             raise ValueError(f"{store.path} holds no contest; `fairstep compare` or `fairstep demo` makes one")
         for ledger in ledgers:

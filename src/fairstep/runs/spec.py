@@ -171,9 +171,7 @@ class RunSpec(Frozen):
     @property
     def work(self) -> float:
         """Tokens times the weights that each passes, for shares of progress."""
-        model = self.model
-        size = model.layers * (4 * model.width**2 + 3 * model.width * model.mlp_width)
-        return float(self.tokens * (size + model.width * model.vocabulary))
+        return self.tokens * self.model.token_work
 
     def columns(self) -> dict[str, Any]:
         """The spec's part of ``table.RUN_COLUMNS``."""

@@ -12,6 +12,19 @@ from fairstep.runs.checks import checked_runs, trial_problems
 from fairstep.runs.ledger import Ledger
 from fairstep.runs.run import Checked, Run, Summary
 
+OUTCOME_COLUMNS: dict[str, Any] = {
+    "final_loss": pl.Float64,
+    "tokens": pl.Int64,
+    "train_seconds": pl.Float64,
+    "step_seconds": pl.Float64,
+    "optimizer_seconds": pl.Float64,
+    "tokens_per_second": pl.Float64,
+    "state_bytes": pl.Int64,
+    "peak_memory_bytes": pl.Int64,
+    "message": pl.String,
+}
+"""Fields of a run's summary."""
+
 RUN_COLUMNS: dict[str, Any] = {
     "run": pl.String,
     "status": pl.String,
@@ -27,16 +40,7 @@ RUN_COLUMNS: dict[str, Any] = {
     "workload": pl.String,
     "init_seed": pl.Int64,
     "data_seed": pl.Int64,
-    "final_loss": pl.Float64,
-    "tokens": pl.Int64,
-    "train_seconds": pl.Float64,
-    "step_seconds": pl.Float64,
-    "optimizer_seconds": pl.Float64,
-    "tokens_per_second": pl.Float64,
-    "state_bytes": pl.Int64,
-    "peak_memory_bytes": pl.Int64,
-    "message": pl.String,
-}
+} | OUTCOME_COLUMNS
 """One row per run. ``hyperparameters`` is JSON with sorted keys; ``data`` is the corpus fingerprint.
 
 ``workload`` is the JSON of what two runs must share, beside the budget, for their losses to be comparable.
@@ -46,8 +50,10 @@ TRIAL_COLUMNS: dict[str, Any] = {
     "contestant": pl.String,
     "phase": pl.String,
     "varied": pl.String,
+    "design": pl.String,
 } | RUN_COLUMNS
-"""One row per trial of a ledger: its role in the contest, then the run's columns. ``varied`` is JSON."""
+"""One row per trial of a ledger: its role in the contest, then the run's columns. ``varied`` is JSON, and so is the
+``design`` of seeds, the same in all rows (null: none was declared)."""
 
 
 def run_row(identity: str, checked: Checked) -> dict[str, Any] | None:
@@ -64,15 +70,8 @@ def run_row(identity: str, checked: Checked) -> dict[str, Any] | None:
         "run": identity,
         "status": status,
         **spec.columns(),
-        "final_loss": summary.final_loss,
-        "tokens": summary.tokens,
-        "train_seconds": summary.train_seconds,
-        "step_seconds": summary.step_seconds,
-        "optimizer_seconds": summary.optimizer_seconds,
-        "tokens_per_second": summary.tokens_per_second,
+        **{name: getattr(summary, name) for name in OUTCOME_COLUMNS},
         "state_bytes": summary.state_bytes if summary.parameters else None,
-        "peak_memory_bytes": summary.peak_memory_bytes,
-        "message": summary.message,
     }
 
 
@@ -93,10 +92,11 @@ def trial_rows(ledger: Ledger, runs: Iterable[Run]) -> list[dict[str, Any]]:
 def rows_of(ledger: Ledger, checked: Mapping[str, Checked], problems: Iterable[str]) -> list[dict[str, Any]]:
     """``trial_rows`` of runs that have been read, with the problem of each trial."""
     rows = []
+    design = ledger.design.model_dump_json() if ledger.design else None
     for trial, problem in zip(ledger.trials, problems, strict=True):
         one = checked.get(trial.run)
-        head = {"contestant": trial.contestant, "phase": trial.phase}
-        head["varied"] = json.dumps(trial.hyperparameters, sort_keys=True)
+        head: dict[str, Any] = {"contestant": trial.contestant, "phase": trial.phase}
+        head |= {"varied": json.dumps(trial.hyperparameters, sort_keys=True), "design": design}
         row = None if one is None or problem else run_row(trial.run, one)
         if row is None:
             row = dict.fromkeys(RUN_COLUMNS) | {"run": trial.run, "status": "unfinished"}

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairstep.runs.channel import Channel, open_channel
+from fairstep.runs.files import sentence_of
 from fairstep.train.forks import become_worker
 from fairstep.train.ranks.started import speaks
 
@@ -85,6 +86,8 @@ def train_directory(directory: Path, channel: Channel) -> str:
 
 def explain(error: Exception) -> str:
     """One line; torch's messages may be long and begin with file names."""
+    if isinstance(error, OSError) and error.errno:
+        return sentence_of(error)
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"
 

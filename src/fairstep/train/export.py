@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairstep.data import DataError, open_corpus
-from fairstep.model import config_of
 from fairstep.model.shapes import parameter_table
 from fairstep.runs import ModelSpec, Run
 
@@ -29,9 +28,10 @@ def export_hf(run: Run, folder: Path) -> Path:
     cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     from fairstep.model.hf import hf_config, hf_weights
+    from fairstep.train.weights import write_safetensors
 
     try:
         spec = run.own_spec
@@ -56,7 +56,7 @@ def export_hf(run: Run, folder: Path) -> Path:
         ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
         settings |= ends
         (folder / "generation_config.json").write_text(json.dumps(ends, indent=1) + "\n", encoding="utf-8")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_safetensors(folder / "model.safetensors", weights)
     # Written last: a folder with a config.json is whole.
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return folder
@@ -64,7 +64,7 @@ def export_hf(run: Run, folder: Path) -> Path:
 
 def _problem(model: ModelSpec, weights: Mapping[str, Tensor]) -> str:
     """What in the weights cannot be the model's, or nothing."""
-    for parameter in parameter_table(config_of(model.model_dump())):
+    for parameter in parameter_table(model):
         found = weights.get(parameter.name)
         if found is None or tuple(found.shape) != tuple(parameter.shape):
             have = "missing" if found is None else f"of shape {tuple(found.shape)}"

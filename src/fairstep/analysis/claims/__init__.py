@@ -1,4 +1,5 @@
-"""The claims of both papers, checked against published numbers and against the contests of a store.
+"""The claims of both papers and of modded-nanogpt's optimization track, checked against published numbers and against
+the contests of a store.
 
 Each file has one subject. A claim is a statement in our words with the check that decides it (``claim.py``); evidence
 is the losses that a check reads (``evidence.py``).

@@ -19,6 +19,7 @@ from fairstep.analysis.claims.evidence import Cell, Evidence, Gap, gap
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 State = Literal["yes", "no", "open", "missing"]
+Paper = Literal["wen", "semenov", "track3"]
 ACCEPT = 3e-3
 """Nats: W's threshold for taking a new value in tuning. Smaller gaps are below its resolution, and count as level."""
 
@@ -56,7 +57,7 @@ class Claim:
     """``statement`` is in our own words; ``conditions``: where the paper says so; ``source``: where in the paper."""
 
     id: str
-    paper: Literal["wen", "semenov"]
+    paper: Paper
     statement: str
     conditions: str
     source: str
@@ -64,8 +65,9 @@ class Claim:
 
 
 def claim(name: str, statement: str, conditions: str, source: str) -> Callable[[Check], Claim]:
-    """Makes a check the claim that it decides; a name with W is of Wen et al., others of Semenov et al."""
-    paper: Literal["wen", "semenov"] = "wen" if name.startswith("W") else "semenov"
+    """Makes a check the claim that it decides. A name with W is of Wen et al., with T of the optimization track, others
+    of Semenov et al."""
+    paper: Paper = "wen" if name.startswith("W") else "track3" if name.startswith("T") else "semenov"
     return lambda check: Claim(name, paper, statement, conditions, source, check)
 
 

@@ -1,4 +1,4 @@
-"""All claims of both papers on published numbers and on a store, as flat rows for JSON."""
+"""All claims, of both papers and of the track, on published numbers and on a store, as flat rows for JSON."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from fairstep.analysis.claims import (
     semenov_methods,
     semenov_rankings,
     semenov_settings,
+    track3_noise,
+    track3_records,
     wen_rankings,
     wen_speedups,
     wen_tuning,
 )
-from fairstep.analysis.claims.claim import Claim, Finding, missing
+from fairstep.analysis.claims.claim import Claim, Finding, Paper, missing
 from fairstep.analysis.claims.evidence import Evidence
-from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
+from fairstep.analysis.claims.published_evidence import published_evidence
 from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.analysis.statistics import AnalysisError
 
@@ -24,11 +26,18 @@ if TYPE_CHECKING:
     from fairstep.runs import Store
 
 
+PAPERS: tuple[Paper, ...] = ("wen", "semenov", "track3")
+
+
 def claims() -> list[Claim]:
-    """Every claim, W first, in the order of their numbers."""
-    modules = (wen_tuning, wen_speedups, wen_rankings, semenov_rankings, semenov_settings, semenov_methods)
+    """Every claim, of W, S and T, in the order of their numbers."""
+    modules = (
+        *(wen_tuning, wen_speedups, wen_rankings),
+        *(semenov_rankings, semenov_settings, semenov_methods),
+        *(track3_records, track3_noise),
+    )
     by_id = {claim.id: claim for module in modules for claim in _claims(module)}
-    return sorted(by_id.values(), key=lambda claim: (claim.paper != "wen", _place(claim.id)))
+    return sorted(by_id.values(), key=lambda claim: (PAPERS.index(claim.paper), _place(claim.id)))
 
 
 def evaluate(claim: Claim, evidence: Evidence) -> Finding:
@@ -40,19 +49,20 @@ def evaluate(claim: Claim, evidence: Evidence) -> Finding:
 
 
 def claim_rows(
-    store: Store | None = None, paper: str = "both", ids: Collection[str] | None = None
+    store: Store | None = None, paper: str = "all", ids: Collection[str] | None = None
 ) -> list[dict[str, Any]]:
     """One flat row for each claim and source: ``id, paper, statement, conditions, source, data, verdict, evidence``.
 
     ``data`` names the numbers: the paper's, and with a ``store`` its contests in a second row. ``ids`` and
-    ``paper`` select. Raises AnalysisError when the store has no contest or one whose runs cannot be compared.
+    ``paper`` select (``both``: W and S, without the track). Raises AnalysisError when the store has no contest or one
+    whose runs cannot be compared.
     """
     of_store = store_evidence(store) if store is not None else None
     rows = []
     for claim in claims():
-        if paper in (claim.paper, "both") and (ids is None or claim.id in ids):
-            published = wen_evidence() if claim.paper == "wen" else semenov_evidence()
-            for evidence in (published, of_store):
+        wanted = paper in (claim.paper, "all") or (paper == "both" and claim.paper != "track3")
+        if wanted and (ids is None or claim.id in ids):
+            for evidence in (published_evidence(claim.paper), of_store):
                 if evidence is not None:
                     finding = evaluate(claim, evidence)
                     rows.append(_row(claim, evidence, finding))

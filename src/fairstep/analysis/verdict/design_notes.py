@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +18,7 @@ FAR = 6.0
 def design_notes(trials: Trials, judged: Sequence[Verdict]) -> list[str]:
     """On the family, the looks, what would decide more, old ledgers, and differences with a heavy tail."""
     rule = Rule.of(trials)
-    compared = [verdict for verdict in judged if verdict.pairs > 1]
+    compared = [verdict for verdict in judged if verdict.pairs > 1 or math.isfinite(verdict.t)]
     return [*_family(rule, compared), *_looks(trials, rule, compared), *_before(trials, rule, compared)] + [
         f"{verdict.name}: one of {verdict.pairs} differences from {trials.baseline} lies far from the others; a t-test "
         "errs more often than it says where a loss spike is that rare and that large."

@@ -21,8 +21,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference, share_interval
+from fairstep.analysis.laws.slope import REACH, Slope
+from fairstep.analysis.statistics import (
+    AnalysisError,
+    Estimate,
+    mean_interval,
+    paired_difference,
+    pooled_deviation,
+    share_interval,
+)
 from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
+from fairstep.analysis.verdict.comparable import check_comparable
 from fairstep.analysis.verdict.looks import (
     ALPHA,
     Contender,
@@ -33,11 +42,12 @@ from fairstep.analysis.verdict.looks import (
     look_once,
     looks,
     one_look,
+    t_limit,
 )
 from fairstep.analysis.verdict.ranking import holm
 from fairstep.analysis.verdict.speedup import Bound, token_speedup
 from fairstep.analysis.verdict.step_time import StepTimes
-from fairstep.analysis.verdict.wording import gap_text, plural
+from fairstep.analysis.verdict.wording import gap_text, plural, runs_text
 from fairstep.runs import Design
 
 if TYPE_CHECKING:
@@ -129,7 +139,7 @@ def verdicts(
     if not base.rows:
         others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"
         raise AnalysisError(f"the baseline {base.name!r} has no trials in this contest, which has only {others}")
-    _check_comparable(trials.rows)
+    check_comparable(trials.rows, lengths=trials.slope is None)
     rule = Rule.of(trials)
     tests = rule.tests(trials)
     corrected = rule.holm(tests)
@@ -194,11 +204,11 @@ class Rule:
 
     @classmethod
     def of(cls, trials: Trials) -> Rule:
-        design = trials.ledger.design if trials.ledger else None
+        design = trials.ledger.design if trials.ledger else trials.design
         others = sum(bool(trials[name].finals) for name in trials.names if name != trials.baseline)
         family = max(others, design.family if design else 0, 1)
         design = design and design.model_copy(update={"family": family})
-        return cls(design, family, trials.ledger is not None and design is None)
+        return cls(design, family, (trials.ledger is not None or trials.before_designs) and design is None)
 
     def tests(self, trials: Trials) -> dict[str, Tested]:
         """Contestant -> its last look, of the contestants that can be compared with the baseline."""
@@ -206,18 +216,29 @@ class Rule:
         if _problem(self, base):
             return {}
         members = [trials[name] for name in trials.names if name != base.name]
-        others = {member.name: _contender(member) for member in members if not _problem(self, member)}
+        others = {
+            member.name: _contender(member, trials.shift(member.name))
+            for member in members
+            if not _problem(self, member)
+        }
         if self.design is not None:
             taken = looks(self.design, _contender(base), others)
             return {name: tests[-1] for name, tests in taken.items() if tests}
-        return look_alone(_contender(base), others) if self.legacy else look_once(_contender(base), others, self.family)
+        if self.legacy:
+            return look_alone(_contender(base), others)
+        return look_once(_contender(base), others, self.family, trials.unpaired)
 
-    def limit(self, pairs: int, level: float) -> float:
+    def limit(self, test: Tested, level: float) -> float:
         """Of |t|."""
-        return limit_of(self.design or one_look(pairs), pairs, level)
+        if test.degrees is not None:
+            return t_limit(test.degrees, level)
+        return limit_of(self.design or one_look(test.pairs), test.pairs, level)
 
     def probability(self, test: Tested) -> float:
         """p-value of a contestant alone, over all looks of the design."""
+        degrees = test.degrees
+        if degrees is not None:
+            return test.probability(lambda level: t_limit(degrees, min(level, 1 - 1e-9)))
         return test.probability(limits_at(self.design or one_look(test.pairs), test.pairs))
 
     def holm(self, tests: Mapping[str, Tested]) -> dict[str, float]:
@@ -230,14 +251,16 @@ class Rule:
         """The difference with the 95 % interval of this contestant alone, and of all contestants together."""
         together = ALPHA / self.family
         return (
-            test.interval(self.limit(test.pairs, ALPHA), ALPHA),
-            test.interval(self.limit(test.pairs, together), together),
+            test.interval(self.limit(test, ALPHA), ALPHA),
+            test.interval(self.limit(test, together), together),
         )
 
 
-def _contender(contestant: ContestantTrials) -> Contender:
+def _contender(contestant: ContestantTrials, shift: float = 0.0) -> Contender:
+    """``shift``: nats that are added to its losses, for another length."""
     chosen = (contestant.chosen or {}).get("lr")
-    return Contender(contestant.losses, contestant.rates, None if chosen is None else float(chosen))
+    losses = {seeds: loss + shift for seeds, loss in contestant.losses.items()} if shift else contestant.losses
+    return Contender(losses, contestant.rates, None if chosen is None else float(chosen))
 
 
 def _judge(
@@ -269,7 +292,7 @@ def _judge(
     judged = Verdict(
         name,
         test.decision,
-        _reason(rule, test, alone, base.name),
+        _reason(rule, trials, contestant, test, alone),
         difference=alone.value,
         difference_low=alone.low,
         difference_high=alone.high,
@@ -283,6 +306,8 @@ def _judge(
         probability=rule.probability(test),
         **facts,
     )
+    if trials.slope is not None:
+        return _least(_by_slope(judged, trials.slope, alone, together, trials.length(name) or trials.tokens))
     if len(curve.tokens) == 1 or curve.rises:
         return judged
     losses = tuple(contestant.losses.values())
@@ -298,12 +323,37 @@ def _judge(
         speedup_bound=speedup.bound,
         speedup_limits=speedup.limits,
     )
-    if judged.verdict != "not separable" and speedup.bound is None and abs(speedup.value - 1) < LEAST_SPEEDUP:
-        small = (
-            f"the speedup is {speedup.value:.4f}x; below {100 * LEAST_SPEEDUP:g} % of the tokens there is no verdict"
-        )
-        return replace(judged, verdict="not separable", reason=f"{judged.reason}; {small}")
-    return judged
+    return _least(judged)
+
+
+def _least(judged: Verdict) -> Verdict:
+    """No verdict on a speedup that would be printed as 1.00x."""
+    if judged.verdict == "not separable" or judged.speedup_bound or not abs(judged.speedup - 1) < LEAST_SPEEDUP:
+        return judged
+    small = f"the speedup is {judged.speedup:.4f}x; below {100 * LEAST_SPEEDUP:g} % of the tokens there is no verdict"
+    return replace(judged, verdict="not separable", reason=f"{judged.reason}; {small}")
+
+
+def _by_slope(judged: Verdict, slope: Slope, alone: Estimate, together: Estimate, length: int) -> Verdict:
+    """With the speedup by a stated slope, within the reach of a straight line."""
+    value, low, high = slope.ratios(alone, length)
+    _, joint_low, joint_high = slope.ratios(together, length)
+    least, most = REACH
+
+    def within(ratio: float) -> float:
+        return min(max(ratio, least), most) if math.isfinite(ratio) else ratio
+
+    return replace(
+        judged,
+        reason=f"{judged.reason}; by a slope of {slope}",
+        speedup=within(value),
+        speedup_low=within(low),
+        speedup_high=within(high),
+        speedup_simultaneous_low=within(joint_low),
+        speedup_simultaneous_high=within(joint_high),
+        speedup_bound="at least" if value > most else "at most" if value < least else None,
+        speedup_limits=REACH,
+    )
 
 
 def _given_no_divergence(contestant: ContestantTrials, base: ContestantTrials) -> str:
@@ -333,14 +383,19 @@ def _timed(verdict: Verdict, times: StepTimes, baseline: str) -> Verdict:
     return replace(verdict, time_verdict=word)
 
 
-def _reason(rule: Rule, test: Tested, alone: Estimate, baseline: str) -> str:
-    if test.pairs < 2:
+def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Tested, alone: Estimate) -> str:
+    baseline = trials.baseline
+    counts = (len(trials[baseline].losses), len(contestant.losses))
+    if test.degrees is not None and not test.spread:
+        return runs_text(test.difference.value, counts, _sigma(trials), baseline)
+    if test.degrees is None and test.pairs < 2:
         return f"only one seed is shared with {baseline}, which gives no interval; two or more would"
     if not test.spread:
         return (
             f"the difference from {baseline} is the same on all {test.pairs} seeds, so nothing says how far it varies"
         )
-    text = gap_text(alone.value, alone.low, alone.high, baseline, test.pairs)
+    sides = test.pairs if test.degrees is None else f"{counts[1]} against {counts[0]} runs, unpaired"
+    text = gap_text(alone.value, alone.low, alone.high, baseline, sides)
     if rule.legacy:
         return text
     if test.rate_error is None:
@@ -355,31 +410,9 @@ def _reason(rule: Rule, test: Tested, alone: Estimate, baseline: str) -> str:
     return text
 
 
-def _check_comparable(rows: Iterable[Row]) -> None:
-    """Refuse final and budget runs of different workloads, and final runs of different budgets."""
-    seen: dict[str, tuple[str, Any]] = {}
-    for row in rows:
-        if row["phase"] == "tune":
-            continue
-        values = _flat(json.loads(row["workload"])) if row["workload"] is not None else {}
-        if row["phase"] == "final" and row["budget_tokens"] is not None:
-            values["tokens"] = row["budget_tokens"]
-        differing = [
-            f"{key} ({seen[key][1]} in {seen[key][0]}, {value} in {row['run']})"
-            for key, value in values.items()
-            if seen.setdefault(key, (row["run"], value))[1] != value
-        ]
-        if differing:
-            raise AnalysisError(
-                f"runs of different workloads cannot be compared; they differ in {', '.join(differing)}"
-            )
-
-
-def _flat(value: Row, prefix: str = "") -> Row:
-    flat: Row = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return flat
+def _sigma(trials: Trials) -> float:
+    """Deviation over seeds, pooled over all contestants; nan where nothing was repeated."""
+    return pooled_deviation([list(trials[name].losses.values()) for name in trials.names])[0]
 
 
 def _median(values: Iterable[float | None]) -> float:

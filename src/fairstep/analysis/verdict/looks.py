@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from fairstep.analysis.statistics import Estimate, mean_interval, pooled_deviation
+from fairstep.analysis.statistics import Estimate, mean_interval, pooled_deviation, t_quantile, unpaired_difference
 from fairstep.analysis.verdict.regret import Regret, regret
 from fairstep.analysis.verdict.sequential import limits, open_limit
 from fairstep.runs import Design
@@ -59,21 +59,28 @@ class Contender:
 
 @dataclass(frozen=True)
 class Tested:
-    """One contestant at one look. ``rate_error``: R in nats, None where no curvature is known. ``limit``: of |t|."""
+    """One contestant at one look. ``rate_error``: R in nats, None where no curvature is known. ``limit``: of |t|.
+
+    ``degrees``: of freedom of a comparison without pairs (``unpaired``); None: the difference is of pairs.
+    """
 
     difference: Estimate
     rate_error: float | None
     level: float
     limit: float
+    degrees: float | None = None
 
     @property
     def pairs(self) -> int:
-        return self.difference.count
+        """0 without pairs."""
+        return self.difference.count if self.degrees is None else 0
 
     @property
     def spread(self) -> bool:
         """Whether the differences are not all equal."""
-        return self.pairs > 1 and self.difference.deviation > NO_SPREAD * max(abs(self.difference.value), 1e-3)
+        return self.difference.count > 1 and self.difference.deviation > NO_SPREAD * max(
+            abs(self.difference.value), 1e-3
+        )
 
     @property
     def t(self) -> float:
@@ -137,11 +144,19 @@ def looks(design: Design, baseline: Contender, others: Mapping[str, Contender]) 
     return taken
 
 
-def look_once(baseline: Contender, others: Mapping[str, Contender], family: int) -> dict[str, Tested]:
-    """The same for runs without a declared design: one look at all pairs of each contestant."""
+def look_once(
+    baseline: Contender, others: Mapping[str, Contender], family: int, unpaired: bool = False
+) -> dict[str, Tested]:
+    """The same for runs without a declared design: one look at all pairs of each contestant.
+
+    ``unpaired``: contestants that share less than half of the smaller side's seeds are compared without pairs.
+    """
     tests = {}
     for name, other in others.items():
-        if pairs := paired(baseline, other):
+        pairs = paired(baseline, other)
+        if unpaired and len(pairs) < max(min(len(baseline.losses), len(other.losses)) / 2, 2):
+            tests[name] = welch(baseline, other)
+        elif pairs:
             tests[name] = _test(one_look(len(pairs)), len(pairs), baseline, other, pairs)
     return step_down(tests, None, max(family, len(tests), 1))
 
@@ -168,7 +183,14 @@ def step_down(tests: Mapping[str, Tested], design: Design | None, undecided: int
 
 def at_level(test: Tested, design: Design | None, level: float) -> Tested:
     """The test at another error probability."""
+    if test.degrees is not None:
+        return replace(test, level=level, limit=t_limit(test.degrees, level))
     return replace(test, level=level, limit=limit_of(design or one_look(test.pairs), test.pairs, level))
+
+
+def t_limit(degrees: float, level: float) -> float:
+    """Of |t| in a single two-sided test; infinite without a degree of freedom."""
+    return t_quantile(degrees, 1 - level / 2) if degrees > 0 else math.inf
 
 
 def one_look(pairs: int) -> Design:
@@ -215,9 +237,28 @@ def paired(baseline: Contender, other: Contender) -> dict[Any, float]:
     return {key: baseline.losses[key] - other.losses[key] for key in shared}
 
 
+def welch(baseline: Contender, other: Contender) -> Tested:
+    """All runs of both sides without pairs (``unpaired_difference``).
+
+    The difference's ``deviation`` is its standard error times the root of its ``count``, the baseline's runs. 0 degrees
+    of freedom where a side has one run: its spread is then not known.
+    """
+    own = mean_interval(baseline.losses.values())
+    d, count = unpaired_difference(own, mean_interval(other.losses.values())), own.count
+    estimate = Estimate(d.value, d.low, d.high, d.standard_error * math.sqrt(count), count)
+    degrees = d.degrees if math.isfinite(d.degrees) else 0.0
+    return Tested(estimate, _rate_error(baseline, other, baseline.losses, other.losses), ALPHA, math.inf, degrees)
+
+
+def _rate_error(baseline: Contender, other: Contender, *keys: Iterable[Any]) -> float | None:
+    """R of two contenders, by the noise of their runs at ``keys`` (the baseline's, the other's)."""
+    sides = zip((baseline, other), keys, strict=True)
+    sigma, _ = pooled_deviation([[side.losses[key] for key in chosen] for side, chosen in sides])
+    regrets = baseline.regret(sigma), other.regret(sigma)
+    return None if regrets[0] is None or regrets[1] is None else regrets[0].difference(regrets[1])
+
+
 def _test(design: Design, n: int, baseline: Contender, other: Contender, differences: Mapping[Any, float]) -> Tested:
     keys = list(differences)[:n]
-    sigma, _ = pooled_deviation([[side.losses[key] for key in keys] for side in (baseline, other)])
-    regrets = baseline.regret(sigma), other.regret(sigma)
-    error = None if regrets[0] is None or regrets[1] is None else regrets[0].difference(regrets[1])
+    error = _rate_error(baseline, other, keys, keys)
     return Tested(mean_interval(differences[key] for key in keys), error, design.alpha, math.inf)

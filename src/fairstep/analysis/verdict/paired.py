@@ -28,6 +28,8 @@ SEED = 20_260_101
 LEAST_BOOTSTRAP = 4
 EXACT_PAIRS = 14
 """Up to here all 2^n sign patterns are counted; above, 2^14 random ones."""
+MANY = 1000
+"""Pairs above which the normal limit stands for resamples and sign patterns, whose tables would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
         return -math.inf, math.inf
     if estimate.deviation == 0:
         return estimate.value, estimate.value
+    if array.size > MANY:
+        return estimate.low, estimate.high
     drawn = array[np.random.default_rng(SEED).integers(0, array.size, (RESAMPLES, array.size))]
     error = drawn.std(1, ddof=1) / math.sqrt(array.size)
     usable = error > 1e-9 * estimate.deviation
@@ -81,6 +85,9 @@ def sign_flip_probability(values: Sequence[float] | np.ndarray) -> float:
     array = np.asarray(values, dtype=float)
     if array.size == 0 or not np.isfinite(array).all():
         raise AnalysisError("a sign-flip test needs finite differences, at least one")
+    if array.size > MANY:
+        squares = float((array**2).sum())
+        return math.erfc(abs(float(array.sum())) / math.sqrt(2 * squares)) if squares else 1.0
     if array.size <= EXACT_PAIRS:
         signs = np.array(list(itertools.product((1, -1), repeat=array.size)))
     else:
@@ -103,12 +110,15 @@ def t_probability(difference: Estimate) -> float:
 
 def deviation_interval(values: Sequence[float]) -> Estimate:
     """sigma of repeated runs with its 95 % chi-square interval (``count`` values); (0, inf) ends with one value."""
+    array = np.asarray(values, dtype=float)
+    return deviation_estimate(mean_interval(array).deviation, int(array.size))
+
+
+def deviation_estimate(deviation: float, count: int) -> Estimate:
+    """``deviation_interval`` of a sample of which only the deviation and the number of values are known."""
     from scipy.special import chdtri
 
-    array = np.asarray(values, dtype=float)
-    estimate = mean_interval(array)
-    if array.size < 2:
-        return Estimate(math.nan, 0.0, math.inf, math.nan, int(array.size))
-    degrees = array.size - 1
-    low, high = (estimate.deviation * math.sqrt(degrees / chdtri(degrees, (1 + s * LEVEL) / 2)) for s in (-1, 1))
-    return Estimate(estimate.deviation, low, high, estimate.deviation, int(array.size))
+    if count < 2:
+        return Estimate(math.nan, 0.0, math.inf, math.nan, count)
+    low, high = (deviation * math.sqrt((count - 1) / chdtri(count - 1, (1 + s * LEVEL) / 2)) for s in (-1, 1))
+    return Estimate(deviation, low, high, deviation, count)

@@ -8,9 +8,11 @@ uncertainty of the learning rate (``regret``) is not part of it.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from fairstep.analysis.verdict.sequential import limits
 
@@ -68,13 +70,20 @@ def seeds_for(
     effect: float, first: int = 3, alpha: float = 0.05, probability: float = 0.8, largest: int = 100
 ) -> int | None:
     """The smallest ``most`` whose design ``first..most`` has this power. None: more than ``largest`` are needed."""
-    high = first
-    while power(effect, first, high, alpha).probability < probability:
-        if high == largest:
-            return None
-        high = min(2 * high, largest)
-    low = max(first - 1, high // 2)  # has too little power
+    # One t-test of n pairs has more power than looks that end at n, so no design is shorter than it must be.
+    low = next((n for n in range(first, largest + 1) if _once(effect, n, alpha) >= probability), largest + 1) - 1
+    high = low + 1
+    while high <= largest and power(effect, first, high, alpha).probability < probability:
+        low, high = high, max(high + 1, min(high + high // 8, largest))
+    if high > largest:
+        return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(effect, first, middle, alpha).probability >= probability else (middle, high)
     return high
+
+
+def _once(effect: float, n: int, alpha: float) -> float:
+    """Power of one t-test of n pairs."""
+    limit = -special.stdtrit(n - 1, alpha / 2)
+    return float(1 - special.nctdtr(n - 1, abs(effect) * math.sqrt(n), limit))

@@ -15,16 +15,19 @@ from fairstep.analysis.verdict.wording import count_text, plural
 from fairstep.runs import Ledger, Run
 
 
-def contest_result(contest: Trials | Ledger, runs: Iterable[Run] = ()) -> dict[str, Any]:
+def contest_result(
+    contest: Trials | Ledger, runs: Iterable[Run] = (), judged: Sequence[Verdict] | None = None
+) -> dict[str, Any]:
     """The verdicts of a contest with everything beside them, as plain JSON.
 
     Keys: ``name``, ``baseline``, ``cell`` (null without a ledger), ``contestants`` (rows of Verdict and of
     ``extra_statistics``), ``curve`` (the baseline's budgets), ``crossings`` (changes of order on the way, which no
     verdict rests on), ``design`` (with its looks; null if none was declared) and ``notes``. A ledger is read with
-    ``runs``, which may be all runs of a store. Raises AnalysisError when the runs cannot be compared.
+    ``runs``, which may be all runs of a store. ``judged``: its verdicts, if they are known already. Raises
+    AnalysisError when the runs cannot be compared.
     """
     trials = contest if isinstance(contest, Trials) else Trials.read(contest, runs)
-    judged = verdicts(trials)
+    judged = verdicts(trials) if judged is None else judged
     extra = extra_statistics(trials, judged)
     curve = _curve_rows(trials)
     return {
@@ -83,7 +86,12 @@ def _notes(trials: Trials, judged: Sequence[Verdict], curve: Sequence[Mapping[st
         )
     elif any(before["loss"] <= after["loss"] for before, after in itertools.pairwise(curve)):
         notes.append("The baseline's loss does not fall from each budget to the next; its curve was made to.")
-    if len(curve) == 1:
+    if trials.slope is not None:
+        notes.append(
+            f"Losses at different lengths, and speedups, rest on a stated slope of {trials.slope}; its own error is "
+            "in no interval."
+        )
+    elif len(curve) == 1:
         notes.append("The baseline was trained at one budget only, so a loss cannot be turned into tokens.")
     return notes
 
@@ -92,7 +100,7 @@ def _design(trials: Trials) -> dict[str, Any] | None:
     """The declared design with its looks; null without one."""
     ledger = trials.ledger
     if ledger is None or ledger.design is None:
-        return None
+        return trials.design.model_dump(mode="json") | {"earlier": [], "looks": []} if trials.design else None
     looks = [look.model_dump(mode="json") for look in ledger.looks]
     earlier = [str(design) for design in ledger.earlier_designs]
     return ledger.design.model_dump(mode="json") | {"earlier": earlier, "looks": looks}

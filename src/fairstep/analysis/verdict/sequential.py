@@ -81,9 +81,14 @@ def _nodes(edge: float) -> np.ndarray:
     return edge * -np.cos(np.pi * np.arange(NODES) / (NODES - 1))
 
 
+@functools.cache
+def _legendre() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(NODES)
+
+
 def _density(angles: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nodes of a quadrature over the angles, and the probability that each stands for."""
-    points, weights = np.polynomial.legendre.leggauss(NODES)
+    points, weights = _legendre()
     edge = angles[-1]
     density = interpolate.CubicSpline(angles, below).derivative()
     return edge * points, edge * weights * np.maximum(density(edge * points), 0.0)

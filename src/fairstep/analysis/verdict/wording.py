@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,13 +99,38 @@ def ratio_text(ratio: float, bound: str | None, digits: int = 2) -> str:
     return {"at least": "≥ ", "at most": "≤ ", None: ""}[bound] + f"{ratio:.{digits}f}x"
 
 
-def gap_text(value: float, low: float, high: float, baseline: str, seeds: int) -> str:
-    """``0.171 nats below adamw (95 % interval 0.140 to 0.202, 3 paired seeds)`` of baseline - contestant."""
+def gap_text(value: float, low: float, high: float, baseline: str, seeds: int | str) -> str:
+    """``0.171 nats below adamw (95 % interval 0.140 to 0.202, 3 paired seeds)`` of baseline - contestant.
+
+    Differences that three decimals would flatten have four.
+    """
     side = "below" if value >= 0 else "above"
     if value < 0:
         value, low, high = -value, -high, -low
-    gap = f"{value:.3f} nats {side} {baseline}"
-    return f"{gap} (95 % interval {low:.3f} to {high:.3f}, {plural(seeds, 'paired seed')})"
+    digits = 4 if high - low < 0.01 else 3
+    what = plural(seeds, "paired seed") if isinstance(seeds, int) else seeds
+    gap = f"{value:.{digits}f} nats {side} {baseline}"
+    return f"{gap} (95 % interval {low:.{digits}f} to {high:.{digits}f}, {what})"
+
+
+def runs_text(difference: float, counts: Sequence[int], sigma: float, baseline: str) -> str:
+    """Why runs of these ``counts`` (baseline, contestant) give no interval, and how many would."""
+    one = listing([side for side, count in zip((baseline, "it"), counts, strict=True) if count < 2] or ["either side"])
+    verb = "have" if " and " in one else "has"
+    text = f"{one} {verb} one run alone, which says nothing about how far runs vary"
+    if min(counts) > 1:
+        text = "all runs of each side have one loss, so nothing says how far they vary"
+    side = "below" if difference >= 0 else "above"
+    gap = f"a difference as large as this one ({abs(difference):.4f} nats {side} {baseline})"
+    if not difference:
+        return f"{text}; three or more runs of each would give an interval"
+    if sigma > 0:
+        # Two sides of n runs, two-sided 5 %, power 80 %: (1.96 + 0.84)^2 = 7.85; one more for the unknown deviation.
+        runs = max(math.ceil(2 * 7.85 * (sigma / difference) ** 2) + 1, 3)
+        return f"{text}; {gap} needs about {runs} runs of each if all vary as the others here do ({sigma:.4f} nats)"
+    # Three runs of each: |t| of 2.776 at 4 degrees of freedom.
+    most = abs(difference) / (2.776 * math.sqrt(2 / 3))
+    return f"{text}; 3 runs of each would decide {gap} if they vary by less than {most:.4f} nats"
 
 
 def count_text(count: float | None) -> str:
@@ -132,6 +158,16 @@ def seconds_text(seconds: float | None) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def claims_text(verdicts: Sequence[str]) -> str:
+    """``13 hold, 2 fail, 37 are inconclusive``."""
+    forms = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "inconclusive": ("is", "are")}
+    parts = []
+    for verdict, (one, several) in forms.items():
+        count = verdicts.count(verdict)
+        parts.append(f"{count} {one if count == 1 else several}{' inconclusive' if verdict == 'inconclusive' else ''}")
+    return ", ".join(parts)
 
 
 def listing(names: Sequence[str]) -> str:

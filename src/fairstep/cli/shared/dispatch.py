@@ -51,7 +51,7 @@ class Menu:
         if name not in self.verbs:
             import difflib
 
-            near = difflib.get_close_matches(name, self.verbs, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name, self.verbs, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]}?" if near else f"the {self.word}s are {', '.join(self.verbs)}"
             return fail(f"unknown {self.word} {name!r}{self.of}; {hint}")
         module, function = self.target(name)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import io
+import itertools
 import json
 import math
+import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
 
 from fairstep import optim
+from fairstep.cli.shared.help import help_text, options_of
 from fairstep.cli.shared.shown import drawing
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.model import Preset, preset
@@ -32,15 +40,69 @@ LEAST = {"batch_sequences": 0, "micro_batch_sequences": 0, "evaluation_tokens": 
 
 
 def parse(kind: type[Options], verb: str, arguments: list[str]) -> Options:
-    """Read a verb's options from its dataclass; tyro prints help, and names the nearest flag for an unknown one."""
-    with drawing():
-        return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments)
+    """Read a verb's options from its dataclass, or print its help and exit. Raises ValueError for a value of another
+    kind and for an option that there is not."""
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(kind, verb), end="")
+        raise SystemExit(0)
+    said = io.StringIO()
+    try:
+        with drawing(), contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments)
+    except SystemExit:
+        if sentence := _refusal(kind, said.getvalue(), arguments):
+            raise ValueError(sentence) from None
+        print(said.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _refusal(kind: type, said: str, arguments: list[str]) -> str:
+    """What tyro says of the arguments, in a sentence: the option, what it takes and what it got. Empty if it is about
+    something else."""
+    options = {one.flag: one for one in options_of(kind)}
+    plain = " ".join(re.sub("[╭╮╰╯│─]", " ", said).split())
+    if unknown := re.search(r"Unrecognized options: (\S+)", plain):
+        word = unknown[1].rstrip(",")
+        near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
+        hint = f"did you mean {near[0]}?" if near else "--help lists what there is"
+        return (
+            f"there is no option {word}; {hint}" if word.startswith("-") else f"{word!r} is one word too many; {hint}"
+        )
+    positional = [one for one in options.values() if one.positional]
+    if plain.startswith("Required options") and positional:
+        return f"name the {positional[0].name}: {positional[0].words.partition('. ')[0].rstrip('.')}"
+    named = re.findall(r"(?:Error parsing |argument ')(?:--)?(?:no-)?([\w-]+)", plain)
+    option = next((options[f"--{name}"] for name in named if f"--{name}" in options), None)
+    if option is None:
+        return ""
+    words = [word for argument in arguments for word in argument.split("=", 1 if argument.startswith("--") else 0)]
+    place = words.index(option.flag) + 1 if option.flag in words else len(words)
+    given = list(itertools.takewhile(lambda word: not re.match("--[a-z]", word), words[place:]))
+    got = repr(" ".join(given if option.many else given[:1])) if given else "nothing"
+    if get_origin(option.kind) is Literal:
+        takes = f"{', '.join(map(str, get_args(option.kind)[:-1]))} or {get_args(option.kind)[-1]}"
+        if option.positional and (choice := re.search("choice '(.*?)'", plain)):
+            got = repr(choice[1])
+        near = difflib.get_close_matches(got, list(map(str, get_args(option.kind))), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{option.name if option.positional else option.flag} takes {takes}, not {got}{hint}"
+    one, several = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers")}.get(
+        option.kind, ("a value", "values")
+    )
+    many = option.many and not option.repeated
+    takes = f"{several} with blanks between them, such as {option.flag} 0.5 2" if many else one
+    return f"{option.flag} takes {takes}, not {got}"
 
 
 @dataclass(frozen=True)
 class WorkloadOptions:
     """Which model is trained on which text, for how long, and how."""
 
+    groups: ClassVar[Mapping[str, str]] = {
+        "preset": "model and text",
+        "tokens": "length, batch and schedule",
+        "evaluation_tokens": "evaluation and machine",
+    }
     preset: str = "106k"
     """Model: 27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, or moe/328k, semenov/124m ...
     (docs/reference/presets.md)."""
@@ -111,6 +173,9 @@ def cells_table(options: WorkloadOptions) -> CellsTable:
     sequences = options.batch_sequences or size.batch_sequences
     batch_tokens = sequences * size.context
     wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_budget(1.0, size)
+    if wanted < batch_tokens:
+        what = f"--tokens {options.tokens}" if options.tokens else f"--chinchilla {options.chinchilla:g}"
+        raise ValueError(f"{what} is less than one batch of {batch_tokens:,} tokens; give more, or --batch-sequences")
     return table(
         CellsTable,
         model=options.preset,

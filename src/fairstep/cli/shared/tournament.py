@@ -10,7 +10,7 @@ from typing import Any
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.dispatch import fail
 from fairstep.cli.shared.verdict import print_verdict
-from fairstep.cli.shared.watch import watching
+from fairstep.cli.shared.watch import Expected, watching
 from fairstep.runs import Ledger, Store
 from fairstep.study import ContestError, Launcher, Patience, carry_out
 from fairstep.study.file.cells import Text
@@ -42,7 +42,9 @@ def run_study(
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)
-    with launcher, watching(every_trial) as watch:
+    costs = {} if isinstance(study, CommandStudy) else study.costs(contest)
+    expected = Expected.of(contest, costs)
+    with launcher, watching(expected, every_trial) as watch:
         try:
             return carry_out(contest, bases, store, launcher, watch, patience)
         except ContestError as error:
@@ -53,10 +55,11 @@ def run_study(
 def conclude(store: Store, ledger: Ledger, page: Path, as_json: bool = False, seconds: float | None = None) -> None:
     """Print the verdict of a ledger and write its page. Raises AnalysisError where there is no verdict yet."""
     from fairstep.analysis import Trials, contest_result
-    from fairstep.report import write_report
+    from fairstep.report import attempts, write_report
 
     trials = Trials.read(ledger, store.runs())
     result: dict[str, Any] = contest_result(trials)
+    result["notes"].extend(attempts(store, ledger))
     if not as_json:
         print_verdict(result, seconds)  # before the page, which may not find room
     try:

@@ -5,19 +5,47 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.progress import TaskID, TaskProgressColumn, TextColumn
 
 from fairstep.cli.shared import screen
+from fairstep.cost.run_cost import Cost
 from fairstep.runs import Summary, Trial
 from fairstep.runs.certificate import words
 from fairstep.study import State
+from fairstep.study.forecast.games import forecast
+from fairstep.study.tournament.contest import Contest
+from fairstep.study.workload import Workload
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Trials that a contest will probably take, and the least and the most work, in units of ``News``."""
+
+    trials: int
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Expected:
+        """From games on random objectives, as ``fairstep study plan`` has them."""
+        games = forecast(contest, costs)
+        spreads = [
+            (games.spread(cell), one.model.token_work if isinstance(one, Workload) else 1.0)
+            for cell, one in contest.cells.items()
+        ]
+        return cls(
+            games.spread().expected.trials,
+            sum(spread.least.tokens * work for spread, work in spreads),
+            sum(spread.most.tokens * work for spread, work in spreads),
+        )
 
 
 @contextmanager
-def watching(every_trial: bool = False) -> Iterator[Callable[[State], None]]:
+def watching(expected: Expected, every_trial: bool = False) -> Iterator[Callable[[State], None]]:
     """Yield the function that a contest's runner calls. Where there is no terminal it says a line a minute instead;
     ``every_trial``: and one for every trial that ends while we watch. Failed attempts are said everywhere."""
     began, last_said = time.monotonic(), 0.0
@@ -30,8 +58,10 @@ def watching(every_trial: bool = False) -> Iterator[Callable[[State], None]]:
             nonlocal last_said
             elapsed = time.monotonic() - began
             ended = news.hear(state)
-            note = f"{state.trials_done} of {state.trials_total} trials known so far{time_left(state, news, elapsed)}"
-            bar.update(total, completed=news.work_done(state), total=news.work_known or 1, note=note)
+            trials = max(expected.trials, state.trials_total)
+            note = f"{state.trials_done} of about {trials} trials{time_left(state, news, elapsed, expected)}"
+            whole = max(news.work_known, (expected.least + expected.most) / 2)
+            bar.update(total, completed=news.work_done(state), total=whole, note=note)
             for identity in list(rows):
                 if identity not in state.running:
                     bar.remove_task(rows.pop(identity))
@@ -115,12 +145,14 @@ class News:
         )
 
 
-def time_left(state: State, news: News, elapsed: float) -> str:
-    """From the work of this call; later phases that are not known yet are not counted."""
+def time_left(state: State, news: News, elapsed: float, expected: Expected) -> str:
+    """From the pace of this call. How many trials are still to come follows from results that nobody has yet, so it is
+    a range: what is known to be wanted, or the least that was expected, up to the most."""
     done = news.work_done(state)
     if state.steps_spent < 20 or not state.running or done <= news.work_before:
         return ""
-    seconds = elapsed / (done - news.work_before) * (news.work_known - done)
-    if seconds >= 5400:
-        return f", about {seconds / 3600:.1f} h left of them"
-    return f", about {seconds / 60:.1f} min left of them" if seconds >= 60 else f", about {seconds:.0f} s left of them"
+    pace = elapsed / (done - news.work_before)
+    low, high = (pace * (max(news.work_known, work) - done) for work in (expected.least, expected.most))
+    divisor, unit = (3600, "h") if high >= 5400 else (60, "min") if high >= 60 else (1, "s")
+    ends = [f"{seconds / divisor:.{1 if seconds < 10 * divisor and divisor > 1 else 0}f}" for seconds in (low, high)]
+    return f", about {' to '.join(dict.fromkeys(ends))} {unit} left"

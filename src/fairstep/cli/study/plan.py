@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from fairstep.analysis import count_text
+from fairstep.analysis import count_text, plural
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.pace import HINT, basis, paced
@@ -120,7 +120,8 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
     """Tables by cell and phase, and what they rest on."""
     device = next(iter(costs.values())).device
     names = [contestant.name for contestant in contest.contestants]
-    print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
+    many = f"{plural(len(names), 'contestant')} in {plural(len(contest.cells), 'cell')}"
+    screen.out(f"{study.table.title or study.name}: {many}\n")
     unit = f"{device.name} hours"
     header = ["cell", "tokens a run", "one run", "memory", "least", "trials expected", "most", "tokens", "FLOPs", unit]
     rows = []
@@ -139,7 +140,7 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         if phase is None or spread.most.trials:
             rows.append([phase or "all", *trials(spread), *numbers(spread.expected)])
     screen.print_table("Phases", header, rows)
-    print(
+    screen.out(
         f"\n* Trials: {len(found.games)} games on random objectives, with noise and with starting points that fit from "
         "well to badly. Tokens, FLOPs and hours are expected ones."
     )

@@ -12,7 +12,7 @@ from typing import Literal
 
 import tyro
 
-from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis import AnalysisError, plural, seconds_text
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.texts import texts_of
@@ -66,14 +66,14 @@ def main(arguments: list[str]) -> int:
         store,
         launcher,
         shlex.join(["fairstep", "study", "run", *arguments]),
-        f"{study.name}: {len(contest.contestants)} contestants in {len(contest.cells)} cells, "
+        f"{study.name}: {plural(len(contest.contestants), 'contestant')} in {plural(len(contest.cells), 'cell')}, "
         f"protocol {study.table.protocol.name}, {launcher}, store {store.path}",
         every_trial=True,
     )
     if ledgers is None:
         return 1
     print_all(store, ledgers, options.json)
-    screen.say(f"{time.perf_counter() - began:.0f} s; trials that were finished before were not repeated")
+    screen.say(f"This call took {seconds_text(time.perf_counter() - began)}.")
     return 0
 
 

@@ -102,6 +102,7 @@ class CommandStudy:
             cell.name: Ledger(
                 name=names[cell.name],
                 study=self.name,
+                title=self.table.title,
                 command=command,
                 baseline=contest.baseline,
                 contestants=tuple(contestant.name for contestant in contest.contestants),

@@ -145,6 +145,7 @@ class Study:
             cell.name: Ledger(
                 name=names[cell.name],
                 study=self.name,
+                title=self.table.title,
                 command=command,
                 baseline=contest.baseline,
                 contestants=tuple(contestant.name for contestant in contest.contestants),
@@ -204,7 +205,10 @@ def read(path: str | Path, described_only: bool = False) -> AnyStudy:
     """Read and check a study file. ``described_only`` checks its form and imports no optimizer. Raises StudyError, or
     OSError for a file that cannot be read."""
     file = Path(path)
-    raw = file.read_bytes()
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        raise StudyError(f"there is no study file {file}") from None
     try:
         text = raw.decode("utf-8-sig")  # some editors write a byte order mark
         content = tomllib.loads(text)
@@ -250,7 +254,9 @@ def _explained(
     lines: LineNumbers, error: ValidationError, content: Mapping[str, Any], study: type[BaseModel]
 ) -> StudyError:
     """The first problem of the form, with its line."""
-    first = error.errors()[0]
+    errors = error.errors()
+    # A key that is no key first: where contestants are missing, it is because of [[contestant]].
+    first = next((one for one in errors if one["type"] == "extra_forbidden" and len(one["loc"]) == 1), errors[0])
     path = [part for part in first["loc"] if not isinstance(part, str) or re.fullmatch(r"[\w-]+", part)]
     depth, here = 0, content
     for part in path:  # what pydantic adds behind a key (the kinds of a union) is not in the file
@@ -272,6 +278,8 @@ def _explained(
     value = path[:depth]
     wanted = " or ".join(dict.fromkeys(_wanted(one) for one in error.errors() if list(one["loc"][:depth]) == value))
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in value).removeprefix(".")
+    if name in ("cells", "contestants") and isinstance(first["input"], dict):
+        return lines.error(value, f"write [[{name}]], with two brackets: there may be several")
     return lines.error(value, f"{name or 'the file'} must be {wanted}, not {first['input']!r}")
 
 

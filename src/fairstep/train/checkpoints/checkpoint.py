@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fairstep.optim.sharding.state_shards import StateShard
 from fairstep.train.ranks.world import ALONE, TIMEOUT, World
+from fairstep.train.weights import write_safetensors
 
 
 class UnreadableCheckpoint(ValueError):
@@ -166,19 +167,10 @@ class Checkpoints:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write weights in float32 as safetensors, whole or not at all. Weights that share memory are written once."""
-    from safetensors.torch import save_file
-
+    """Write weights in float32 as safetensors. Weights that share memory are written once. Raises OSError."""
     unique = {tensor.data_ptr(): name for name, tensor in reversed(weights.items())}
     kept = {name: weights[name].detach().to("cpu", torch.float32).contiguous() for name in weights}
-    kept = {name: kept[name] for name in weights if unique[weights[name].data_ptr()] == name}
-    temporary = path.with_suffix(".unfinished")
-    try:
-        save_file(kept, temporary, metadata={"format": "pt"})
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_safetensors(path, {name: kept[name] for name in weights if unique[weights[name].data_ptr()] == name})
 
 
 def _copied(value: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -32,13 +32,16 @@ class Exchange:
         self.seconds = 0.0  # waited for other ranks since ``take_seconds``, where that can be told apart
 
     def _wrapped(self, forward: Any) -> Any:
+        """With gradients averaged over the ranks in its backward pass, and rank 0's weights everywhere."""
         if self.world.size == 1:
             return forward
-        return self.world.wrap(forward, next(self.model.parameters()).device)
+        device = next(self.model.parameters()).device
+        return nn.parallel.DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
 
     def backward_pass(self, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Around each micro-batch; gradients of all but the last stay on their rank."""
-        return self.world.alone(self.forward, last)
+        divides = isinstance(self.forward, nn.parallel.DistributedDataParallel)
+        return self.forward.no_sync() if divides and not last else contextlib.nullcontext()
 
     def clip(self, limit: float) -> Tensor:
         """Norm of the whole batch's gradient before it is clipped to ``limit``. To be called before each step."""
@@ -70,6 +73,14 @@ class Exchange:
     def take_seconds(self) -> dict[str, float]:
         """Seconds of communication that nothing else hid, since this was last asked."""
         return {}
+
+
+def unpack(flat: Tensor, views: Iterable[Tensor]) -> None:
+    """The values of one vector into tensors that lie end to end in it."""
+    for view in views:
+        values, flat = flat[: view.numel()], flat[view.numel() :]
+        if values.data_ptr() != view.data_ptr():
+            view.copy_(values.view(view.shape))
 
 
 class Divided(Exchange):

@@ -22,7 +22,7 @@ from fairstep.model.factory import MODELS
 from fairstep.optim.engine import Engine
 from fairstep.optim.sharding.partition import divide_shards, shard
 from fairstep.optim.sharding.step_cost import Piece
-from fairstep.train.ranks.exchange import Divided
+from fairstep.train.ranks.exchange import Divided, unpack
 from fairstep.train.ranks.world import World
 
 
@@ -86,7 +86,7 @@ class FullySharded(Divided):
     @torch.no_grad()
     def collect(self) -> None:
         began = time.perf_counter()
-        self._to_shards()
+        self._move(self.shards, self.tensors, towards_owner=False)
         for module in self.model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # weights gathered for an evaluation are old now
@@ -125,9 +125,6 @@ class FullySharded(Divided):
     def _to_owners(self, shards: Mapping[str, Tensor], pieces: Mapping[str, Tensor]) -> None:
         """Rows of shards into the pieces of their owners; only names that are in ``shards`` on all ranks."""
         self._move(shards, pieces, towards_owner=True)
-
-    def _to_shards(self) -> None:
-        self._move(self.shards, self.tensors, towards_owner=False)
 
     def _move(self, shards: Mapping[str, Tensor], pieces: Mapping[str, Tensor], towards_owner: bool) -> None:
         """One all-to-all for each dtype."""
@@ -168,6 +165,4 @@ def _all_to_all(
     sizes, expected = ([sum(v.numel() for v in views) for views in side] for side in (sent, received))
     incoming = torch.empty(sum(expected), dtype=dtype, device=device)
     dist.all_to_all_single(incoming, outgoing, expected, sizes)
-    for view in (view for views in received for view in views):
-        values, incoming = incoming[: view.numel()], incoming[view.numel() :]
-        view.copy_(values.view(view.shape))
+    unpack(incoming, (view for views in received for view in views))

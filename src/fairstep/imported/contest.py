@@ -1,0 +1,362 @@
+"""From runs to a contest: lengths, phases and pairs, what contradicts, and what could not be checked."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fairstep.analysis import Trials
+from fairstep.analysis.laws.slope import Slope
+from fairstep.imported.columns import listed
+from fairstep.imported.phases import Grade, Split, seed_order, split, varied
+from fairstep.imported.rows import FoundRun
+from fairstep.imported.source import InputError
+from fairstep.runs import Design, Phase
+from fairstep.runs.table import TRIAL_COLUMNS
+
+FAILED = ("failed", "crashed", "killed", "error", "preempted")
+SHARED = {
+    "the same model": ("model", "model_name", "model_size", "n_params", "num_params", "params", "parameters"),
+    "the same data": ("data", "dataset", "corpus", "dataset_name"),
+    "the same batch size": (
+        *("batch_size", "global_batch_size", "batch_tokens", "batch_sequences", "tokens_per_step"),
+    ),
+}
+"""What a verdict takes for granted -> the columns that tell."""
+
+EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
+RUNNING = ("running", "unfinished", "pending", "queued")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """``unit``: what a length is in (tokens, steps, or empty where no length is known). ``grades``: by contestant.
+    ``edges``: contestant -> hyperparameters whose choice is the outermost value tried. ``steps``: run -> last step."""
+
+    trials: Trials
+    unit: str
+    grades: dict[str, Grade]
+    edges: dict[str, tuple[str, ...]]
+    steps: dict[str, float]
+    notes: tuple[str, ...]
+    not_checked: tuple[str, ...]
+
+
+def contest_of(
+    runs: Sequence[FoundRun],
+    baseline: str,
+    slope: Slope | None = None,
+    design: Design | None = None,
+    at: dict[str, float] | None = None,
+) -> Contest:
+    """Raises InputError where the runs contradict one another or make no contest."""
+    if not runs:
+        raise InputError("there are no runs to judge")
+    members: dict[str, list[FoundRun]] = {}
+    for run in runs:
+        members.setdefault(run.contestant, []).append(run)
+    base = baseline_of(members, baseline)
+    notes: list[str] = []
+    _read_at(members, at or {}, notes)
+    unit = _lengths(runs, slope)
+    length_of = {id(run): _length(run, unit) for run in runs}
+    lengths = _contest_lengths(members, base, length_of, unit, slope)
+    splits: dict[str, Split] = {}
+    rows: list[dict[str, Any]] = []
+    made = _Rows(runs)
+    identity = made.identity
+    for name, group in members.items():
+        mine = [run for run in group if length_of[id(run)] in (None, lengths[name])]
+        one = splits[name] = split(name, mine)
+        tuned = varied(mine)
+        notes += one.notes
+        _check_duplicates(name, one.final)
+        phases: tuple[tuple[Phase, tuple[FoundRun, ...]], ...] = (("tune", one.search), ("final", one.final))
+        for phase, part in phases:
+            rows += [made.row(run, phase, lengths[name], tuned) for run in part]
+        if name == base:
+            rest: dict[Any, list[FoundRun]] = {}
+            for run in group:
+                if length_of[id(run)] not in (None, lengths[name]):
+                    rest.setdefault(length_of[id(run)], []).append(run)
+            for length, at_length in sorted(rest.items()):
+                there = split(name, at_length, one.chosen)
+                used = there.final or there.search
+                rows += [
+                    made.row(run, "budget", length, ()) | {"init_seed": number, "data_seed": number}
+                    for number, run in enumerate(used, 1)
+                ]
+    unpaired = design is None
+    known_seeds = {run.seed for run in runs} != {None}
+    if design is not None and not known_seeds:
+        raise InputError("a design of seeds (--seeds) needs a column for the seed; name it with --seed")
+    curves = {identity[id(run)]: run.curve for run in runs if len(run.curve) > 1}
+    trials = Trials(
+        tuple(rows),
+        base,
+        unpaired=unpaired,
+        slope=slope,
+        design=design,
+        curves=_scaled(runs, curves, identity, unit),
+    )
+    early = _early(members)
+    notes += early
+    steps = {identity[id(run)]: run.step for run in runs if run.step is not None}
+    edges = {name: one.edges for name, one in splits.items() if one.edges}
+    grades: dict[str, Grade] = {name: one.grade for name, one in splits.items()}
+    if len(set(grades.values())) > 1:
+        searched = [name for name, grade in grades.items() if grade == "B"]
+        notes.append(f"Only {listed(searched)} comes with a search; the others may have been tuned more or less.")
+    return Contest(trials, unit, grades, edges, steps, tuple(notes), tuple(_not_checked(runs, unit)))
+
+
+def baseline_of(names: Iterable[str], wanted: str) -> str:
+    """The baseline by its name, but for case. Raises InputError that names the nearest."""
+    known = list(names)
+    if len(known) < 2:
+        raise InputError(
+            f"there is one contestant only, {known[0]}; a verdict needs two (--contestant names the column that tells "
+            "them apart, perhaps several with commas between)"
+        )
+    wanted_or_default = wanted or "adamw"
+    alike = [name for name in known if name == wanted_or_default] or [
+        name for name in known if name.lower() == wanted_or_default.lower()
+    ]
+    if len(alike) == 1:
+        return alike[0]
+    if not wanted:
+        raise InputError(f"name the baseline with --baseline; the contestants are {listed(known)}")
+    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"the contestants are {listed(known)}"
+    raise InputError(f"no contestant is named {wanted!r}; {hint}")
+
+
+def _read_at(members: dict[str, list[FoundRun]], at: dict[str, float], notes: list[str]) -> None:
+    """Read the losses of some contestants (or of all: the key is empty) at a step before the end."""
+    for name in at:
+        if name and name not in members:
+            near = difflib.get_close_matches(name, members, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"the contestants are {listed(list(members))}"
+            raise InputError(f"--at names the contestant {name!r}, which is not there; {hint}")
+    for name, group in members.items():
+        step = at.get(name, at.get(""))
+        if step is None:
+            continue
+        for run in group:
+            points = dict(run.curve)
+            if step not in points:
+                raise InputError(f"{run.at}: {name} has no evaluation at step {step:g}, which --at names")
+            run.loss = points[step]
+            if run.tokens is not None and run.step:
+                run.tokens *= step / run.step
+            run.planned, run.step = run.planned or run.step, step
+            run.curve = tuple(point for point in run.curve if point[0] <= step)
+
+
+def _lengths(runs: Sequence[FoundRun], slope: Slope | None) -> str:
+    """The unit that all runs have a length in."""
+    ended = [run for run in runs if run.loss is not None]
+    if all(run.tokens is not None or (run.step is not None and run.batch_tokens) for run in ended):
+        unit = "tokens"
+    else:
+        unit = "steps" if all(run.step is not None for run in ended) else ""
+    gaps = [run for run in ended if run.step is None and run.tokens is None]
+    if not unit and len(gaps) < len(ended):
+        raise InputError(f"{gaps[0].at}: {gaps[0].contestant} has no step there, and other runs have one")
+    if slope is not None and slope.unit == "steps" and all(run.step is not None for run in ended):
+        return "steps"
+    if slope is not None and slope.unit != unit:
+        have = f"their lengths are in {unit}" if unit else "no column gives their length"
+        option = {"steps": "--step", "tokens": "--tokens"}[slope.unit]
+        raise InputError(f"the slope is in {slope.unit}, and of the runs {have}; name a column with {option}")
+    return unit
+
+
+def _length(run: FoundRun, unit: str) -> float | None:
+    """None for a run that did not come to its end, so that its length says nothing."""
+    if run.loss is None or not math.isfinite(run.loss) or run.status in (*FAILED, *RUNNING):
+        return None
+    if unit == "tokens":
+        return run.tokens if run.tokens is not None else (run.step or 0) * (run.batch_tokens or 0)
+    return run.step if unit == "steps" else 1.0
+
+
+def _contest_lengths(
+    members: dict[str, list[FoundRun]],
+    base: str,
+    length_of: dict[int, float | None],
+    unit: str,
+    slope: Slope | None,
+) -> dict[str, float]:
+    """The length at which each contestant is judged: one for all, unless there is a slope."""
+    found: dict[str, dict[float, list[FoundRun]]] = {}
+    for name, group in members.items():
+        for run in group:
+            length = length_of[id(run)]
+            if length is not None:
+                found.setdefault(name, {}).setdefault(length, []).append(run)
+    for name, lengths in found.items():
+        if min(lengths) < 1:
+            run = lengths[min(lengths)][0]
+            raise InputError(f"{run.at}: {name} ends after {min(lengths):g} {unit}; a run needs a length of at least 1")
+        if name != base and len(lengths) > 1:
+            column = "step" if unit == "steps" else "tokens"
+            each = ", ".join(f"{length:.15g} ({len(ends)}, {ends[0].at})" for length, ends in sorted(lengths.items()))
+            most = max(lengths, key=lambda length: len(lengths[length]))
+            raise InputError(
+                f"the runs of {name} end at different {unit}: {each}; keep one with --where '{column} == {most:.15g}', "
+                f"or make them contestants of their own with --contestant NAME,{column}"
+            )
+    others = {length: name for name, lengths in found.items() if name != base for length in lengths}
+    mine = found.get(base, {})
+    if slope is None and len(others) > 1:
+        each = ", ".join(f"{name} {length:.15g}" for length, name in others.items())
+        raise InputError(
+            f"runs of different {unit} cannot be compared ({each}); a --slope would carry one to the other"
+        )
+    if len(others) == 1 and next(iter(others)) in mine:
+        chosen = next(iter(others))
+    elif mine and (slope is not None or not others):
+        chosen = max(mine, key=lambda length: (len(mine[length]), length))
+    elif mine:
+        length, name = next(iter(others.items()))
+        each = ", ".join(f"{one:.15g}" for one in sorted(mine))
+        raise InputError(
+            f"runs of different {unit} cannot be compared: {name} ends at {length:.15g}, {base} at {each}; a --slope "
+            "would carry one to the other"
+        )
+    else:
+        chosen = next(iter(others), 1.0)
+    return {name: next(iter(found.get(name, {})), chosen) if name != base else chosen for name in members}
+
+
+class _Seeds:
+    """Labels of seeds as whole numbers: themselves where they are, else numbers that nobody shares."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.alone = 2**62
+
+    def of(self, label: str | None) -> int:
+        if label is None:
+            self.alone += 1
+            return self.alone
+        if label.isdigit() and int(label) < 2**62:
+            return int(label)
+        return self.numbers.setdefault(label, 2**61 + len(self.numbers))
+
+
+def _identities(runs: Sequence[FoundRun]) -> dict[int, str]:
+    """A name for each run: its own where no other has it, else where it begins."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.name] = counts.get(run.name, 0) + 1
+    return {id(run): run.name if run.name and counts[run.name] == 1 else run.at for run in runs}
+
+
+class _Rows:
+    """Runs as rows of trials. Their JSON is written once for each different value."""
+
+    def __init__(self, runs: Sequence[FoundRun]) -> None:
+        self.identity, self.seeds = _identities(runs), _Seeds()
+        self.written: dict[tuple[Any, ...], str] = {}
+
+    def row(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
+        """``names``: hyperparameters that the search of the contestant varied."""
+        tuned = self._json({name: run.hyperparameters.get(name) for name in names})
+        lr = run.hyperparameters.get("lr")
+        seed, status = self.seeds.of(run.seed), _status(run)
+        return EMPTY | {
+            "contestant": run.contestant,
+            "phase": phase,
+            "run": self.identity[id(run)],
+            "status": status,
+            "varied": tuned,
+            "hyperparameters": tuned if phase == "final" else self._json(run.hyperparameters),
+            "lr": float(lr) if isinstance(lr, int | float) else None,
+            "init_seed": seed,
+            "data_seed": seed,
+            "final_loss": run.loss if status == "done" else None,
+            "tokens": round(length),
+            "budget_tokens": round(length),
+            "workload": self._json(run.workload),
+            "message": f"its status is {run.status}" if status == "failed" else "",
+        }
+
+    def _json(self, values: dict[str, Any]) -> str:
+        key = tuple((name, str(value)) for name, value in values.items())
+        if key not in self.written:
+            self.written[key] = json.dumps(values, sort_keys=True, default=str)
+        return self.written[key]
+
+
+def _status(run: FoundRun) -> str:
+    if (run.loss is not None and not math.isfinite(run.loss)) or run.status == "diverged":
+        return "diverged"
+    if run.status in FAILED:
+        return "failed"
+    return "unfinished" if run.loss is None or run.status in RUNNING else "done"
+
+
+def _check_duplicates(name: str, runs: Sequence[FoundRun]) -> None:
+    seen: dict[str, FoundRun] = {}
+    for run in sorted((run for run in runs if run.seed is not None), key=lambda run: seed_order(run.seed)):
+        other = seen.setdefault(run.seed or "", run)
+        if other is run:
+            continue
+        differ = [key for key, value in run.others.items() if value != other.others.get(key)]
+        hint = (
+            f"they differ in {listed(differ, 6)}: if a search varied one of these, name it with --hyperparameters"
+            if differ
+            else "each seed counts once"
+        )
+        raise InputError(f"{run.at}: {name} has another run on seed {run.seed} ({other.at}); {hint}")
+
+
+def _scaled(
+    runs: Sequence[FoundRun],
+    curves: dict[str, tuple[tuple[float, float], ...]],
+    identity: dict[int, str],
+    unit: str,
+) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Curves over the unit of the lengths."""
+    scaled = {}
+    for run in runs:
+        points = curves.get(identity[id(run)])
+        if points is None:
+            continue
+        end, length = points[-1][0], _length(run, unit)
+        factor = length / end if unit == "tokens" and length and end and run.step == end else 1.0
+        scaled[identity[id(run)]] = tuple((x * factor, y) for x, y in points)
+    return scaled
+
+
+def _early(members: dict[str, list[FoundRun]]) -> list[str]:
+    """Contestants whose runs end before their schedule does."""
+    notes = []
+    for name, group in members.items():
+        short = [run for run in group if run.planned and run.step and run.step < run.planned and run.loss is not None]
+        if short:
+            notes.append(
+                f"{name}: {len(short)} of {len(group)} runs are read at step {short[0].step:g} of {short[0].planned:g} "
+                "planned, before the end of their schedule."
+            )
+    return notes
+
+
+def _not_checked(runs: Sequence[FoundRun], unit: str) -> list[str]:
+    """What the columns cannot tell."""
+    known = {name for run in runs[:1] for name in run.workload}
+    gaps = [what for what, names in SHARED.items() if not known & set(names)]
+    if not unit:
+        gaps.append("the same length of training (no column for steps or tokens)")
+    gaps.append("the same validation text")
+    if not any(run.hyperparameters for run in runs):
+        gaps.append("the same hyperparameters on all seeds")
+    if all(run.seed is None for run in runs):
+        gaps.append("that runs are independent (no column for the seed)")
+    return gaps

@@ -1,0 +1,146 @@
+"""What the runs of a contestant were for, where nobody wrote it down: search, final or another length; and the grade.
+
+As in our protocols, the search chooses by its own seed and the choice is judged on other seeds. Where several
+configurations were run on one seed, that seed is the search's: the configuration with the lowest loss on it is chosen,
+and its runs on seeds that no choice rests on are the final runs. With the whole grid on every seed, the lowest seed is
+the search's.
+
+Grades of evidence: A, tuned under a ledger; B, the search is in the input; C, finished runs alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fairstep.imported.rows import FoundRun
+
+Grade = Literal["A", "B", "C"]
+
+MEANING = {
+    "A": "tuned under a ledger that holds every trial",
+    "B": "its search is in the input, and the choice is judged on fresh seeds",
+    "C": "finished runs alone, which says nothing about how hard each side was tuned",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """``search`` chose ``chosen`` among ``configurations``; ``final`` are its runs on fresh seeds. ``edges``: numeric
+    hyperparameters whose chosen value is the outermost one tried. ``notes``: sentences."""
+
+    final: tuple[FoundRun, ...]
+    search: tuple[FoundRun, ...] = ()
+    chosen: str = "{}"
+    configurations: int = 1
+    edges: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grade(self) -> Grade:
+        return "B" if self.configurations > 1 else "C"
+
+
+def varied(runs: Sequence[FoundRun]) -> tuple[str, ...]:
+    """Hyperparameters with several values among the runs."""
+    values: dict[str, Counter[str]] = {}
+    for run in runs:
+        for name, value in run.hyperparameters.items():
+            values.setdefault(name, Counter())[str(value)] += 1
+    return tuple(name for name, found in values.items() if len(found) > 1 or found.total() < len(runs))
+
+
+def configuration(run: FoundRun, names: Sequence[str]) -> str:
+    return json.dumps({name: run.hyperparameters.get(name) for name in names}, sort_keys=True)
+
+
+def split(name: str, runs: Sequence[FoundRun], prefer: str | None = None) -> Split:
+    """The runs of one contestant at one length by what they were for. ``prefer``: the configuration that was chosen at
+    the contest's length, for the baseline's other lengths."""
+    names = varied(runs)
+    if not names:
+        return Split(tuple(runs))
+    groups: dict[str, list[FoundRun]] = {}
+    for run in runs:
+        groups.setdefault(configuration(run, names), []).append(run)
+    trial = _trials(groups)
+    first = {key: next((run for run in members if trial[id(run)]), None) for key, members in groups.items()}
+    losses = {key: _score(run) for key, run in first.items()}
+    chosen = prefer if prefer in groups else min(losses, key=lambda key: losses[key])
+    notes = []
+    if math.isinf(losses[chosen]):
+        notes.append(f"Every configuration of {name} diverged in its search.")
+    final = tuple(run for run in groups[chosen] if not trial[id(run)])
+    search = tuple(run for members in groups.values() for run in members if trial[id(run)])
+    beside = [run for key, members in groups.items() if key != chosen for run in members if not trial[id(run)]]
+    if beside:
+        notes.append(
+            f"{name}: {len(beside)} further runs of configurations that the search did not choose count as its trials, "
+            "and their losses are not used."
+        )
+    if not final:
+        notes.append(
+            f"{name}: its choice {_words(chosen)} has no run beside the one that it was chosen by; run it on fresh "
+            "seeds."
+        )
+    edges = _edges(chosen, groups)
+    return Split(final, (*search, *beside), chosen, len(groups), edges, tuple(notes))
+
+
+def _trials(groups: dict[str, list[FoundRun]]) -> dict[int, bool]:
+    """Run -> whether the search chose by it.
+
+    Without seeds the first run of every configuration, in the order of the input. With them the runs on seeds that
+    several configurations share, unless that leaves no configuration with a fresh seed: then the lowest shared seed.
+    """
+    runs = [run for members in groups.values() for run in members]
+    if any(run.seed is None for run in runs):
+        firsts = {id(members[0]) for members in groups.values()}
+        return {id(run): id(run) in firsts for run in runs}
+    counts = Counter(run.seed for run in runs)
+    shared = sorted((seed for seed, count in counts.items() if count > 1), key=seed_order)
+    fresh = any(run.seed not in shared for run in runs)
+    taken = set(shared if fresh else shared[:1])
+    chosen_by = {id(run): run.seed in taken for run in runs}
+    for members in groups.values():  # a configuration that was not run on the search's seeds is judged by its lowest
+        if not any(chosen_by[id(run)] for run in members):
+            chosen_by[id(min(members, key=lambda run: seed_order(run.seed)))] = True
+    for members in groups.values():
+        members.sort(key=lambda run: seed_order(run.seed))
+    return chosen_by
+
+
+def seed_order(seed: str | None) -> tuple[int, int, str]:
+    text = seed or ""
+    return (0, int(text), "") if text.lstrip("-").isdigit() else (1, 0, text)
+
+
+def _score(run: FoundRun | None) -> float:
+    """A search's loss; infinite where it diverged or did not end."""
+    if run is None or run.loss is None or not math.isfinite(run.loss):
+        return math.inf
+    return run.loss
+
+
+def _edges(chosen: str, groups: dict[str, list[FoundRun]]) -> tuple[str, ...]:
+    tried: dict[str, set[float]] = {}
+    for key in groups:
+        for name, value in json.loads(key).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                tried.setdefault(name, set()).add(float(value))
+    picked = json.loads(chosen)
+    return tuple(
+        name for name, values in tried.items() if len(values) > 1 and picked.get(name) in (min(values), max(values))
+    )
+
+
+def _words(chosen: str) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in json.loads(chosen).items()) or "(one configuration)"
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,335 @@
+"""From the rows of sources to runs: the last evaluation of each, with its curve.
+
+A table has one row a run, or one row an evaluation. The second is so where rows that share a run (or, without a column
+for it, contestant, seed and hyperparameters) are at different steps, unless the loss is called final.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from fairstep.imported.columns import Asked, Columns, columns_of, plain
+from fairstep.imported.names import Found, contestants, split_seed
+from fairstep.imported.numbers import numbers, place
+from fairstep.imported.source import FILE, ROW, InputError, Source
+from fairstep.imported.where import Where
+
+LENGTHS = ("step", "tokens", "loss")
+"""Names in a condition that are of a run's end, and not of every row."""
+
+
+@dataclass
+class FoundRun:
+    """A run. ``step``, ``tokens``: at its end. ``loss``: None without one, nan where it diverged. ``curve``:
+    (step or tokens, loss) of its finite evaluations. ``at``: the file and row it begins at."""
+
+    contestant: str
+    at: str
+    loss: float | None
+    seed: str | None = None
+    step: float | None = None
+    tokens: float | None = None
+    batch_tokens: float | None = None
+    planned: float | None = None
+    status: str = ""
+    name: str = ""
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    workload: dict[str, Any] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
+    curve: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Understood:
+    """``lines``: what was understood, a line for each kind of source. ``notes``: what was left out."""
+
+    runs: list[FoundRun]
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def runs_of(read: Sequence[tuple[Found, Source]], asked: Asked, where: Where | None, unit: str) -> Understood:
+    """The runs of all sources. ``unit``: what a row is (``run``, ``evaluation`` or empty: found out)."""
+    named = contestants([found for found, _ in read])
+    groups: dict[tuple[Any, ...], list[tuple[pl.DataFrame, str, str | None, str]]] = {}
+    for (_, source), (label, folder, seed) in zip(read, named, strict=True):
+        if source.frame.width:
+            key = (source.kind, source.log, tuple(source.frame.schema.items()))
+            groups.setdefault(key, []).append((source.frame, label, seed, folder))
+    runs: list[FoundRun] = []
+    lines: list[str] = []
+    notes: list[str] = []
+    for (kind, log, _), members in groups.items():
+        frames = [
+            frame.with_columns(
+                pl.lit(label).alias("#label"), pl.lit(seed, pl.String).alias("#seed"), pl.lit(folder).alias("#folder")
+            )
+            for frame, label, seed, folder in members
+        ]
+        frame = pl.concat(frames)
+        what = frame[FILE][0] if len(members) == 1 else f"{len(members)} files ({kind})"
+        one = _Table(frame, what, kind, log, asked, unit).read(where)
+        runs += one.runs
+        lines += one.lines
+        notes += one.notes
+    return Understood(runs, tuple(lines), tuple(notes))
+
+
+class _Table:
+    """Sources with the same columns, as one frame."""
+
+    def __init__(self, frame: pl.DataFrame, what: str, kind: str, log: bool, asked: Asked, unit: str) -> None:
+        self.frame, self.what, self.kind, self.log, self.asked = frame, what, kind, log, asked
+        self.given = [name for name in frame.columns if not name.startswith("#")]
+        self.columns: Columns = columns_of(self.given, asked, what)
+        self.unit = unit or ("evaluation" if log else "")
+        self.tuned: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def read(self, where: Where | None) -> Understood:
+        columns, frame = self.columns, self.frame
+        late = where is not None and any(name in LENGTHS and name not in self.given for name in where.names)
+        late = late or (where is not None and any(name in self._ends() for name in where.names))
+        if where is not None and not late:
+            frame = self._kept(frame, where)
+        for role in ("loss", "step", "tokens", "batch_tokens", "planned"):
+            if (name := columns.get(role)) is not None:
+                try:
+                    values = numbers(frame, name)
+                except InputError:
+                    if role in ("batch_tokens", "planned"):
+                        values = pl.Series([None] * frame.height, dtype=pl.Float64)
+                    else:
+                        raise
+                endless = values.is_nan() | values.is_infinite()
+                if role in ("step", "tokens") and endless.any():
+                    first = frame.filter(endless).row(0, named=True)
+                    raise InputError(f"{place(first, name)} must be a finite number, not {first[name]}")
+                frame = frame.with_columns(values.alias(f"#{role}"))
+            else:
+                frame = frame.with_columns(pl.lit(None, pl.Float64).alias(f"#{role}"))
+        frame = self._named(frame)
+        frame = self._runs(frame)
+        if where is not None and late:
+            frame = self._kept(
+                frame.with_columns(
+                    pl.col("#step").alias("step"), pl.col("#tokens").alias("tokens"), pl.col("#loss").alias("loss")
+                ),
+                where,
+            )
+        self.tuned = self.columns.tuned()
+        runs = [self._run(row) for row in frame.iter_rows(named=True)]
+        return Understood(runs, (self._line(len(runs)),), tuple(self.notes))
+
+    def _end(self, name: str) -> str:
+        """``step`` or ``tokens`` if the column is of a run's end; empty else."""
+        for role in ("step", "tokens"):
+            if name == self.columns.get(role) or (name == role and name not in self.given):
+                return role
+        return ""
+
+    def _ends(self) -> set[str]:
+        return {name for role in ("step", "tokens", "loss") if (name := self.columns.get(role))}
+
+    def _kept(self, frame: pl.DataFrame, where: Where) -> pl.DataFrame:
+        aliases = {"file": "#file", "folder": "#folder", "contestant": "#contestant", "seed": "#seed"}
+        extra = [
+            pl.col(column).alias(name)
+            for name, column in aliases.items()
+            if name in where.names and name not in frame.columns and column in frame.columns
+        ]
+        frame = frame.with_columns(extra)
+        kept = frame.filter(where.expression([name for name in frame.columns if not name.startswith("#")]))
+        if not kept.height:
+            raise InputError(f"{self.what}: --where {where.text!r} keeps none of {frame.height} rows")
+        if kept.height < frame.height:
+            self.notes.append(f"{self.what}: --where keeps {kept.height:,} of {frame.height:,} rows.")
+        return kept
+
+    def _named(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """With the contestant and the seed of each row."""
+        columns = self.columns
+        seed = columns.get("seed")
+        if seed is not None:
+            frame = frame.with_columns(_label(frame, seed).alias("#seed"))
+        missing: list[str] = []
+        parts: list[pl.Expr] = []
+        for name in columns.contestant:
+            if self._end(name):
+                continue  # added to the name of the run
+            source = {"file": FILE, "folder": "#folder"}.get(name, name) if name not in self.given else name
+            parts.append(_label(frame, source).alias(f"#part{len(parts)}"))
+            missing.append(name)
+        if not columns.contestant:
+            return frame.with_columns(pl.col("#label").alias("#contestant"))
+        frame = frame.with_columns(parts)
+        names = [f"#part{place}" for place in range(len(parts))]
+        empty = frame.filter(pl.any_horizontal([pl.col(name).is_null() for name in names])) if names else frame.head(0)
+        if empty.height == frame.height and names:
+            raise InputError(f"{self.what}: the column {missing[0]} for the contestant is empty")
+        if empty.height:
+            self.notes.append(
+                f"{self.what}: {empty.height:,} of {frame.height:,} rows without a {' and '.join(missing)} are left "
+                f"out (the first is row {empty[ROW][0]})."
+            )
+            frame = frame.filter(pl.all_horizontal([pl.col(name).is_not_null() for name in names]))
+        frame = frame.with_columns((pl.concat_str(names, separator=" ") if names else pl.lit("")).alias("#contestant"))
+        from_name = len(columns.contestant) == 1 and plain(columns.contestant[0]) in (
+            "name",
+            "run_name",
+            "display_name",
+        )
+        if from_name and seed is None:
+            split = {name: split_seed(name) for name in frame["#contestant"].unique().to_list()}
+            frame = frame.with_columns(
+                pl.col("#contestant")
+                .replace_strict({k: v[1] for k, v in split.items()}, return_dtype=pl.String)
+                .alias("#seed"),
+                pl.col("#contestant")
+                .replace_strict({k: v[0] or k for k, v in split.items()}, return_dtype=pl.String)
+                .alias("#contestant"),
+            )
+        return frame
+
+    def _runs(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """One row a run, with the curve of its evaluations in ``#x`` and ``#y``."""
+        columns = self.columns
+        length = "#tokens" if columns.get("tokens") and not columns.get("step") else "#step"
+        keys = ["#contestant", "#seed"]
+        run = columns.get("run")
+        if run is not None and (self.log or frame[run].n_unique() < frame.height):
+            keys.append(run)
+        elif not self.log:
+            if run is not None and not self.unit:
+                self.unit = "run"  # every row has a name of its own
+            keys += columns.hyperparameters
+            keys += [name for name in (columns.get("planned"),) if name is not None]
+        keys.append(FILE)
+        if self.unit != "run" and (columns.get("step") or columns.get("tokens")):
+            varies = frame.filter(pl.col("#loss").is_not_null()).group_by(keys).agg(pl.col(length).n_unique())
+            several = bool((varies[length] > 1).any()) if varies.height else False
+            final = "final" in plain(columns.roles["loss"]) or "last" in plain(columns.get("step") or "")
+            if self.unit == "evaluation" or (several and not final):
+                self.unit = "evaluation"
+                return self._ended(frame, keys, length)
+        if self.unit == "evaluation":
+            raise InputError(
+                f"{self.what} has no column for the step or the tokens of an evaluation; name it with --step"
+            )
+        self.unit = "run"
+        return frame.with_columns(
+            pl.lit([], pl.List(pl.Float64)).alias("#x"), pl.lit([], pl.List(pl.Float64)).alias("#y")
+        )
+
+    def _ended(self, frame: pl.DataFrame, keys: list[str], length: str) -> pl.DataFrame:
+        rows = frame.filter(pl.col("#loss").is_not_null())
+        without = frame.height - rows.height
+        if without:
+            self.notes.append(
+                f"{self.what}: {without:,} rows without a {self.columns.roles['loss']} are no evaluations."
+            )
+        gone = frame.join(rows, on=keys, how="anti", nulls_equal=True).unique(keys, keep="first", maintain_order=True)
+        if gone.height:
+            self.notes.append(f"{self.what}: {gone.height:,} runs have no evaluation; they count as unfinished.")
+            rows = pl.concat([rows, gone])
+        unplaced = rows.filter(pl.col(length).is_null() & pl.col("#loss").is_not_null())
+        if unplaced.height:
+            column = self.columns.get("step") or self.columns.get("tokens") or "step"
+            raise InputError(f"{place(unplaced.row(0, named=True), column)} is empty, so its evaluation has no place")
+        twice = rows.filter(pl.struct([*keys, length]).is_duplicated() & pl.col("#loss").is_not_null())
+        if twice.height:
+            first, second = twice.sort([*keys, length], maintain_order=True).head(2).iter_rows(named=True)
+            raise InputError(
+                f"{place(second)}: {second['#contestant']} has another evaluation of the same run at the same step "
+                f"({place(first)}); name a column that tells the runs apart run, or say --rows run if a row is a run"
+            )
+        constant = [name for name in (*self.columns.hyperparameters, *self.columns.workload) if name not in keys]
+        counts = rows.group_by(keys).agg([pl.col(name).n_unique() for name in constant])
+        moving = [name for name in constant if (counts[name] > 1).any()]
+        if moving:
+            self.notes.append(f"{self.what}: {', '.join(moving)} changes within runs and is no hyperparameter.")
+            tuned = tuple(name for name in self.columns.hyperparameters if name not in moving)
+            workload = tuple(name for name in self.columns.workload if name not in moving)
+            self.columns = Columns(self.columns.roles, self.columns.contestant, tuned, workload, self.columns.unused)
+        rows = rows.sort(length, maintain_order=True)
+        rest = [name for name in rows.columns if name not in keys]
+        return rows.group_by(keys, maintain_order=True).agg(
+            *[pl.col(name).last() for name in rest if name != ROW],
+            pl.col(ROW).min(),
+            pl.col(length).alias("#x"),
+            pl.col("#loss").alias("#y"),
+        )
+
+    def _run(self, row: dict[str, Any]) -> FoundRun:
+        columns = self.columns
+        name = row["#contestant"]
+        for part in columns.contestant:
+            if end := self._end(part):
+                value = row[f"#{end}"]
+                name = f"{name} {value:.15g}".strip() if value is not None else name
+        run = columns.get("run")
+        status = columns.get("status")
+        return FoundRun(
+            contestant=name,
+            at=place(row),
+            loss=row["#loss"],
+            seed=row["#seed"],
+            step=row["#step"],
+            tokens=row["#tokens"],
+            batch_tokens=row["#batch_tokens"],
+            planned=row["#planned"],
+            status=str(row[status] or "").lower() if status else "",
+            name="" if run is None else str(row[run] or ""),
+            hyperparameters={name: _value(row[key]) for key, name in self.tuned.items() if row[key] not in (None, "")},
+            workload={plain(key): _value(row[key]) for key in columns.workload if row[key] not in (None, "")},
+            others={key: row[key] for key in columns.unused} if self.unit == "run" else {},
+            curve=tuple(
+                (x, y)
+                for x, y in zip(row["#x"], row["#y"], strict=True)
+                if x is not None and y is not None and math.isfinite(y)
+            ),
+        )
+
+    def _line(self, count: int) -> str:
+        columns = self.columns
+        who = " and ".join(columns.contestant) or "the name of the folder or file"
+        parts = [f"contestant: {who}"]
+        parts += [f"{role}: {columns.roles[role]}" for role in ("loss", "seed", "step", "tokens") if columns.get(role)]
+        if columns.get("seed") is None:
+            known = self.frame["#seed"].is_not_null().any() or columns.contestant[:1] == ("name",)
+            parts.append("seed: in the names" if known else "no seed")
+        if columns.hyperparameters:
+            parts.append(f"hyperparameters: {', '.join(columns.hyperparameters)}")
+        if columns.unused and self.unit == "run":
+            parts.append(f"not used: {', '.join(columns.unused[:8])}" + (" ..." if len(columns.unused) > 8 else ""))
+        rows = "a row is a run" if self.unit == "run" else "a row is an evaluation, the last of a run counts"
+        runs = f"{count:,} run" + ("" if count == 1 else "s")
+        return f"{self.what} ({self.kind}): {runs}, {rows}; " + "; ".join(parts)
+
+
+def _label(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """A column as labels: text without spaces around it, whole numbers without a point."""
+    kind = frame.schema[column]
+    if kind.is_float():
+        value = pl.col(column).fill_nan(None)
+        whole = value.is_not_null() & (value == value.floor()) & (value.abs() < 2**53)
+        return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
+    text = pl.col(column).cast(pl.String).str.strip_chars().replace("", None)
+    return text.str.replace(r"^(-?\d+)\.0$", "$1")
+
+
+def _value(value: Any) -> Any:
+    """A hyperparameter as a number where it is one, so that 3e-3 and 0.003 are one value."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            number = float(text)
+        except ValueError:
+            return text
+        return number if math.isfinite(number) else text
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
