@@ -31,7 +31,7 @@ from fairstep.cli import main
 from fairstep.model import PRESETS
 from fairstep.model.shapes import counts, flops_per_token
 from fairstep.optim.wrappers import wrappers
-from fairstep.runs import Certificate, Ledger, RunSpec, Store, Summary
+from fairstep.runs import Certificate, CommandSpec, Ledger, RunSpec, Store, Summary
 
 HELP_WIDTH = "100"
 SHAPE = (1024, 1024)
@@ -49,7 +49,9 @@ def write(docs: Path) -> None:
     for name, text in {
         "cli": cli(),
         "study-file": fields(_class("fairstep.study", "StudyTable")),
+        "command-study-file": fields(_class("fairstep.study", "CommandStudyTable")),
         "run-spec": fields(RunSpec),
+        "command-spec": fields(CommandSpec),
         "optimizers": optimizer_table(),
         "wrappers": wrapper_table(),
         "presets": preset_table(),
@@ -118,6 +120,9 @@ def fields(kind: type[BaseModel]) -> str:
 def descriptions(kind: type) -> dict[str, str]:
     """What is said under each field of a class: pydantic's descriptions, else the strings in the source."""
     said_there: dict[str, str] = {}
+    for base in kind.__bases__:
+        if base.__module__.startswith("fairstep."):
+            said_there |= descriptions(base)
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     for field, text in zip(body.body, body.body[1:], strict=False):

@@ -27,13 +27,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {"runs", "published"},
     "imported": {"runs", "analysis"},
     "train": {"optim", "model", "data", "runs"},
+    "external": {"runs"},
     "cost": {"optim", "model", "runs"},
     "study": {"runs", "analysis", "published", "cost", "optim", "model"},
     "recommend": {"runs", "analysis", "published", "cost", "optim", "model"},
     "report": {"runs", "analysis", "published"},
     "cli": {
         *("optim", "runs", "data", "published", "model", "analysis", "imported"),
-        *("train", "cost", "study", "recommend", "report"),
+        *("train", "external", "cost", "study", "recommend", "report"),
     },
 }
 """Room -> the rooms that it may import."""
@@ -60,7 +61,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "train": (
         ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking", "weights"),
-        ("channel", "checkpoints", "evaluate", "export", "setup"),
+        ("checkpoints", "evaluate", "export", "setup"),
         ("downstream", "signals"),
         ("step",),
         ("loop",),
@@ -68,11 +69,16 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("__main__",),
     ),
     "cost": (("devices", "pace", "rank_shares"), ("run_cost",)),
-    "study": (("launchers", "protocols", "published_runs"), ("workload",), ("tournament",), ("file", "forecast")),
+    "study": (
+        ("launchers", "protocols", "published_runs"),
+        ("command_workload", "workload"),
+        ("tournament",),
+        ("file", "forecast"),
+    ),
     "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
     "cli": (
         ("shared",),
-        ("claims", "compare", "data", "design", "doctor", "eval", "export", "judging", "optimizers", "plan"),
+        ("claims", "compare", "contest", "data", "design", "doctor", "eval", "export", "judging", "optimizers", "plan"),
         ("judge", "published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }

@@ -9,7 +9,7 @@ import pytest
 from tests.study.test_runner import Pretender, carried
 
 from fairstep.cli.shared import screen, watch
-from fairstep.cli.shared.watch import Expected, watching, work_of
+from fairstep.cli.shared.watch import Expected, watching
 from fairstep.cost.devices import CPU_UTILISATION, Device
 from fairstep.cost.run_cost import cost
 from fairstep.runs import Store
@@ -24,7 +24,7 @@ def test_lines_tell_the_trials_expected_and_a_range_of_time(
     monkeypatch.setattr(screen.errors, "_force_terminal", False)
     states: list[State] = []
     carried(Store(tmp_path / "first").writable(), Pretender(), states.append)
-    work = sum(spec.tokens * work_of(spec.model) for spec in states[-1].plan.specs.values())
+    work = sum(spec.work for spec in states[-1].plan.specs.values())
     with watching(Expected(20, least=work, most=2 * work)) as show:
         carried(Store(tmp_path / "second").writable(), Pretender(), show)
     lines = [line for line in capsys.readouterr().err.splitlines() if " trials" in line]

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from fairstep.runs import (
+    CommandSpec,
     DataSpec,
     Execution,
     Ledger,
@@ -128,7 +129,7 @@ def parts_of(kind: type[BaseModel]) -> set[type[BaseModel]]:
     return parts
 
 
-@pytest.mark.parametrize("kind", [RunSpec, Summary, Ledger])
+@pytest.mark.parametrize("kind", [RunSpec, CommandSpec, Summary, Ledger])
 def test_every_field_says_what_it_is(kind: type[BaseModel]) -> None:
     """The reference pages are made of the texts under the fields."""
     for part in parts_of(kind):

@@ -151,3 +151,32 @@ def pooled_deviation(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
             squares += float(((array - array.mean()) ** 2).sum())
             degrees += array.size - 1
     return (math.sqrt(squares / degrees), degrees) if degrees else (math.nan, 0)
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """``low`` and ``high``: the 90 % interval of the difference of means, nats. Within the margin: equivalent."""
+
+    difference: float
+    low: float
+    high: float
+    margin: float
+
+    @property
+    def equivalent(self) -> bool:
+        return -self.margin < self.low and self.high < self.margin
+
+
+def equivalence(mine: Sequence[float], reference: Sequence[float], margin: float) -> Equivalence:
+    """Two one-sided t tests at 5 % (Schuirmann 1987): means equal within ``margin``. Welch's degrees of freedom, since
+    the two may have different noise. Raises AnalysisError below two values on a side."""
+    if min(len(mine), len(reference)) < 2:
+        raise AnalysisError("equivalence needs at least two runs on each side")
+    a, b = np.asarray(mine, dtype=float), np.asarray(reference, dtype=float)
+    difference = float(a.mean() - b.mean())
+    parts = [float(one.var(ddof=1)) / len(one) for one in (a, b)]
+    if sum(parts) == 0:
+        return Equivalence(difference, difference, difference, margin)
+    degrees = sum(parts) ** 2 / sum(part**2 / (len(one) - 1) for part, one in zip(parts, (a, b), strict=True))
+    half = t_quantile(degrees, 0.95) * math.sqrt(sum(parts))
+    return Equivalence(difference, difference - half, difference + half, margin)

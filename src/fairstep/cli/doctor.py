@@ -1,10 +1,11 @@
-"""``fairstep doctor``: is this optimizer fit to compete?"""
+"""``fairstep doctor``: is this optimizer, or this trainer, fit to compete?"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
@@ -21,19 +22,43 @@ class DoctorOptions:
 
     Example: fairstep doctor torch.optim:RMSprop
 
-    A few dozen steps on a model of a thousand weights, uncompiled. Exit code 1 if a check fails.
+    Example: fairstep doctor --trainer examples/plain/study.toml
+
+    A few dozen steps on a model of a thousand weights, uncompiled. With --trainer: short trials of a study's own
+    trainer, by which it is checked that the seed, every searched placeholder and the length reach it, that it repeats,
+    that two trials do not disturb one another, and that a killed one comes back. Exit code 1 if a check fails.
     """
 
-    optimizer: tyro.conf.Positional[str]
+    optimizer: tyro.conf.Positional[str] = ""
     """Name of a built-in optimizer, package.module:Class, or the name of an entry point."""
     set: Assignments = ()
     """A hyperparameter, for example --set beta2=0.98 or --set betas=[0.9,0.98]; may be given several times."""
+    trainer: Path | None = None
+    """Check the trainer of this study file instead."""
+    part: float = 0.1
+    """Length of the trainer's runs, as a part of the shortest cell's."""
+    patience: float = 60.0
+    """Seconds of silence after which a run of the trainer hangs."""
+    reference: Path | None = None
+    """A CSV of losses of reference runs, with columns loss and placeholders: the trainer must give the same, by two
+    one-sided tests, on whole runs."""
+    margin: float = 0.01
+    """Nats that the mean losses of the trainer and of the reference may differ by."""
     json: bool = False
     """Print the findings as JSON."""
 
 
 def main(arguments: list[str]) -> int:
     options = parse(DoctorOptions, "doctor", arguments)
+    if (options.trainer is None) == (not options.optimizer):
+        raise ValueError("doctor takes an optimizer, or --trainer and a study file, and one of the two")
+    if options.trainer is not None:
+        from fairstep.cli.shared.trainer_doctor import TrainerCheck, check_trainer
+
+        asked = TrainerCheck(
+            options.trainer, options.part, options.patience, options.reference, options.margin, options.json
+        )
+        return check_trainer(asked)
     spec = optim.get(options.optimizer)
     hyper = dict(assignment(text) for text in options.set)
 

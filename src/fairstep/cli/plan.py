@@ -100,7 +100,7 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
     """The run, with a text that does not exist, and what must be said about it. Raises ValueError."""
     if options.run is not None:
         folder = options.run.parent if options.run.name == "spec.json" else options.run
-        spec = Run(folder).spec
+        spec = Run(folder).own_spec
         if not options.foreign and any(map(is_foreign, spec.optimizer.name.split("+"))):
             raise ValueError(
                 f"the run is of {spec.optimizer.name}, another package's optimizer, and planning it would import that; "

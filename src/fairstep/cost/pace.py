@@ -89,7 +89,7 @@ def short(spec: RunSpec, steps: int, seed: int = 0, data: DataSpec = RANDOM) -> 
 def pace_of(run: Run, wall: float, at_once: int, load: float) -> Pace:
     """From a short run that took ``wall`` seconds in a process that had carried out another. ``first`` is not known.
     Raises ValueError for a run without a result."""
-    spec, summary = run.spec, run.summary
+    spec, summary = run.own_spec, run.summary
     if summary is None or summary.status != "done":
         raise ValueError(f"a short run could not be timed: it ended as {run.status}; leave --measure out")
     around = max(wall - summary.step_seconds * summary.steps - summary.evaluation_seconds, 0.0)

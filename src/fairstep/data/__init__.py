@@ -11,6 +11,8 @@ say which tokens a step and an evaluation see.
     batches.batch(step)  # int64, (32, 257), a pure function of (seed, step)
     sets = corpus.validation_sets()  # name: tokens, for validation_windows; the first is the corpus's own
 
+``batches`` is all of that in one call, for trainers of others.
+
 What may not go in: models, training, anything of torch (NumPy arrays leave this room, the training room converts
 them), and anything that prints.
 """
@@ -20,11 +22,14 @@ from fairstep.data.cache import corpora, find_corpus
 from fairstep.data.corpus import Corpus, cache_directory, check_budget, open_corpus
 from fairstep.data.errors import DataError
 from fairstep.data.preparation import prepare
+from fairstep.data.reading import TextBatches, batches
 
 __all__ = [
     "Batches",
     "Corpus",
     "DataError",
+    "TextBatches",
+    "batches",
     "cache_directory",
     "check_budget",
     "corpora",

@@ -220,11 +220,12 @@ def _target(tuning: Tuning) -> Target:
 
 
 def _ledger_choice(name: str, target: Target, ledgers: Iterable[Ledger]) -> tuple[Target, dict[str, Any], str] | None:
-    """Workload, hyperparameters and name of the nearest contest that chose some; None without one."""
+    """Workload, hyperparameters and name of the nearest contest that chose some; None without one. Contests around
+    somebody else's trainer (no vocabulary) have hyperparameters in units of its own."""
     choices = [
         (Target(ledger.cell.parameters_matrix, ledger.cell.tokens, ledger.cell.batch_tokens), choice, ledger.name)
         for ledger in ledgers
-        if (choice := ledger.choices.get(name)) and choice.hyperparameters
+        if (choice := ledger.choices.get(name)) and choice.hyperparameters and ledger.cell.vocabulary
     ]
     if not choices:
         return None

@@ -82,10 +82,10 @@ def published_points() -> tuple[Point, ...]:
 
 
 def store_points(evidence: Evidence) -> list[Point]:
-    """A store's contests against AdamW with a speedup that has an interval."""
+    """A store's contests against AdamW with a speedup that has an interval, of models whose size is known."""
     points = []
     for cell in evidence.cells:
-        if BASELINE not in cell.losses:
+        if BASELINE not in cell.losses or not cell.parameters:
             continue
         for name, (value, low, high) in cell.speedups.items():
             gap = cell.gap(name, BASELINE)

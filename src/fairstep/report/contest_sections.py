@@ -29,10 +29,10 @@ def sections(loaded: LoadedContest) -> list[Section]:
 
 def cell_words(ledger: Ledger) -> str:
     cell = ledger.cell
-    size = f"{cell.model} model · {count_text(cell.parameters_matrix)} matrix parameters"
+    size = f"{count_text(cell.parameters_matrix)} matrix parameters" if cell.parameters_matrix else ""
+    model = f"{cell.model} model" if cell.vocabulary else cell.model  # somebody else's trainer
     work = f"{count_text(cell.tokens)} tokens in batches of {count_text(cell.batch_tokens)}"
-    title = f"{ledger.title} · " if ledger.title else ""
-    return f"{title}{size} · {work} · {cell.data} · {cell.precision}"
+    return " · ".join(filter(None, (ledger.title, model, size, work, cell.data, cell.precision)))
 
 
 def lede(loaded: LoadedContest) -> str:

@@ -21,8 +21,9 @@ def reproduce_section(loaded: LoadedContest) -> Section:
     )
     store = shlex.quote(loaded.store)
     body = command(loaded.ledger.command) + paragraph(words)
+    module = "fairstep.train" if loaded.ledger.cell.vocabulary else "fairstep.external"
     body += command(
-        f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m fairstep.train DIR/runs/RUN"
+        f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m {module} DIR/runs/RUN"
     )
     environments = [run.environment for run in loaded.trials.runs.values()]
     return Section(loaded.key("reproduce"), "Reproduce", body + facts(_facts(loaded, environments)))
@@ -31,6 +32,8 @@ def reproduce_section(loaded: LoadedContest) -> Section:
 def _facts(loaded: LoadedContest, environments: Sequence[Environment]) -> list[tuple[str, str]]:
     cell = loaded.ledger.cell
     text = f"{cell.data}, vocabulary of {cell.vocabulary:,} tokens, fingerprint {cell.fingerprint}"
+    if not cell.vocabulary:
+        text = f"{cell.data or 'of the trainer'}, whose code has the SHA-256 {cell.fingerprint or '(not known)'}"
     if source := _values(" ".join(map(str, _listed(one.get("data_source")))) for one in environments):
         text += f", made of {source}"
     pairs = [

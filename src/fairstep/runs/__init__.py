@@ -4,6 +4,7 @@ Only nouns that every room shares belong here. No training, no statistics, no sc
 """
 
 from fairstep.runs.certificate import Certificate
+from fairstep.runs.command_spec import CommandSpec, LossSource, Trainer
 from fairstep.runs.data_spec import DataSpec
 from fairstep.runs.design import Design, Look
 from fairstep.runs.files import open_own, read_json, to_disk, write_atomic
@@ -11,7 +12,7 @@ from fairstep.runs.frozen import SpecError, Value
 from fairstep.runs.ledger import Cell, Choice, Ledger, Phase, Trial
 from fairstep.runs.machine import Machine, machine
 from fairstep.runs.model_spec import ModelSpec
-from fairstep.runs.run import Run, Status, Summary
+from fairstep.runs.run import Run, Spec, Status, Summary
 from fairstep.runs.schedule import DecayShape, Ramp, ScheduleKind, ScheduleSpec, learning_rate_fraction
 from fairstep.runs.spec import EvaluationSpec, Execution, OptimizerChoice, RunSpec
 from fairstep.runs.store import Store, StoreError
@@ -20,6 +21,7 @@ __all__ = [
     "Cell",
     "Certificate",
     "Choice",
+    "CommandSpec",
     "DataSpec",
     "DecayShape",
     "Design",
@@ -27,6 +29,7 @@ __all__ = [
     "Execution",
     "Ledger",
     "Look",
+    "LossSource",
     "Machine",
     "ModelSpec",
     "OptimizerChoice",
@@ -36,11 +39,13 @@ __all__ = [
     "RunSpec",
     "ScheduleKind",
     "ScheduleSpec",
+    "Spec",
     "SpecError",
     "Status",
     "Store",
     "StoreError",
     "Summary",
+    "Trainer",
     "Trial",
     "Value",
     "learning_rate_fraction",

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from fairstep.runs.ledger import Ledger, Trial
-from fairstep.runs.run import Checked, Run
-from fairstep.runs.spec import RunSpec
+from fairstep.runs.run import Checked, Run, Spec
 
 
 def checked_runs(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Checked]:
@@ -64,15 +63,15 @@ def _optimizers(ledger: Ledger, read: Mapping[str, Checked]) -> dict[str, str]:
     names: dict[str, list[str]] = {}
     for trial in ledger.trials:
         spec = read[trial.run].spec if trial.run in read else None
-        names.setdefault(trial.contestant, []).extend([spec.optimizer.name] if spec else [])
+        names.setdefault(trial.contestant, []).extend([spec.optimizer_name] if spec else [])
     return {name: name if name in used else next(iter(used), name) for name, used in names.items()}
 
 
-def _contradiction(trial: Trial, spec: RunSpec, optimizer: str) -> str:
+def _contradiction(trial: Trial, spec: Spec, optimizer: str) -> str:
     """What the run has against what its trial says; empty if they agree."""
-    if spec.optimizer.name != optimizer:
-        return f"it is of {spec.optimizer.name}, not of {optimizer}"
-    settings = {**_settings(spec), **spec.optimizer.hyperparameters}
+    if spec.optimizer_name != optimizer:
+        return f"it is of {spec.optimizer_name}, not of {optimizer}"
+    settings = spec.known_settings()
     for name, value in trial.hyperparameters.items():
         filled = value == 0 and settings.get(name) == spec.steps  # a length that 0 stands for
         if name in settings and settings[name] != value and not filled:
@@ -87,11 +86,10 @@ def _cell_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
         spec, summary, _ = runs.get(trial.run, Checked(None, None))
         if spec is None:
             continue
+        said: dict[str, object] = {"model": cell.model, "text": cell.fingerprint}
+        said |= {"vocabulary": cell.vocabulary, "precision": cell.precision}
         facts: dict[str, tuple[object, object]] = {
-            "model": (spec.model.preset, cell.model),
-            "text": (spec.data.fingerprint, cell.fingerprint),
-            "vocabulary": (spec.data.vocabulary, cell.vocabulary),
-            "precision": (spec.precision, cell.precision),
+            name: (value, said[name]) for name, value in spec.cell_facts().items()
         }
         if "batch_sequences" not in trial.hyperparameters:
             facts["batch_tokens"] = (spec.batch_tokens, cell.batch_tokens)
@@ -100,16 +98,8 @@ def _cell_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
         if summary is not None and summary.parameters:
             facts["parameters"] = (summary.parameters, cell.parameters)
             facts["parameters_matrix"] = (summary.parameters_matrix, cell.parameters_matrix)
-        wrong.update((name, value, said) for name, (value, said) in facts.items() if value != said)
+        wrong.update((name, value, told) for name, (value, told) in facts.items() if value != told)
     return [
         f"The ledger {ledger.name} is of a cell with {name} {said}, and {plural} of its trials with {value}."
         for (name, value, said), plural in wrong.items()
     ]
-
-
-def _settings(spec: RunSpec) -> dict[str, object]:
-    """What a search may vary beside the optimizer's hyperparameters, as the run has it."""
-    shape = spec.schedule.model_dump(
-        include={"warmup_steps", "final_fraction", "decay_fraction", "decay_shape", "warmup_shape", "warmup_start"}
-    )
-    return {**shape, "batch_sequences": spec.batch_sequences, "clip_norm": spec.clip_norm}

@@ -99,6 +99,12 @@ class ModelSpec(Frozen):
         """Outputs of the key matrix and of the value matrix."""
         return (self.kv_heads or self.heads) * self.head_width
 
+    @property
+    def token_work(self) -> float:
+        """Of a token: about the parameters that multiply it."""
+        blocks = self.layers * (4 * self.width**2 + 3 * self.width * self.mlp_width)
+        return float(blocks + self.width * self.vocabulary)
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelSpec:
         if self.width % self.heads or (self.width // self.heads) % 2:

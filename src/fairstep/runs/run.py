@@ -1,12 +1,13 @@
 """Run: one directory, named by its spec's identity. The files are the truth.
 
-spec.json             the RunSpec
+spec.json             the RunSpec, or the CommandSpec
 metrics.jsonl         a row per logged step: what the spec decides
 timings.jsonl         a row beside each: what this machine took
 env.json              machine, versions, every start
 checkpoints/          while the run is unfinished
 weights.safetensors   where asked for
 error.txt             what the last attempt said in full, if it failed
+output.log, out/      what somebody else's trainer printed (bounded), and the folder that it may write to
 summary.json          written last and at once: a run without a summary is unfinished
 """
 
@@ -21,14 +22,15 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from fairstep.runs.command_spec import CommandSpec
 from fairstep.runs.files import digest_of, parse_json, read_bytes, read_json, read_jsonl, write_atomic
 from fairstep.runs.frozen import Record, SpecError, explain
 from fairstep.runs.spec import RunSpec
 
 Status = Literal["done", "diverged", "failed", "unfinished"]
 
-DIVERGED_ABOVE = 2.0
-"""Nats above ln(vocabulary), the loss of a uniform guess, at which a run counts as diverged."""
+Spec = RunSpec | CommandSpec
+"""Of a run of ours, or of a run of somebody else's trainer."""
 
 
 class Summary(Record):
@@ -79,7 +81,7 @@ class Summary(Record):
     digest: str = ""
     """SHA-256 of the spec, of metrics.jsonl and of this summary. Empty: written by a version before."""
 
-    def problem(self, spec: RunSpec) -> str:
+    def problem(self, spec: Spec) -> str:
         """What cannot be true of a run of this spec, in words; empty if nothing."""
         numbers = [*self.model_dump(exclude={"validation_losses"}).items(), *self.validation_losses.items()]
         for name, value in numbers:
@@ -97,7 +99,7 @@ class Summary(Record):
             return f"it is done after {self.steps} steps of {spec.steps}"
         if self.step_seconds <= 0 < self.tokens_per_second:  # neither: nobody took the time
             return f"step_seconds is {self.step_seconds:g}, not above 0"
-        highest = math.log(spec.model.vocabulary) + DIVERGED_ABOVE
+        highest = spec.highest_loss
         if self.final_loss is None or not 0 < self.final_loss <= highest:
             return f"final_loss is {self.final_loss}, not in (0, {highest:.2f}]"
         return ""
@@ -106,7 +108,7 @@ class Summary(Record):
 class Checked(NamedTuple):
     """A run's files as far as they can be read. ``summary`` is None while unfinished and where there is a problem."""
 
-    spec: RunSpec | None
+    spec: Spec | None
     summary: Summary | None
     problem: str = ""
     """What is wrong, in one sentence without a stop; empty if nothing."""
@@ -123,9 +125,18 @@ class Run:
         return self.directory.name
 
     @property
-    def spec(self) -> RunSpec:
+    def spec(self) -> Spec:
         """Raises SpecError if the file cannot be read as a spec of this version, FileNotFoundError if it is missing."""
-        return RunSpec.from_json(read_bytes(self.directory / "spec.json"))
+        raw = read_bytes(self.directory / "spec.json")
+        return CommandSpec.from_json(raw) if b'"trainer"' in raw else RunSpec.from_json(raw)
+
+    @property
+    def own_spec(self) -> RunSpec:
+        """The spec of a run of ours, which has a model and a text. Raises as ``spec``, and SpecError for any other."""
+        spec = self.spec
+        if isinstance(spec, CommandSpec):
+            raise SpecError(f"run {self.id} is of the trainer {spec.trainer.name}, not of fairstep's own")
+        return spec
 
     @property
     def summary(self) -> Summary | None:
@@ -166,13 +177,13 @@ class Run:
             return Checked(spec, None, f"summary.json of run {self.id} cannot be right: {problem}")
         return Checked(spec, summary)
 
-    def _digest(self, spec: RunSpec, summary: dict[str, Any]) -> str:
+    def _digest(self, spec: Spec, summary: dict[str, Any]) -> str:
         """Of everything that a verdict rests on. The spec enters without what two machines may write differently."""
         try:
             metrics = read_bytes(self.directory / "metrics.jsonl")
         except FileNotFoundError:
             metrics = b""
-        text = json.dumps(spec.semantic() | {"preset": spec.model.preset}, sort_keys=True)
+        text = json.dumps(spec.evidence(), sort_keys=True)
         return digest_of(summary, text.encode(), metrics)
 
     @property

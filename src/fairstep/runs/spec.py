@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -23,6 +24,9 @@ from fairstep.runs.schedule import ScheduleSpec
 
 FORMAT = 1
 """Version of the files of a run; a reader refuses a higher one instead of guessing."""
+
+DIVERGED_ABOVE = 2.0
+"""Nats above ln(vocabulary), the loss of a uniform guess, at which a run counts as diverged."""
 
 
 class OptimizerChoice(Frozen):
@@ -142,6 +146,81 @@ class RunSpec(Frozen):
     def steps(self) -> int:
         """Optimizer steps of the whole run: floor(tokens / batch_tokens), as W counts them."""
         return self.tokens // self.batch_tokens
+
+    # What a table, a check and a launcher ask of any spec (CommandSpec has the same).
+
+    @property
+    def worker(self) -> str:
+        """Module that carries such a run out."""
+        return "fairstep.train"
+
+    @property
+    def kind(self) -> str:
+        """Whose code runs in the worker's own process. The built-in optimizers are one kind."""
+        return f"{self.optimizer.name} {self.optimizer.version}" if self.optimizer.version else ""
+
+    @property
+    def optimizer_name(self) -> str:
+        return self.optimizer.name
+
+    @property
+    def highest_loss(self) -> float:
+        """A run above it has diverged."""
+        return math.log(self.model.vocabulary) + DIVERGED_ABOVE
+
+    @property
+    def work(self) -> float:
+        """Tokens times the weights that each passes, for shares of progress."""
+        return self.tokens * self.model.token_work
+
+    def columns(self) -> dict[str, Any]:
+        """The spec's part of ``table.RUN_COLUMNS``."""
+        lr = self.optimizer.hyperparameters.get("lr")
+        return {
+            "optimizer": self.optimizer.name,
+            "hyperparameters": json.dumps(self.optimizer.hyperparameters, sort_keys=True),
+            "lr": lr if isinstance(lr, float) else float(lr) if isinstance(lr, int) and abs(lr) < 2**63 else None,
+            "model": self.model.preset,
+            "data": self.data.fingerprint,
+            "batch_tokens": self.batch_tokens,
+            "budget_tokens": self.tokens,
+            "steps": self.steps,
+            "precision": self.precision,
+            "workload": self._workload(),
+            "init_seed": self.init_seed,
+            "data_seed": self.data_seed,
+        }
+
+    def _workload(self) -> str:
+        value = {
+            "model": self.model.model_dump(mode="json", exclude={"preset"}),
+            "data": {"fingerprint": self.data.fingerprint, "vocabulary": self.data.vocabulary},
+            "evaluation": {"final_tokens": self.evaluation.final_tokens},
+            "batch_sequences": self.batch_sequences,
+            "precision": self.precision,
+        }
+        return json.dumps(value, sort_keys=True)
+
+    def cell_facts(self) -> dict[str, object]:
+        """What a ledger's cell says of its runs too."""
+        return {
+            "model": self.model.preset,
+            "text": self.data.fingerprint,
+            "vocabulary": self.data.vocabulary,
+            "precision": self.precision,
+        }
+
+    def known_settings(self) -> dict[str, object]:
+        """What a search may have varied, as the run has it."""
+        shape = self.schedule.model_dump(
+            include={"warmup_steps", "final_fraction", "decay_fraction", "decay_shape", "warmup_shape", "warmup_start"}
+        )
+        run = {**shape, "batch_sequences": self.batch_sequences, "clip_norm": self.clip_norm}
+        return {**run, **self.optimizer.hyperparameters}
+
+    def evidence(self) -> dict[str, object]:
+        """What the digest of a run's files covers of its spec: nothing that two machines may write differently."""
+        return self.semantic() | {"preset": self.model.preset}
 
     def semantic(self) -> dict[str, object]:
         """The fields that decide the numbers, as plain JSON values; those at their default are left out."""

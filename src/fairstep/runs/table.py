@@ -11,7 +11,6 @@ import polars as pl
 from fairstep.runs.checks import checked_runs, trial_problems
 from fairstep.runs.ledger import Ledger
 from fairstep.runs.run import Checked, Run, Summary
-from fairstep.runs.spec import RunSpec
 
 OUTCOME_COLUMNS: dict[str, Any] = {
     "final_loss": pl.Float64,
@@ -67,35 +66,13 @@ def run_row(identity: str, checked: Checked) -> dict[str, Any] | None:
         outcome = Summary(status="failed", message=problem)
     status = "unfinished" if outcome is None else outcome.status
     summary = outcome or Summary(status="failed")
-    lr = spec.optimizer.hyperparameters.get("lr")
     return {
         "run": identity,
         "status": status,
-        "optimizer": spec.optimizer.name,
-        "hyperparameters": json.dumps(spec.optimizer.hyperparameters, sort_keys=True),
-        "lr": lr if isinstance(lr, float) else float(lr) if isinstance(lr, int) and abs(lr) < 2**63 else None,
-        "model": spec.model.preset,
-        "data": spec.data.fingerprint,
-        "batch_tokens": spec.batch_tokens,
-        "budget_tokens": spec.tokens,
-        "steps": spec.steps,
-        "precision": spec.precision,
-        "workload": _workload(spec),
-        "init_seed": spec.init_seed,
-        "data_seed": spec.data_seed,
+        **spec.columns(),
         **{name: getattr(summary, name) for name in OUTCOME_COLUMNS},
+        "state_bytes": summary.state_bytes if summary.parameters else None,
     }
-
-
-def _workload(spec: RunSpec) -> str:
-    value = {
-        "model": spec.model.model_dump(mode="json", exclude={"preset"}),
-        "data": {"fingerprint": spec.data.fingerprint, "vocabulary": spec.data.vocabulary},
-        "evaluation": {"final_tokens": spec.evaluation.final_tokens},
-        "batch_sequences": spec.batch_sequences,
-        "precision": spec.precision,
-    }
-    return json.dumps(value, sort_keys=True)
 
 
 def run_table(runs: Iterable[Run]) -> pl.DataFrame:

@@ -26,8 +26,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairstep.runs.channel import Channel, open_channel
 from fairstep.runs.files import sentence_of
-from fairstep.train.channel import Channel, open_channel
+from fairstep.train.forks import become_worker
 from fairstep.train.ranks.started import speaks
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
     from fairstep.train.run import train  # noqa: F401  (load torch before saying that we are ready)
 
     channel = open_channel(speaks())
+    become_worker(*channel.files)
     faulthandler.enable()
     channel.emit(event="ready")
     if arguments[0] == "--attached":
@@ -66,7 +68,7 @@ def train_directory(directory: Path, channel: Channel) -> str:
         channel.emit(event=kind, **dataclasses.asdict(progress))
 
     try:
-        train(run.spec, Store(directory.parent.parent), report)
+        train(run.own_spec, Store(directory.parent.parent), report)
         status = run.status
         message = run.summary.message if run.summary else ""
     except Exception as error:

@@ -40,7 +40,7 @@ def score(
         warnings.simplefilter("ignore")  # of packages that are not ours, about one another
         folder = export_hf(run, Path(temporary) / "hf")
         if not (folder / "tokenizer.json").exists():
-            raise ValueError(f"tasks need the tokenizer of {run.spec.data.name}: {why_no_tokenizer(run)}")
+            raise ValueError(f"tasks need the tokenizer of {run.own_spec.data.name}: {why_no_tokenizer(run)}")
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         logging.getLogger("transformers").setLevel(logging.ERROR)
         from lm_eval import simple_evaluate
@@ -52,7 +52,7 @@ def score(
             raise ValueError(f"lm-eval has no task {unknown[0]!r}; --task-folder names a folder with tasks of your own")
         found = simple_evaluate(
             model="hf",
-            model_args={"pretrained": str(folder), "dtype": "float32", "max_length": run.spec.model.context},
+            model_args={"pretrained": str(folder), "dtype": "float32", "max_length": run.own_spec.model.context},
             tasks=list(tasks),
             num_fewshot=few_shot,
             limit=limit,

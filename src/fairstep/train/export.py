@@ -34,7 +34,7 @@ def export_hf(run: Run, folder: Path) -> Path:
     from fairstep.train.weights import write_safetensors
 
     try:
-        spec = run.spec
+        spec = run.own_spec
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run.directory} is not a run: it has no spec.json") from None
     config = spec.model
@@ -77,7 +77,7 @@ def _problem(model: ModelSpec, weights: Mapping[str, Tensor]) -> str:
 def why_no_tokenizer(run: Run) -> str:
     """Why an export of the run has no tokenizer; nothing when it has one."""
     try:
-        open_corpus(run.spec.data.fingerprint, run.spec.data.vocabulary).open_tokenizer().hugging_face()
+        open_corpus(run.own_spec.data.fingerprint, run.own_spec.data.vocabulary).open_tokenizer().hugging_face()
     except DataError as error:
         return str(error)
     return ""
@@ -85,7 +85,7 @@ def why_no_tokenizer(run: Run) -> str:
 
 def _tokenizer(run: Run, folder: Path) -> int | None:
     """Write the corpus's tokenizer; returns its end of text, None when the corpus is not in the cache."""
-    data = run.spec.data
+    data = run.own_spec.data
     try:
         corpus = open_corpus(data.fingerprint, data.vocabulary)
     except DataError:
@@ -100,7 +100,7 @@ def _tokenizer(run: Run, folder: Path) -> int | None:
     theirs.save(str(folder / "tokenizer.json"))
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": run.spec.model.context,
+        "model_max_length": run.own_spec.model.context,
         "clean_up_tokenization_spaces": False,
         "bos_token": tokenizer.mark,
         "eos_token": tokenizer.mark,

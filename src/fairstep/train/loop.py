@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
-from fairstep.runs.run import DIVERGED_ABOVE
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.forks import end_if_forked
 from fairstep.train.measure import Predecessors, median, peak_memory, reset_peak_memory
@@ -80,7 +79,7 @@ class Training:
     def train_to_end(self) -> Summary:
         """From the step that ``resume`` came to, to the end."""
         spec = self.spec
-        limit = math.log(spec.model.vocabulary) + DIVERGED_ABOVE
+        limit = spec.highest_loss
         while self.steps_done < spec.steps:
             logged = (self.steps_done + 1) % LOG_EVERY == 0 or self.steps_done + 1 == spec.steps
             loss, norm, sizes = self.trainer.step(self.steps_done, measure=logged)

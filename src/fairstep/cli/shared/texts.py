@@ -7,7 +7,7 @@ from fairstep.data import Corpus, DataError, check_budget, prepare
 from fairstep.runs import DataSpec
 from fairstep.study.file.cells import Text
 from fairstep.study.file.schema import DataTable
-from fairstep.study.file.study import Study
+from fairstep.study.file.study import AnyStudy, CommandStudy
 
 
 def corpus_of(table: DataTable, name: str = "the text") -> Corpus:
@@ -42,13 +42,15 @@ def text_of(corpus: Corpus, table: DataTable, tokens: int, context: int) -> Text
     return Text(identity, corpus.validation_tokens)
 
 
-def texts_of(study: Study) -> dict[str, Text]:
-    """All texts of a study by their names in it. Raises StudyError with the line of the text."""
+def texts_of(study: AnyStudy) -> dict[str, Text]:
+    """All texts of a study by their names in it; a trainer has its own. Raises StudyError with the line of the text."""
+    if isinstance(study, CommandStudy):
+        return {}
     assumed = study.contest()
     longest = max((1.0, *assumed.budgets))
     texts = {}
     for name, table in study.texts.items():
-        cells = [workload for workload in assumed.cells.values() if workload.data.name == name]
+        cells = [workload for workload in assumed.own_cells.values() if workload.data.name == name]
         if not cells:
             continue
         try:

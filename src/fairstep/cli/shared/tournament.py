@@ -14,11 +14,11 @@ from fairstep.cli.shared.watch import Expected, watching
 from fairstep.runs import Ledger, Store
 from fairstep.study import ContestError, Launcher, Patience, carry_out
 from fairstep.study.file.cells import Text
-from fairstep.study.file.study import Study
+from fairstep.study.file.study import AnyStudy, CommandStudy
 
 
 def run_study(
-    study: Study,
+    study: AnyStudy,
     texts: Mapping[str, Text],
     store: Store,
     launcher: Launcher,
@@ -31,11 +31,19 @@ def run_study(
     ``command`` is kept in the ledgers. ``every_trial``: see ``watching``. Raises StudyError.
     """
     contest = study.contest(texts, launcher.threads)
-    bases = study.ledgers(contest, study.cells(texts), command)
+    if isinstance(study, CommandStudy):
+        bases = study.ledgers(contest, study.cells(), command)
+        if changed := study.changed_since(store.ledgers()):
+            screen.say(changed)
+        if not study.trainer.code:
+            screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
+    else:
+        bases = study.ledgers(contest, study.cells(texts), command)
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)
-    expected = Expected.of(contest, study.costs(contest))
+    costs = {} if isinstance(study, CommandStudy) else study.costs(contest)
+    expected = Expected.of(contest, costs)
     with launcher, watching(expected, every_trial) as watch:
         try:
             return carry_out(contest, bases, store, launcher, watch, patience)

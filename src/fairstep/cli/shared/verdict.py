@@ -14,10 +14,9 @@ DROP = ("memory", "tokens", "trials", "optimizer", "lr", "step time")
 def print_verdict(result: dict[str, Any], seconds: float | None = None) -> None:
     """The sentence, the table and what a reader must know before believing it."""
     cell = result["cell"]
-    title = (
-        f"{cell['model']} matrix parameters, {count_text(cell['tokens'])} tokens in {cell['steps']} steps of "
-        f"{cell['batch_tokens']}, {cell['data']}, {cell['precision']}"
-    )
+    counted = " matrix parameters" if cell["vocabulary"] else ""  # of somebody else's trainer they may not be known
+    work = f"{count_text(cell['tokens'])} tokens in {cell['steps']} steps of {cell['batch_tokens']}"
+    title = ", ".join(filter(None, (cell["model"] + counted, work, cell["data"], cell["precision"])))
     screen.out(f"{headline(result)}.\n")
     rows = verdict_rows(result)
     screen.print_table(title, list(COLUMNS.values()), [[row[key] for key in COLUMNS] for row in rows], drop=DROP)

@@ -13,11 +13,12 @@ from rich.progress import TaskID, TaskProgressColumn, TextColumn
 
 from fairstep.cli.shared import screen
 from fairstep.cost.run_cost import Cost
-from fairstep.runs import ModelSpec, Summary, Trial
+from fairstep.runs import Summary, Trial
 from fairstep.runs.certificate import words
 from fairstep.study import State
 from fairstep.study.forecast.games import forecast
 from fairstep.study.tournament.contest import Contest
+from fairstep.study.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,15 @@ class Expected:
     def of(cls, contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Expected:
         """From games on random objectives, as ``fairstep study plan`` has them."""
         games = forecast(contest, costs)
-        spreads = [(games.spread(cell), work_of(one.model)) for cell, one in contest.cells.items()]
+        spreads = [
+            (games.spread(cell), one.model.token_work if isinstance(one, Workload) else 1.0)
+            for cell, one in contest.cells.items()
+        ]
         return cls(
             games.spread().expected.trials,
             sum(spread.least.tokens * work for spread, work in spreads),
             sum(spread.most.tokens * work for spread, work in spreads),
         )
-
-
-def work_of(model: ModelSpec) -> float:
-    """Of a token: about the parameters that multiply it."""
-    blocks = model.layers * (4 * model.width**2 + 3 * model.width * model.mlp_width)
-    return float(blocks + model.width * model.vocabulary)
 
 
 @contextmanager
@@ -104,7 +102,7 @@ class News:
         """A sentence for each trial that ended."""
         first = not self._heard and not self.work
         for identity, spec in itertools.islice(state.plan.specs.items(), len(self.work), None):
-            self.work[identity] = spec.tokens * work_of(spec.model)
+            self.work[identity] = spec.work
             self.work_known += self.work[identity]
         said = []
         for identity, summary in itertools.islice(state.plan.summaries.items(), self._heard, None):

@@ -20,7 +20,7 @@ from fairstep.cost.devices import device as device_named
 from fairstep.cost.run_cost import Cost
 from fairstep.runs import machine
 from fairstep.study.file.launcher import layout_of
-from fairstep.study.file.study import Study, read
+from fairstep.study.file.study import CommandStudy, Study, read
 from fairstep.study.forecast.games import PHASES, Forecast, Spent, Spread, forecast
 from fairstep.study.tournament.contest import Contest
 
@@ -51,6 +51,8 @@ class PlanOptions:
 def main(arguments: list[str]) -> int:
     options = parse(PlanOptions, "study plan", arguments)
     study = read(options.file)
+    if isinstance(study, CommandStudy):
+        return plan_of_command(study, options.json)
     named = options.device or study.table.launcher.device
     if options.measure and (named or machine().gpus or study.table.launcher.each > 1):
         why = f"the device is {named}" if named else "a trial is not one process on a processor"
@@ -66,6 +68,31 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(as_json(study, contest, costs, expected), indent=1))
     else:
         show(study, contest, costs, expected)
+    return 0
+
+
+def plan_of_command(study: CommandStudy, as_json: bool) -> int:
+    """Trials and tokens; what a trial of somebody else's trainer takes, nobody knows before."""
+    contest = study.contest()
+    found = forecast(contest, {})
+    names = [contestant.name for contestant in contest.contestants]
+    if as_json:
+        spreads = {cell: asdict(found.spread(cell)) for cell in contest.cells}
+        phases = {phase: asdict(found.spread(phase=phase)) for phase in PHASES}
+        head = {"study": study.name, "digest": study.digest, "contestants": names}
+        print(json.dumps(head | {"all": asdict(found.spread()), "cells": spreads, "phases": phases}, indent=1))
+        return 0
+    print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
+    header = ["cell", "tokens a run", "least", "trials expected", "most", "tokens"]
+    rows = []
+    for cell, workload in contest.cells.items():
+        spread = found.spread(cell=cell)
+        rows.append([cell, count_text(workload.tokens), *trials(spread), count_text(spread.expected.tokens)])
+    screen.print_table("Cells", header, rows)
+    screen.out(f"\n* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    screen.out(
+        f"* Nobody has timed {study.trainer.name}, so that there are no hours; `fairstep doctor --trainer` tries it."
+    )
     return 0
 
 

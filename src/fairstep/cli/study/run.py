@@ -21,7 +21,7 @@ from fairstep.cli.study.status import rows_of, text_of
 from fairstep.runs import Ledger, Store
 from fairstep.runs.store import StoreError
 from fairstep.study.file.launcher import launcher_of
-from fairstep.study.file.study import read
+from fairstep.study.file.study import Study, read
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def main(arguments: list[str]) -> int:
     study = read(options.file)
     began = time.perf_counter()
     contest = study.contest()
-    study.costs(contest)  # what does not fit is refused before the text is prepared
+    if isinstance(study, Study):
+        study.costs(contest)  # what does not fit is refused before the text is prepared
     store = checked(options.store or Path("runs") / study.name)
     launcher = launcher_of(study, options.launcher, options.workers)
     ledgers = run_study(

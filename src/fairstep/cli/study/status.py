@@ -78,7 +78,7 @@ ALTERED = "This ledger was changed after it was written: its trials, choices and
 def text_of(ledger: Ledger) -> str:
     """A ledger for a terminal."""
     done = sum(trial.status != "unfinished" for trial in ledger.trials)
-    cell = f"{ledger.cell.model}, {ledger.cell.tokens:,} tokens, {ledger.cell.data}"
+    cell = ", ".join(filter(None, (ledger.cell.model, f"{ledger.cell.tokens:,} tokens", ledger.cell.data)))
     parts = [f"{ledger.name}: {cell}\n{done} of {len(ledger.trials)} trials known so far have results"]
     if ledger.altered:
         parts.append(f"{ALTERED} `fairstep store check` tells what its runs say.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fairstep.runs import machine
-from fairstep.study.file.study import Study
+from fairstep.study.file.study import AnyStudy, Study
 from fairstep.study.launchers.base import Launcher
 from fairstep.study.launchers.local import Layout, LocalLauncher, layout
 
 
-def launcher_of(study: Study, name: str | None = None, workers: int = 0) -> Launcher:
+def launcher_of(study: AnyStudy, name: str | None = None, workers: int = 0) -> Launcher:
     """The study's launcher, or another one by name. Raises ValueError that names a missing extra."""
     settings = study.table.launcher
     name, workers = name or settings.name, workers or settings.workers
@@ -33,8 +33,11 @@ def launcher_of(study: Study, name: str | None = None, workers: int = 0) -> Laun
     return LocalLauncher(machine(), layout_of(study, workers))
 
 
-def layout_of(study: Study, workers: int = 0) -> Layout:
+def layout_of(study: AnyStudy, workers: int = 0) -> Layout:
     """How the launcher local divides this machine for a study."""
     settings = study.table.launcher
-    largest = max(cell.size.parameters(cell.workload.data.vocabulary) for cell in study.cells(study.assumed_texts()))
+    largest = 0  # of somebody else's model nothing is known
+    if isinstance(study, Study):
+        cells = study.cells(study.assumed_texts())
+        largest = max(cell.size.parameters(cell.workload.data.vocabulary) for cell in cells)
     return layout(machine(), largest, workers or settings.workers, settings.threads, settings.each)

@@ -18,11 +18,11 @@ Above = Annotated[float, Field(gt=0)]
 Part = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-class DataTable(_Table):
+class DataTable(Table):
     """A text: what ``--data`` and its companions take (docs/howto/text.md). No source: Python's standard library."""
 
     source: list[str] = []
@@ -44,7 +44,7 @@ class DataTable(_Table):
         return self.model_dump(mode="json", include=content, exclude_defaults=True)
 
 
-class CellsTable(_Table):
+class CellsTable(Table):
     """Cells: every combination of the keys that are lists. A key that is left out is as in ``Workload``."""
 
     model: str | list[str]
@@ -98,7 +98,7 @@ class CellsTable(_Table):
     """Sequences of a forward pass. 0: the launcher's value."""
 
 
-class ContestantTable(_Table):
+class ContestantTable(Table):
     """One contestant, or several that share all but the optimizer."""
 
     optimizer: str | list[str]
@@ -134,7 +134,7 @@ class ProtocolTable(BaseModel):
         return self.model_extra or {}
 
 
-class LauncherTable(_Table):
+class LauncherTable(Table):
     """Who runs the trials. Not part of what the study is: any launcher may finish what another began."""
 
     name: Literal["local", "ray", "slurm"] = "local"
@@ -178,8 +178,8 @@ class LauncherTable(_Table):
         return self.processes or max(1, int(self.gpus))
 
 
-class StudyTable(_Table):
-    """The whole file."""
+class ContestTable(Table):
+    """What a study is beside its workloads and contestants, whoever trains."""
 
     title: str = ""
     """Heading of what is printed."""
@@ -208,6 +208,15 @@ class StudyTable(_Table):
     """Most tuning trials of a contestant in a cell. 0: no limit."""
     protocol: ProtocolTable = ProtocolTable()
     """How contestants are tuned."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the study: not its title or name, not who runs it, and not how many seeds are looked at."""
+        return self.model_dump(mode="json", exclude={"title", "name", "launcher", "seeds"}, exclude_defaults=True)
+
+
+class StudyTable(ContestTable):
+    """The whole file."""
+
     data: dict[str, DataTable] = {}
     """Texts, by name. None: Python's standard library."""
     cells: list[CellsTable]
@@ -218,8 +227,8 @@ class StudyTable(_Table):
     """Who runs the trials."""
 
     def identity(self) -> dict[str, Any]:
-        """What decides the study: not its title or name, not who runs it, and not how many seeds are looked at."""
-        fields = self.model_dump(mode="json", exclude={"title", "name", "launcher", "seeds"}, exclude_defaults=True)
+        """With each text by what decides it."""
+        fields = super().identity()
         return fields | ({"data": {name: text.identity() for name, text in self.data.items()}} if self.data else {})
 
 

@@ -7,11 +7,8 @@ is a StudyError: the file, the line, what is wrong, what would be right. A study
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +22,18 @@ from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import DataSpec, Design, Execution, Ledger, RunSpec, machine
 from fairstep.runs.frozen import explain
 from fairstep.study.file.cells import CellError, Place, StudyCell, Text, cells_of
+from fairstep.study.file.command_schema import (
+    CommandCellsTable,
+    CommandContestantTable,
+    CommandStudyTable,
+    TrainerTable,
+)
+from fairstep.study.file.command_study import CommandStudy
 from fairstep.study.file.contestants import check, contestants_of
+from fairstep.study.file.described import contest_of, digest_of, ledger_names
 from fairstep.study.file.line_numbers import LineNumbers, StudyError
-from fairstep.study.file.protocol import ProtocolError, named_hyperparameters, protocol_of
 from fairstep.study.file.schema import CellsTable, ContestantTable, DataTable, LauncherTable, ProtocolTable, StudyTable
-from fairstep.study.protocols import Protocol
 from fairstep.study.tournament.contest import Contest, Contestant
-from fairstep.study.workload import Workload
 
 VOCABULARIES = {"gpt2": 50_257, "bytes": 257}
 """Of tokenizers that are not trained on the text."""
@@ -40,6 +42,13 @@ TABLES: dict[str, type[BaseModel]] = {
     "cells": CellsTable,
     "contestants": ContestantTable,
     "data": DataTable,
+    "launcher": LauncherTable,
+    "protocol": ProtocolTable,
+}
+COMMAND_TABLES: dict[str, type[BaseModel]] = {
+    "trainer": TrainerTable,
+    "cells": CommandCellsTable,
+    "contestants": CommandContestantTable,
     "launcher": LauncherTable,
     "protocol": ProtocolTable,
 }
@@ -56,7 +65,7 @@ class Study:
     @property
     def digest(self) -> str:
         """A hash of all that decides the study: a changed file is another study, with other ledgers."""
-        return hashlib.sha256(json.dumps(self.table.identity(), sort_keys=True).encode()).hexdigest()[:8]
+        return digest_of(self.table.identity())
 
     @property
     def texts(self) -> dict[str, DataTable]:
@@ -127,21 +136,7 @@ class Study:
                     )
                 check(self.lines, number, contestant, cells)
                 contestants[contestant.name] = contestant
-        return Contest(
-            cells=workloads,
-            contestants=tuple(contestants.values()),
-            baseline=self._baseline(list(contestants)),
-            protocol=self._protocol(workloads, list(contestants.values())),
-            seeds=table.seeds,
-            finalists=table.finalists,
-            finalist_seeds=table.finalist_seeds,
-            tolerance=table.tolerance,
-            budgets=tuple(table.budgets),
-            budget_seeds=table.budget_seeds,
-            extensions=table.extensions,
-            refine=table.refine,
-            trials=table.trials,
-        )
+        return contest_of(self.table, self.lines, workloads, list(contestants.values()))
 
     def ledgers(self, contest: Contest, cells: Sequence[StudyCell], command: str) -> dict[str, Ledger]:
         """The ledgers to begin with, by cell."""
@@ -166,7 +161,9 @@ class Study:
         for cell in self.cells_of(contest):
             for contestant in contest.contestants:
                 problem = contestant.problem(cell.name, cell.workload, 0, 0)
-                yield cell, contestant.name, contestant.spec(cell.workload, problem.start, 0)
+                spec = contestant.spec(cell.workload, problem.start, 0)
+                assert isinstance(spec, RunSpec)
+                yield cell, contestant.name, spec
 
     def costs(self, contest: Contest, device: Device | None = None) -> dict[tuple[str, str], Cost]:
         """Those of ``starts``. Raises StudyError for one that cannot be run, or that does not fit into the device."""
@@ -186,32 +183,9 @@ class Study:
     def cells_of(self, contest: Contest) -> Iterator[StudyCell]:
         """The study's cells with the workloads of a contest of it."""
         for cell in self.cells(self.assumed_texts()):
-            yield StudyCell(cell.name, cell.table, contest.cells[cell.name], cell.size, cell.length)
+            yield StudyCell(cell.name, cell.table, contest.own_cells[cell.name], cell.size, cell.length)
 
     # What is checked.
-
-    def _baseline(self, names: list[str]) -> str:
-        baseline = self.table.baseline or ("adamw" if "adamw" in names else names[0] if names else "")
-        if baseline not in names:
-            raise self.lines.error(
-                ["baseline"], f"the baseline {baseline!r} is no contestant; choose one of {', '.join(names) or 'them'}"
-            )
-        return baseline
-
-    def _protocol(self, workloads: Mapping[str, Workload], contestants: Sequence[Contestant]) -> Protocol:
-        described = self.table.protocol
-        searched = {axis for one in contestants for space in one.spaces.values() for axis in space.axes}
-        try:
-            protocol = protocol_of(described.name, described.settings, workloads)
-            for key, name in named_hyperparameters(protocol):
-                if name not in searched:
-                    listed = ", ".join(sorted(searched)) or "nothing"
-                    raise ProtocolError(
-                        key, f"{key} names {name!r}, which no contestant searches; they search {listed}"
-                    )
-        except ProtocolError as error:
-            raise self.lines.error(["protocol", error.key], str(error)) from None
-        return protocol
 
     def _too_large(self, cell: StudyCell, contestant: str, run: Cost) -> str:
         room, needed = run.device.memory_bytes / 1e9, run.memory_bytes / 1e9
@@ -223,27 +197,11 @@ class Study:
         return f"{need} and {run.device.name} has {room:.1f} GB; {remedy}"
 
 
-LONGEST = 120
-"""Bytes of a ledger's name before the study's digest; file systems allow 255, and the page's name is longer."""
+AnyStudy = Study | CommandStudy
+"""Around our own trainer, or somebody else's."""
 
 
-def ledger_names(study: str, cells: Sequence[str], digest: str) -> dict[str, str]:
-    """A file name for the ledger of every cell: no two are the same, not even where A is a, and all end in the digest.
-
-    A name with other signs than letters, digits and .+=- or with too many is told apart by a hash of the cell's own.
-    """
-    plain = {cell: re.sub(r"[^\w.+=-]|^\.", "_", f"{study}-{cell}") for cell in cells}
-    taken = Counter(name.casefold() for name in plain.values())
-    names = {}
-    for cell, name in plain.items():
-        short = name.encode()[:LONGEST].decode(errors="ignore")
-        if short != name or taken[name.casefold()] > 1:
-            short += "-" + hashlib.sha256(f"{study}-{cell}".encode(errors="surrogatepass")).hexdigest()[:8]
-        names[cell] = f"{short}-{digest}"
-    return names
-
-
-def read(path: str | Path, described_only: bool = False) -> Study:
+def read(path: str | Path, described_only: bool = False) -> AnyStudy:
     """Read and check a study file. ``described_only`` checks its form and imports no optimizer. Raises StudyError, or
     OSError for a file that cannot be read."""
     file = Path(path)
@@ -260,10 +218,11 @@ def read(path: str | Path, described_only: bool = False) -> Study:
     except RecursionError:
         raise StudyError(f"{file}: this is no study; its values are nested too deeply") from None
     lines = LineNumbers(file, text)
+    kind = CommandStudyTable if "trainer" in content else StudyTable
     try:
-        table = StudyTable.model_validate(content)
+        table: StudyTable | CommandStudyTable = kind.model_validate(content)
     except ValidationError as error:
-        raise _explained(lines, error, content) from None
+        raise _explained(lines, error, content, kind) from None
     for name in ("cells", "contestants"):
         if not getattr(table, name):
             raise lines.error([name], f"the study has no {name}; add a [[{name}]] table")
@@ -275,7 +234,13 @@ def read(path: str | Path, described_only: bool = False) -> Study:
         Design.parse(table.seeds)
     except ValueError as error:
         raise lines.error(["seeds"], str(error)) from None
-    study = Study(table.name or file.stem, table, lines)
+    name = table.name or file.stem
+    if isinstance(table, CommandStudyTable):
+        around = CommandStudy.of(name, table, lines, file.absolute().parent)
+        if not described_only:
+            around.contest()
+        return around
+    study = Study(name, table, lines)
     try:
         study.device  # noqa: B018  (asking is the check)
     except ValueError as error:
@@ -285,7 +250,9 @@ def read(path: str | Path, described_only: bool = False) -> Study:
     return study
 
 
-def _explained(lines: LineNumbers, error: ValidationError, content: Mapping[str, Any]) -> StudyError:
+def _explained(
+    lines: LineNumbers, error: ValidationError, content: Mapping[str, Any], study: type[BaseModel]
+) -> StudyError:
     """The first problem of the form, with its line."""
     errors = error.errors()
     # A key that is no key first: where contestants are missing, it is because of [[contestant]].
@@ -298,7 +265,8 @@ def _explained(lines: LineNumbers, error: ValidationError, content: Mapping[str,
         except (KeyError, IndexError, TypeError):
             break
         depth += 1
-    kind = TABLES.get(str(path[0])) if len(path) > 1 else StudyTable
+    tables = TABLES if study is StudyTable else COMMAND_TABLES
+    kind = tables.get(str(path[0])) if len(path) > 1 else study
     if first["type"] == "extra_forbidden":
         keys = list(kind.model_fields) if kind else []
         near = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)

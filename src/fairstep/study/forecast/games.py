@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fairstep.cost.run_cost import Cost
-from fairstep.runs import RunSpec
+from fairstep.runs import RunSpec, Spec
 from fairstep.study.forecast.random_objectives import Objectives, Problems, at_start, objectives
 from fairstep.study.protocols.search import Settled, Wanted, solve
 from fairstep.study.protocols.space import Key, key
@@ -85,7 +85,8 @@ class Forecast:
 
 
 def forecast(contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Forecast:
-    """``costs``: of one run in every (cell, contestant)."""
+    """``costs``: of one run in every (cell, contestant); of somebody else's trainer there are none, and only trials and
+    tokens are counted."""
     table = _Table(contest, costs)
     problems = {
         (cell, contestant.name): problem
@@ -137,13 +138,15 @@ class _Table:
             except ValueError:
                 self._known[place] = None
             else:
-                self._known[place] = _Run(spec.identity, spent(spec, self._costs[cell, contestant.name]))
+                self._known[place] = _Run(spec.identity, spent(spec, self._costs.get((cell, contestant.name))))
         return self._known[place]
 
 
-def spent(spec: RunSpec, one: Cost) -> Spent:
+def spent(spec: Spec, one: Cost | None) -> Spent:
     """What a run costs, of which ``one`` is another length or batch."""
     tokens = spec.steps * spec.batch_tokens
+    if one is None or not isinstance(spec, RunSpec):
+        return Spent(1, tokens)
     flops = one.flops * tokens / one.tokens + (one.optimizer_flops or 0.0) * spec.steps / one.steps
     if one.pace:
         return Spent(1, tokens, flops, one.pace.seconds(spec) / one.pace.at_once)

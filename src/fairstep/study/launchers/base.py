@@ -1,7 +1,8 @@
 """What a launcher is: the one thing that differs between a laptop, a Ray cluster and a batch system.
 
-A launcher starts the same idempotent command, ``python -m fairstep.train DIRECTORY``, on a run's directory and says how
-the run goes. torchrun starts it where a trial has several processes. A launcher decides nothing: the runner
+A launcher starts the same idempotent command, ``python -m fairstep.train DIRECTORY`` (``fairstep.external`` for a run
+of somebody else's trainer), on a run's directory and says how the run goes. torchrun starts ours where a trial has
+several processes; somebody else's is told how many it has. A launcher decides nothing: the runner
 (``tournament/runner.py``) says what to start, how long to wait and what to start again, so timeouts and retries are the
 same everywhere.
 """
@@ -22,6 +23,11 @@ Event = dict[str, Any]
 launcher knows, or {"event": "end", "run": identity, "status": "done" | "diverged" | "failed", "message": sentence},
 once for every start. {"event": "waiting", "run": identity}: the run is in a queue, and nobody should be impatient until
 the next word. Other events are ignored. An end event comes after the run's summary.json can be read."""
+
+Kind = tuple[str, str]
+"""The module of a worker, and what tells its code from others'."""
+
+OWN = "fairstep.train"
 
 LAST_WORDS = 65_536
 """Bytes of a process's standard error that are looked at when it has died."""
@@ -52,11 +58,12 @@ def _left_behind(name: str) -> bool:
     )
 
 
-def kind_of(run: Run) -> str:
-    """Whose code runs in a worker of the run; a worker serves one kind. The built-in optimizers are one kind. Each of
-    another package is one: what it changes in its process must not reach another contestant's run."""
-    optimizer = run.spec.optimizer
-    return f"{optimizer.name} {optimizer.version}" if optimizer.version else ""
+def kind_of(run: Run) -> Kind:
+    """Whose code runs in a worker of the run; a worker serves one kind. The built-in optimizers are one kind, and so
+    are all commands. Each optimizer of another package, and each callable, is one: what it changes in its process must
+    not reach another contestant's run."""
+    spec = run.spec
+    return spec.worker, spec.kind
 
 
 def event_of(line: str | bytes) -> Event | None:
@@ -80,10 +87,10 @@ def death(run: Run, code: int, errors: IO[bytes]) -> Event:
     return {"event": "end", "run": run.id, "status": "failed", "message": message}
 
 
-def command(processes: int = 1) -> list[str]:
-    """What is started, without its arguments; several processes on one machine train one run together."""
+def command(processes: int = 1, worker: str = OWN) -> list[str]:
+    """What is started, without its arguments; several processes on one machine train one run of ours together."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [sys.executable, *(several if processes > 1 else ()), "-m", "fairstep.train"]
+    return [sys.executable, *(several if processes > 1 and worker == OWN else ()), "-m", worker]
 
 
 class Launcher(Protocol):

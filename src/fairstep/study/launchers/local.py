@@ -1,9 +1,9 @@
 """The local launcher: worker processes on this machine, each with its own cores, one run at a time.
 
-A worker is ``python -m fairstep.train -``. It reads run directories from standard input and reports on standard output.
-It serves many runs of one kind (``base.kind_of``), so torch is loaded and the model compiled once per worker. A run of
-several processes has a worker for itself: a torchrun of them. The launcher knows run directories and events only; it
-never imports ``train``.
+A worker is ``python -m fairstep.train -``, or ``fairstep.external``. It reads run directories from standard input and
+reports on standard output. It serves many runs of one kind (``base.kind_of``), so torch is loaded and the model
+compiled once per worker. A run of several processes has a worker for itself: a torchrun of them. The launcher knows run
+directories and events only; it never imports ``train``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from fairstep.runs import Machine, Run
-from fairstep.study.launchers.base import command, death, environment, event_of, kind_of, limits
+from fairstep.runs.command_spec import PROCESSES
+from fairstep.study.launchers.base import Kind, command, death, environment, event_of, kind_of, limits
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
     slot: int
-    kind: str
+    kind: Kind
     run: Run | None = None
     buffer: bytes = b""
 
@@ -93,10 +94,11 @@ class LocalLauncher:
 
     def start(self, run: Run) -> None:
         """Hand a run to a free worker; its directory must hold spec.json."""
+        kind = kind_of(run)
         if self.layout.processes > 1:
-            self._spawn("", "--attached", str(run.directory.absolute())).run = run
+            self._spawn(kind, "--attached", str(run.directory.absolute())).run = run
             return
-        worker = self._worker_for(kind_of(run))
+        worker = self._worker_for(kind)
         worker.run = run
         worker.errors.truncate(0)
         assert worker.process.stdin is not None
@@ -105,7 +107,7 @@ class LocalLauncher:
             worker.process.stdin.write(json.dumps(str(run.directory.absolute())).encode() + b"\n")
             worker.process.stdin.flush()
 
-    def _worker_for(self, kind: str) -> _Worker:
+    def _worker_for(self, kind: Kind) -> _Worker:
         """A free worker of that kind, or a new one, for which one of another kind ends if there is no room."""
         idle = [worker for worker in self._workers if worker.run is None]
         for worker in idle:
@@ -143,16 +145,17 @@ class LocalLauncher:
                         self._workers.remove(worker)
                 yield event
 
-    def _spawn(self, kind: str, *arguments: str) -> _Worker:
+    def _spawn(self, kind: Kind, *arguments: str) -> _Worker:
         slot = next(i for i in range(self.layout.workers) if i not in {w.slot for w in self._workers})
         variables = environment() | self.environment | limits(self.layout.threads)
+        variables[PROCESSES] = str(self.layout.processes)
         if self.machine.gpus:
             count = self.layout.processes
             gpus = (str((slot * count + n) % self.machine.gpus) for n in range(count))
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
         process = subprocess.Popen(
-            [*command(self.layout.processes), *arguments],
+            [*command(self.layout.processes, kind[0]), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

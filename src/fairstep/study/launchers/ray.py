@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run
-from fairstep.study.launchers.base import Event, command, death, environment, event_of, kind_of, limits
+from fairstep.runs.command_spec import PROCESSES
+from fairstep.study.launchers.base import Event, Kind, command, death, environment, event_of, kind_of, limits
 
 RESOURCES_EVERY = 5.0
 """Seconds between questions about the size of the cluster, which may grow."""
@@ -30,12 +31,12 @@ class _Worker:
     """The actor: one worker process, or the several of one run, one run at a time."""
 
     def __init__(self, threads: int, processes: int = 1) -> None:
-        self.processes, self.kind = processes, ""
-        self.environment = environment() | limits(threads)
+        self.processes, self.kind = processes, ("", "")
+        self.environment = environment() | limits(threads) | {PROCESSES: str(processes)}
         self.process: subprocess.Popen[str] | None = None
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the actor)
 
-    def train(self, directory: str, kind: str = "") -> Iterator[Event]:
+    def train(self, directory: str, kind: Kind) -> Iterator[Event]:
         """The run's events, the last of which is its end. A worker that served another kind ends first."""
         if self.process is not None and kind != self.kind and self.processes == 1:
             self.process.kill()
@@ -45,7 +46,7 @@ class _Worker:
             self.errors.seek(0)
             self.errors.truncate()
             self.process = subprocess.Popen(
-                [*command(self.processes), *(("--attached", directory) if self.processes > 1 else ("-",))],
+                [*command(self.processes, kind[0]), *(("--attached", directory) if self.processes > 1 else ("-",))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,

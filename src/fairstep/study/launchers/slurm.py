@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run, Value
+from fairstep.runs.command_spec import PROCESSES
 from fairstep.study.launchers.base import Event, command, death, environment
 
 PROGRESS_EVERY = 5.0
@@ -73,17 +74,18 @@ class SlurmLauncher:
 
     def start(self, run: Run) -> None:
         """Raises ValueError where there is no Slurm, or where it refuses the job."""
-        name = f"fairstep-{run.id}"
+        name, spec = f"fairstep-{run.id}", run.spec
         try:
             executor = self._executor_in(run.directory.parent.parent / "jobs")
             executor.update_parameters(name=name)
             with _told_nothing():
-                job = executor.submit(_train, command(self.processes), run.directory.absolute())
+                started = command(self.processes, spec.worker)
+                job = executor.submit(_train, started, run.directory.absolute(), self.processes)
             self._jobs[run.id] = (job, run)
         except (RuntimeError, self._submitit.core.utils.FailedJobError) as error:
             raise ValueError(f"the job could not be queued: {error}") from None
         self._waiting.append(run.id)
-        self._looked[run.id], self._steps[run.id], self._length[run.id] = time.monotonic(), 0, run.spec.steps
+        self._looked[run.id], self._steps[run.id], self._length[run.id] = time.monotonic(), 0, spec.steps
 
     def _executor_in(self, folder: Path) -> Any:
         if self._executor is None:
@@ -146,14 +148,15 @@ class SlurmLauncher:
             self._jobs[identity][0].cancel(check=False)
 
 
-def _train(command: list[str], directory: Path) -> None:
+def _train(command: list[str], directory: Path, processes: int = 1) -> None:
     """The job. Raises RuntimeError if its process said nothing of the run's end."""
     run = Run(directory)
+    told = os.environ | {PROCESSES: str(processes)}
     with tempfile.TemporaryFile() as errors:
         nothing = subprocess.DEVNULL
-        code = subprocess.run([*command, str(directory)], stdin=nothing, stdout=nothing, stderr=errors).returncode
+        worker = subprocess.run([*command, str(directory)], stdin=nothing, stdout=nothing, stderr=errors, env=told)
         if run.summary is None:
-            raise RuntimeError(death(run, code, errors)["message"])
+            raise RuntimeError(death(run, worker.returncode, errors)["message"])
 
 
 @contextlib.contextmanager

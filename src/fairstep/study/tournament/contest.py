@@ -18,12 +18,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from fairstep.runs import Design, RunSpec, Summary, Value
+from fairstep.runs import Design, Spec, Summary, Value
+from fairstep.study.command_workload import CommandWorkload
 from fairstep.study.protocols import Protocol
 from fairstep.study.protocols.grid import Grid
 from fairstep.study.protocols.search import Problem
 from fairstep.study.protocols.space import Configuration, Space
 from fairstep.study.workload import TUNABLE, Workload
+
+AnyWorkload = Workload | CommandWorkload
+"""Of our own trainer, or of somebody else's."""
 
 FINALIST_SEED = 1001
 """The first of the seeds that choose among finalists; tuning has seed 0 and final runs have seeds 1, 2, ..."""
@@ -34,7 +38,8 @@ Results = Callable[[str], Summary | None]
 
 @dataclass(frozen=True)
 class Contestant:
-    """An optimizer with its search space. ``hyperparameters`` are all of the optimizer's own, written out.
+    """An optimizer with its search space. ``hyperparameters`` are all of the optimizer's own, written out; of somebody
+    else's trainer, all placeholders of the contestant.
 
     ``starts`` and ``spaces`` are what is different in some cells: other values to begin with, of hyperparameters that
     are searched there or not, and other grids. ``undecayed``: see ``runs.OptimizerChoice``.
@@ -58,7 +63,7 @@ class Contestant:
                         f"({', '.join(self.hyperparameters)}) nor the run ({', '.join(TUNABLE)})"
                     )
 
-    def spec(self, workload: Workload, configuration: Configuration, seed: int, tokens: int | None = None) -> RunSpec:
+    def spec(self, workload: AnyWorkload, configuration: Configuration, seed: int, tokens: int | None = None) -> Spec:
         """The run of a configuration. Raises ValueError for one that cannot be run."""
         of_optimizer = {name: value for name, value in configuration.items() if name in self.hyperparameters}
         settings = {name: value for name, value in configuration.items() if name not in self.hyperparameters}
@@ -66,7 +71,7 @@ class Contestant:
             self.optimizer or self.name, {**self.hyperparameters, **of_optimizer}, seed, tokens, self.undecayed
         )
 
-    def problem(self, cell: str, workload: Workload, extensions: int, trials: int, refine: bool = False) -> Problem:
+    def problem(self, cell: str, workload: AnyWorkload, extensions: int, trials: int, refine: bool = False) -> Problem:
         """What a protocol is to solve in a cell."""
         space = self.spaces.get(cell, self.space)
         given = self.starts.get(cell, {})
@@ -92,7 +97,7 @@ class Contest:
     one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
     default is W's acceptance threshold."""
 
-    cells: Mapping[str, Workload]
+    cells: Mapping[str, AnyWorkload]
     contestants: tuple[Contestant, ...]
     baseline: str
     protocol: Protocol = field(default_factory=Grid)
@@ -110,6 +115,11 @@ class Contest:
     def design(self) -> Design:
         """The design of the seeds, over the contestants beside the baseline. Raises ValueError."""
         return Design.parse(self.seeds).model_copy(update={"family": len(self.contestants) - 1})
+
+    @property
+    def own_cells(self) -> dict[str, Workload]:
+        """The cells that fairstep's own trainer trains: all of them, or none."""
+        return {name: workload for name, workload in self.cells.items() if isinstance(workload, Workload)}
 
     def problems(self, contestant: Contestant) -> dict[str, Problem]:
         """What a contestant's protocol is to solve, by cell."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fairstep.model.shapes import flops_per_token
-from fairstep.runs import Ledger, ModelSpec, Store, Summary, write_atomic
+from fairstep.runs import Ledger, ModelSpec, RunSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
 from fairstep.study.tournament.contest import Contest, Results
 from fairstep.study.tournament.ledgers import declared, ledgers
@@ -253,9 +253,9 @@ class _Runner:
         return max(LEAST_SILENCE, 10 * size / SLOWEST if heard is None else SLOWER * heard)
 
     def step_flops(self, identity: str) -> float:
-        """Of the model, in one step of the run."""
+        """Of the model, in one step of the run; of somebody else's trainer nothing is known."""
         spec = self.plan.specs[identity]
-        return token_flops(spec.model) * spec.batch_tokens
+        return token_flops(spec.model) * spec.batch_tokens if isinstance(spec, RunSpec) else 0.0
 
     def keep_ledgers(self, at_once: bool = False) -> dict[str, Ledger]:
         began = time.perf_counter()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fairstep.runs import Choice, Phase, RunSpec, Summary, Trial
+from fairstep.runs import Choice, Phase, Spec, Summary, Trial
 from fairstep.study.protocols.search import Ask, InEveryCell, OfEvery, Search, Settled, Tuning, Wanted
 from fairstep.study.tournament.contest import Contest, Contestant, Results
 from fairstep.study.tournament.finals import Standing, choose, confirm, look_on
@@ -57,7 +57,7 @@ class Plan:
         self.contest = contest
         self.trials: dict[tuple[str, str, Phase, str], ListedTrial] = {}
         self.standings: dict[tuple[str, str], Standing] = {}
-        self.specs: dict[str, RunSpec] = {}
+        self.specs: dict[str, Spec] = {}
         self.summaries: dict[str, Summary] = {}
         self.steps_done = self.steps_total = 0
         self._results, self._failures = results, failures or {}
@@ -90,7 +90,7 @@ class Plan:
             )
         return choices
 
-    def missing(self) -> list[RunSpec]:
+    def missing(self) -> list[Spec]:
         """Specs without a result, each once, in the order in which they should be started."""
         return [self.specs[item[-1]] for item in sorted(self._queue) if item[-1] in self._waiters]
 

@@ -1,7 +1,7 @@
 """The channel between a launcher and its worker: run directories come in, events go out, a JSON value a line.
 
 It begins as the standard input and output of the worker. ``open_channel`` takes both away from everybody else: what an
-optimizer prints goes to standard error, and what it tries to read is empty.
+optimizer or a trainer prints goes to standard error, and what it tries to read is empty.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from fairstep.train.forks import become_worker
-
 
 class Channel:
     """``speaks``: whether this process is the one of its run that writes events."""
 
     def __init__(self, inbox: TextIO, outbox: TextIO, speaks: bool) -> None:
         self.inbox, self.outbox, self.speaks = inbox, outbox, speaks
+
+    @property
+    def files(self) -> tuple[int, int]:
+        """File descriptors that no child of this process may have."""
+        return self.inbox.fileno(), self.outbox.fileno()
 
     def emit(self, **event: Any) -> None:
         if self.speaks:
@@ -56,11 +59,10 @@ class Channel:
             yield Path(json.loads(line) if line.startswith('"') else line)
 
 
-def open_channel(speaks: bool) -> Channel:
+def open_channel(speaks: bool = True) -> Channel:
     """Standard input and output become the channel, for good."""
     sys.stdout.flush()
     inbox, outbox = os.dup(0), os.dup(1)
-    become_worker(inbox, outbox)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

@@ -1,0 +1,159 @@
+"""The final loss of a trainer: from a file, from its output, or from what a callable returns.
+
+Each gives (loss, evaluations on the way as (step, loss)). NaN and infinity are losses. A LossError says why there is
+none, in a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairstep.external.output import Output
+from fairstep.runs import CommandSpec
+from fairstep.runs.command_spec import filled
+
+Found = tuple[float, list[tuple[int, float]]]
+LARGEST_FILE = 200_000_000
+"""Bytes of a file with losses."""
+
+
+class LossError(ValueError):
+    """A trainer ended without a loss that can be read."""
+
+
+def read(spec: CommandSpec, out: Path, output: Output) -> Found:
+    """The loss of a command that has ended. Raises LossError."""
+    source = spec.trainer.loss
+    if source.pattern:
+        if not output.losses:
+            raise LossError(f"its loss never appeared: no line of its output matches the pattern {source.pattern!r}")
+        return _last([(step, loss) for step, loss in output.losses], f"the pattern {source.pattern!r}")
+    if source.exit_json:
+        lines = [line for line in output.last if line.strip()]
+        try:
+            row = json.loads(lines[-1]) if lines else None
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            what = f"its last line is {lines[-1][:100]!r}" if lines else "it printed nothing"
+            raise LossError(f"its loss never appeared: the last line of its output must be a JSON object, and {what}")
+        return number(_value(row, source.key or "loss", "the last line"), source.key or "loss"), []
+    path = Path(spec.trainer.directory, filled(source.file, {**spec.values(), "out": str(out), "processes": "1"}))
+    return _from_file(path, source.key or "loss")
+
+
+def _from_file(path: Path, key: str) -> Found:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise LossError(f"{path} has {size:,} bytes; a file with losses has at most {LARGEST_FILE:,}")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LossError(f"its loss never appeared: {path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise LossError(f"its loss cannot be read: {path} is no text") from None
+    rows = _rows(text)
+    if not rows:
+        raise LossError(f"its loss cannot be read: {path} holds neither JSON nor a number")
+    if not isinstance(rows[-1], dict):
+        return number(rows[-1], path.name), []
+    having = [row for row in rows if isinstance(row, dict) and _has(row, key)]
+    if not having:
+        raise LossError(f"its loss never appeared: {path} has {', '.join(rows[-1]) or 'nothing'}, and no {key}")
+    return _last([(_step(row), number(_value(row, key, path.name), key)) for row in having], str(path))
+
+
+def _rows(text: str) -> list[Any]:
+    """The rows of JSON, of JSON lines, or a plain number; what a kill cut off is left out."""
+    try:
+        value = json.loads(text)
+        return value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return [float(text)]  # nan and inf, as Python writes them
+    except ValueError:
+        pass
+    rows = []
+    for line in text.splitlines():
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
+    """The last of the losses on the way. Raises LossError where it is not plain which one is of the end."""
+    step, loss = found[-1]
+    steps = [(at, value) for at, value in found if at is not None]
+    if step is not None and (latest := max(at for at, _ in steps)) > step:
+        raise LossError(f"the last loss in {where} is of step {step}, and an earlier one of step {latest}: of the end?")
+    at_end = {value for at, value in steps if at == step and not math.isnan(value)}
+    if len(at_end) > 1:
+        listed = ", ".join(f"{value:g}" for value in sorted(at_end))
+        raise LossError(f"{where} has several losses of step {step} ({listed}); a trial has one")
+    return loss, list(dict(steps).items())
+
+
+def _has(row: dict[str, Any], key: str) -> bool:
+    return _inside(row, key) is not None
+
+
+def _value(row: dict[str, Any], key: str, where: str) -> Any:
+    value = _inside(row, key)
+    if value is None:
+        raise LossError(f"its loss never appeared: {where} has {', '.join(map(str, row)) or 'nothing'}, and no {key}")
+    return value
+
+
+def _inside(row: dict[str, Any], key: str) -> Any:
+    """The value of a key, or of keys in one another as in metrics.val_loss."""
+    if key in row:
+        return row[key]
+    value: Any = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _step(row: dict[str, Any]) -> int | None:
+    step: Any = next((row[name] for name in ("step", "steps", "iteration", "iter", "global_step") if name in row), None)
+    whole = isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step)
+    return int(step) if whole else None
+
+
+def number(value: Any, name: str) -> float:
+    """A loss as a float. Raises LossError."""
+    if isinstance(value, list | tuple):
+        raise LossError(f"{name} is a list of {len(value)} values; a trial has one loss")
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise LossError(f"{name} must be a number, not {str(value)[:100]!r}") from None
+
+
+def returned(value: Any, key: str, seen: Any) -> Found:
+    """The loss that a callable returns, or the last one that it yields; ``seen`` is called with (step, loss)."""
+    if isinstance(value, dict):
+        return number(_value(value, key, "what it returns"), key), []
+    if not isinstance(value, Iterator):
+        if value is None:
+            raise LossError("it returned nothing; it must return its loss, a dictionary with it, or yield (step, loss)")
+        return number(value, "what it returns"), []
+    found: list[tuple[int | None, float]] = []
+    for item in value:
+        if not isinstance(item, tuple) or len(item) != 2:
+            raise LossError(f"it yielded {str(item)[:100]!r}; it must yield pairs (step, loss)")
+        step, loss = int(number(item[0], "the step that it yields")), number(item[1], "the loss that it yields")
+        found.append((step, loss))
+        seen((step, loss))
+    if not found:
+        raise LossError("it yielded no (step, loss)")
+    return _last(found, "what it yields")

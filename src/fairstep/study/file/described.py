@@ -1,0 +1,90 @@
+"""What a study comes to whoever trains: its contest, its baseline and protocol, the names of its ledgers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fairstep.study.file.line_numbers import LineNumbers
+from fairstep.study.file.protocol import ProtocolError, named_hyperparameters, protocol_of
+from fairstep.study.file.schema import ContestTable
+from fairstep.study.protocols import Protocol
+from fairstep.study.tournament.contest import AnyWorkload, Contest, Contestant
+
+
+def contest_of(
+    table: ContestTable,
+    lines: LineNumbers,
+    workloads: Mapping[str, AnyWorkload],
+    contestants: Sequence[Contestant],
+) -> Contest:
+    """The contest of a study's tables. Raises StudyError."""
+    return Contest(
+        cells=workloads,
+        contestants=tuple(contestants),
+        baseline=_baseline(table, lines, [contestant.name for contestant in contestants]),
+        protocol=_protocol(table, lines, workloads, contestants),
+        seeds=table.seeds,
+        finalists=table.finalists,
+        finalist_seeds=table.finalist_seeds,
+        tolerance=table.tolerance,
+        budgets=tuple(table.budgets),
+        budget_seeds=table.budget_seeds,
+        extensions=table.extensions,
+        refine=table.refine,
+        trials=table.trials,
+    )
+
+
+def _baseline(table: ContestTable, lines: LineNumbers, names: list[str]) -> str:
+    baseline = table.baseline or ("adamw" if "adamw" in names else names[0] if names else "")
+    if baseline not in names:
+        raise lines.error(
+            ["baseline"], f"the baseline {baseline!r} is no contestant; choose one of {', '.join(names) or 'them'}"
+        )
+    return baseline
+
+
+def _protocol(
+    table: ContestTable, lines: LineNumbers, workloads: Mapping[str, AnyWorkload], contestants: Sequence[Contestant]
+) -> Protocol:
+    described = table.protocol
+    searched = {axis for one in contestants for space in (one.space, *one.spaces.values()) for axis in space.axes}
+    try:
+        protocol = protocol_of(described.name, described.settings, workloads)
+        for key, name in named_hyperparameters(protocol):
+            if name not in searched:
+                listed = ", ".join(sorted(searched)) or "nothing"
+                raise ProtocolError(key, f"{key} names {name!r}, which no contestant searches; they search {listed}")
+    except ProtocolError as error:
+        raise lines.error(["protocol", error.key], str(error)) from None
+    return protocol
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """The name of what decides a study."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+LONGEST = 120
+"""Bytes of a ledger's name before the study's digest; file systems allow 255, and the page's name is longer."""
+
+
+def ledger_names(study: str, cells: Sequence[str], digest: str) -> dict[str, str]:
+    """A file name for the ledger of every cell: no two are the same, not even where A is a, and all end in the digest.
+
+    A name with other signs than letters, digits and .+=- or with too many is told apart by a hash of the cell's own.
+    """
+    plain = {cell: re.sub(r"[^\w.+=-]|^\.", "_", f"{study}-{cell}") for cell in cells}
+    taken = Counter(name.casefold() for name in plain.values())
+    names = {}
+    for cell, name in plain.items():
+        short = name.encode()[:LONGEST].decode(errors="ignore")
+        if short != name or taken[name.casefold()] > 1:
+            short += "-" + hashlib.sha256(f"{study}-{cell}".encode(errors="surrogatepass")).hexdigest()[:8]
+        names[cell] = f"{short}-{digest}"
+    return names
