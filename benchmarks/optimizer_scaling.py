@@ -36,7 +36,7 @@ import time
 from pathlib import Path
 
 from fairstep import optim
-from fairstep.cost.rank_shares import rank_shares, works
+from fairstep.cost.rank_shares import rank_shares, step_costs
 from fairstep.model import preset
 from fairstep.model.config import config_of
 from fairstep.model.shapes import parameter_table
@@ -160,7 +160,7 @@ def show_table() -> None:
 def show_shares(name: str, optimizer: str, ranks: int, steps: int, vocabulary: int, layers: int) -> None:
     """Of every rank, planned and measured, and the busiest over the mean."""
     spec = specification(name, optimizer, True, vocabulary, layers)
-    tasks = works(spec, parameter_table(config_of(spec.model.model_dump())))
+    tasks = step_costs(spec, parameter_table(spec.model))
     assert tasks
     planned = [cost for cost, _ in totals(tasks, divide(tasks, ranks))]
     *seconds, slowest = measured(name, optimizer, ranks, steps, True, vocabulary, layers)

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from fairstep.cost.rank_shares import works
-from fairstep.model.config import config_of
+from fairstep.cost.rank_shares import step_costs
 from fairstep.model.shapes import parameter_table
 from fairstep.optim.sharding.partition import divide
 from fairstep.runs import Execution, ModelSpec, RunSpec, Store
@@ -133,7 +132,7 @@ def test_a_run_moves_from_one_to_two_to_four_processes_and_back(tiny: Any, tmp_p
     model = ModelSpec(layers=2, width=16, heads=2, mlp_width=48, vocabulary=300, context=16)
     spec = tiny("kron", model=model, execution=execution)
     train(spec, Store(tmp_path / "one"))
-    ownership = divide(works(spec, parameter_table(config_of(model.model_dump()))) or [], 4)
+    ownership = divide(step_costs(spec, parameter_table(model)) or [], 4)
     assert not any(owned[name].whole for owned in ownership for name in ("embedding.weight", "head.weight"))
     for size, step in ((1, 15), (2, 25), (4, 35)):
         processes(spec, tmp_path / "many", size, kill_rank=size - 1, kill_step=step)

@@ -15,6 +15,7 @@ from fairstep.data import Corpus, DataError, validation_windows
 from fairstep.runs import DataSpec, Execution, RunSpec, Store
 from fairstep.train import Progress, train
 from fairstep.train.evaluate import evaluate
+from fairstep.train.objective import Objective
 
 OPTIMIZERS = sorted(optim.names())
 
@@ -65,14 +66,16 @@ def test_accumulated_micro_batches_are_one_batch(tiny: Any, tmp_path: Path) -> N
     assert [loss for *_, loss in parts] == pytest.approx([loss for *_, loss in whole], rel=1e-4)
 
 
-def test_evaluation_does_not_depend_on_the_batch(corpus: Corpus) -> None:
+def test_evaluation_does_not_depend_on_the_batch(corpus: Corpus, tiny: Any) -> None:
     windows = validation_windows(corpus.validation(), context=16, max_tokens=1000)
     table = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
 
     def bigram(tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(table[tokens].flatten(0, 1), targets.flatten())
 
-    results = [evaluate(bigram, windows, size, torch.device("cpu")) for size in (1, 7, 8, len(windows), 100)]
+    cpu = torch.device("cpu")
+    objective = Objective(tiny().model, cpu)
+    results = [evaluate(bigram, objective, windows, size, cpu) for size in (1, 7, 8, len(windows), 100)]
     assert results == pytest.approx([results[0]] * 5, rel=1e-6)
     assert isinstance(windows, np.ndarray)
 

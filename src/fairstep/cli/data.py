@@ -16,8 +16,7 @@ from fairstep.cli.shared.dispatch import Menu, Verb, fail
 from fairstep.cli.shared.options import named_sources, parse, token_count
 from fairstep.data import Corpus, DataError, cache_directory, corpora, find_corpus, prepare
 from fairstep.data.cache import remove
-from fairstep.data.identity import fingerprint_version
-from fairstep.data.meta import read_meta
+from fairstep.data.meta import fingerprint_version, read_meta
 
 MENU = Menu(
     program="fairstep data",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
+
+from fairstep.optim.spec import nearest
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def device(name: str) -> Device:
     """Raises ValueError with the nearest names."""
     if name in DEVICES:
         return DEVICES[name]
-    near = difflib.get_close_matches(name.lower(), DEVICES, n=3, cutoff=0.3)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    raise ValueError(f"unknown device {name!r}{hint}; the devices are {', '.join(DEVICES)}, and cpu for this machine")
+    raise ValueError(
+        f"unknown device {name!r}{nearest(name, DEVICES)}; the devices are {', '.join(DEVICES)}, and cpu for this "
+        "machine"
+    )

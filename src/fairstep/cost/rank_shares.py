@@ -12,7 +12,7 @@ from fairstep.optim.sharding.step_cost import Ownership, StepCost, summed_floats
 from fairstep.runs import RunSpec
 
 FLOAT = 4
-"""Bytes of a gradient and of a weight as they are sent."""
+"""Bytes of a weight, of a gradient and of a number of optimizer state: all are float32."""
 
 Parallel = Literal["ddp-sharded", "ddp", "fsdp"]
 
@@ -54,7 +54,7 @@ class RankShares:
 
 def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parallel) -> RankShares | None:
     """None for an optimizer that is not ours, whose work is not known. One rank has everything."""
-    tasks = works(spec, table)
+    tasks = step_costs(spec, table)
     if tasks is None:
         return None
     whole = totals(tasks, divide(tasks, 1))[0]
@@ -108,7 +108,7 @@ def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Par
     )
 
 
-def works(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
+def step_costs(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
     """The step of every parameter, as the trainer divides it; None for an optimizer that is not ours."""
     chosen = optim.get(spec.optimizer.name)
     if not chosen.parts:

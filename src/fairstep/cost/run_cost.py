@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fairstep import optim
 from fairstep.cost.devices import Device
 from fairstep.cost.pace import Pace
-from fairstep.cost.rank_shares import Parallel, RankShares, rank_shares
+from fairstep.cost.rank_shares import FLOAT, Parallel, RankShares, rank_shares, step_costs
 from fairstep.model.activations import kept_per_token
-from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, LOGITS_AT_ONCE, ModelConfig, config_of
+from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, LOGITS_AT_ONCE
 from fairstep.model.shapes import Parameter, chinchilla_tokens, counts, flops_per_token, parameter_table
 from fairstep.runs import RunSpec
-
-FLOAT = 4
-"""Bytes of a weight, of a gradient and of a number of optimizer state: all are float32."""
 
 LOGIT_COPIES = 3
 """Tensors of the size of the logits that live at once: the logits, their softmax, its gradient."""
@@ -116,12 +111,11 @@ def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "
     """
     if devices < 1 or spec.batch_sequences % devices:
         raise ValueError(f"the devices must divide the batch of {spec.batch_sequences} sequences, not {devices}")
-    config = config_of(spec.model.model_dump())
-    table = parameter_table(config)
-    count = counts(config)
+    table = parameter_table(spec.model)
+    count = counts(spec.model)
     tokens = spec.steps * spec.batch_tokens
-    flops = float(flops_per_token(config)) * tokens
-    updates = update_flops(spec, table)
+    flops = float(flops_per_token(spec.model)) * tokens
+    works = step_costs(spec, table)
     shares = rank_shares(spec, table, devices, parallel)
     seconds = flops / devices + (shares.flops_largest if shares else 0.0) * spec.steps
     return Cost(
@@ -133,8 +127,8 @@ def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "
         tokens=tokens,
         chinchilla=tokens / chinchilla_tokens(count.matrix),
         flops=flops,
-        optimizer_flops=None if updates is None else updates * spec.steps,
-        memory=memory(spec, config, table, device, devices, shares),
+        optimizer_flops=None if works is None else sum(work.flops for work in works) * spec.steps,
+        memory=memory(spec, table, device, devices, shares),
         device=device,
         devices=devices,
         seconds_expected=seconds / (device.flops * device.utilisation),
@@ -143,14 +137,11 @@ def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "
 
 
 def memory(
-    spec: RunSpec,
-    config: ModelConfig,
-    table: list[Parameter],
-    device: Device,
-    devices: int = 1,
-    shares: RankShares | None = None,
+    spec: RunSpec, table: list[Parameter], device: Device, devices: int = 1, shares: RankShares | None = None
 ) -> Memory:
-    """Bytes of one process at its peak, the one with most state; ``table`` is the config's parameter table."""
+    """Bytes of one process at its peak, the one with most state. ``table``: of the model. Without ``shares`` the state
+    is not known, and counts as none."""
+    config = spec.model
     elements = sum(parameter.elements for parameter in table)
     share = spec.batch_sequences // devices
     micro = min(spec.execution.micro_batch_sequences or share, share)
@@ -167,7 +158,7 @@ def memory(
     return Memory(
         weights=FLOAT * (shares.weight_floats if shares else elements),
         gradients=FLOAT * (shares.gradient_floats if shares else elements),
-        state=FLOAT * (shares.state_floats_largest if shares else state_floats(spec, table) or 0),
+        state=FLOAT * (shares.state_floats_largest if shares else 0),
         activations=round(tokens * kept * width * FRAGMENTATION[place]),
         logits=logits,
         low_precision=2 * elements if spec.precision == "bf16" else 0,
@@ -175,28 +166,3 @@ def memory(
         process=PROCESS["cpu compiled" if place == "cpu" and spec.execution.compile else place],
         accumulates=micro < share,
     )
-
-
-def state_floats(spec: RunSpec, table: list[Parameter]) -> int | None:
-    """Numbers of optimizer state for all parameters; None for an optimizer that is not ours."""
-    return _sum(spec, table, "state_floats")
-
-
-def update_flops(spec: RunSpec, table: list[Parameter]) -> float | None:
-    """FLOPs that the rule adds to a step, averaged over steps; None for an optimizer that is not ours."""
-    return _sum(spec, table, "flops")
-
-
-def _sum(spec: RunSpec, table: list[Parameter], what: str) -> Any:
-    chosen = optim.get(spec.optimizer.name)
-    if not chosen.parts:
-        return None
-    total = 0
-    counted: dict[tuple[Any, ...], Any] = {}
-    for parameter in table:
-        *stack, o, i = parameter.shape if len(parameter.shape) > 1 else (*parameter.shape, 1)
-        key = (o, i, parameter.role)
-        if key not in counted:
-            counted[key] = getattr(chosen, what)(o, i, parameter.role, **spec.optimizer.hyperparameters)
-        total += math.prod(stack) * counted[key]
-    return total

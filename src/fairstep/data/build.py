@@ -22,7 +22,7 @@ from fairstep.data.cache import existing, install, locked, sweep, writing
 from fairstep.data.corpus import Corpus, cache_directory, corpus_directory
 from fairstep.data.documents import Collection
 from fairstep.data.errors import DataError
-from fairstep.data.identity import VERSION_2, fingerprint_version
+from fairstep.data.meta import VERSION_2, fingerprint_version
 from fairstep.data.shards import file_facts
 from fairstep.data.sorting import Range, read_range, run_bytes, split
 from fairstep.data.survey import RECIPE, Progress, Survey, survey
@@ -138,13 +138,7 @@ class _Build:
         return name | facts | {"tokenizer": known, "source": source}
 
     def _sort(self) -> None:
-        done, total = 0, self.survey.text_bytes
-
-        def hear(index: int, said: dict[str, Any]) -> None:
-            nonlocal done
-            done += said["bytes"]
-            self.report("copying", min(done / total, 1.0))
-
+        total = self.survey.text_bytes
         more = {
             "folder": str(self.work),
             "name": self.collection.name,
@@ -152,7 +146,7 @@ class _Build:
             "run_bytes": run_bytes(total),
         }
         tasks = [payload | more | {"key": key} for key, payload in self.survey.units]
-        workers.run("sort", tasks, self.processes, hear)
+        workers.run("sort", tasks, self.processes, workers.counting(self.report, "copying", total))
         self.report("copying", 1.0)
 
     def _tokenizer(self, train: list[Range]) -> Tokenizer:
@@ -194,13 +188,6 @@ class _Build:
 
     def _encode(self, splits: dict[str, list[Range]], tokenizer: dict[str, Any]) -> dict[str, Any]:
         """Write the shards of both splits; the facts about them."""
-        done, total = 0, self.survey.text_bytes
-
-        def hear(index: int, said: dict[str, Any]) -> None:
-            nonlocal done
-            done += said["bytes"]
-            self.report("encoding", min(done / total, 1.0))
-
         names = {name: list(_shard_names(name, ranges)) for name, ranges in splits.items()}
         more = {"work": str(self.work), "tokenizer": tokenizer}
         tasks = [
@@ -208,6 +195,7 @@ class _Build:
             for shards in names.values()
             for shard, ranges in shards
         ]
+        hear = workers.counting(self.report, "encoding", self.survey.text_bytes)
         results = iter(workers.run("encode", tasks, self.processes, hear))
         self.report("encoding", 1.0)
         facts: dict[str, Any] = {"files": {}}

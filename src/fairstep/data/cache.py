@@ -155,20 +155,28 @@ def find_corpus(name: str, cache: Path | None = None, vocabulary: int = 0) -> Co
     path = Path(name).expanduser()
     if (path / META).is_file():
         return _linked(path.resolve(), cache)
-    cache = cache or cache_directory()
-    if "/" in name:
-        return None
-    if folder := _named_folder(cache / "names" / name):
-        return open_directory(cache / "corpora" / folder)
-    if (cache / "corpora" / name / META).is_file():
-        return open_directory(cache / "corpora" / name)
-    found = [folder for known, folder in corpora(cache) if known == name]
+    found = _called(name, cache or cache_directory())
     if len(found) > 1:
         found = [folder for folder in found if read_meta(folder)["vocabulary"] == vocabulary] or found
     if len(found) > 1:
-        listed = ", ".join(folder.name for folder in found)
-        raise DataError(f"{len(found)} prepared corpora are called {name}: name the folder, one of {listed}")
+        raise _several(name, found)
     return open_directory(found[0]) if found else None
+
+
+def _called(name: str, cache: Path) -> list[Path]:
+    """The folders of the corpora that a name may mean: as it was given, as a folder's, as that of their text."""
+    if "/" in name:
+        return []
+    if folder := _named_folder(cache / "names" / name):
+        return [cache / "corpora" / folder]
+    if (cache / "corpora" / name / META).is_file():
+        return [cache / "corpora" / name]
+    return [folder for known, folder in corpora(cache) if known == name]
+
+
+def _several(name: str, folders: list[Path]) -> DataError:
+    listed = ", ".join(folder.name for folder in folders)
+    return DataError(f"{len(folders)} prepared corpora are called {name}: name the folder, one of {listed}")
 
 
 def remove(name: str, cache: Path | None = None) -> tuple[Path, list[str]]:
@@ -177,15 +185,13 @@ def remove(name: str, cache: Path | None = None) -> tuple[Path, list[str]]:
     Raises DataError when there is none, when there are several of that name, or when a mixture is made of it.
     """
     cache = cache or cache_directory()
-    folders = {name} if (cache / "corpora" / name / META).exists() and "/" not in name else set()
-    if folder := _named_folder(cache / "names" / name) if "/" not in name else "":
-        folders = {folder}
-    folders = folders or {path.name for each, path in corpora(cache) if each == name}
-    if len(folders) != 1:
-        listed = ", ".join(sorted(folders or {each for each, _ in corpora(cache)})) or "none"
-        several = f"{len(folders)} prepared corpora are called {name}: name the folder, one of {listed}"
-        raise DataError(several if folders else f"no prepared corpus is called {name!r}; there are {listed}")
-    directory = cache / "corpora" / folders.pop()
+    folders = _called(name, cache)
+    if len(folders) > 1:
+        raise _several(name, folders)
+    if not folders:
+        listed = ", ".join(sorted({each for each, _ in corpora(cache)})) or "none"
+        raise DataError(f"no prepared corpus is called {name!r}; there are {listed}")
+    (directory,) = folders
     if mixtures := _mixtures_of(directory, cache):
         raise DataError(f"{directory.name} is part of the mixture {mixtures[0]}: remove that one first")
     with writing(cache / "corpora"), locked(cache, directory.name):

@@ -24,21 +24,9 @@ from numpy.typing import ArrayLike
 from fairstep.data import tokenizer as tokenizers
 from fairstep.data.batches import Mixed, windows_per_epoch
 from fairstep.data.errors import DataError
-from fairstep.data.identity import fingerprint_version
-from fairstep.data.meta import META, SPLITS, damaged, read_meta, shard_facts, token_bytes
+from fairstep.data.meta import SPLITS, damaged, fingerprint_version, read_meta, shards_of
 from fairstep.data.shards import Shard, Stream
 from fairstep.data.verification import check_sizes, verify, verify_once
-
-__all__ = [
-    "META",
-    "Corpus",
-    "cache_directory",
-    "check_budget",
-    "corpus_directory",
-    "open_corpus",
-    "open_directory",
-    "read_meta",
-]
 
 
 @dataclass(frozen=True)
@@ -161,7 +149,7 @@ def open_directory(directory: Path) -> Corpus:
         bytes_per_token=text_bytes / validation["tokens"] if text_bytes and validation["tokens"] else float("nan"),
         source=meta["source"],
         tokenizer=meta.get("tokenizer", {}),
-        shards={split: _shards(directory, meta, split) for split in SPLITS},
+        shards={split: tuple(shards_of(directory, meta, split)) for split in SPLITS},
         parts=tuple((corpus, part["share"]) for corpus, part in parts),
         further=tuple(further),
     )
@@ -211,11 +199,6 @@ def _check_training(corpus: Corpus, tokens: int, context: int, max_epochs: float
             "allow more epochs"
         )
     return tokens / available
-
-
-def _shards(directory: Path, meta: dict[str, Any], split: str) -> tuple[Shard, ...]:
-    size = token_bytes(meta)
-    return tuple(Shard(directory / file, tokens, size, offset) for file, tokens, offset in shard_facts(meta, split))
 
 
 def _further(meta: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fairstep.data.sorting import Range, read_range, write_json
+from fairstep.data.meta import write_json
+from fairstep.data.sorting import Range, read_range
 from fairstep.data.tokenizer import of_corpus
 from fairstep.data.workers import Report
 

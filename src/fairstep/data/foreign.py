@@ -30,8 +30,7 @@ from fairstep.data.corpus import Corpus, cache_directory, corpus_directory, open
 from fairstep.data.documents import find
 from fairstep.data.errors import DataError
 from fairstep.data.formats import reading
-from fairstep.data.identity import VERSION_2
-from fairstep.data.meta import read_meta, token_bytes
+from fairstep.data.meta import VERSION_2, read_meta, token_bytes
 from fairstep.data.shards import Shard, Stream, scan
 from fairstep.data.survey import Progress
 from fairstep.data.tokenizer import Tokenizer, digest_of
@@ -132,19 +131,14 @@ def scan_shard(payload: dict[str, Any], report: workers.Report) -> dict[str, Any
 
 
 def _scan(shards: list[Shard], facts: dict[str, Any], report: Progress) -> list[dict[str, Any]]:
-    done, total = 0, sum(shard.tokens * shard.item_bytes for shard in shards)
-
-    def hear(index: int, said: dict[str, Any]) -> None:
-        nonlocal done
-        done += said["bytes"]
-        report("reading", done / total)
-
+    total = sum(shard.tokens * shard.item_bytes for shard in shards)
     tasks = [
         {"path": str(shard.path), "tokens": shard.tokens, "item_bytes": shard.item_bytes, "offset": shard.offset}
         | {"end_of_text": facts["end_of_text"]}
         for shard in shards
     ]
-    found = workers.run("scan", tasks, 0 if total < workers.SMALL else os.cpu_count() or 1, hear)
+    processes = 0 if total < workers.SMALL else os.cpu_count() or 1
+    found = workers.run("scan", tasks, processes, workers.counting(report, "reading", total))
     for shard, fact in zip(shards, found, strict=True):
         if fact["largest"] >= facts["vocabulary"]:
             raise DataError(

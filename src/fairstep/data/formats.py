@@ -18,13 +18,12 @@ which can then be split into training and validation, and no single file can fil
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, cast
 
 from fairstep.data.errors import DataError, readable
 from fairstep.data.rows import choice, json_documents, table_documents
@@ -83,9 +82,13 @@ def read(path: Path, form: Form = PLAIN) -> Iterator[str]:
         if not document or document.isspace():
             yield ""
         elif len(document) > LONG_DOCUMENT:
-            yield from (piece for piece in cut(document, PIECE) if not piece.isspace())
+            yield from _visible(cut(document, PIECE))
         else:
             yield document
+
+
+def _visible(pieces: Iterable[str]) -> Iterator[str]:
+    return (piece for piece in pieces if not piece.isspace())
 
 
 def cut(text: str, size: int) -> Iterator[str]:
@@ -132,7 +135,7 @@ def _line_documents(path: Path, form: Form, kind: str, suffix: str) -> Iterator[
     with reading(path, form.encoding), unpacked(path) as raw:
         head = raw.peek(HEAD)[:HEAD].decode(encoding, "ignore")
         # The line ends of values are kept as they are.
-        stream = TextIOWrapper(cast(IO[bytes], raw), encoding=encoding, newline="" if kind in ("csv", "tsv") else None)
+        stream = TextIOWrapper(raw, encoding=encoding, newline="" if kind in ("csv", "tsv") else None)
         if kind == "json":
             yield from json_documents(stream, head, path, form.column)
         elif kind in ("csv", "tsv"):
@@ -175,23 +178,22 @@ def _text_documents(stream: TextIOWrapper, path: Path) -> Iterator[str]:
                 "encoding, for example `fairstep data prepare --encoding utf-16`"
             )
         if line.strip() == SEPARATOR:
-            yield from _rest(held, long)
+            yield from _rest("".join(held), long)
             held, length, long = [], 0, False
             continue
         held.append(line)
         length += len(line)
         if length > LONG_DOCUMENT:
             *pieces, rest = cut("".join(held), PIECE)
-            yield from (piece for piece in pieces if not piece.isspace())
+            yield from _visible(pieces)
             held, length, long = [rest], len(rest), True
     if held:
-        yield from _rest(held, long)
+        yield from _rest("".join(held), long)
 
 
-def _rest(held: list[str], long: bool) -> Iterator[str]:
+def _rest(text: str, long: bool) -> Iterable[str]:
     """The document that has come to its end, or what is still missing of a long one."""
-    document = "".join(held)
-    yield from (piece for piece in cut(document, PIECE) if not piece.isspace()) if long else [document]
+    return _visible(cut(text, PIECE)) if long else [text]
 
 
 def _parquet_documents(path: Path, column: str) -> Iterator[str]:

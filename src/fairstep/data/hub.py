@@ -22,7 +22,7 @@ from fairstep.data.cache import locked, writing
 from fairstep.data.corpus import cache_directory
 from fairstep.data.documents import Collection
 from fairstep.data.errors import DataError, needs_extra
-from fairstep.data.sorting import write_json
+from fairstep.data.meta import write_json
 from fairstep.data.survey import Progress, utf8
 from fairstep.data.tokenizer import Tokenizer, digest_of
 

@@ -10,12 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from fairstep.data.errors import DataError, readable
-from fairstep.data.identity import fingerprint_version
+from fairstep.data.shards import Shard
 
 META = "meta.json"
+VERSION_2 = "v2-"
+"""Beginning of a fingerprint of version 2, which covers the texts alone, so that the same texts are the same corpus for
+everyone. One of version 1 is 64 hexadecimal digits, and covers the names and the order of the files too."""
 SPLITS = ("train", "validation")
 _FACTS = {"name", "fingerprint", "vocabulary", "train", "validation", "files", "source"}
 _MOST = 2**62  # tokens and bytes that any corpus can have
+
+
+def fingerprint_version(fingerprint: str) -> int:
+    """1 or 2. Every version stays readable."""
+    return 2 if fingerprint.startswith(VERSION_2) else 1
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is there whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(value), encoding="utf-8")
+    partial.rename(path)
 
 
 def seal(meta: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +85,12 @@ def shard_facts(meta: dict[str, Any], split: str) -> list[tuple[str, int, int]]:
         return []
     plain = [{"file": f"{split}.bin", "tokens": meta[split]["tokens"]}]
     return [(each["file"], each["tokens"], each.get("offset", 0)) for each in meta[split].get("shards", plain)]
+
+
+def shards_of(directory: Path, meta: dict[str, Any], split: str) -> list[Shard]:
+    """The shards of a split, in their order."""
+    size = token_bytes(meta)
+    return [Shard(directory / file, tokens, size, offset) for file, tokens, offset in shard_facts(meta, split)]
 
 
 def token_bytes(meta: dict[str, Any]) -> int:

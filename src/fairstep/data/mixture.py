@@ -14,7 +14,7 @@ from typing import Any
 from fairstep.data.cache import existing, install, locked, writing
 from fairstep.data.corpus import Corpus, cache_directory, corpus_directory
 from fairstep.data.errors import DataError
-from fairstep.data.identity import VERSION_2
+from fairstep.data.meta import VERSION_2
 from fairstep.data.tokenizer import digest_of
 
 MOST_PARTS = 32  # see fairstep.data.order.quotas

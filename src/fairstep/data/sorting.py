@@ -25,6 +25,7 @@ import numpy as np
 
 from fairstep.data.errors import DataError
 from fairstep.data.formats import PIECE, cut
+from fairstep.data.meta import write_json
 from fairstep.data.survey import Survey, read_unit, utf8
 from fairstep.data.workers import Report
 
@@ -147,10 +148,3 @@ def _divide(low: bytes, high: bytes, text_bytes: int) -> list[Range]:
 def _digest(record: Any) -> bytes:
     """A record's hash, without the zeros at its end, which NumPy drops; the order is the same."""
     return bytes(record["digest"])
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    partial.rename(path)

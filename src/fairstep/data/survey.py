@@ -20,7 +20,7 @@ from fairstep.data import workers
 from fairstep.data.documents import Collection, documents_of, reading
 from fairstep.data.errors import DataError
 from fairstep.data.formats import Form
-from fairstep.data.identity import VERSION_2
+from fairstep.data.meta import VERSION_2
 
 Progress = Callable[[str, float], None]  # (stage, fraction done)
 

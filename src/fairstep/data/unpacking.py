@@ -43,8 +43,8 @@ _CHUNK = 2_048  # compressed bytes of zstd unpacked at once: its ratio is below 
 
 
 @contextmanager
-def unpacked(path: Path) -> "Iterator[Peekable]":
-    """The bytes of a file without its compression. Raises DataError, OSError, EOFError."""
+def unpacked(path: Path) -> Iterator[Any]:
+    """The bytes of a file without its compression, with ``peek``. Raises DataError, OSError, EOFError."""
     with path.open("rb", buffering=HEAD) as raw:
         kind = _compression(path, raw)
         if kind == "zstd":
@@ -107,8 +107,6 @@ class _Zstd(io.RawIOBase):
         buffer[:size], self._ready = self._ready[:size], self._ready[size:]
         return size
 
-
-Peekable = io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 _OPENERS: dict[str, Callable[[Any], Any]] = {
     "": nullcontext,

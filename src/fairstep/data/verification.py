@@ -8,7 +8,6 @@ inspect`` reads everything again, counts the documents and the bytes of the text
 import itertools
 import json
 import os
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +17,8 @@ import numpy as np
 
 from fairstep.data import tokenizer as tokenizers
 from fairstep.data.errors import readable
-from fairstep.data.meta import SPLITS, damaged, digest, shard_facts, token_bytes
-from fairstep.data.shards import Shard, Stream, file_facts, scan
+from fairstep.data.meta import SPLITS, damaged, digest, shards_of, write_json
+from fairstep.data.shards import Stream, file_facts, scan
 
 _THREADS = 8
 _LOSSLESS = ("bpe", "bytes", "gpt2", "ranks")  # kinds of tokenizers whose tokens give back every byte
@@ -51,17 +50,14 @@ def verify_files(directory: Path, meta: dict[str, Any]) -> dict[str, int]:
     """Read every file. Raises DataError when a checksum differs or a token is beyond the vocabulary; the documents of
     each split."""
     end = meta.get("tokenizer", {}).get("end_of_text", 0)
-    shards = {
-        name: (split, Shard(directory / name, tokens, token_bytes(meta), offset))
-        for split in SPLITS
-        for name, tokens, offset in shard_facts(meta, split)
-    }
+    shards = {shard.path: (split, shard) for split in SPLITS for shard in shards_of(directory, meta, split)}
     documents = dict.fromkeys(SPLITS, 0)
 
     def check(name: str) -> tuple[str, dict[str, Any]]:
-        if name not in shards:
-            return file_facts(directory / name)["sha256"], {}
-        found = scan(shards[name][1], end)
+        path = directory / name
+        if path not in shards:
+            return file_facts(path)["sha256"], {}
+        found = scan(shards[path][1], end)
         return found["sha256"], found
 
     check_sizes(directory, meta)
@@ -76,7 +72,7 @@ def verify_files(directory: Path, meta: dict[str, Any]) -> dict[str, int]:
                     f"{name} holds the token {found['largest']:,}, and the vocabulary has {meta['vocabulary']:,}",
                 )
             if found:
-                documents[shards[name][0]] += found["documents"]
+                documents[shards[directory / name][0]] += found["documents"]
     return documents
 
 
@@ -94,11 +90,7 @@ def verify(directory: Path, meta: dict[str, Any]) -> None:
         return
     tokenizer = tokenizers.of_corpus(directory, facts) if tokens <= _MOST_DECODED else None
     if tokenizer:
-        shards = [
-            Shard(directory / name, count, token_bytes(meta), offset)
-            for name, count, offset in shard_facts(meta, "validation")
-        ]
-        whole = np.asarray(Stream(shards))
+        whole = np.asarray(Stream(shards_of(directory, meta, "validation")))
         places = np.flatnonzero(whole == facts.get("end_of_text", 0)) + 1
         steps = range(0, len(places), 1_000)  # whole documents: a character may have several tokens
         bounds = [0, *(int(places[place - 1]) for place in steps if place), len(whole)]
@@ -139,6 +131,4 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     """Where the cache cannot be written, every process reads the corpus once."""
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{uuid.uuid4().hex}")
-        partial.write_text(json.dumps(state), encoding="utf-8")
-        partial.rename(path)
+        write_json(path, state)

@@ -48,6 +48,18 @@ def run(
     return _Pool(task, payloads, on_report).run_in_processes(min(workers, len(payloads)))
 
 
+def counting(report: Callable[[str, float], None], stage: str, total: int) -> Callable[[int, dict[str, Any]], None]:
+    """Tells of a stage how much of a total the tasks have done, by what they say of themselves."""
+    done = 0
+
+    def hear(index: int, said: dict[str, Any]) -> None:
+        nonlocal done
+        done += said["bytes"]
+        report(stage, min(done / total, 1.0))
+
+    return hear
+
+
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
     """A process that is started meanwhile never gets Ctrl-C, not even in its first imports: its parent ends it."""

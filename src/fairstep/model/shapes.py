@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from fairstep.model.config import ModelConfig
 
-MATRIX_ROLES = ("matrix", "expert", "router")
-"""Roles that W's count of matrix parameters, and so a Chinchilla length, includes."""
-
 
 @dataclass(frozen=True)
 class Parameter:

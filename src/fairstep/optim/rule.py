@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from fairstep.optim._lazy import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -110,6 +112,11 @@ class RowSharding:
     sums: float = 0.0
 
 
+def per_element(count: float) -> str:
+    """A count for each of the N elements, in words."""
+    return "" if not count else "N" if count == 1 else f"{count:g} N"
+
+
 class Rule:
     """Base class of all rules. ``*_, **hyper`` in a signature stands for the keyword-only arguments of a subclass.
 
@@ -128,10 +135,16 @@ class Rule:
     """Whether weight decay multiplies the weights after the step was added instead of before."""
     decayed: ClassVar[bool] = True
     """Whether its parameters may have weight decay at all."""
+    moments: ClassVar[tuple[str, ...]] = ()
+    """Names of state that has the shape of the parameter and begins at zero. Other state is a method ``init``."""
+    floats_per_element: ClassVar[int]
+    """Floats of state for each element of a matrix, by default the moments. Another count is ``state_floats``."""
+    flops_per_element: ClassVar[float]
+    """FLOPs of one step for each element, beside ``product_flops`` and ``decomposition_flops``."""
     state_formula: str
-    """Floats of state for one o x i matrix, in words (N = o i)."""
+    """Floats of state for one o x i matrix, in words (N = o i); by default from ``floats_per_element``."""
     flops_formula: str
-    """Floating-point operations of one step on one o x i matrix, in words (k = min(o, i), K = max(o, i))."""
+    """FLOPs of one step on one o x i matrix, in words (k = min(o, i), K = max(o, i)); by default the elements'."""
     methods: ClassVar[tuple[str, ...]] = (
         *("settings", "init", "update", "due", "move", "evaluation_weights", "shared", "measure", "agree"),
         *("lr_factor", "row_sharding", "state_floats", "flops", "decomposition_flops", "product_flops"),
@@ -141,6 +154,11 @@ class Rule:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse rules written for the earlier convention. Raises TypeError."""
         super().__init_subclass__(**kwargs)
+        if "moments" in vars(cls):
+            cls.floats_per_element = len(cls.moments)
+        for count, formula in (("floats_per_element", "state_formula"), ("flops_per_element", "flops_formula")):
+            if count in vars(cls) and formula not in vars(cls):
+                setattr(cls, formula, per_element(getattr(cls, count)))
         if "uses" in vars(cls):
             raise TypeError(
                 f"{cls.__name__}: `uses` and the argument `hyper` are gone; name the hyperparameters that a method "
@@ -165,12 +183,12 @@ class Rule:
         return {}
 
     def init(self, param: Tensor, *_: Any, **hyper: Any) -> dict[str, Any]:
-        """The state before the first step. Every tensor's leading dimension is that of ``param``.
+        """The state before the first step, by default the ``moments``. Tensors have the leading dimension of ``param``.
 
         A value may also be a float: one number for each parameter, which ``move`` replaces in the dict (parameters
         whose numbers differ are never in one stack). Must also work on the meta device: the engine asks it for shapes.
         """
-        raise NotImplementedError
+        return {name: torch.zeros_like(param) for name in self.moments}
 
     def update(
         self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *_: Any, **hyper: Any
@@ -235,11 +253,12 @@ class Rule:
 
     def state_floats(self, o: int, i: int, *_: Any, **hyper: Any) -> int:
         """Floats of state for one o x i matrix (a vector of n elements is n x 1)."""
-        raise NotImplementedError
+        return self.floats_per_element * o * i
 
-    def flops(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
+    def flops(self, o: int, i: int, *_: Any, context: Context, **hyper: Any) -> float:
         """Floating-point operations of one step on one o x i matrix, averaged over steps."""
-        raise NotImplementedError
+        matrices = call(self.product_flops, context, o, i) + call(self.decomposition_flops, context, o, i)
+        return matrices + float(self.flops_per_element) * o * i
 
     def decomposition_flops(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
         """The FLOPs of QR decompositions among ``flops``."""

@@ -13,6 +13,19 @@ from fairstep.runs.ledger import Ledger
 from fairstep.runs.run import Checked, Run, Summary
 from fairstep.runs.spec import RunSpec
 
+OUTCOME_COLUMNS: dict[str, Any] = {
+    "final_loss": pl.Float64,
+    "tokens": pl.Int64,
+    "train_seconds": pl.Float64,
+    "step_seconds": pl.Float64,
+    "optimizer_seconds": pl.Float64,
+    "tokens_per_second": pl.Float64,
+    "state_bytes": pl.Int64,
+    "peak_memory_bytes": pl.Int64,
+    "message": pl.String,
+}
+"""Fields of a run's summary."""
+
 RUN_COLUMNS: dict[str, Any] = {
     "run": pl.String,
     "status": pl.String,
@@ -28,16 +41,7 @@ RUN_COLUMNS: dict[str, Any] = {
     "workload": pl.String,
     "init_seed": pl.Int64,
     "data_seed": pl.Int64,
-    "final_loss": pl.Float64,
-    "tokens": pl.Int64,
-    "train_seconds": pl.Float64,
-    "step_seconds": pl.Float64,
-    "optimizer_seconds": pl.Float64,
-    "tokens_per_second": pl.Float64,
-    "state_bytes": pl.Int64,
-    "peak_memory_bytes": pl.Int64,
-    "message": pl.String,
-}
+} | OUTCOME_COLUMNS
 """One row per run. ``hyperparameters`` is JSON with sorted keys; ``data`` is the corpus fingerprint.
 
 ``workload`` is the JSON of what two runs must share, beside the budget, for their losses to be comparable.
@@ -77,15 +81,7 @@ def run_row(identity: str, checked: Checked) -> dict[str, Any] | None:
         "workload": _workload(spec),
         "init_seed": spec.init_seed,
         "data_seed": spec.data_seed,
-        "final_loss": summary.final_loss,
-        "tokens": summary.tokens,
-        "train_seconds": summary.train_seconds,
-        "step_seconds": summary.step_seconds,
-        "optimizer_seconds": summary.optimizer_seconds,
-        "tokens_per_second": summary.tokens_per_second,
-        "state_bytes": summary.state_bytes,
-        "peak_memory_bytes": summary.peak_memory_bytes,
-        "message": summary.message,
+        **{name: getattr(summary, name) for name in OUTCOME_COLUMNS},
     }
 
 

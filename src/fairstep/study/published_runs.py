@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fairstep import model, optim
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.optim.spec.tunings import Paper, Tuning, all_tunings
-from fairstep.runs import DataSpec, EvaluationSpec, Execution, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec, Value
+from fairstep.runs import DataSpec, EvaluationSpec, Execution, OptimizerChoice, RunSpec, ScheduleSpec, Value
 
 Variant = Literal["code", "paper"]
 
@@ -70,7 +70,7 @@ class RunPreset:
         chosen = self.hyperparameters | (hyperparameters or {})
         chosen |= dict.fromkeys(optim.get(self.optimizer).run_lengths, tokens // batch)  # AdEMAMix, in both papers
         return RunSpec(
-            model=ModelSpec(**self.model.fields(data.vocabulary)),
+            model=self.model.config(data.vocabulary),
             data=data,
             optimizer=OptimizerChoice(name=self.optimizer, hyperparameters=chosen, undecayed=self.undecayed),
             schedule=self.schedule,

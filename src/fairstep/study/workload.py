@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fairstep import optim
-from fairstep.model import config_of
 from fairstep.model.shapes import counts
 from fairstep.runs import (
     Cell,
@@ -24,23 +23,11 @@ from fairstep.runs import (
 )
 from fairstep.study.protocols.space import Configuration
 
-TUNABLE = (
-    "batch_sequences",
-    "warmup_steps",
-    "warmup_fraction",
-    "warmup_tokens",
-    "clip_norm",
-    "schedule",
-    "final_fraction",
-    "decay_fraction",
-    "decay_shape",
-    "warmup_shape",
-    "warmup_start",
-    "positions",
-)
-"""Hyperparameters of the run, which a search space may hold beside the optimizer's own."""
-
 WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_tokens")
+SHAPE = ("final_fraction", "decay_fraction", "decay_shape", "warmup_shape", "warmup_start", "positions")
+"""What a schedule has beside its kind and its warm-up, under the names of ``ScheduleSpec``."""
+TUNABLE = ("batch_sequences", *WARMUPS, "clip_norm", "schedule", *SHAPE)
+"""Hyperparameters of the run, which a search space may hold beside the optimizer's own."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +93,7 @@ class Workload:
     @property
     def parameters_matrix(self) -> int:
         """Matrix parameters (attention, MLP, experts), the size that W's names and Chinchilla multiples count."""
-        return counts(config_of(self.model.model_dump())).matrix
+        return counts(self.model).matrix
 
     def warmup(self, steps: int) -> int:
         """Warm-up of a run of so many steps."""
@@ -179,16 +166,8 @@ class Workload:
                 decay_fraction=schedule.decay_fraction,
                 decay_shape=schedule.decay_shape,
             )
-        return ScheduleSpec(
-            kind=self.schedule,
-            warmup_steps=self.warmup(steps),
-            final_fraction=self.final_fraction,
-            decay_fraction=self.decay_fraction,
-            decay_shape=self.decay_shape,
-            warmup_shape=self.warmup_shape,
-            warmup_start=self.warmup_start,
-            positions=self.positions,
-        )
+        shape = {name: getattr(self, name) for name in SHAPE}
+        return ScheduleSpec(kind=self.schedule, warmup_steps=self.warmup(steps), **shape)
 
     def cell(self, parameters_matrix: int, parameters: int) -> Cell:
         """The cell as a ledger records it."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairstep.train.objective import split_windows
+from fairstep.model.loss import IGNORED
 from fairstep.train.ranks.world import ALONE, World
 
 LossFunction = Callable[..., Tensor]
@@ -36,10 +36,6 @@ def evaluation_weights(optimizer: Any, changed: Callable[[], None] = lambda: Non
             changed()
 
 
-IGNORED = -100
-"""Target that cross_entropy leaves out of the mean."""
-
-
 def evenly(windows: np.ndarray, count: int) -> np.ndarray:
     """``count`` of the windows at equal distances (all of them if there are no more), for evaluation while training.
 
@@ -51,24 +47,24 @@ def evenly(windows: np.ndarray, count: int) -> np.ndarray:
 
 def evaluate(
     loss_function: LossFunction,
+    objective: Callable[[np.ndarray, int], tuple[Tensor, Tensor]],
     windows: np.ndarray,
     sequences: int,
     device: torch.device,
     world: World = ALONE,
-    objective: Callable[[np.ndarray, int], tuple[Tensor, Tensor]] | None = None,
 ) -> float:
     """Mean cross-entropy (nats per token) over all windows, ``sequences`` of them at a time, the ranks taking turns.
 
     The last batch is filled up with windows whose targets do not count, so that every batch has the one shape that
     is compiled; for the same reason gradients stay enabled (a second graph would cost more than it saves). Ranks take
     equally many turns, the last ones perhaps over nothing, because they share weights when these are divided.
-    ``objective`` makes inputs and targets of windows and the place of the first (default: the next token).
+    ``objective`` makes inputs and targets of windows and the place of the first.
     """
     total, count = 0.0, 0
     for first in range(0, len(windows), world.size * sequences):
         start = first + world.rank * sequences
         part = windows[start : start + sequences]
-        inputs, targets = (objective or _next_token(device))(part if len(part) else windows[:1], start)
+        inputs, targets = objective(part if len(part) else windows[:1], start)
         missing = sequences - len(inputs)
         if missing:
             inputs = torch.cat((inputs, inputs[:1].expand(missing, -1)))
@@ -81,7 +77,3 @@ def evaluate(
     if world.size > 1:
         total, count = world.total(torch.tensor([total, count], device=device, dtype=torch.float64)).tolist()
     return total / count
-
-
-def _next_token(device: torch.device) -> Callable[[np.ndarray, int], tuple[Tensor, Tensor]]:
-    return lambda windows, first: split_windows(windows, device)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairstep.data import DataError, open_corpus
-from fairstep.model import config_of
 from fairstep.model.shapes import parameter_table
 from fairstep.runs import ModelSpec, Run
 
@@ -64,7 +63,7 @@ def export_hf(run: Run, folder: Path) -> Path:
 
 def _problem(model: ModelSpec, weights: Mapping[str, Tensor]) -> str:
     """What in the weights cannot be the model's, or nothing."""
-    for parameter in parameter_table(config_of(model.model_dump())):
+    for parameter in parameter_table(model):
         found = weights.get(parameter.name)
         if found is None or tuple(found.shape) != tuple(parameter.shape):
             have = "missing" if found is None else f"of shape {tuple(found.shape)}"

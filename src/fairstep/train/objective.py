@@ -13,12 +13,6 @@ EVALUATION_SEED = 0
 """Seed of the masks of evaluation windows. It is the same in every run, so that all runs predict the same tokens."""
 
 
-def split_windows(windows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(N, T + 1) token windows to inputs and targets, each (N, T): the next token."""
-    tokens = torch.from_numpy(np.ascontiguousarray(windows)).to(device)
-    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-
-
 class Objective:
     """Inputs and targets, each (N, T), of windows (N, T + 1). ``first``: the place of the first window in the run, or
     in the evaluation set, on which masks depend."""
@@ -29,7 +23,8 @@ class Objective:
 
     def __call__(self, windows: np.ndarray, first: int) -> tuple[Tensor, Tensor]:
         if not self.masked:
-            return split_windows(windows, self.device)
+            tokens = torch.from_numpy(np.ascontiguousarray(windows)).to(self.device)
+            return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
         pair = mask_windows(windows, seed=self.seed, first=first, vocabulary=self.vocabulary)
         inputs, targets = (torch.from_numpy(array).to(self.device) for array in pair)
         return inputs, targets

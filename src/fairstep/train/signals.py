@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairstep.model.precision import wide
+from fairstep.optim.engine.stacks import compute_dtype
 from fairstep.train.evaluate import LossFunction
 from fairstep.train.ranks.exchange import Exchange
 from fairstep.train.ranks.world import ALONE
@@ -102,12 +103,12 @@ class Signals:
         probes = []
         with self._model(names) as (parameters, more):
             for name, p in parameters.items():
-                z = torch.empty_like(p, dtype=_wide(p), requires_grad=False)
+                z = torch.empty_like(p, dtype=compute_dtype(p.dtype), requires_grad=False)
                 z.normal_(generator=self._generator(step, name, p.device))
                 probes.append(z if gaussian else z.sign_())
             total = _zeros(parameters)
             for x, y in self._parts(inputs, targets):
-                with _twice_differentiable():
+                with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
                     logits = wide(self.logits_function(x, *more))
                     loss = F.cross_entropy(logits.flatten(0, 1), y.flatten()) * (len(x) / len(inputs))
                     gradients = _gradients(loss, parameters.values(), create_graph=True)
@@ -158,12 +159,8 @@ def sample_labels(logits: Tensor, draws: Tensor) -> Tensor:
     return reached.sum(-1)
 
 
-def _wide(p: Tensor) -> torch.dtype:
-    return torch.promote_types(p.dtype, torch.float32)
-
-
 def _zeros(parameters: dict[str, Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(p, dtype=_wide(p), requires_grad=False) for p in parameters.values()]
+    return [torch.zeros_like(p, dtype=compute_dtype(p.dtype), requires_grad=False) for p in parameters.values()]
 
 
 def _gradients(loss: Tensor, parameters: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
@@ -174,8 +171,3 @@ def _gradients(loss: Tensor, parameters: Iterable[Tensor], create_graph: bool = 
 def _add(total: list[Tensor], parts: list[Tensor]) -> None:
     for sum_, part in zip(total, parts, strict=True):
         sum_.add_(part.detach())
-
-
-def _twice_differentiable() -> AbstractContextManager[Any]:
-    """Fused attention has no second derivative; the written-out one has."""
-    return sdpa_kernel(SDPBackend.MATH)

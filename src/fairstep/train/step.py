@@ -65,7 +65,6 @@ class Trainer:
                 raise ValueError("angles of updates need whole weights; leave dynamics out, or --parallel fsdp")
             shard_model(world, self.model, self.device, self.compiled)
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
-
         self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
         whole = self.compiled and not fully_sharded
@@ -135,7 +134,7 @@ class Trainer:
         self.model.eval()
         try:
             with self.evaluation_weights():
-                return evaluate(self.loss, windows, self.micro, self.device, self.world, self.evaluation_objective)
+                return evaluate(self.loss, self.evaluation_objective, windows, self.micro, self.device, self.world)
         finally:
             self.model.train()
 

@@ -82,7 +82,7 @@ class Recorder:
             prefix = f"{row['kind']}/" if "kind" in row else ""
             flat = _flat({key: value for key, value in row.items() if key not in ("kind", "step")}, prefix)
             for tracker in self.trackers:
-                tracker.log(flat, row["step"])
+                tracker.log(flat, step=row["step"])
 
     def sync(self) -> dict[str, int]:
         """Bytes of each file, all of which are on the disk now."""
@@ -143,36 +143,23 @@ def open_tracker(name: str, run: Run, spec: RunSpec) -> Tracker:
         ) from None
 
 
-class _Wandb:
-    def __init__(self, run: Run, spec: RunSpec) -> None:
-        import wandb
+def _wandb(run: Run, spec: RunSpec) -> Tracker:
+    import wandb
 
-        config = spec.model_dump(mode="json")
-        self.run = wandb.init(
-            project="fairstep", id=run.id, name=_name(spec), config=config, resume="allow", dir=run.directory
-        )
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        self.run.log(values, step=step)
-
-    def finish(self) -> None:
-        self.run.finish()
+    config = spec.model_dump(mode="json")
+    tracker: Tracker = wandb.init(
+        project="fairstep", id=run.id, name=_name(spec), config=config, resume="allow", dir=run.directory
+    )
+    return tracker
 
 
-class _Trackio:
-    def __init__(self, run: Run, spec: RunSpec) -> None:
-        import trackio
+def _trackio(run: Run, spec: RunSpec) -> Tracker:
+    import trackio
 
-        self.trackio = trackio
-        trackio.init(
-            project="fairstep", name=f"{_name(spec)}-{run.id}", config=spec.model_dump(mode="json"), resume="allow"
-        )
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        self.trackio.log(values, step=step)
-
-    def finish(self) -> None:
-        self.trackio.finish()
+    config = spec.model_dump(mode="json")
+    trackio.init(project="fairstep", name=f"{_name(spec)}-{run.id}", config=config, resume="allow")
+    tracker: Tracker = trackio
+    return tracker
 
 
 class _TensorBoard:
@@ -195,7 +182,7 @@ def _name(spec: RunSpec) -> str:
 
 
 TRACKERS: dict[str, Callable[[Run, RunSpec], Tracker]] = {
-    "wandb": _Wandb,
-    "trackio": _Trackio,
+    "wandb": _wandb,
+    "trackio": _trackio,
     "tensorboard": _TensorBoard,
 }

@@ -60,7 +60,7 @@ class BlockRule(Rule):
     methods = (
         *Rule.methods,
         *("cut_sides", "init_matrix", "update_matrix", "row_sharding_matrix"),
-        *("state_floats_matrix", "flops_matrix", "product_flops_matrix", "decomposition_flops_matrix"),
+        *("state_floats_matrix", "product_flops_matrix", "decomposition_flops_matrix"),
     )
 
     def cut_sides(self, o: int, i: int, *_: Any, **hyper: Any) -> tuple[bool, bool]:
@@ -79,9 +79,6 @@ class BlockRule(Rule):
         return None
 
     def state_floats_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> int:
-        raise NotImplementedError
-
-    def flops_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
         raise NotImplementedError
 
     def product_flops_matrix(self, o: int, i: int, *_: Any, **hyper: Any) -> float:
@@ -132,9 +129,6 @@ class BlockRule(Rule):
 
     def state_floats(self, o: int, i: int, *, block_size: int, context: Context) -> int:
         return int(self._sum(self.state_floats_matrix, o, i, block_size, context))
-
-    def flops(self, o: int, i: int, *, block_size: int, context: Context) -> float:
-        return self._sum(self.flops_matrix, o, i, block_size, context)
 
     def product_flops(self, o: int, i: int, *, block_size: int, context: Context) -> float:
         return self._sum(self.product_flops_matrix, o, i, block_size, context)

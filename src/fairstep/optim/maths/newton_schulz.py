@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.rule import RowShard, RowSharding
+from fairstep.optim.rule import Context, RowShard, RowSharding, Rule
 from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Hyperparameter
 
@@ -63,6 +63,21 @@ SETTINGS = {
     ),
 }
 """The hyperparameters of every rule that orthogonalises."""
+
+
+class OrthogonalisingRule(Rule):
+    """A rule that orthogonalises, by the hyperparameters of ``SETTINGS``."""
+
+    methods = (*Rule.methods, "orthogonalised")
+
+    def orthogonalised(
+        self, matrices: Tensor, *, ns_steps: int, ns_eps: float, ns_coefficients: str, ns_dtype: str, context: Context
+    ) -> Tensor:
+        """``newton_schulz`` of a stack (s, o, i)."""
+        return newton_schulz(matrices, ns_steps, ns_eps, ns_coefficients, ns_dtype, context.rows)
+
+    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
+        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 def newton_schulz(

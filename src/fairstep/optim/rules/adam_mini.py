@@ -52,7 +52,7 @@ class AdamMiniRule(Rule):
 
     name = "adam-mini"
     state_formula = "N + o, or N and 1 for each head of query and key"
-    flops_formula = "8 N"
+    flops_per_element = 8
     rows_by_default = 1
 
     def settings(self, item: Named, *, head_size: int) -> dict[str, Any]:
@@ -87,9 +87,6 @@ class AdamMiniRule(Rule):
 
     def state_floats(self, o: int, i: int, *, context: Context) -> int:
         return o * i + self._blocks(o, context)
-
-    def flops(self, o: int, i: int) -> float:
-        return 8.0 * o * i
 
 
 class VectorRule(AdamMiniRule):
@@ -131,9 +128,7 @@ ADAM_MINI = OptimizerSpec(
             "tensor", "blocks of vectors other than biases", f"{_PAPER}; element in W", ("tensor", "element")
         ),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both at 130M"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both at 130M")},
     lr_unit="as AdamW, in root mean square over a block",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )

@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 class AdamWRule(Rule):
     name = "adamw"
     elementwise = True
-    state_formula = "2 N"
-    flops_formula = "12 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
+    moments = ("m", "v")
+    flops_per_element = 12
 
     def update(
         self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float
@@ -44,12 +41,6 @@ class AdamWRule(Rule):
         correction1, correction2 = 1 - beta1**step, 1 - beta2**step
         denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(m, denominator, out=denominator)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 2 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 12.0 * o * i
 
 
 ADAMW = OptimizerSpec(

@@ -37,11 +37,8 @@ if TYPE_CHECKING:
 class AdEMAMixRule(Rule):
     name = "ademamix"
     elementwise = True
-    state_formula = "3 N"
-    flops_formula = "16 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {name: torch.zeros_like(param) for name in ("m1", "m2", "v")}
+    moments = ("m1", "m2", "v")
+    flops_per_element = 16
 
     def update(
         self,
@@ -66,12 +63,6 @@ class AdEMAMixRule(Rule):
         correction1, correction2 = 1 - beta1**step, 1 - beta2**step
         denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(torch.add(m1, m2, alpha=alpha * correction1), denominator, out=denominator)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 3 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 16.0 * o * i
 
 
 def scheduled(step: int, steps: int, alpha: float, beta1: float, beta3: float) -> tuple[float, float]:
@@ -112,9 +103,7 @@ ADEMAMIX = OptimizerSpec(
         ),
         "eps": Hyperparameter(1e-8, "added to the root of the second moment", "arXiv 2409.03137; S", "[0, inf)"),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale")},
     lr_unit="as AdamW where the slow momentum has not built up; up to 1 + alpha times as much where it has",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 class ADOPTRule(Rule):
     name = "adopt"
     elementwise = True
-    state_formula = "2 N"
-    flops_formula = "12 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
+    moments = ("m", "v")
+    flops_per_element = 12
 
     def update(
         self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float
@@ -50,12 +47,6 @@ class ADOPTRule(Rule):
         m.lerp_(torch.div(grad, floor, out=floor).clamp_(-limit, limit), 1 - beta1)
         v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         return m
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 2 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 12.0 * o * i
 
 
 ADOPT = OptimizerSpec(
@@ -73,9 +64,7 @@ ADOPT = OptimizerSpec(
         ),
         "eps": Hyperparameter(1e-6, "floor of the root of the second moment", "arXiv 2411.02853; S", "(0, inf)"),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: S has 1e-3 for both at every scale")},
     lr_unit="as AdamW",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

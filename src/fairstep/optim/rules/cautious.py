@@ -38,9 +38,7 @@ CAUTIOUS_ADAMW = replace(
         "eps": ADAMW.hyperparameters["eps"],
         "cautious_scale": cautious_scale("mean"),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both, at 130M and 300M"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both, at 130M and 300M")},
     lr_unit="as AdamW, averaged over a tensor; an element that moves goes further by the factor s",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )
@@ -54,8 +52,6 @@ CAUTIOUS_LION = replace(
     reference=CAUTIOUS.reference,
     documented_in=_MODULES,
     hyperparameters={**LION.hyperparameters, "cautious_scale": cautious_scale("count")},
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "Lion's grid: the mean step is the same"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "Lion's grid: the mean step is the same")},
     lr_unit="change per step of a weight, averaged over a tensor",
 )

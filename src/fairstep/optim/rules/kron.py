@@ -53,6 +53,7 @@ class KronRule(BlockRule):
     """``kind``: "matrix", "vocabulary" (its longer side is diagonal) or "vector" (one diagonal factor)."""
 
     divided = ("m", "Q_L")
+    flops_per_element = 20
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -132,9 +133,6 @@ class KronRule(BlockRule):
         diagonal = self._diagonal(o, i, max_size_triangular, memory_save_mode)
         sides = [n for side, n in (("L", o), ("R", i)) if not diagonal.get(side, True)]
         return sum(4.0 * o * i * n + update_probability * (7.0 * o * i * n + 2.0 * n**3) for n in sides)
-
-    def flops_matrix(self, o: int, i: int, *, context: Context) -> float:
-        return 20.0 * o * i + call(self.product_flops_matrix, context, o, i)
 
     def row_sharding_matrix(
         self, o: int, i: int, *, max_size_triangular: int, memory_save_mode: str, update_probability: float
@@ -262,9 +260,7 @@ KRON = OptimizerSpec(
         "block_size": BLOCK_SIZE,
     },
     retired=RETIRED,
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "around 2e-3, W's best at 130M, where Lion has the same"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "around 2e-3, W's best at 130M, where Lion has the same")},
     lr_unit="change of a weight per step in root mean square, at most 1.1 times",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )

@@ -28,23 +28,14 @@ if TYPE_CHECKING:
 class LionRule(Rule):
     name = "lion"
     elementwise = True
-    state_formula = "N"
-    flops_formula = "6 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
+    moments = ("m",)
+    flops_per_element = 6
 
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float) -> Tensor:
         m = state["m"]
         direction = torch.lerp(m, grad, 1 - beta1).sign_()
         m.lerp_(grad, 1 - beta2)
         return direction
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 6.0 * o * i
 
 
 LION = OptimizerSpec(

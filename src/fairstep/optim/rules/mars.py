@@ -35,8 +35,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops, newton_schulz_sharding
-from fairstep.optim.rule import Context, RowSharding, Rule, State
+from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule, newton_schulz_sharding
+from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -51,6 +51,8 @@ FORMS = ("approximate", "exact")
 
 class _CorrectedRule(Rule):
     """What the three have in common: the corrected gradient and its momentum."""
+
+    floats_per_element = 2
 
     def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
         remembered = "previous" if form == "exact" else "last_gradient"
@@ -94,9 +96,6 @@ class _CorrectedRule(Rule):
     def row_sharding(self, o: int, i: int) -> RowSharding | None:
         return RowSharding()
 
-    def state_floats(self, o: int, i: int) -> int:
-        return 2 * o * i
-
 
 class VectorRule(AdamWRule):
     """AdamW, which for the exact form remembers where it was."""
@@ -104,7 +103,7 @@ class VectorRule(AdamWRule):
     name = "mars-vector"
     state_formula = "2 N, and N in the exact form"
 
-    def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:  # type: ignore[override]
+    def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
         moments = super().init(param)
         return {**moments, "previous": torch.zeros_like(param)} if form == "exact" else moments
 
@@ -115,14 +114,14 @@ class VectorRule(AdamWRule):
             state["previous"].copy_(param)
         return super().update(grad, state, param, step, beta1=beta1, beta2=beta2, eps=eps)
 
-    def state_floats(self, o: int, i: int, *, form: str) -> int:  # type: ignore[override]
+    def state_floats(self, o: int, i: int, *, form: str) -> int:
         return (3 if form == "exact" else 2) * o * i
 
 
 class MARSAdamWRule(_CorrectedRule):
     name = "mars-adamw"
-    state_formula = "3 N"
-    flops_formula = "18 N"
+    floats_per_element = 3
+    flops_per_element = 18
 
     def init(self, param: Tensor, *, form: str) -> dict[str, Tensor]:
         return {**super().init(param, form=form), "v": torch.zeros_like(param)}
@@ -147,17 +146,10 @@ class MARSAdamWRule(_CorrectedRule):
         denominator = v.sqrt().mul_(correction1 / correction2**0.5).add_(eps * correction1)
         return torch.div(state["m"], denominator, out=denominator)
 
-    def state_floats(self, o: int, i: int) -> int:
-        return 3 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 18.0 * o * i
-
 
 class MARSLionRule(_CorrectedRule):
     name = "mars-lion"
-    state_formula = "2 N"
-    flops_formula = "11 N"
+    flops_per_element = 11
 
     def update(
         self,
@@ -174,13 +166,10 @@ class MARSLionRule(_CorrectedRule):
         self.take_in(grad, state, param, gamma, beta1, clip, context)
         return state["m"].sign()
 
-    def flops(self, o: int, i: int) -> float:
-        return 11.0 * o * i
 
-
-class MARSShampooRule(_CorrectedRule):
+class MARSShampooRule(_CorrectedRule, OrthogonalisingRule):
     name = "mars-shampoo"
-    state_formula = "2 N"
+    flops_per_element = 12
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def update(
@@ -193,27 +182,17 @@ class MARSShampooRule(_CorrectedRule):
         gamma: float,
         beta1: float,
         clip: str,
-        ns_steps: int,
-        ns_eps: float,
-        ns_coefficients: str,
-        ns_dtype: str,
         context: Context,
     ) -> Tensor:
         self.take_in(grad, state, param, gamma, beta1, clip, context)
         o, i = row_sums.row_count(grad.shape[-2], context.rows), grad.shape[-1]
         summed = state["m"] / (1 - beta1)
-        return newton_schulz(summed, ns_steps, ns_eps, ns_coefficients, ns_dtype, context.rows) * max(1.0, o / i) ** 0.5
+        return call(self.orthogonalised, context, summed) * max(1.0, o / i) ** 0.5
 
     def row_sharding(  # type: ignore[override]
         self, o: int, i: int, *, ns_steps: int, ns_coefficients: str
     ) -> RowSharding | None:
         return newton_schulz_sharding(o, i, ns_steps, ns_coefficients)
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 12.0 * o * i
-
-    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 def _parts(rule: Rule) -> tuple[Part, ...]:
@@ -286,9 +265,7 @@ MARS_LION = OptimizerSpec(
         _ratio(4.0, "W, 130M: AdamW's learning rate over Lion's"),
         {},
     ),
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "Lion's grid: every step is a sign as well"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "Lion's grid: every step is a sign as well")},
     lr_unit="change of every weight of a matrix per step, exactly",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
     signals=(_EXACT,),
@@ -305,9 +282,7 @@ MARS_SHAMPOO = OptimizerSpec(
         _ratio(0.2, "as Muon"),
         {**SETTINGS, "ns_eps": replace(SETTINGS["ns_eps"], default=1e-8, source=_PAPER)},
     ),
-    search_space={
-        "lr": Grid.geometric(1.6e-2, 3, "Muon's grid: the step has the same norm"),
-    },
+    search_space={"lr": Grid.geometric(1.6e-2, 3, "Muon's grid: the step has the same norm")},
     lr_unit="as Muon, for embedding and head too",
     schedule=Schedule("wsd", 0.0, 0.0, "as Muon", 0.8),
     signals=(_EXACT,),

@@ -26,8 +26,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
-from fairstep.optim.rule import Rule, State
+from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule
+from fairstep.optim.rule import Context, State, call
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -35,13 +35,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class MuonRule(Rule):
+class MuonRule(OrthogonalisingRule):
     name = "muon"
-    state_formula = "N"
+    moments = ("m",)
+    flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(
         self,
@@ -53,25 +51,13 @@ class MuonRule(Rule):
         momentum: float,
         nesterov: bool,
         scale: str,
-        ns_steps: int,
-        ns_eps: float,
-        ns_coefficients: str,
-        ns_dtype: str,
+        context: Context,
     ) -> Tensor:
         u = momentum_ahead(grad, state["m"], momentum, nesterov)  # (s, o, i)
-        orthogonal = newton_schulz(u, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
+        orthogonal = call(self.orthogonalised, context, u)  # (s, o, i)
         o, i = grad.shape[-2:]
         c = max(1.0, o / i) ** 0.5 if scale == "shape" else 0.2 * max(o, i) ** 0.5
         return orthogonal * c
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 6.0 * o * i
-
-    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 def momentum_ahead(grad: Tensor, m: Tensor, mu: float, nesterov: bool) -> Tensor:
@@ -143,9 +129,7 @@ D_MUON = OptimizerSpec(
         _scale("rms", "arXiv 2502.16982; S"),
         Hyperparameter(1.0, "learning rate of the AdamW part over lr", "arXiv 2502.16982; S", "(0, inf)"),
     ),
-    search_space={
-        "lr": Grid.geometric(8e-3, 3, "around 1.6e-2, the best of a prototype at width 64 in 1040 steps"),
-    },
+    search_space={"lr": Grid.geometric(8e-3, 3, "around 1.6e-2, the best of a prototype at width 64 in 1040 steps")},
     lr_unit="as AdamW: the step's root mean square is about 0.2 lr",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 class NAdamWRule(AdamWRule):
     name = "nadamw"
-    flops_formula = "13 N"
+    flops_per_element = 13
 
     def update(  # type: ignore[override]
         self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float, eps: float, form: str
@@ -49,9 +49,6 @@ class NAdamWRule(AdamWRule):
         # b, which is never 0, is divided out: two scalars instead of one more pass over the vector.
         denominator = v.sqrt().mul_(1 / (b * (1 - beta2**step) ** 0.5)).add_(eps / b)
         return torch.div(torch.add(grad, m, alpha=a / b), denominator, out=denominator)
-
-    def flops(self, o: int, i: int) -> float:
-        return 13.0 * o * i
 
 
 def _weights(form: str, beta1: float, step: int) -> tuple[float, float]:
@@ -93,9 +90,7 @@ NADAMW = OptimizerSpec(
             "optax", "how the step ahead is corrected (see the equations)", "W", ("optax", "algoperf", "dozat")
         ),
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both, at 130M and 300M"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: W's best is 8e-3 for both, at 130M and 300M")},
     lr_unit="as AdamW",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
 )

@@ -23,8 +23,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.maths.newton_schulz import newton_schulz, newton_schulz_flops
-from fairstep.optim.rule import Rule, State
+from fairstep.optim.maths.newton_schulz import OrthogonalisingRule
+from fairstep.optim.rule import Context, State, call
 from fairstep.optim.rules.muon import D_MUON, momentum_ahead
 from fairstep.optim.spec import Hyperparameter
 
@@ -35,9 +35,10 @@ EPS = 1e-10
 """Added to norms and roots, which are never near it unless a row has had no gradient at all."""
 
 
-class NorMuonRule(Rule):
+class NorMuonRule(OrthogonalisingRule):
     name = "normuon"
     state_formula = "N + o"
+    flops_per_element = 12
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
@@ -54,13 +55,10 @@ class NorMuonRule(Rule):
         nesterov: bool,
         beta2: float,
         scale: str,
-        ns_steps: int,
-        ns_eps: float,
-        ns_coefficients: str,
-        ns_dtype: str,
+        context: Context,
     ) -> Tensor:
         u = momentum_ahead(grad, state["m"], momentum, nesterov)  # (s, o, i)
-        orthogonal = newton_schulz(u, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
+        orthogonal = call(self.orthogonalised, context, u)  # (s, o, i)
         v = state["v"].lerp_(orthogonal.square().mean(-1, keepdim=True), 1 - beta2)  # (s, o, 1)
         scaled = orthogonal / (v.sqrt() + EPS)
         o, i = grad.shape[-2:]
@@ -72,12 +70,6 @@ class NorMuonRule(Rule):
 
     def state_floats(self, o: int, i: int) -> int:
         return o * i + o
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 12.0 * o * i
-
-    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 _PAPER = "arXiv 2510.05491"

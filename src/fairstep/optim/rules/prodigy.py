@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class ProdigyRule(Rule):
     name = "prodigy"
     elementwise = True
-    state_formula = "4 N"
-    flops_formula = "24 N"
+    floats_per_element = 4
+    flops_per_element = 24
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"start": param.clone(), **{name: torch.zeros_like(param) for name in ("m", "v", "s")}}
@@ -90,12 +90,6 @@ class ProdigyRule(Rule):
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, eps: float, context: Context) -> Tensor:
         denominator = state["v"].sqrt().add_(context.shared["d"] * eps)
         return torch.div(state["m"], denominator, out=denominator)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 4 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 24.0 * o * i
 
 
 def _correction(step: float, beta1: float, beta2: float) -> float:

@@ -38,22 +38,13 @@ class SecondMomentRule(Rule):
 
     name = "second-moment"
     elementwise = True
-    state_formula = "N"
-    flops_formula = "7 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"v": torch.zeros_like(param)}
+    moments = ("v",)
+    flops_per_element = 7
 
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta2: float, eps: float) -> Tensor:
         v = state["v"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         denominator = v.div(1 - beta2**step).sqrt_().add_(eps)
         return torch.div(grad, denominator, out=denominator)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 7.0 * o * i
 
 
 SCHEDULE_FREE_ADAMW = OptimizerSpec(
@@ -72,9 +63,7 @@ SCHEDULE_FREE_ADAMW = OptimizerSpec(
         "eps": ADAMW.hyperparameters["eps"],
         **POWERS,
     },
-    search_space={
-        "lr": Grid.geometric(2e-3, 3, "AdamW's grid: S's best is 1e-3 for both at 124M"),
-    },
+    search_space={"lr": Grid.geometric(2e-3, 3, "AdamW's grid: S's best is 1e-3 for both at 124M")},
     lr_unit="as AdamW, for z; y moves about 1 - beta1 times as far",
     schedule=SCHEDULE,
 )

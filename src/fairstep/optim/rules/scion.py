@@ -35,8 +35,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
-from fairstep.optim.maths.newton_schulz import SETTINGS, newton_schulz, newton_schulz_flops
-from fairstep.optim.rule import RowSharding, Rule, State
+from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule
+from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
@@ -46,15 +46,13 @@ EPS = 1e-8
 NORMS = ("sign-per-input", "sign", "row", "rms")
 
 
-class ScionRule(Rule):
+class ScionRule(OrthogonalisingRule):
     """Hidden matrices: the spectral norm."""
 
     name = "scion"
-    state_formula = "N"
+    moments = ("m",)
+    flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(
         self,
@@ -66,36 +64,21 @@ class ScionRule(Rule):
         momentum: float,
         radius: float,
         scale: str,
-        ns_steps: int,
-        ns_eps: float,
-        ns_coefficients: str,
-        ns_dtype: str,
+        context: Context,
     ) -> Tensor:
         m = state["m"].lerp_(grad, 1 - momentum)
-        orthogonal = newton_schulz(m, ns_steps, ns_eps, ns_coefficients, ns_dtype)  # (s, o, i)
+        orthogonal = call(self.orthogonalised, context, m)  # (s, o, i)
         return orthogonal * (_factor(grad, scale) * radius)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients) + 6.0 * o * i
-
-    def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
-        return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 
 
 class OuterRule(Rule):
     """Embedding, head or vectors: a norm that needs no iteration."""
 
-    state_formula = "N"
-    flops_formula = "8 N"
+    moments = ("m",)
+    flops_per_element = 8
 
     def __init__(self, role: str) -> None:
         self.name = f"scion-{role}"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
 
     def update(
         self, grad: Tensor, state: State, param: Tensor, step: int, *, momentum: float, radius: float, norm: str
@@ -104,12 +87,6 @@ class OuterRule(Rule):
 
     def row_sharding(self, o: int, i: int, *, norm: str) -> RowSharding | None:
         return RowSharding() if norm != "rms" else None
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 8.0 * o * i
 
 
 def _factor(matrices: Tensor, scale: str) -> float:

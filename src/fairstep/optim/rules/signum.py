@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 class SignumRule(Rule):
     name = "signum"
     elementwise = True
-    state_formula = "N"
-    flops_formula = "6 N"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param)}
+    moments = ("m",)
+    flops_per_element = 6
 
     def update(
         self, grad: Tensor, state: State, param: Tensor, step: int, *, momentum: float, nesterov: bool, dampening: float
@@ -44,12 +41,6 @@ class SignumRule(Rule):
         if not nesterov:
             return m.sign()
         return torch.add(grad, m, alpha=(1 - dampening) * momentum / (1 - momentum)).sign_()
-
-    def state_floats(self, o: int, i: int) -> int:
-        return o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 6.0 * o * i
 
 
 SIGNUM = OptimizerSpec(
@@ -66,9 +57,7 @@ SIGNUM = OptimizerSpec(
         "nesterov": Hyperparameter(True, "mix the gradient into the momentum once more", "S, from 210M on"),
         "dampening": Hyperparameter(0.0, "share of the past that the step ahead leaves out", "S", "[0, 1]"),
     },
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "Lion's grid: S has the same for both at every scale"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "Lion's grid: S has the same for both at every scale")},
     lr_unit="change of every weight per step, exactly",
     schedule=Schedule("cosine", 0.1, 0.0, "cosine is S's; warm-up as for AdamW"),
 )

@@ -48,6 +48,7 @@ class SOAPRule(BlockRule):
 
     decays_after_step = True
     divided = ("m", "v")
+    flops_per_element = 12
 
     def __init__(self, shorter_side_only: bool = False) -> None:
         self.shorter_side_only = shorter_side_only
@@ -106,10 +107,6 @@ class SOAPRule(BlockRule):
 
     def state_floats_matrix(self, o: int, i: int, *, max_precond_dim: int) -> int:
         return 2 * o * i + 2 * sum(n * n for n in self._sides(o, i, max_precond_dim).values())
-
-    def flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
-        sides = self._sides(o, i, max_precond_dim).values()
-        return 12.0 * o * i + sum(6.0 * o * i * n + 5.0 * n**3 / precondition_frequency for n in sides)
 
     def product_flops_matrix(self, o: int, i: int, *, max_precond_dim: int, precondition_frequency: int) -> float:
         sides = self._sides(o, i, max_precond_dim).values()

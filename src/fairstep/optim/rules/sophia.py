@@ -41,11 +41,9 @@ class SophiaGRule(Rule):
     name = "sophia-g"
     signal = "gauss_newton_diagonal"
     elementwise = True
-    state_formula = "2 N"
+    moments = ("m", "h")
+    flops_per_element = 7
     flops_formula = "7 N, and the signal's pass through the model every interval-th step"
-
-    def init(self, param: Tensor) -> dict[str, Tensor]:
-        return {"m": torch.zeros_like(param), "h": torch.zeros_like(param)}
 
     def due(self, step: int, *, interval: int) -> tuple[str, ...]:
         return (self.signal,) if step > 1 and (step - 1) % interval == 0 else ()
@@ -72,12 +70,6 @@ class SophiaGRule(Rule):
         if debias:
             floor.mul_(1 - beta1**step)
         return torch.div(m, floor, out=floor).clamp_(-1, 1)
-
-    def state_floats(self, o: int, i: int) -> int:
-        return 2 * o * i
-
-    def flops(self, o: int, i: int) -> float:
-        return 7.0 * o * i
 
 
 class SophiaHRule(SophiaGRule):
@@ -147,9 +139,7 @@ SOPHIA_H = OptimizerSpec(
             "gaussian", "distribution of z", f"{_PAPER}; W; signs are optax's", ("gaussian", "rademacher")
         ),
     },
-    search_space={
-        "lr": Grid.geometric(1e-3, 3, "around half of AdamW's grid, as W's best at 130M (4e-3 and 8e-3)"),
-    },
+    search_space={"lr": Grid.geometric(1e-3, 3, "around half of AdamW's grid, as W's best at 130M (4e-3 and 8e-3)")},
     lr_unit=_UNIT,
     schedule=_SCHEDULE,
     signals=("hessian_diagonal",),

@@ -3,7 +3,7 @@
 Nothing here imports torch. What may not go in: mathematics (``rules``) and lists of optimizers (``catalogue``).
 """
 
-from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, inside, nearest
 from fairstep.optim.spec.optimizer_spec import DECAYS, Decay, OptimizerSpec, Part, Schedule, UnknownOptimizerError
 from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
 
@@ -19,5 +19,6 @@ __all__ = [
     "Sourced",
     "Tuning",
     "UnknownOptimizerError",
+    "inside",
     "nearest",
 ]

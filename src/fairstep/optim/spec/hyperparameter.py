@@ -42,16 +42,9 @@ class Hyperparameter:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
         number = float(value)
-        if not self._contains(number) or (whole and not number.is_integer()):
+        if not inside(str(self.domain), number) or (whole and not number.is_integer()):
             raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
         return int(number) if whole else number
-
-    def _contains(self, number: float) -> bool:
-        assert isinstance(self.domain, str)
-        low, high = (float(end) for end in self.domain[1:-1].split(","))
-        above = number > low or (number == low and self.domain[0] == "[")
-        below = number < high or (number == high and self.domain[-1] == "]")
-        return math.isfinite(number) and above and below
 
 
 @dataclass(frozen=True)
@@ -65,6 +58,14 @@ class Grid:
     @classmethod
     def geometric(cls, first: float, count: int, source: str, factor: float = 2.0) -> Grid:
         return cls(tuple(float(f"{first * factor**n:.6g}") for n in range(count)), factor, source)
+
+
+def inside(domain: str, number: float) -> bool:
+    """Whether a finite number lies in an interval such as "(0, inf)" or "[0, 1)"."""
+    low, high = (float(end) for end in domain[1:-1].split(","))
+    above = number > low or (number == low and domain[0] == "[")
+    below = number < high or (number == high and domain[-1] == "]")
+    return math.isfinite(number) and above and below
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

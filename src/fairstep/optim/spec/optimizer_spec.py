@@ -13,9 +13,8 @@ from typing import Literal, get_args
 
 from fairstep.optim.roles import ROLES, Role, Value
 from fairstep.optim.rule import Context, Hyper, Rule, call
-from fairstep.optim.spec import tunings
 from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, nearest
-from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
+from fairstep.optim.spec.tunings import Tuned
 
 Decay = Literal["decoupled", "independent", "coupled", "cautious"]
 DECAYS: tuple[Decay, ...] = get_args(Decay)
@@ -64,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class OptimizerSpec:
+class OptimizerSpec(Tuned):
     """An optimizer as a contestant. Two specs are equal only if they are the same object."""
 
     name: str
@@ -169,25 +168,6 @@ class OptimizerSpec:
     def run_lengths(self) -> tuple[str, ...]:
         """Names of the hyperparameters that are the run's number of steps."""
         return tuple(name for name, known in self.hyperparameters.items() if known.run_length)
-
-    @property
-    def tunings(self) -> tuple[Tuning, ...]:
-        """What the two papers tried and chose for it, at every scale (see ``tunings``)."""
-        return tunings.tunings(self.name)
-
-    def tuning_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> Tuning | None:
-        """The tuning nearest in size, then in tokens, that has a chosen configuration; None if there is none."""
-        return tunings.tuning_at(self.name, parameters_matrix, tokens, paper)
-
-    def search_space_at(
-        self, parameters_matrix: int, paper: Paper | None = None
-    ) -> tuple[dict[str, tuple[Value, ...]], str]:
-        """(hyperparameter -> values, source) at the nearest size; ``search_space`` counts as one of small models."""
-        return tunings.search_space_at(self.name, self.search_space, parameters_matrix, paper)
-
-    def defaults_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> dict[str, Sourced]:
-        """Every hyperparameter at this scale as (value, source)."""
-        return tunings.defaults_at(self.name, self.hyperparameters, self.search_space, parameters_matrix, tokens, paper)
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -73,65 +73,67 @@ def all_tunings() -> tuple[Tuning, ...]:
     return tuple(Tuning(**entry) for entry in entries)
 
 
-def tunings(name: str, paper: Paper | None = None) -> tuple[Tuning, ...]:
-    """The tunings of an optimizer, by its name and not by an alias."""
-    return tuple(t for t in all_tunings() if t.optimizer == name and paper in (None, t.paper))
+class Tuned:
+    """What both papers tell about the optimizer that a spec describes. Sizes are matrix parameters."""
 
+    name: str
+    hyperparameters: Mapping[str, Hyperparameter]
+    search_space: Mapping[str, Grid]
 
-def tuning_at(name: str, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> Tuning | None:
-    """The tuning of a dense model with a chosen configuration that is nearest in the ratio of sizes, then of tokens.
+    @property
+    def tunings(self) -> tuple[Tuning, ...]:
+        """What the two papers tried and chose for it, at every scale."""
+        return tuple(t for t in all_tunings() if t.optimizer == self.name)
 
-    ``tokens`` 0: one Chinchilla, 20 a matrix parameter. None if neither paper, or not this one, tuned the optimizer.
-    """
-    tokens = tokens or 20 * parameters_matrix
-    dense = [t for t in tunings(name, paper) if t.chosen and not t.scale.startswith("moe")]
+    def tuning_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> Tuning | None:
+        """The tuning of a dense model with a chosen configuration that is nearest in the ratio of sizes, then of
+        tokens.
 
-    def distance(tuning: Tuning) -> tuple[float, float]:
-        return _log_distance(tuning.parameters_matrix, parameters_matrix), _log_distance(tuning.tokens, tokens)
+        ``tokens`` 0: one Chinchilla, 20 a matrix parameter. None if neither paper, or not this one, tuned it.
+        """
+        tokens = tokens or 20 * parameters_matrix
+        dense = [t for t in self._of(paper) if t.chosen and not t.scale.startswith("moe")]
 
-    return min(dense, key=distance, default=None)
+        def distance(tuning: Tuning) -> tuple[float, float]:
+            return _log_distance(tuning.parameters_matrix, parameters_matrix), _log_distance(tuning.tokens, tokens)
 
+        return min(dense, key=distance, default=None)
 
-def search_space_at(
-    name: str, own: Mapping[str, Grid], parameters_matrix: int, paper: Paper | None = None
-) -> tuple[dict[str, tuple[Value, ...]], str]:
-    """(hyperparameter -> values tried, source) at the nearest size: the grid with the most hyperparameters there.
+    def search_space_at(
+        self, parameters_matrix: int, paper: Paper | None = None
+    ) -> tuple[dict[str, tuple[Value, ...]], str]:
+        """(hyperparameter -> values tried, source) at the nearest size: the grid with the most hyperparameters there.
 
-    Without ``paper`` the optimizer's ``own`` CPU-sized grids count as a size too, and serve an optimizer that neither
-    paper tuned.
-    """
-    tuned = [t for t in tunings(name, paper) if "lr" in t.space]
-    if paper is None and _is_small(parameters_matrix, tuned):
-        sources = dict.fromkeys(grid.source for grid in own.values())
-        return {name: grid.values for name, grid in own.items()}, "; ".join(sources)
-    if not tuned:
-        return {}, ""
-    nearest = min(_log_distance(t.parameters_matrix, parameters_matrix) for t in tuned)
-    there = [t for t in tuned if _log_distance(t.parameters_matrix, parameters_matrix) == nearest]
-    best = max(there, key=lambda t: (len(t.space), bool(t.chosen)))
-    return dict(best.space), best.source
+        Without ``paper`` the CPU-sized grids of ``search_space`` count as a size too, and serve an optimizer that
+        neither paper tuned.
+        """
+        tuned = [t for t in self._of(paper) if "lr" in t.space]
+        if paper is None and _is_small(parameters_matrix, tuned):
+            sources = dict.fromkeys(grid.source for grid in self.search_space.values())
+            return {name: grid.values for name, grid in self.search_space.items()}, "; ".join(sources)
+        if not tuned:
+            return {}, ""
+        nearest = min(_log_distance(t.parameters_matrix, parameters_matrix) for t in tuned)
+        there = [t for t in tuned if _log_distance(t.parameters_matrix, parameters_matrix) == nearest]
+        best = max(there, key=lambda t: (len(t.space), bool(t.chosen)))
+        return dict(best.space), best.source
 
+    def defaults_at(self, parameters_matrix: int, tokens: int = 0, paper: Paper | None = None) -> dict[str, Sourced]:
+        """Every hyperparameter: what was chosen at the nearest scale, otherwise the optimizer's default.
 
-def defaults_at(
-    name: str,
-    hyperparameters: Mapping[str, Hyperparameter],
-    own: Mapping[str, Grid],
-    parameters_matrix: int,
-    tokens: int = 0,
-    paper: Paper | None = None,
-) -> dict[str, Sourced]:
-    """Every hyperparameter: what was chosen at the nearest scale, otherwise the optimizer's default.
+        For CPU-sized models, unless a paper is named, the defaults with the middle of the learning-rate grid.
+        """
+        defaults = {key: Sourced(known.default, known.source) for key, known in self.hyperparameters.items()}
+        tuning = self.tuning_at(parameters_matrix, tokens, paper)
+        if paper is None and _is_small(parameters_matrix, [tuning] if tuning else []):
+            grid = self.search_space.get("lr")
+            return defaults | ({"lr": Sourced(grid.values[len(grid.values) // 2], grid.source)} if grid else {})
+        if tuning is None:
+            return defaults
+        return defaults | {key: Sourced(value, tuning.source) for key, value in tuning.chosen.items()}
 
-    For CPU-sized models, unless a paper is named, the defaults with the middle of the ``own`` learning-rate grid.
-    """
-    defaults = {key: Sourced(known.default, known.source) for key, known in hyperparameters.items()}
-    tuning = tuning_at(name, parameters_matrix, tokens, paper)
-    if paper is None and _is_small(parameters_matrix, [tuning] if tuning else []):
-        grid = own.get("lr")
-        return defaults | ({"lr": Sourced(grid.values[len(grid.values) // 2], grid.source)} if grid else {})
-    if tuning is None:
-        return defaults
-    return defaults | {key: Sourced(value, tuning.source) for key, value in tuning.chosen.items()}
+    def _of(self, paper: Paper | None) -> list[Tuning]:
+        return [t for t in self.tunings if paper in (None, t.paper)]
 
 
 def _is_small(parameters_matrix: int, sizes: Iterable[Tuning]) -> bool:

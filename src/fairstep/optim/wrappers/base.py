@@ -6,39 +6,34 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Context, RowSharding, Rule, call
 from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Part
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fairstep.optim.roles import Named
 
 
 class WrappedRule(Rule):
     """A rule around another one, which it is equal to in everything that a subclass does not change.
 
     ``call(self.inner.update, context, ...)`` passes the hyperparameters of the rule inside. A method of the wrapper
-    names the wrapper's hyperparameters. ``suffix`` names the wrapper; ``own_state`` and ``own_flops`` are what it adds
-    to the formulas of the costs.
+    names the wrapper's hyperparameters. ``suffix`` names the wrapper. ``floats_per_element`` and ``flops_per_element``
+    are what it adds; a subclass with other counts also says them in words, as ``state_formula`` and ``flops_formula``.
     """
 
     suffix: str
-    own_state: str = ""
-    own_flops: str = ""
+    floats_per_element = 0
+    flops_per_element: ClassVar[float] = 0
     elementwise = True
     """Whether the wrapper itself may see elements without their tensor."""
 
     def __init__(self, inner: Rule) -> None:
         self.inner = inner
         self.name = f"{inner.name}+{self.suffix}"
-        self.state_formula = inner.state_formula + (f" + {self.own_state}" if self.own_state else "")
-        self.flops_formula = inner.flops_formula + (f" + {self.own_flops}" if self.own_flops else "")
+        self.state_formula = " + ".join(filter(None, (inner.state_formula, self.state_formula)))
+        self.flops_formula = " + ".join(filter(None, (inner.flops_formula, self.flops_formula)))
         self.decays_after_step = inner.decays_after_step  # type: ignore[misc]
         self.elementwise = inner.elementwise and type(self).elementwise  # type: ignore[misc]
         self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]
@@ -47,57 +42,29 @@ class WrappedRule(Rule):
     def hyperparameters(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.inner.hyperparameters, *super().hyperparameters)))
 
-    def settings(self, item: Named, *, context: Context) -> dict[str, Any]:
-        return call(self.inner.settings, context, item)
-
-    def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
-        return call(self.inner.init, context, param)
-
-    def update(
-        self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *, context: Context
-    ) -> Tensor | None:
-        return call(self.inner.update, context, grad, state, param, step)
-
-    def due(self, step: int, *, context: Context) -> tuple[str, ...]:
-        return call(self.inner.due, context, step)
-
-    def move(
-        self, weights: Tensor, descend: Callable[[Tensor], None], state: dict[str, Any], step: int, *, context: Context
-    ) -> None:
-        call(self.inner.move, context, weights, descend, state, step)
-
-    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], step: int, *, context: Context) -> Tensor:
-        return call(self.inner.evaluation_weights, context, weights, state, step)
-
-    def shared(self, *, context: Context) -> dict[str, float]:
-        return call(self.inner.shared, context)
-
-    def measure(self, grad: Tensor, state: dict[str, Any], param: Tensor, *, context: Context) -> Tensor:
-        return call(self.inner.measure, context, grad, state, param)
-
-    def agree(self, sums: Sequence[float], *, context: Context) -> dict[str, float]:
-        return call(self.inner.agree, context, sums)
-
     def row_sharding(self, o: int, i: int, *, context: Context) -> RowSharding | None:
         """For wrappers that are elementwise; others say it themselves."""
         if not type(self).elementwise:
             return None
         return RowSharding() if self.inner.elementwise else call(self.inner.row_sharding, context, o, i)
 
-    def lr_factor(self, *, context: Context) -> float:
-        return call(self.inner.lr_factor, context)
-
     def state_floats(self, o: int, i: int, *, context: Context) -> int:
-        return call(self.inner.state_floats, context, o, i)
+        return call(self.inner.state_floats, context, o, i) + self.floats_per_element * o * i
 
-    def flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.flops, context, o, i)
+    def flops(self, o: int, i: int, *, context: Context) -> float:  # type: ignore[override]
+        return call(self.inner.flops, context, o, i) + float(self.flops_per_element) * o * i
 
-    def product_flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.product_flops, context, o, i)
 
-    def decomposition_flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.decomposition_flops, context, o, i)
+def _asks_inside(name: str) -> Callable[..., Any]:
+    def method(self: WrappedRule, *arguments: Any, context: Context) -> Any:
+        return call(getattr(self.inner, name), context, *arguments)
+
+    return method
+
+
+for _name in Rule.methods:
+    if _name not in vars(WrappedRule):
+        setattr(WrappedRule, _name, _asks_inside(_name))
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 class CautiousRule(WrappedRule):
     suffix = "cautious"
-    own_flops = "4 N"
+    flops_per_element = 4
     elementwise = False  # the scale looks across a tensor
 
-    def update(  # type: ignore[override]
+    def update(
         self, grad: Tensor, state: dict[str, Any], param: Tensor, step: int, *, cautious_scale: str, context: Context
     ) -> Tensor | None:
         direction = call(self.inner.update, context, grad, state, param, step)
@@ -48,9 +48,6 @@ class CautiousRule(WrappedRule):
 
     def row_sharding(self, o: int, i: int, *, context: Context) -> RowSharding | None:
         return RowSharding() if self.inner.elementwise else call(self.inner.row_sharding, context, o, i)
-
-    def flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.flops, context, o, i) + 4.0 * o * i
 
 
 def cautious_scale(default: str) -> Hyperparameter:

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 class EMARule(WrappedRule):
     suffix = "ema"
-    own_state = "N"
-    own_flops = "3 N"
+    floats_per_element = 1
+    flops_per_element = 3
 
     def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
         return {**call(self.inner.init, context, param), "ema": param.clone()}
 
-    def move(  # type: ignore[override]
+    def move(
         self,
         weights: Tensor,
         descend: Callable[[Tensor], None],
@@ -49,12 +49,6 @@ class EMARule(WrappedRule):
     def evaluation_weights(self, weights: Tensor, state: dict[str, Any], step: int, *, context: Context) -> Tensor:
         ema: Tensor = state["ema"]
         return ema
-
-    def state_floats(self, o: int, i: int, *, context: Context) -> int:
-        return call(self.inner.state_floats, context, o, i) + o * i
-
-    def flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.flops, context, o, i) + 3.0 * o * i
 
 
 def ema(spec: OptimizerSpec) -> OptimizerSpec:

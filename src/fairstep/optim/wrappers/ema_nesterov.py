@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 class EMANesterovRule(WrappedRule):
     suffix = "ema-nesterov"
-    own_state = "N"
-    own_flops = "8 N"
+    floats_per_element = 1
+    flops_per_element = 8
 
     def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
         return {**call(self.inner.init, context, param), "drift": torch.zeros_like(param), "ahead": 0.0}
 
-    def move(  # type: ignore[override]
+    def move(
         self,
         weights: Tensor,
         descend: Callable[[Tensor], None],
@@ -70,12 +70,6 @@ class EMANesterovRule(WrappedRule):
         if state["ahead"]:
             weights = weights.sub(state["drift"], alpha=state["ahead"])
         return call(self.inner.evaluation_weights, context, weights, state, step)
-
-    def state_floats(self, o: int, i: int, *, context: Context) -> int:
-        return call(self.inner.state_floats, context, o, i) + o * i
-
-    def flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.flops, context, o, i) + 8.0 * o * i
 
 
 def ema_nesterov(spec: OptimizerSpec) -> OptimizerSpec:

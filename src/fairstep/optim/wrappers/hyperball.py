@@ -38,8 +38,8 @@ _TINY = 1e-30
 
 class HyperballRule(WrappedRule):
     suffix = "hyperball"
-    own_state = "1"
-    own_flops = "6 N"
+    state_formula = "1"
+    flops_per_element = 6
     elementwise = False
     decayed = False
 
@@ -67,9 +67,6 @@ class HyperballRule(WrappedRule):
 
     def state_floats(self, o: int, i: int, *, context: Context) -> int:
         return call(self.inner.state_floats, context, o, i) + 1
-
-    def flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.flops, context, o, i) + 6.0 * o * i
 
 
 def _ratio(radius: Tensor, matrices: Tensor) -> Tensor:

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 class ScheduleFreeRule(WrappedRule):
     suffix = "schedule-free"
-    own_state = "N"
-    own_flops = "7 N"
+    floats_per_element = 1
+    flops_per_element = 7
 
     def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
         return {**call(self.inner.init, context, param), "z": param.clone(), "lr_max": 0.0, "weight_sum": 0.0}
 
-    def move(  # type: ignore[override]
+    def move(
         self,
         weights: Tensor,
         descend: Callable[[Tensor], None],
@@ -64,16 +64,8 @@ class ScheduleFreeRule(WrappedRule):
         torch.lerp(before, z, c, out=weights).sub_(taken, alpha=1 - sf_beta * (1 - c))
         z.sub_(taken)
 
-    def evaluation_weights(  # type: ignore[override]
-        self, weights: Tensor, state: dict[str, Any], step: int, *, sf_beta: float
-    ) -> Tensor:
+    def evaluation_weights(self, weights: Tensor, state: dict[str, Any], step: int, *, sf_beta: float) -> Tensor:
         return torch.lerp(state["z"], weights, 1 / sf_beta)
-
-    def state_floats(self, o: int, i: int, *, context: Context) -> int:
-        return call(self.inner.state_floats, context, o, i) + o * i
-
-    def flops(self, o: int, i: int, *, context: Context) -> float:
-        return call(self.inner.flops, context, o, i) + 7.0 * o * i
 
 
 def schedule_free(spec: OptimizerSpec) -> OptimizerSpec:

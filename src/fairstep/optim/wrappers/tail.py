@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 class TailRule(WrappedRule):
     suffix = "tail"
-    own_state = "N"
-    own_flops = "3 N tail_fraction"
+    floats_per_element = 1
+    flops_formula = "3 N tail_fraction"
 
     def init(self, param: Tensor, *, context: Context) -> dict[str, Any]:
         return {**call(self.inner.init, context, param), "tail": param.clone()}
 
-    def move(  # type: ignore[override]
+    def move(
         self,
         weights: Tensor,
         descend: Callable[[Tensor], None],
@@ -48,7 +48,7 @@ class TailRule(WrappedRule):
         if taken > 0:
             state["tail"].lerp_(call(self.inner.evaluation_weights, context, weights, state, step), 1 / taken)
 
-    def evaluation_weights(  # type: ignore[override]
+    def evaluation_weights(
         self,
         weights: Tensor,
         state: dict[str, Any],
@@ -62,9 +62,6 @@ class TailRule(WrappedRule):
             tail: Tensor = state["tail"]
             return tail
         return call(self.inner.evaluation_weights, context, weights, state, step)
-
-    def state_floats(self, o: int, i: int, *, context: Context) -> int:
-        return call(self.inner.state_floats, context, o, i) + o * i
 
     def flops(  # type: ignore[override]
         self, o: int, i: int, *, tail_fraction: float, context: Context

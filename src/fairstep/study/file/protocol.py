@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from fairstep.optim.spec import nearest
 from fairstep.study.protocols import PROTOCOLS, OneCell, Protocol
 
 CELLS = ("tuned", "phase1", "phase2", "phase3", "checked", "retuned")
@@ -29,7 +29,7 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
     """Raises ProtocolError."""
     if name not in PROTOCOLS:
         raise ProtocolError(
-            "name", f"unknown protocol {name!r}{_nearest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
+            "name", f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
         )
     kind, cell_names = PROTOCOLS[name], list(cells)
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -39,7 +39,7 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
         if key not in fields:
             listed = ", ".join(fields) or "no keys"
             raise ProtocolError(
-                key, f"unknown key {key!r} of the protocol {name}{_nearest(key, fields)}; it has {listed}"
+                key, f"unknown key {key!r} of the protocol {name}{nearest(key, fields)}; it has {listed}"
             )
         if typing.get_origin(types[key]) is typing.Literal and value not in (words := typing.get_args(types[key])):
             raise ProtocolError(key, f"{key} must be {' or '.join(words)}, not {value!r}")
@@ -104,8 +104,3 @@ def _matching(key: str, pattern: str, cells: list[str]) -> list[str]:
             key, f"{key} names the cell {pattern!r}, which the study has not; it has {', '.join(cells)}"
         )
     return matches
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -17,7 +17,7 @@ from fairstep.runs import DecayShape, ScheduleKind, ScheduleSpec, Value
 from fairstep.study.protocols.space import Axis, Configuration, Space
 from fairstep.study.published_runs import PAPERS, RunPreset, run_preset
 from fairstep.study.tournament.contest import Contestant
-from fairstep.study.workload import TUNABLE, Workload
+from fairstep.study.workload import SHAPE, TUNABLE, Workload
 
 RUN_DOMAINS: dict[str, str] = {
     "batch_sequences": "[1, inf)",
@@ -132,17 +132,8 @@ def nearest_run(spec: optim.OptimizerSpec, published: str, workload: Workload) -
 def run_settings(preset: RunPreset, workload: Workload, searched: Container[str]) -> dict[str, Value]:
     """What a published run sets of the run itself, where the workload has something else."""
     schedule = preset.schedule
-    settings: dict[str, Value] = {
-        "schedule": schedule.kind,
-        "warmup_steps": schedule.warmup_steps,
-        "final_fraction": schedule.final_fraction,
-        "decay_fraction": schedule.decay_fraction,
-        "decay_shape": schedule.decay_shape,
-        "warmup_shape": schedule.warmup_shape,
-        "warmup_start": schedule.warmup_start,
-        "positions": schedule.positions,
-        "clip_norm": preset.clip_norm,
-    }
+    settings: dict[str, Value] = {"schedule": schedule.kind, "warmup_steps": schedule.warmup_steps}
+    settings |= {name: getattr(schedule, name) for name in SHAPE} | {"clip_norm": preset.clip_norm}
     if "batch_sequences" in searched:
         settings["batch_sequences"] = max(
             1, round(preset.batch_sequences * preset.model.context / workload.model.context)

@@ -41,6 +41,11 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not _left_behind(name)}
 
 
+def limits(threads: int) -> dict[str, str]:
+    """The variables that hold a process to so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), str(threads))
+
+
 def _left_behind(name: str) -> bool:
     return name != "SLURM_CONF" and any(
         name.startswith(word) if word.endswith("_") else name == word for word in LEFT_BEHIND

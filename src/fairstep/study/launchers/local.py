@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from fairstep.runs import Machine, Run
-from fairstep.study.launchers.base import command, death, environment, event_of, kind_of
+from fairstep.study.launchers.base import command, death, environment, event_of, kind_of, limits
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,6 @@ class LocalLauncher:
         """How many more runs can be started now."""
         return self.layout.workers - sum(worker.run is not None for worker in self._workers)
 
-    @property
-    def running(self) -> list[str]:
-        return [worker.run.id for worker in self._workers if worker.run is not None]
-
     def start(self, run: Run) -> None:
         """Hand a run to a free worker; its directory must hold spec.json."""
         if self.layout.processes > 1:
@@ -149,13 +145,7 @@ class LocalLauncher:
 
     def _spawn(self, kind: str, *arguments: str) -> _Worker:
         slot = next(i for i in range(self.layout.workers) if i not in {w.slot for w in self._workers})
-        threads = str(self.layout.threads)
-        variables = environment() | self.environment
-        variables |= {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "TORCHINDUCTOR_COMPILE_THREADS": threads,
-        }
+        variables = environment() | self.environment | limits(self.layout.threads)
         if self.machine.gpus:
             count = self.layout.processes
             gpus = (str((slot * count + n) % self.machine.gpus) for n in range(count))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fairstep.runs import Run
-from fairstep.study.launchers.base import Event, command, death, environment, event_of, kind_of
+from fairstep.study.launchers.base import Event, command, death, environment, event_of, kind_of, limits
 
 RESOURCES_EVERY = 5.0
 """Seconds between questions about the size of the cluster, which may grow."""
@@ -30,9 +30,8 @@ class _Worker:
     """The actor: one worker process, or the several of one run, one run at a time."""
 
     def __init__(self, threads: int, processes: int = 1) -> None:
-        self.processes, self.kind, count = processes, "", str(threads)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
-        self.environment = environment() | dict.fromkeys(names, count)
+        self.processes, self.kind = processes, ""
+        self.environment = environment() | limits(threads)
         self.process: subprocess.Popen[str] | None = None
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the actor)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fairstep.runs import Phase, Value
@@ -87,11 +87,8 @@ class Problem:
 
     def from_start(self, start: Configuration, only: Iterable[str] | None = None) -> Problem:
         """The same cell, begun elsewhere, with only some of its hyperparameters searched."""
-        from dataclasses import replace
-
-        names = set(self.space.axes if only is None else only)
-        axes = {name: axis for name, axis in self.space.axes.items() if name in names}
-        return replace(self, space=Space(axes), start={**self.start, **start})
+        space = self.space if only is None else self.space.only(only)
+        return replace(self, space=space, start={**self.start, **start})
 
 
 class BudgetSpent(Exception):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from fairstep.optim.spec import inside
 from fairstep.runs import Value
 
 Configuration = Mapping[str, Value]
@@ -109,10 +110,7 @@ class Axis:
 
     def allows(self, number: float) -> bool:
         """Whether a number lies in the domain."""
-        low, high = (float(end) for end in self.domain[1:-1].split(","))
-        above = number > low or (number == low and self.domain[0] == "[")
-        below = number < high or (number == high and self.domain[-1] == "]")
-        return math.isfinite(number) and above and below
+        return inside(self.domain, number)
 
     def extended(self, value: float | int) -> Axis:
         return replace(self, values=(*self.values, value))

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fairstep.model import config_of
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Ledger, ModelSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
@@ -107,28 +106,27 @@ def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
 @functools.cache
 def token_flops(model: ModelSpec) -> float:
     """FLOPs of forward and backward pass for a token."""
-    return float(flops_per_token(config_of(model.model_dump())))
+    return float(flops_per_token(model))
 
 
+@dataclass
 class _Runner:
     LEDGER_SHARE = 0.02
     """Part of the time that may go into keeping the ledgers on disk up to date; they follow from the runs."""
 
-    def __init__(
-        self,
-        contest: Contest,
-        bases: Mapping[str, Ledger],
-        store: Store,
-        launcher: Launcher,
-        watch: Callable[[State], None],
-        patience: Patience,
-        clock: Callable[[], float],
-    ) -> None:
-        self.bases = {cell: declared(base, store.ledger(base.name), contest.design) for cell, base in bases.items()}
-        self.store, self.launcher = store, launcher
-        self.watch, self.patience, self.clock = watch, patience, clock
+    contest: Contest
+    bases: Mapping[str, Ledger]
+    store: Store
+    launcher: Launcher
+    watch: Callable[[State], None]
+    patience: Patience
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        store, design = self.store, self.contest.design
+        self.bases = {cell: declared(base, store.ledger(base.name), design) for cell, base in self.bases.items()}
         self.results = results_of(store)
-        self.plan = Plan(contest, self.results, failures_of(store, bases))
+        self.plan = Plan(self.contest, self.results, failures_of(store, self.bases))
         self.state = State(self.plan)
         self.attempts: Counter[str] = Counter()
         self.failures: dict[str, str] = {}

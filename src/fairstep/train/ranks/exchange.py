@@ -32,13 +32,16 @@ class Exchange:
         self.seconds = 0.0  # waited for other ranks since ``take_seconds``, where that can be told apart
 
     def _wrapped(self, forward: Any) -> Any:
+        """With gradients averaged over the ranks in its backward pass, and rank 0's weights everywhere."""
         if self.world.size == 1:
             return forward
-        return self.world.wrap(forward, next(self.model.parameters()).device)
+        device = next(self.model.parameters()).device
+        return nn.parallel.DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
 
     def backward_pass(self, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Around each micro-batch; gradients of all but the last stay on their rank."""
-        return self.world.alone(self.forward, last)
+        divides = isinstance(self.forward, nn.parallel.DistributedDataParallel)
+        return self.forward.no_sync() if divides and not last else contextlib.nullcontext()
 
     def clip(self, limit: float) -> Tensor:
         """Norm of the whole batch's gradient before it is clipped to ``limit``. To be called before each step."""

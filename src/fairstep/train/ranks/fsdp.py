@@ -86,7 +86,7 @@ class FullySharded(Divided):
     @torch.no_grad()
     def collect(self) -> None:
         began = time.perf_counter()
-        self._to_shards()
+        self._move(self.shards, self.tensors, towards_owner=False)
         for module in self.model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # weights gathered for an evaluation are old now
@@ -125,9 +125,6 @@ class FullySharded(Divided):
     def _to_owners(self, shards: Mapping[str, Tensor], pieces: Mapping[str, Tensor]) -> None:
         """Rows of shards into the pieces of their owners; only names that are in ``shards`` on all ranks."""
         self._move(shards, pieces, towards_owner=True)
-
-    def _to_shards(self) -> None:
-        self._move(self.shards, self.tensors, towards_owner=False)
 
     def _move(self, shards: Mapping[str, Tensor], pieces: Mapping[str, Tensor], towards_owner: bool) -> None:
         """One all-to-all for each dtype."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairstep.train.ranks.started import rank_and_size
 
@@ -75,18 +75,6 @@ class World:
         """This rank's rows of the global batch, which does not depend on the number of ranks."""
         rows = len(batch) // self.size
         return batch[self.rank * rows : (self.rank + 1) * rows] if self.size > 1 else batch
-
-    def wrap(self, model: Any, device: torch.device) -> Any:
-        """The model with gradients averaged over ranks in its backward pass, and rank 0's weights everywhere."""
-        if self.size == 1:
-            return model
-        return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-
-    def alone(self, model: Any, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Gradients of all micro-batches but the last one stay on their rank."""
-        if isinstance(model, nn.parallel.DistributedDataParallel) and not last:
-            return model.no_sync()
-        return contextlib.nullcontext()
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over the ranks."""
@@ -143,11 +131,7 @@ class World:
 
     def highest(self, value: int, device: torch.device) -> int:
         """The largest of the ranks' values."""
-        if self.size == 1:
-            return value
-        box = torch.tensor(value, device=device)
-        dist.all_reduce(box, op=dist.ReduceOp.MAX)
-        return int(box.item())
+        return int(self.total(torch.tensor(value, device=device), True).item())
 
 
 _LATER = itertools.count()
