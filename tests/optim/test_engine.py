@@ -194,7 +194,7 @@ def test_experts_are_separate_matrices() -> None:
     grads = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)
     stack = nn.Parameter(torch.zeros_like(grads))
     singles = [nn.Parameter(torch.zeros(6, 4, dtype=torch.float64)) for _ in range(3)]
-    optimizers = Muon([("experts", stack)]), Muon(singles)
+    optimizers = Muon([("experts", stack)]), Muon(singles, roles="matrix")
     for _ in range(3):
         stack.grad = grads.clone()
         for p, g in zip(singles, grads, strict=True):

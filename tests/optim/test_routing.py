@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from fairstep.optim import Muon, infer_roles
+from fairstep.optim import Muon, build, infer_roles
 
 
 def llama_names(dim: int = 8, mlp: int = 16, vocabulary: int = 16, tied: bool = False) -> nn.Module:
@@ -148,3 +150,48 @@ def test_table() -> None:
 def test_bad_parameters(params: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Muon(params)
+
+
+def whole() -> nn.ModuleDict:
+    layers = {"embed_tokens": nn.Embedding(50, 16), "up": nn.Linear(16, 32), "lm_head": nn.Linear(16, 50)}
+    return nn.ModuleDict(layers)
+
+
+UNTOLD = {
+    "parameters": lambda m: m.parameters(),
+    "groups as in modded-nanogpt": lambda m: [{"params": m[n].parameters(), "lr": 0.01} for n in m],
+    "a tensor": lambda m: [{"params": m["up"].weight}],
+    "a layer by itself": lambda m: [{"params": m["lm_head"]}],
+}
+
+
+@pytest.mark.parametrize("params", UNTOLD.values(), ids=UNTOLD.keys())
+@pytest.mark.parametrize("name", ["muon", "scion", "muonh", "muon+cautious"])
+def test_a_rule_that_depends_on_the_role_must_be_told_it(name: str, params: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} has another rule for embedding and head.*roles=\"matrix"):
+        build(name, params(whole()))
+    assert set(build(name, params(whole()), roles="matrix").roles.values()) <= {"matrix", "vector"}
+    build("adamw", params(whole()))
+
+
+def test_the_right_ways_that_the_refusal_shows() -> None:
+    expected = {"embed_tokens.weight": "embedding", "up.weight": "matrix", "lm_head.weight": "head"}
+    expected |= {"up.bias": "vector", "lm_head.bias": "vector"}
+    model = whole()
+    by_group = [{"params": model[name].named_parameters(name)} for name in model]
+    for params in (model, model.named_parameters(), by_group):
+        assert Muon(params).roles == expected
+
+
+def test_groups_of_modules_keep_their_layers() -> None:
+    model = whole()
+    groups = [{"params": model["embed_tokens"], "lr": 0.1}, {"params": nn.ModuleDict({"body": model["up"]})}]
+    optimizer = Muon([*groups, {"params": nn.Embedding(4, 2)}], lr=0.02)
+    assert optimizer.roles == {
+        "weight": "embedding",
+        "body.weight": "matrix",
+        "body.bias": "vector",
+        "group3.weight": "embedding",
+    }
+    with pytest.raises(ValueError, match="unknown role 'matrx'; roles are matrix"):
+        Muon([nn.Parameter(torch.zeros(2, 2))], roles="matrx")

@@ -34,8 +34,8 @@ class Engine(Routed):
     """Base class of all our optimizers; a subclass is a ``spec``.
 
     ``params`` is a module, an iterable of (name, parameter) or of parameters, or an iterable of param groups: dicts
-    with "params" and any hyperparameters of their own. A module is best: roles are inferred from its layers
-    (``routing.infer_roles``); ``roles`` overrides them. Other arguments:
+    with "params" and any hyperparameters of their own. A module is best, in a param group too: roles are inferred from
+    its layers (``routing.infer_roles``); ``roles`` overrides them. Other arguments:
 
     * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
@@ -46,7 +46,7 @@ class Engine(Routed):
     ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere.
 
     Raises ValueError or TypeError for an empty list, unknown or impossible hyperparameters, and parameters that
-    cannot be routed; ``step`` raises ValueError for sparse gradients.
+    cannot be routed, such as weights without names where embedding and head have another rule than matrices; ``step`` raises ValueError for sparse gradients.
     """
 
     _supplied: Supplied

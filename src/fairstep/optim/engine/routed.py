@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -62,12 +63,14 @@ class Routed(torch.optim.Optimizer):
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Route the parameters of a group and add them, as one group per rule and weight decay."""
         items = param_group["params"]
-        if not (items and isinstance(items, list) and isinstance(items[0], Named)):
-            items = routing.named_parameters(items)
-            if all(item.name == str(n) for n, item in enumerate(items)):  # unnamed: count on from earlier groups
-                items = [Named(str(len(self.roles) + n), item.tensor) for n, item in enumerate(items)]
+        if isinstance(items, Tensor):
+            items = [items]
+        if not (isinstance(items, list) and items and isinstance(items[0], Named)):
+            items = self._named_in_group(items)
         hyper = self.spec.validate({**self.hyper, **{k: v for k, v in param_group.items() if k != "params"}})
         roles = routing.assign(items, self._user_roles)
+        if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
+            routing.refuse_untold(self.spec, items, roles, self._user_roles)
         for name in roles:
             if name in self.roles:
                 raise ValueError(f"parameter {name} is in two param groups; each may be in one")
@@ -98,6 +101,17 @@ class Routed(torch.optim.Optimizer):
             super().add_param_group(group)
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
+
+    def _named_in_group(self, params: Any) -> list[Named]:
+        """Parameters of a param group with names that no earlier group has: numbers count on, layers are of a group."""
+        items = routing.named_parameters(params)
+        if not any(item.telling or item.layer for item in items):
+            return [replace(item, name=str(len(self.roles) + n)) for n, item in enumerate(items)]
+        if isinstance(params, nn.Module):  # its names begin at itself, and so say less than those of a whole model
+            items = [replace(item, telling=item.telling and "." in item.name) for item in items]
+            if any(item.name in self.roles for item in items):
+                items = [replace(item, name=f"group{len(self.param_groups)}.{item.name}") for item in items]
+        return items
 
     def members(self) -> Iterator[tuple[dict[str, Any], Member]]:
         """(param group, parameter or the piece of it that this process steps) of all that it steps."""

@@ -15,10 +15,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from fairstep.optim.roles import ROLES, Named, Role
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import OptimizerSpec, nearest
 
-Roles = Mapping[str, str] | Callable[[str, Tensor], str | None] | None
-"""A user's own roles: names or patterns ("*.gate.weight") -> role, or a function that returns a role or None."""
+Roles = str | Mapping[str, str] | Callable[[str, Tensor], str | None] | None
+"""A user's own roles: names or patterns ("*.gate.weight") -> role, a function that returns a role or None, or the one
+role of every parameter with two dimensions or more ("matrix")."""
 
 HEAD_NAMES = {"head", "lm_head", "output", "unembedding", "unembed", "output_projection"}
 EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "tok_embeddings", "token_embedding"}
@@ -47,7 +48,7 @@ def named_parameters(params: Any) -> list[Named]:
         raise TypeError("params must have an order that is the same in every run; a set has none, so give a list")
     else:
         given = enumerate(params)
-        items = [Named(*item) if isinstance(item, tuple) else Named(str(n), item) for n, item in given]
+        items = [Named(*item) if isinstance(item, tuple) else Named(str(n), item, telling=False) for n, item in given]
     if not items:
         raise ValueError("the parameter list is empty; give a module with parameters, or named parameters")
     items = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in items]
@@ -88,7 +89,7 @@ def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
     * expert: three dimensions under the name experts. router: a layer named router, or named gate beside experts.
     * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest).
 
-    Unnamed two-dimensional parameters are matrices. Raises ValueError for a tensor that none of this decides, for an
+    Unnamed two-dimensional parameters are matrices here (an optimizer whose rule depends on it refuses them). Raises ValueError for a tensor that none of this decides, for an
     unknown role, and for a name in ``roles`` that matches no parameter.
     """
     assigned = assign(named_parameters(params), roles)
@@ -116,6 +117,21 @@ def assign(items: list[Named], roles: Roles = None) -> dict[str, Role]:
         else:
             raise ValueError(f"parameter {item.name}: unknown role {said!r}; roles are {', '.join(ROLES)}")
     return assigned
+
+
+def refuse_untold(spec: OptimizerSpec, items: list[Named], assigned: Mapping[str, Role], roles: Roles) -> None:
+    """Raise ValueError if a parameter that has no telling name counts as a matrix, and nobody said that it is one."""
+    untold = [
+        item.name for item in items if not item.telling and assigned[item.name] == "matrix" and not _said(item, roles)
+    ]
+    if untold:
+        shown = ", ".join(untold[:3]) + (f" and {len(untold) - 3} more" if len(untold) > 3 else "")
+        raise ValueError(
+            f"{spec.name} has another rule for embedding and head than for matrices, and nothing tells which of them "
+            f"is parameter {shown}; give the module, {spec.class_name}(model), or names, "
+            f"{spec.class_name}(model.named_parameters()), in param groups as "
+            '{"params": model.lm_head.named_parameters("lm_head")}, or say roles="matrix" if all are matrices'
+        )
 
 
 def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[str]) -> Role:
@@ -160,6 +176,8 @@ def _find_heads(items: list[Named], embeddings: list[Named]) -> list[Named]:
 def _said(item: Named, roles: Roles) -> str | None:
     if roles is None:
         return None
+    if isinstance(roles, str):
+        return roles if item.tensor.ndim >= 2 else None
     if callable(roles):
         return roles(item.name, item.tensor)
     matches = [pattern for pattern in roles if fnmatchcase(item.name, pattern)]
@@ -183,7 +201,7 @@ def _lost_roles(name: str, tensor: Tensor) -> str | None:
 
 def check_patterns(known: Iterable[str], roles: Roles) -> None:
     """Raise ValueError if a name or pattern of ``roles`` matches none of the known names."""
-    if roles is None or callable(roles):
+    if roles is None or isinstance(roles, str) or callable(roles):
         return
     known = tuple(known)
     for pattern in roles:
