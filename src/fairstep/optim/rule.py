@@ -74,8 +74,8 @@ class Context:
 
     @property
     def peak_lr(self) -> float:
-        """The learning rate that the param group was built with."""
-        return float(self.group["peak_lr"])
+        """The learning rate that the param group was built with; of one built with 0, the one that it has now."""
+        return float(self.group["peak_lr"]) or float(self.group["lr"]) or 1.0
 
 
 def call(method: Callable[..., Result], context: Context, *arguments: Any) -> Result:

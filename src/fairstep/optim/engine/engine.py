@@ -29,24 +29,29 @@ from fairstep.optim.rule import Total
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.optim.spec import Decay
 
+_DEFAULT: Any = object()
+
 
 class Engine(Routed):
     """Base class of all our optimizers; a subclass is a ``spec``.
 
     ``params`` is a module, an iterable of (name, parameter) or of parameters, or an iterable of param groups: dicts
-    with "params" and any hyperparameters of their own. A module is best, in a param group too: roles are inferred from
-    its layers (``routing.infer_roles``); ``roles`` overrides them. Other arguments:
+    with "params", any hyperparameters of their own, and keys of the user's, which are kept. A module is best, in a
+    param group too: roles are inferred from its layers (``routing.infer_roles``); ``roles`` overrides them. Others:
 
     * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
-    * the optimizer's hyperparameters (``help`` of the class lists them).
+    * the optimizer's hyperparameters (``help`` of the class lists them); ``betas`` are beta1 and beta2 as in torch, a
+      tensor as ``lr`` is the number that it is now, and ``lr`` 0 waits for a scheduler.
 
     A param group of ours has one rule and one weight decay, so the groups given are split. Learning-rate schedulers
     work as with any torch optimizer. A companion's lower learning rate is its group's own, so scale each group's
-    ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere.
+    ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere, and give OneCycleLR
+    ``max_lr=[group["lr"] for group in optimizer.param_groups]``.
 
     Raises ValueError or TypeError for an empty list, unknown or impossible hyperparameters, and parameters that
-    cannot be routed, such as weights without names where embedding and head have another rule than matrices; ``step`` raises ValueError for sparse gradients.
+    cannot be routed, such as weights without names where embedding and head have another rule than matrices. ``step``
+    raises ValueError for sparse gradients.
     """
 
     _supplied: Supplied
@@ -54,6 +59,7 @@ class Engine(Routed):
     def __init__(
         self,
         params: nn.Module | Iterable[Any],
+        lr: Any = _DEFAULT,
         *,
         roles: Roles = None,
         decay: Decay | None = None,
@@ -64,6 +70,8 @@ class Engine(Routed):
         if hyper.pop("compiled", False):
             text = "compiled=True has no effect any more: every step is eager; leave it out"
             warnings.warn(text, DeprecationWarning, stacklevel=2)
+        if lr is not _DEFAULT:
+            hyper["lr"] = lr
         self.stacked = stacked
         self._forget_stacks()
         super().__init__(params, roles, decay, undecayed, hyper)
@@ -73,11 +81,17 @@ class Engine(Routed):
         super().__init_subclass__(**kwargs)
         if "spec" in vars(cls):
             general = inspect.signature(Engine.__init__).parameters.values()
+            known = cls.spec.hyperparameters
             hyperparameters = [
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=hyper.default)
-                for name, hyper in cls.spec.hyperparameters.items()
+                for name, hyper in known.items()
+                if name != "lr"
             ]
-            shown = [p for p in general if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+            shown = [
+                p.replace(default=known["lr"].default) if p.name == "lr" else p
+                for p in general
+                if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD
+            ]
             cls.__signature__ = inspect.Signature([*shown, *hyperparameters])  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim.engine import routing
+from fairstep.optim.engine import routing, torch_forms
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.routing import Roles
 from fairstep.optim.engine.stacks import Layout, Member
@@ -49,7 +49,7 @@ class Routed(torch.optim.Optimizer):
                     f"undecayed: unknown role {role!r}{nearest(role, ROLES)}; roles are {', '.join(ROLES)}"
                 )
         self.undecayed = frozenset(undecayed)
-        self.hyper = self.spec.validate(hyper)
+        self.hyper = torch_forms.validate(self.spec, torch_forms.numbers(self.spec, hyper))
         self.roles: dict[str, Role] = {}
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
@@ -67,7 +67,8 @@ class Routed(torch.optim.Optimizer):
             items = [items]
         if not (isinstance(items, list) and items and isinstance(items[0], Named)):
             items = self._named_in_group(items)
-        hyper = self.spec.validate({**self.hyper, **{k: v for k, v in param_group.items() if k != "params"}})
+        own, kept = torch_forms.of_group(self.spec, param_group)
+        hyper = torch_forms.validate(self.spec, {**self.hyper, **own})
         roles = routing.assign(items, self._user_roles)
         if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
             routing.refuse_untold(self.spec, items, roles, self._user_roles)
@@ -88,6 +89,7 @@ class Routed(torch.optim.Optimizer):
             shared = shared or call(part.rule.shared, Context(settings))
             added.append(
                 {
+                    **kept,
                     "params": [(item.name, item.tensor) for item in members],
                     "rule": rule,
                     "decay": self.decay,

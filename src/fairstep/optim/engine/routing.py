@@ -89,8 +89,9 @@ def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
     * expert: three dimensions under the name experts. router: a layer named router, or named gate beside experts.
     * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest).
 
-    Unnamed two-dimensional parameters are matrices here (an optimizer whose rule depends on it refuses them). Raises ValueError for a tensor that none of this decides, for an
-    unknown role, and for a name in ``roles`` that matches no parameter.
+    Unnamed two-dimensional parameters are matrices here; an optimizer whose rule depends on it refuses them. Raises
+    ValueError for a tensor that none of this decides, for an unknown role, and for a name in ``roles`` that matches no
+    parameter.
     """
     assigned = assign(named_parameters(params), roles)
     check_patterns(assigned, roles)
