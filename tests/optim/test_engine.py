@@ -431,3 +431,17 @@ def test_torchs_schedulers_change_rates_and_nothing_else() -> None:
     cycled.step()
     for p, start in zip(model.parameters(), before, strict=True):
         torch.testing.assert_close(p.detach(), 0.75 * start)
+
+
+def test_prodigy_refuses_learning_rates_that_differ() -> None:
+    """As its authors do: one estimate cannot serve two. A rate of 0 is allowed."""
+    for name in ("prodigy", "prodigy+cautious"):
+        groups = [{"params": [("a", one())]}, {"params": [("b", one())], "lr": 0.5}]
+        optimizer = build(name, groups)
+        for _, p in optimizer.named_parameters():
+            p.grad = torch.ones_like(p)
+        with pytest.raises(ValueError, match=r"one learning rate for all parameters, .* the factors 0.5, 1; give all"):
+            optimizer.step()
+        assert all(p.eq(1).all() for _, p in optimizer.named_parameters())
+        optimizer.param_groups[1]["lr"] = 0.0
+        optimizer.step()

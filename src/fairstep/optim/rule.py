@@ -135,6 +135,8 @@ class Rule:
     """Whether weight decay multiplies the weights after the step was added instead of before."""
     decayed: ClassVar[bool] = True
     """Whether its parameters may have weight decay at all."""
+    one_lr: ClassVar[bool] = False
+    """Whether the learning rates of all its param groups must be the same, apart from 0."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Names of state that has the shape of the parameter and begins at zero. Other state is a method ``init``."""
     floats_per_element: ClassVar[int]
