@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule
+from fairstep.optim.maths.sign import sign
 from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -98,9 +99,9 @@ def _factor(matrices: Tensor, scale: str) -> float:
 def _outer_step(m: Tensor, radius: float, norm: str) -> Tensor:
     """rho lmo(m) of the other layers (s, o, i)."""
     if norm == "sign":
-        return m.sign().mul_(radius)
+        return sign(m).mul_(radius)
     if norm == "sign-per-input":
-        return m.sign().mul_(radius / m.shape[-1])
+        return sign(m).mul_(radius / m.shape[-1])
     sides = -1 if norm == "row" else (-2, -1)
     return m * (radius / m.square().mean(sides, keepdim=True).sqrt_().add_(EPS))
 
