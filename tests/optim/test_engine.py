@@ -159,7 +159,7 @@ def test_torchs_own_hooks_run_around_a_step() -> None:
 )
 def test_bad_parameters_are_named(named: Any, roles: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AdamW(named, roles=roles)
+        Muon(named, roles=roles)
 
 
 def test_closure() -> None:

@@ -138,8 +138,11 @@ class Engine(Routed):
         ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
         parameters. ``tensors``: the pieces, where they are not views of the parameters (FSDP); their ``grad`` counts.
         ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. Raises ValueError for
-        a parameter that cannot be divided because its memory is not contiguous.
+        a parameter that cannot be divided because its memory is not contiguous, or because it is stored as input x
+        output.
         """
+        for name in self.in_by_out:
+            raise ValueError(f"parameter {name} is stored as input x output, and so cannot be divided over processes")
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
         self.ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total, tensors)
         self._forget_stacks()
@@ -197,7 +200,7 @@ class Engine(Routed):
             raise TypeError(
                 "an optimizer that shares its work with other processes cannot be copied; save its state_dict"
             )
-        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
+        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles", "in_by_out")}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
         copies: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)

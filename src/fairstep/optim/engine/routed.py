@@ -51,6 +51,8 @@ class Routed(torch.optim.Optimizer):
         self.undecayed = frozenset(undecayed)
         self.hyper = torch_forms.validate(self.spec, torch_forms.numbers(self.spec, hyper))
         self.roles: dict[str, Role] = {}
+        self.in_by_out: set[str] = set()
+        """Names of weights that are stored as input x output, and that their rules see as output x input."""
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
         routing.check_patterns(self.roles, roles)
@@ -69,7 +71,7 @@ class Routed(torch.optim.Optimizer):
             items = self._named_in_group(items)
         own, kept = torch_forms.of_group(self.spec, param_group)
         hyper = torch_forms.validate(self.spec, {**self.hyper, **own})
-        roles = routing.assign(items, self._user_roles)
+        roles = routing.assign(items, self._user_roles, matters=len(self.spec.parts) > 1 or not self._elementwise)
         if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
             routing.refuse_untold(self.spec, items, roles, self._user_roles)
         for name in roles:
@@ -78,7 +80,10 @@ class Routed(torch.optim.Optimizer):
         buckets: dict[tuple[str, bool, tuple[tuple[str, Any], ...]], list[Named]] = {}
         for item in items:
             part = self.spec.part(roles[item.name], hyper)
-            settings = call(part.rule.settings, Context(part.hyper(hyper)), item)
+            if not part.rule.elementwise and routing.stored_in_by_out(item, roles[item.name]):
+                self.in_by_out.add(item.name)
+            seen = replace(item, tensor=self.oriented(item.name, item.tensor))
+            settings = call(part.rule.settings, Context(part.hyper(hyper)), seen)
             key = part.rule.name, roles[item.name] in self.undecayed, tuple(settings.items())
             buckets.setdefault(key, []).append(item)
         added: list[dict[str, Any]] = []
@@ -123,18 +128,23 @@ class Routed(torch.optim.Optimizer):
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 tensor = self.ownership.tensors.get(name) if self.ownership else p
                 if tensor is not None:
-                    layout = Layout.of(rule, self.roles[name], tensor)
+                    turned = name in self.in_by_out
+                    layout = Layout.of(rule, self.roles[name], tensor.mT if turned else tensor)
                     shard = self.ownership.row_shard(name) if self.ownership else None
-                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard)
+                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard, turned)
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""
         rules = self.rules
         return [
-            StepCost.of(name, rules[group["rule"]], self.roles[name], p.shape, group)
+            StepCost.of(name, rules[group["rule"]], self.roles[name], self.oriented(name, p).shape, group)
             for group in self.param_groups
             for name, p in zip(group["param_names"], group["params"], strict=True)
         ]
+
+    def oriented(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of a parameter's shape as the parameter's rule sees it: as output x input."""
+        return tensor.mT if name in self.in_by_out else tensor
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(name, parameter) of all param groups in their order."""
@@ -144,6 +154,10 @@ class Routed(torch.optim.Optimizer):
     def routing_table(self) -> str:
         """One line per parameter: name, shape, role, rule, learning rate, weight decay."""
         return routing.table(self.param_groups, self.roles)
+
+    @property
+    def _elementwise(self) -> bool:
+        return all(part.rule.elementwise for part in self.spec.parts)
 
     def _part(self, rule: str) -> Part:
         return next(part for part in self.spec.parts if part.rule.name == rule)

@@ -119,6 +119,7 @@ def initialise(optimizer: Any, seed: int) -> None:
         for name, p in zip(group["param_names"], group["params"], strict=True):
             if optimizer.roles[name] == "vector":
                 continue
+            p = optimizer.oriented(name, p.data)
             drawn = torch.empty(p.shape if optimizer.roles[name] == "expert" else (1, len(p), p[0].numel()))
             drawn = drawn.double().normal_(generator=generator)
             if group["rule"] == "scion":
@@ -127,7 +128,7 @@ def initialise(optimizer: Any, seed: int) -> None:
                 ball = drawn.mul_(_factor(drawn, group["scale"]) * group["radius"])
             else:
                 ball = _outer_step(drawn, group["radius"], group["norm"])
-            p.data.copy_(ball.reshape(p.shape))
+            p.copy_(ball.reshape(p.shape))
 
 
 _OFFICIAL = "the authors' nanoGPT example, github.com/LIONS-EPFL/scion"
