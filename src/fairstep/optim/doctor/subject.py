@@ -63,7 +63,7 @@ class Subject:
         return model, self.build(model, **changes)
 
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Param groups of the model's matrices and of all others: names for those of ours, which infer roles by them."""
+        """Param groups of the model's matrices and of all others: with names for ours, which infer roles by them."""
         named = list(model.named_parameters())
         foreign = isinstance(registry.get(self.name), ForeignSpec)
         kinds = [pair for pair in named if pair[1].ndim == 2], [pair for pair in named if pair[1].ndim != 2]
