@@ -12,7 +12,7 @@ file gets whole documents, because cutting would change their tokens.
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +118,7 @@ class FileTokenizer:
     def encode(self, texts: Iterable[str]) -> Iterator[NDArray[Any]]:
         _allow_threads()
         dtype = f"<u{item_bytes(self.vocabulary)}"
-        for batch in _batches(texts):
+        for batch in batches(texts, _BATCH, len):
             pieces = [list(cut(text, _PIECE)) if self.kind == "bpe" else [text] for text in batch]
             flat = [piece for text in pieces for piece in text]
             with _library("the tokenizer cannot encode this text"):
@@ -249,13 +249,14 @@ def _library(what: str) -> Iterator[None]:
         raise DataError(f"{what}: {(str(error).splitlines() or ['no reason'])[0]}") from None
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def batches(texts: Iterable[str], most: int, size: Callable[[str], int] = lambda text: 1) -> Iterator[list[str]]:
+    """Texts together, until there are so many, or so much by their size."""
     batch: list[str] = []
     length = 0
     for text in texts:
         batch.append(text)
-        length += len(text)
-        if length >= _BATCH:
+        length += size(text)
+        if length >= most:
             yield batch
             batch, length = [], 0
     if batch:

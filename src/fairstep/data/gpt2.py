@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstep.data.bpe import byte_level, characters, item_bytes
+from fairstep.data.bpe import batches, byte_level, characters, item_bytes
 from fairstep.data.errors import DataError, needs_extra
 from fairstep.data.formats import SEPARATOR, reading
 
@@ -80,18 +80,9 @@ class RankTokenizer:
         dtype, threads = f"<u{item_bytes(self.vocabulary)}", 1
         if os.environ.get("TOKENIZERS_PARALLELISM") != "false":
             threads = os.cpu_count() or 1
-        batch: list[str] = []
-        for text in texts:
-            batch.append(text)
-            if len(batch) == _BATCH:
-                yield from self._encoded(batch, dtype, threads)
-                batch = []
-        yield from self._encoded(batch, dtype, threads)
-
-    def _encoded(self, batch: list[str], dtype: str, threads: int) -> Iterator[NDArray[Any]]:
-        for ids in self._encoding.encode_ordinary_batch(batch, num_threads=threads):
-            ids.append(self.end_of_text)
-            yield np.array(ids, dtype=dtype)
+        for batch in batches(texts, _BATCH):
+            for ids in self._encoding.encode_ordinary_batch(batch, num_threads=threads):
+                yield np.array([*ids, self.end_of_text], dtype=dtype)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._encoding.decode(list(tokens)))

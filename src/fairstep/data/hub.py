@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fairstep.data.bpe import batches
 from fairstep.data.cache import locked, writing
 from fairstep.data.corpus import cache_directory
 from fairstep.data.documents import Collection
@@ -117,7 +118,7 @@ def _stream(
     while not over:
         partial, size, ended = folder / "text.part", 0, True
         with partial.open("w", encoding="utf-8") as file:
-            for texts in _groups(documents, 1 if not limit.tokens else _TOGETHER):
+            for texts in batches(documents, _TOGETHER if limit.tokens else 1):
                 counts = (
                     (len(ids) if text else 0 for ids, text in zip(tokenizer.encode(texts), texts, strict=True))
                     if tokenizer and limit.tokens
@@ -196,17 +197,6 @@ def _may_pass(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _groups(documents: Iterator[str], size: int) -> Iterator[list[str]]:
-    group: list[str] = []
-    for document in documents:
-        group.append(document)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _over(reached: dict[str, int], limit: Limit) -> bool:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from fairstep.runs.frozen import Value
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from fairstep.runs.frozen import Record, Value
 
 
-class Move(_Record):
+class Move(Record):
     """A change of one hyperparameter of the chosen configuration."""
 
     name: str
@@ -34,7 +30,7 @@ class Move(_Record):
     """Runs of the move. 1: the trial of the search. More: fresh runs."""
 
 
-class Coordinate(_Record):
+class Coordinate(Record):
     """One hyperparameter around the chosen configuration."""
 
     name: str
@@ -53,7 +49,7 @@ class Coordinate(_Record):
     """The move along this coordinate with the largest gain."""
 
 
-class Near(_Record):
+class Near(Record):
     """A configuration whose loss is within the tolerance of the lowest."""
 
     hyperparameters: dict[str, Value]
@@ -62,7 +58,7 @@ class Near(_Record):
     """Its loss."""
 
 
-class Certificate(_Record):
+class Certificate(Record):
     """What shows that a contestant was tuned in a cell, or what is missing.
 
     Every configuration tried whose true loss is within the tolerance of the chosen one's is in ``near_optimal`` or in
@@ -73,7 +69,7 @@ class Certificate(_Record):
     """Name of the contestant."""
     cell: str
     """Name of the cell. Empty in a contest of one cell."""
-    configuration: dict[str, Value] = {}
+    configuration: dict[str, Value] = Field(default_factory=dict)
     """The chosen configuration. Empty while nothing is chosen, and when everything diverged."""
     loss: float | None = None
     """Mean loss over the final seeds. none until there are any."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from fairstep.runs.frozen import Record
 
 
-class Design(BaseModel):
+class Design(Record):
     """Paired seeds ``first..most``: a look after each number of seeds from ``first`` to ``most``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     first: int = Field(ge=0)
     """Seeds at the first look."""
@@ -54,10 +54,8 @@ class Design(BaseModel):
         return (self.first, self.most) == (other.first, other.most)
 
 
-class Look(BaseModel):
+class Look(Record):
     """One contestant judged at one number of paired seeds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     design: str
     """The seeds of the design that the look belongs to, such as 3..8."""

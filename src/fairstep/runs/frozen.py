@@ -24,6 +24,12 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Record(BaseModel):
+    """What a store keeps of runs: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 def explain(error: ValidationError) -> str:
     """The first problem of a pydantic error in one sentence: field, what is wrong, the value."""
     first = error.errors()[0]

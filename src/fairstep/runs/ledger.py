@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fairstep.runs.certificate import Certificate
 from fairstep.runs.design import Design, Look
 from fairstep.runs.files import digest_of, parse_json, read_bytes, write_atomic
-from fairstep.runs.frozen import Value, explain
+from fairstep.runs.frozen import Record, Value, explain
 from fairstep.runs.run import Status
 from fairstep.runs.spec import FORMAT
 
@@ -26,11 +26,7 @@ Phase = Literal["tune", "final", "budget"]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Trial(_Record):
+class Trial(Record):
     """One run that was spent on one contestant, and what it has cost so far."""
 
     contestant: str
@@ -52,7 +48,7 @@ class Trial(_Record):
     """Attempts that crashed or hung."""
 
 
-class Cell(_Record):
+class Cell(Record):
     """One workload: model size x token budget x batch size x data."""
 
     model: str
@@ -77,7 +73,7 @@ class Cell(_Record):
     """Precision of the matrix products: float32 or bf16."""
 
 
-class Choice(_Record):
+class Choice(Record):
     """What the search chose for a contestant."""
 
     hyperparameters: dict[str, Value]
@@ -88,7 +84,7 @@ class Choice(_Record):
     """What the protocol says about this choice, in sentences: a budget that ended it, the error of a law."""
 
 
-class Ledger(_Record):
+class Ledger(Record):
     """A contest in one cell: its contestants, what the search chose for each so far, and all of its trials."""
 
     format: int = FORMAT
@@ -105,9 +101,9 @@ class Ledger(_Record):
     """Names of all contestants."""
     cell: Cell
     """The workload."""
-    choices: dict[str, Choice] = {}
+    choices: dict[str, Choice] = Field(default_factory=dict)
     """What the search chose, by contestant."""
-    certificates: dict[str, Certificate] = {}
+    certificates: dict[str, Certificate] = Field(default_factory=dict)
     """Proofs that contestants were tuned, or what they lack, by contestant."""
     trials: tuple[Trial, ...] = ()
     """Every run that was spent, in order."""

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fairstep.runs.files import digest_of, parse_json, read_bytes, read_json, read_jsonl, write_atomic
-from fairstep.runs.frozen import SpecError, explain
+from fairstep.runs.frozen import Record, SpecError, explain
 from fairstep.runs.spec import RunSpec
 
 Status = Literal["done", "diverged", "failed", "unfinished"]
@@ -31,13 +31,11 @@ DIVERGED_ABOVE = 2.0
 """Nats above ln(vocabulary), the loss of a uniform guess, at which a run counts as diverged."""
 
 
-class Summary(BaseModel):
+class Summary(Record):
     """The outcome of a run. Losses are mean cross-entropy in nats per token; times are seconds.
 
     Seconds of a step are medians over the rows of timings.jsonl; a row is the mean of its steps.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: Literal["done", "diverged", "failed"]
     """done and diverged are results. failed is not: a failed run may be tried again."""

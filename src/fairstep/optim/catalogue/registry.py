@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import rules
 from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
+from fairstep.optim.wrappers import derive, key, parse
 
 if TYPE_CHECKING:
     from fairstep.optim.engine.engine import Engine
@@ -31,7 +32,7 @@ def specs() -> dict[str, OptimizerSpec]:
     for module in pkgutil.iter_modules(rules.__path__, rules.__name__ + "."):
         for spec in vars(importlib.import_module(module.name)).values():
             if isinstance(spec, OptimizerSpec) and spec not in by_name.values():
-                for word in {spec.class_name, *map(_key, (spec.name, *spec.aliases))}:
+                for word in {spec.class_name, *map(key, (spec.name, *spec.aliases))}:
                     if taken.setdefault(word, spec.name) != spec.name:
                         raise ValueError(f"both {taken[word]} and {spec.name} claim the name {word!r}")
                 by_name[spec.name] = spec
@@ -55,10 +56,10 @@ def get(name: str) -> OptimizerSpec:
         from fairstep.optim.catalogue.paths import alias_of
 
         return get(alias_of(name)[1])
-    if "+" in name and _key(name) not in _words():
+    if "+" in name and key(name) not in _words():
         return _wrapped(*name.split("+"))
     words = _words()
-    if _key(name) not in words:
+    if key(name) not in words:
         if is_foreign(name):
             from fairstep.optim.catalogue import foreign, paths  # only those who bring an optimizer pay for it
 
@@ -72,27 +73,25 @@ def get(name: str) -> OptimizerSpec:
             f"unknown optimizer {name!r}{nearest(name, spelled)}; there are {', '.join(names())}, and your own as "
             "package.module:Class"
         )
-    return words[_key(name)]
+    return words[key(name)]
 
 
 @functools.cache
 def _words() -> dict[str, OptimizerSpec]:
-    return {_key(word): spec for spec in specs().values() for word in (spec.name, *spec.aliases)}
+    return {key(word): spec for spec in specs().values() for word in (spec.name, *spec.aliases)}
 
 
 def _wrapped(name: str, *words: str) -> OptimizerSpec:
     """One optimizer, one name: what an alias stands for (adamh: adamw+hyperball) is taken apart and sorted."""
-    from fairstep.optim import wrappers
-
     base = get(name)
     if not base.parts:
         raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {name} is another package's")
     plain, *inside = next((alias for alias in base.aliases if "+" in alias), base.name).split("+")
-    names = wrappers.parse((*inside, *words))
+    names = parse((*inside, *words))
     for end in range(len(names), -1, -1):
-        start = _words().get(_key("+".join((plain, *names[:end]))))
+        start = _words().get(key("+".join((plain, *names[:end]))))
         if start:
-            return wrappers.derive(start, names[end:])
+            return derive(start, names[end:])
     raise AssertionError(f"{plain} is the name of a built-in optimizer")
 
 
@@ -122,7 +121,7 @@ def plugins() -> dict[str, str]:
 def is_foreign(name: str) -> bool:
     """Whether a name is a path (dotted or not), or an entry point's name that no built-in optimizer has: what ``get``
     would import."""
-    return ":" in name or (_key(name) not in _words() and ("." in name or name in plugins()))
+    return ":" in name or (key(name) not in _words() and ("." in name or name in plugins()))
 
 
 def version(name: str) -> str:
@@ -146,7 +145,3 @@ def optimizer_class(spec: OptimizerSpec) -> Callable[..., Engine]:
 
     body: Mapping[str, Any] = {"spec": spec, "__module__": "fairstep.optim", "__doc__": f"{spec.title}\n\n{spec.text}"}
     return type(spec.class_name, (Engine,), dict(body))
-
-
-def _key(name: str) -> str:
-    return name.lower().translate({ord(mark): None for mark in "-_ "})

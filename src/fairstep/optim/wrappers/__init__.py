@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper
 
-__all__ = ["WrappedRule", "Wrapper", "derive", "parse", "wrappers"]
+__all__ = ["WrappedRule", "Wrapper", "derive", "key", "parse", "wrappers"]
 
 
 @functools.cache
@@ -36,10 +36,10 @@ def parse(words: Iterable[str]) -> tuple[str, ...]:
 
     Raises UnknownOptimizerError for a word that names none, and for one that is named twice.
     """
-    by_key = {_key(word): w.name for w in wrappers().values() for word in (w.name, *w.aliases)}
+    by_key = {key(word): w.name for w in wrappers().values() for word in (w.name, *w.aliases)}
     chosen: list[str] = []
     for word in words:
-        name = by_key.get(_key(word))
+        name = by_key.get(key(word))
         if name is None:
             raise UnknownOptimizerError(
                 f"unknown wrapper {word!r}{nearest(word, tuple(by_key))}; there are {', '.join(wrappers())}"
@@ -58,5 +58,6 @@ def derive(spec: OptimizerSpec, names: tuple[str, ...]) -> OptimizerSpec:
     return spec
 
 
-def _key(name: str) -> str:
-    return name.strip().lower().replace("_", "").replace("-", "")
+def key(name: str) -> str:
+    """A name without upper case, hyphens, underscores and spaces, which do not matter."""
+    return name.lower().translate({ord(mark): None for mark in "-_ "})

@@ -7,8 +7,6 @@ from fairstep.study.file.study import Study
 from fairstep.study.launchers.base import Launcher
 from fairstep.study.launchers.local import Layout, LocalLauncher, layout
 
-NAMES = ("local", "ray", "slurm")
-
 
 def launcher_of(study: Study, name: str | None = None, workers: int = 0) -> Launcher:
     """The study's launcher, or another one by name. Raises ValueError that names a missing extra."""

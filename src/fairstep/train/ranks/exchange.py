@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -73,6 +73,14 @@ class Exchange:
     def take_seconds(self) -> dict[str, float]:
         """Seconds of communication that nothing else hid, since this was last asked."""
         return {}
+
+
+def unpack(flat: Tensor, views: Iterable[Tensor]) -> None:
+    """The values of one vector into tensors that lie end to end in it."""
+    for view in views:
+        values, flat = flat[: view.numel()], flat[view.numel() :]
+        if values.data_ptr() != view.data_ptr():
+            view.copy_(values.view(view.shape))
 
 
 class Divided(Exchange):

@@ -22,7 +22,7 @@ from fairstep.model.factory import MODELS
 from fairstep.optim.engine import Engine
 from fairstep.optim.sharding.partition import divide_shards, shard
 from fairstep.optim.sharding.step_cost import Piece
-from fairstep.train.ranks.exchange import Divided
+from fairstep.train.ranks.exchange import Divided, unpack
 from fairstep.train.ranks.world import World
 
 
@@ -165,6 +165,4 @@ def _all_to_all(
     sizes, expected = ([sum(v.numel() for v in views) for views in side] for side in (sent, received))
     incoming = torch.empty(sum(expected), dtype=dtype, device=device)
     dist.all_to_all_single(incoming, outgoing, expected, sizes)
-    for view in (view for views in received for view in views):
-        values, incoming = incoming[: view.numel()], incoming[view.numel() :]
-        view.copy_(values.view(view.shape))
+    unpack(incoming, (view for views in received for view in views))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fairstep.optim.engine import Engine
 from fairstep.optim.sharding.partition import divide
 from fairstep.optim.sharding.step_cost import Piece
-from fairstep.train.ranks.exchange import Divided
+from fairstep.train.ranks.exchange import Divided, unpack
 from fairstep.train.ranks.world import World
 
 BUCKET_BYTES = 25 * 2**20
@@ -131,17 +131,10 @@ class Sharded(Divided):
         work, flat, bucket = self.flying.popleft()
         work.wait()
         if bucket.owner == self.world.rank:
-            flat.div_(self.world.size)
-        for name, piece in bucket.pieces:
-            gradient = self.parameters[name].grad
-            if gradient is None:
-                continue
-            if bucket.owner == self.world.rank:
-                own = self._cut(name, gradient, piece)
-                values, flat = flat[: own.numel()], flat[own.numel() :]
-                if values.data_ptr() != own.data_ptr():
-                    own.copy_(values.view(own.shape))
-            elif name not in self.owned and all(bucket.sent for bucket in self.of[name]):
+            unpack(flat.div_(self.world.size), self._gradients(bucket.pieces))
+            return
+        for name, _ in bucket.pieces:
+            if name not in self.owned and all(bucket.sent for bucket in self.of[name]):
                 self.parameters[name].grad = None
 
     def clip(self, limit: float) -> Tensor:
@@ -159,7 +152,7 @@ class Sharded(Divided):
         began = time.perf_counter()
         arriving: deque[tuple[dist.Work, Tensor, Bucket]] = deque()
         for bucket in self.buckets:
-            flat = _flat([self._cut(name, self.parameters[name].detach(), piece) for name, piece in bucket.pieces])
+            flat = _flat(self._weights(bucket))
             work = dist.broadcast(flat, src=bucket.owner, async_op=True)
             assert work is not None
             arriving.append((work, flat, bucket))
@@ -173,13 +166,11 @@ class Sharded(Divided):
 
     def _receive_weights(self, work: dist.Work, flat: Tensor, bucket: Bucket) -> None:
         work.wait()
-        if bucket.owner == self.world.rank:
-            return
-        for name, piece in bucket.pieces:
-            own = self._cut(name, self.parameters[name].detach(), piece)
-            values, flat = flat[: own.numel()], flat[own.numel() :]
-            if values.data_ptr() != own.data_ptr():
-                own.copy_(values.view(own.shape))
+        if bucket.owner != self.world.rank:
+            unpack(flat, self._weights(bucket))
+
+    def _weights(self, bucket: Bucket) -> list[Tensor]:
+        return [self._cut(name, self.parameters[name].detach(), piece) for name, piece in bucket.pieces]
 
 
 def _flat(parts: list[Tensor]) -> Tensor:
