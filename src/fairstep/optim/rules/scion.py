@@ -25,8 +25,10 @@ official code starts from weights on the surface of the balls; here that is a ca
 
 Differences from other implementations: lr and radii are in the unit of a hidden matrix, so that hidden_radius=1 where
 the official example has radius 50 and a 50th of the lr. By default embedding and vectors are not decayed, as with every
-optimizer here. eps is added to the Frobenius norm before Newton-Schulz, not its floor. W's Scion is scale="shape", sign
-for all other layers, and their radii 0.1 to 0.2. S's code (not in its paper) has 9 iterations, other axes for the
+optimizer here. eps is added to the Frobenius norm before Newton-Schulz, not its floor. W's Scion is scale="shape", and
+sign with radius 1 and an outer_lr_ratio of 0.1 to 0.2 for all other layers: a radius would leave their decay as it is.
+The official SpectralConv divides by the kernel's area; here a convolution is one flattened matrix, whose step is larger
+by the kernel's side. S's code (not in its paper) has 9 iterations, other axes for the
 embedding, and its weight of the past wired to the weight of the present.
 """
 
@@ -136,7 +138,7 @@ _OFFICIAL = "the authors' nanoGPT example, github.com/LIONS-EPFL/scion"
 
 def _outer(role: str) -> Part:
     own = {"momentum": "outer_momentum", "radius": f"{role}_radius", "norm": f"{role}_norm"}
-    return Part((role,), OuterRule(role), rename=own)  # type: ignore[arg-type]
+    return Part((role,), OuterRule(role), rename=own, lr_ratio="outer_lr_ratio")  # type: ignore[arg-type]
 
 
 SCION = OptimizerSpec(
@@ -168,6 +170,13 @@ SCION = OptimizerSpec(
         "head_norm": Hyperparameter("sign-per-input", "norm of the head", _OFFICIAL, NORMS),
         "vector_radius": Hyperparameter(0.2, "radius of vectors", "W, 130M", "(0, inf)"),
         "vector_norm": Hyperparameter("rms", "norm of vectors", "arXiv 2502.07529", NORMS),
+        "outer_lr_ratio": Hyperparameter(
+            1.0,
+            "learning rate of all other layers over lr, in their decay too",
+            "0.1 to 0.2 in W",
+            "(0, inf)",
+            later=True,
+        ),
     },
     search_space={
         "lr": Grid.geometric(
