@@ -29,8 +29,10 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("W", "adam-mini"): {"vector_blocks": "element"},
     ("W", "soap"): {"precondition_1d": True},
     ("W", "scion"): {
-        "scale": "shape", "embedding_norm": "sign", "head_norm": "sign", "vector_norm": "sign"
+        "scale": "shape", "embedding_norm": "sign", "head_norm": "sign", "vector_norm": "sign",
+        "embedding_radius": 1.0, "head_radius": 1.0, "vector_radius": 1.0,
     },
+    ("S", "muon"): {"ns_dtype": "float32"},
 }  # fmt: skip
 """Options that make our rule the paper's, as the docstrings of the rules say."""
 
@@ -40,7 +42,7 @@ NAMES: dict[str, dict[str, str]] = {
     "muon": {**_ADAM, "epsilon": "adam_eps", "adamw_fallback_eps": "adam_eps", "muon_epsilon": "ns_eps",
              "muon_to_adam_lr": "adam_lr_ratio", "lr_matrix": "lr"},
     "d-muon": {**_ADAM, "adamw_fallback_eps": "adam_eps"},
-    "scion": {"beta1": "outer_momentum", "scion_epsilon": "ns_eps"},
+    "scion": {"beta1": "outer_momentum", "scion_epsilon": "ns_eps", "scion_to_signum_lr": "outer_lr_ratio"},
     "kron": {"preconditioner_lr": "precond_lr", "preconditioner_update_probability": "update_probability",
              "update_prob_flat_start": "flat_start", "normalize_grads": "normalize_gradients"},
     "soap": {"precond_freq": "precondition_frequency"},
@@ -120,9 +122,13 @@ def of_wen() -> list[dict[str, Any]]:
         own, run, other = sort_out("W", name, chosen)
         if other.pop("partition_grads_into_blocks", True) is False:
             own["block_size"] = 0
-        ratio_of_signs = other.pop("scion_to_signum_lr", None)
-        if ratio_of_signs is not None:
-            own |= dict.fromkeys(("embedding_radius", "head_radius", "vector_radius"), ratio_of_signs)
+        if name == "muon":
+            space, own = (
+                beside_an_average(space, own.get("momentum", 0.95)),
+                beside_an_average(own, own.get("momentum")),
+            )
+        if name == "mars-adamw":  # its clip of the corrected gradient, at 1, is the only one
+            run["clip_norm"] = 0.0
         found.append(
             entry(
                 name,
@@ -136,6 +142,13 @@ def of_wen() -> list[dict[str, Any]]:
             )
         )
     return found
+
+
+def beside_an_average(given: dict[str, Any], momentum: float) -> dict[str, Any]:
+    """W adds its epsilon to the norm of a sum of gradients, and we to that of their average, which is smaller."""
+    if "ns_eps" not in given:
+        return given
+    return {**given, "ns_eps": each(given["ns_eps"], lambda eps: float(f"{eps * (1 - momentum):.6g}"))}
 
 
 def matrices_of(layers: int, width: int, experts: int = 1) -> int:
@@ -181,13 +194,17 @@ def of_semenov() -> list[dict[str, Any]]:
 
 
 def lists(name: str, grid: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters with more than one value. A second part's learning rate is a ratio where the first is one."""
+    """The hyperparameters with more than one value. A second part's learning rates are ratios to the first part's.
+
+    Where that has several, to the one in the middle (the upper of two), which is the chosen one if one was chosen.
+    """
     found = {k: v for k, v in grid.items() if isinstance(v, list) and len(v) > 1}
     first, second, ratio = (
         ("lr_matrix", "lr_adamw", "adam_lr_ratio") if name == "muon" else ("lr_mars", "lr_1d", "vector_lr_ratio")
     )
-    if second in found and len(grid[first]) == 1:
-        found[ratio] = [float(f"{value / grid[first][0]:.6g}") for value in found.pop(second)]
+    if second in found:
+        middle = sorted(grid[first])[len(grid[first]) // 2]
+        found[ratio] = [float(f"{value / middle:.6g}") for value in found.pop(second)]
     return found
 
 

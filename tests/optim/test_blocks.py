@@ -21,7 +21,7 @@ KRON = {"beta1": 0.8, "precond_lr": 0.3, "flat_start": 5, "update_probability": 
 def run(name: str, weights: list[Tensor], gradients: Callable[[int, int], Tensor], steps: int, **settings: Any) -> Any:
     """The optimizer after some steps on copies of the weights; gradients are a function of (parameter, step)."""
     parameters = [nn.Parameter(w.clone()) for w in weights]
-    optimizer = build(name, parameters, **settings)
+    optimizer = build(name, parameters, roles="matrix", **settings)
     for step in range(1, steps + 1):
         for n, p in enumerate(parameters):
             p.grad = gradients(n, step)

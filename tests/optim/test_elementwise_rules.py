@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from tests.optim import twins
 from tests.optim.test_rules import difference
-from torch import Tensor
+from torch import Tensor, nn
+
+from fairstep.optim import build
 
 
 @pytest.mark.parametrize("form", ["optax", "algoperf", "dozat"])
@@ -76,3 +79,15 @@ def test_ademamix_without_its_fast_momentum() -> None:
     own = {"beta1": 0.0, "beta2": 0.9, "beta3": 0.99, "alpha": 5.0, "schedule_steps": 15, "eps": 1e-3}
     measured = difference("ademamix", {}, lambda _: twin, 0.03, weight_decay=0.2, **own)
     assert max(measured.values()) < 1e-3, measured
+
+
+@pytest.mark.parametrize("name", ["lion", "signum", "mars-lion", "cautious-lion", "scion"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_sign_hides_no_divergence(name: str, bad: float) -> None:
+    """torch.sign(nan) is 0: weights would stay finite for good, as if the run had converged."""
+    p = nn.Parameter(torch.ones(4, 4))
+    optimizer = build(name, [("head.weight", p)], roles={"head.weight": "head"}, weight_decay=0.0)
+    for gradient in (1.0, bad, 1.0):
+        p.grad = torch.full((4, 4), gradient)
+        optimizer.step()
+    assert not p.isfinite().any()

@@ -159,7 +159,7 @@ def test_torchs_own_hooks_run_around_a_step() -> None:
 )
 def test_bad_parameters_are_named(named: Any, roles: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AdamW(named, roles=roles)
+        Muon(named, roles=roles)
 
 
 def test_closure() -> None:
@@ -194,7 +194,7 @@ def test_experts_are_separate_matrices() -> None:
     grads = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)
     stack = nn.Parameter(torch.zeros_like(grads))
     singles = [nn.Parameter(torch.zeros(6, 4, dtype=torch.float64)) for _ in range(3)]
-    optimizers = Muon([("experts", stack)]), Muon(singles)
+    optimizers = Muon([("experts", stack)]), Muon(singles, roles="matrix")
     for _ in range(3):
         stack.grad = grads.clone()
         for p, g in zip(singles, grads, strict=True):
@@ -352,3 +352,96 @@ def test_the_peak_learning_rate_is_ours_alone() -> None:
     again = Lion([("w", one())], lr=0.3, decay="independent")
     again.load_state_dict(saved)
     assert again.param_groups[0]["peak_lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("given", "as_ours"),
+    [
+        ({"betas": (0.8, 0.9)}, {"beta1": 0.8, "beta2": 0.9}),
+        ({"lr": torch.tensor(0.5)}, {"lr": 0.5}),
+        ({"lr": 0}, {"lr": 0.0}),
+    ],
+    ids=["betas", "tensor", "zero"],
+)
+def test_settings_as_torch_takes_them(given: dict[str, Any], as_ours: dict[str, float]) -> None:
+    """For the optimizer and for one param group; a key of the user's stays in its group."""
+    whole, first = (
+        AdamW([one()], **given),
+        AdamW([{"params": one(), **given, "name": "first", "lr_scale": 2.0}, {"params": one()}]),
+    )
+    for optimizer in (whole, first):
+        assert {name: optimizer.param_groups[0][name] for name in as_ours} == as_ours
+    assert (first.param_groups[0]["name"], first.param_groups[0]["lr_scale"]) == ("first", 2.0)
+    assert "name" not in first.param_groups[1]
+    first.load_state_dict(first.state_dict())
+    assert AdamW([one()], 0.25).param_groups[0]["lr"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("settings", "group", "message"),
+    [
+        ({"betas": (0.8,)}, {}, r"adamw: betas must be \(beta1, beta2\), not \(0.8,\)"),
+        ({"betas": (0.8, 0.9), "beta1": 0.8}, {}, "adamw: beta1 is given twice"),
+        ({"lr": None}, {}, "adamw: lr must be a number"),
+        ({"lr": False}, {}, "adamw: lr must be a number"),
+        ({}, {"rule": "muon"}, "a param group's rule is the optimizer's to write"),
+        ({}, {"weight_decey": 0.0}, r"adamw has no hyperparameter 'weight_decey' \(did you mean weight_decay"),
+    ],
+)
+def test_settings_that_are_neither_torchs_nor_ours(settings: Any, group: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AdamW([{"params": one(), **group}], **settings)
+
+
+def test_a_groups_setting_that_only_a_part_would_read_is_not_passed_over() -> None:
+    for own in ({"betas": (0.8, 0.9)}, {"eps": 1e-10}):
+        with pytest.raises(ValueError, match="muon has no hyperparameter"):
+            Muon([{"params": [("w", one())], **own}])
+
+
+def test_a_learning_rate_of_zero_is_a_pause() -> None:
+    """A step with it changes no weight; independent decay takes what comes after it for the peak."""
+    w = one()
+    optimizer = AdamW([("w", w)], lr=0, decay="independent", weight_decay=0.25, undecayed=())
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    assert w.eq(1).all()
+    optimizer.param_groups[0]["lr"] = 0.5
+    w.grad = torch.zeros_like(w)
+    optimizer.state.clear()
+    optimizer.step()
+    assert w.detach().flatten().tolist() == pytest.approx([0.75] * 4)
+
+
+def test_torchs_schedulers_change_rates_and_nothing_else() -> None:
+    """What LambdaLR and OneCycleLR write as initial_lr is theirs: a group's own rate stays, decay and ratios too."""
+    model = nn.ModuleDict({"up": nn.Linear(4, 4, bias=False), "lm_head": nn.Linear(4, 8, bias=False)})
+    edited = Muon(model, lr=0.02)
+    edited.param_groups[0]["lr"] = 0.005
+    torch.optim.lr_scheduler.LambdaLR(edited, lambda step: 1.0)
+    assert [group["lr"] for group in edited.param_groups] == [0.005, pytest.approx(0.004)]
+    cycled = Muon(model, lr=0.02, decay="independent", weight_decay=0.25)
+    peaks = [group["lr"] for group in cycled.param_groups]
+    torch.optim.lr_scheduler.OneCycleLR(cycled, max_lr=peaks, total_steps=10, cycle_momentum=False)
+    for group, peak in zip(cycled.param_groups, peaks, strict=True):
+        group["lr"] = peak
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    cycled.step()
+    for p, start in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(p.detach(), 0.75 * start)
+
+
+def test_prodigy_refuses_learning_rates_that_differ() -> None:
+    """As its authors do: one estimate cannot serve two. A rate of 0 is allowed."""
+    for name in ("prodigy", "prodigy+cautious"):
+        groups = [{"params": [("a", one())]}, {"params": [("b", one())], "lr": 0.5}]
+        optimizer = build(name, groups)
+        for _, p in optimizer.named_parameters():
+            p.grad = torch.ones_like(p)
+        with pytest.raises(ValueError, match=r"one learning rate for all parameters, .* the factors 0.5, 1; give all"):
+            optimizer.step()
+        assert all(p.eq(1).all() for _, p in optimizer.named_parameters())
+        optimizer.param_groups[1]["lr"] = 0.0
+        optimizer.step()

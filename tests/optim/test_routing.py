@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from fairstep.optim import Muon, infer_roles
+from fairstep.optim import Muon, build, infer_roles
 
 
 def llama_names(dim: int = 8, mlp: int = 16, vocabulary: int = 16, tied: bool = False) -> nn.Module:
@@ -148,3 +150,114 @@ def test_table() -> None:
 def test_bad_parameters(params: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Muon(params)
+
+
+def whole() -> nn.ModuleDict:
+    layers = {"embed_tokens": nn.Embedding(50, 16), "up": nn.Linear(16, 32), "lm_head": nn.Linear(16, 50)}
+    return nn.ModuleDict(layers)
+
+
+UNTOLD = {
+    "parameters": lambda m: m.parameters(),
+    "groups as in modded-nanogpt": lambda m: [{"params": m[n].parameters(), "lr": 0.01} for n in m],
+    "a tensor": lambda m: [{"params": m["up"].weight}],
+    "a layer by itself": lambda m: [{"params": m["lm_head"]}],
+}
+
+
+@pytest.mark.parametrize("params", UNTOLD.values(), ids=UNTOLD.keys())
+@pytest.mark.parametrize("name", ["muon", "scion", "muonh", "muon+cautious"])
+def test_a_rule_that_depends_on_the_role_must_be_told_it(name: str, params: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} has another rule for embedding and head.*roles=\"matrix"):
+        build(name, params(whole()))
+    assert set(build(name, params(whole()), roles="matrix").roles.values()) <= {"matrix", "vector"}
+    build("adamw", params(whole()))
+
+
+def test_the_right_ways_that_the_refusal_shows() -> None:
+    expected = {"embed_tokens.weight": "embedding", "up.weight": "matrix", "lm_head.weight": "head"}
+    expected |= {"up.bias": "vector", "lm_head.bias": "vector"}
+    model = whole()
+    by_group = [{"params": model[name].named_parameters(name)} for name in model]
+    for params in (model, model.named_parameters(), by_group):
+        assert Muon(params).roles == expected
+
+
+def test_groups_of_modules_keep_their_layers() -> None:
+    model = whole()
+    groups = [{"params": model["embed_tokens"], "lr": 0.1}, {"params": nn.ModuleDict({"body": model["up"]})}]
+    optimizer = Muon([*groups, {"params": nn.Embedding(4, 2)}], lr=0.02)
+    assert optimizer.roles == {
+        "weight": "embedding",
+        "body.weight": "matrix",
+        "body.bias": "vector",
+        "group3.weight": "embedding",
+    }
+    with pytest.raises(ValueError, match="unknown role 'matrx'; roles are matrix"):
+        Muon([nn.Parameter(torch.zeros(2, 2))], roles="matrx")
+
+
+class Holder(nn.Module):
+    """One parameter of its own."""
+
+    def __init__(self, name: str, *shape: int, mark: bool = False) -> None:
+        super().__init__()
+        self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+        if mark:
+            getattr(self, name)._no_weight_decay = True
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "role"),
+    [
+        (Holder("gate_up_proj_bias", 4, 12), "gate_up_proj_bias", "vector"),
+        (Holder("A_log", 16, 4), "A_log", "vector"),
+        (Holder("dynamics", 16, 4, mark=True), "dynamics", "vector"),
+        (Holder("cls_token", 1, 1, 8), "cls_token", "vector"),
+        (Holder("pos_emb", 16, 8), "pos_emb", "embedding"),
+        (Holder("position_embeddings", 1, 16, 8), "position_embeddings", "embedding"),
+        (nn.Conv1d(8, 8, 4, groups=8), "weight", "vector"),
+        (nn.Conv1d(8, 8, 4, groups=2), "weight", "matrix"),
+        (nn.Conv1d(1, 8, 4), "weight", "matrix"),
+        (nn.Bilinear(4, 5, 6), "weight", "matrix"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original0", "vector"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original1", "matrix"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 4, 3)), "parametrizations.weight.original1", "matrix"),
+        (nn.ModuleDict({"shared_expert_gate": nn.Linear(8, 1)}), "shared_expert_gate.weight", "router"),
+        (nn.ModuleDict({"body": nn.Linear(8, 8), "score": nn.Linear(8, 3)}), "score.weight", "head"),
+        (nn.ModuleDict({"out": nn.Linear(8, 8), "body": nn.Linear(8, 3)}), "out.weight", "matrix"),
+        (nn.ModuleDict({"fc": nn.Linear(8, 8), "lm_head": nn.Linear(8, 3)}), "fc.weight", "matrix"),
+        (nn.ModuleDict({"tokens": nn.Embedding(70, 8), "scores": nn.Linear(8, 72)}), "scores.weight", "head"),
+        (nn.ModuleDict({"tokens": nn.Embedding(50, 8), "up": nn.Linear(8, 64)}), "up.weight", "matrix"),
+        (nn.ModuleDict({"h": nn.ModuleList([nn.ModuleDict({"out": nn.Linear(8, 8)})])}), "h.0.out.weight", "matrix"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_roles_of_unusual_parameters(model: nn.Module, name: str, role: str) -> None:
+    assert infer_roles(model)[name] == role
+    Muon(model)
+
+
+@pytest.mark.parametrize("name", ["wpe", "embed_in", "word_embeddings", "embed_positions", "shared", "tok_emb"])
+def test_embeddings_by_their_names_alone(name: str) -> None:
+    assert infer_roles([(f"model.{name}.weight", nn.Parameter(torch.zeros(8, 4)))]) == {
+        f"model.{name}.weight": "embedding"
+    }
+
+
+def test_an_elementwise_rule_needs_no_role() -> None:
+    odd = nn.Parameter(torch.zeros(2, 3, 4))
+    assert build("adamw", [odd]).roles == {"0": "matrix"}
+    for name in ("muon", "soap"):
+        with pytest.raises(ValueError, match="has no evident role"):
+            build(name, [("odd", odd)])
+
+
+def test_what_is_frozen_is_not_in_the_way() -> None:
+    """Quantised weights (QLoRA) are left out; a frozen table of unknown role never steps, whatever it counts as."""
+    model = nn.Linear(4, 4)
+    model.register_parameter("base", nn.Parameter(torch.zeros(4, 4, dtype=torch.uint8), requires_grad=False))
+    model.register_parameter("table", nn.Parameter(torch.zeros(2, 3, 4), requires_grad=False))
+    assert Muon(model).roles == {"weight": "matrix", "bias": "vector", "table": "vector"}
+    with pytest.raises(ValueError, match="nothing is left to train"):
+        Muon([model.base])

@@ -82,7 +82,7 @@ def test_state_bytes_of_any_optimizer() -> None:
         (torch.optim.SGD([w, b], lr=0.1, momentum=0.9), 16 * 4 + 8 * 8),
         (torch.optim.AdamW([w, b], foreach=False), 2 * (16 * 4 + 8 * 8) + 2 * 4),  # and two step counters
         (AdamW([w, b]), 2 * (16 * 4 + 8 * 8)),
-        (Muon([w, b]), 16 * 4 + 2 * 8 * 8),
+        (Muon([w, b], roles="matrix"), 16 * 4 + 2 * 8 * 8),
     ]:
         w.grad, b.grad = torch.ones_like(w), torch.ones_like(b)
         assert state_bytes(optimizer) == 0

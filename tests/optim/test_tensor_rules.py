@@ -9,9 +9,9 @@ import pytest
 import torch
 from tests.optim import twins
 from tests.optim.test_rules import SHAPES, Twin, difference
-from torch import Tensor
+from torch import Tensor, nn
 
-from fairstep.optim import build
+from fairstep.optim import build, get
 
 
 @pytest.mark.parametrize("scale", ["mean", "count"])
@@ -221,3 +221,18 @@ def test_kron_with_normalized_gradients() -> None:
 
     measured = difference("kron", {}, twin, 0.03, damping=1e-3, normalize_gradients=True, **_KRON)
     assert max(measured.values()) < 1e-10, measured
+
+
+def test_scions_other_layers_have_a_learning_rate_that_their_decay_follows() -> None:
+    """As W's chain: add_decayed_weights, then scale(-r lr). A hyperparameter that came later names no earlier run."""
+    w = nn.Parameter(torch.full((2, 2), 0.5, dtype=torch.float64))
+    settings = {"head_norm": "sign", "head_radius": 1.0, "outer_lr_ratio": 0.2}
+    roles = {"w": "head"}
+    optimizer = build("scion", [("w", w)], roles=roles, lr=0.1, weight_decay=0.3, **settings)
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    assert w.detach().flatten().tolist() == pytest.approx([0.5 - 0.1 * 0.2 * (1 + 0.3 * 0.5)] * 4)
+    spec = get("scion")
+    assert "outer_lr_ratio" not in spec.validate({}) | spec.validate({"outer_lr_ratio": 1.0})
+    assert spec.validate({"outer_lr_ratio": 0.2})["outer_lr_ratio"] == 0.2
+    assert spec.typed({"outer_lr_ratio": 1}) == {"outer_lr_ratio": 1.0}

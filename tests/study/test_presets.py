@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fairstep import optim
 from fairstep.model import PRESETS
 from fairstep.published import semenov, wen
 from fairstep.runs import DataSpec, ModelSpec, RunSpec
@@ -26,8 +27,8 @@ BETAS = {
 WEN_NAMES = {"learning_rate": "lr", "weight_decay": "weight_decay"}
 WEN_OWN: dict[str, dict[str, str]] = {
     "muon": {"beta1": "adam_beta1", "beta2": "adam_beta2", "momentum": "momentum", "epsilon": "adam_eps",
-             "muon_epsilon": "ns_eps", "muon_to_adam_lr": "adam_lr_ratio"},
-    "scion": {"beta1": "outer_momentum", "momentum": "momentum", "scion_to_signum_lr": "head_radius"},
+             "muon_to_adam_lr": "adam_lr_ratio"},
+    "scion": {"beta1": "outer_momentum", "momentum": "momentum", "scion_to_signum_lr": "outer_lr_ratio"},
     "kron": {"beta1": "beta1", "preconditioner_lr": "precond_lr",
              "preconditioner_update_probability": "update_probability", "normalize_grads": "normalize_gradients"},
     "soap": {"beta1": "beta1", "beta2": "beta2", "shampoo_beta": "shampoo_beta", "epsilon": "eps",
@@ -68,7 +69,7 @@ def test_every_script_of_semenov_is_a_preset(given: dict[str, Any]) -> None:
     for ours, value in zip(BETAS.get(given["optimizer"], ("beta1", "beta2")), given["betas"] or (), strict=False):
         assert hyper[ours] == value
     same = {"precondition_frequency", "max_precond_dim", "momentum", "nesterov", "dampening", "alpha", "gamma", "eps"}
-    same |= {"ns_steps", "d0", "d_coef", "rho"}
+    same |= {"ns_steps", "d0", "d_coef"}
     for key in same & other.keys():
         assert hyper[key] == other[key], key
     if "lr_1d" in other:
@@ -93,8 +94,11 @@ def test_every_best_configuration_of_wen_is_a_preset(given: dict[str, Any]) -> N
             assert hyper[ours] == published[key], key
     if own in ("soap", "kron"):
         assert hyper["block_size"] == (published["block_size"] if published["partition_grads_into_blocks"] else 0)
-    if own not in ("adam-mini", "sophia-h"):
-        assert run.clip_norm == published["max_grad_norm"]
+    assert run.clip_norm == (0 if own in ("adam-mini", "sophia-h", "mars-adamw") else published["max_grad_norm"])
+    if own == "mars-adamw":  # the corrected gradient is clipped by its rule, to the norm of 1
+        assert (hyper["clip"], published["max_grad_norm"]) == ("global", 1)
+    if own == "muon":  # beside the norm of an average, and not of a sum
+        assert hyper["ns_eps"] == pytest.approx(published["muon_epsilon"] * (1 - published["momentum"]))
     assert run.schedule.warmup_steps == published["warmup"]
     assert run.schedule.final_fraction == published["min_lr_ratio"]
     if published["lr_schedule"] == "linear":
@@ -146,3 +150,34 @@ def test_another_length_keeps_what_is_tied_to_it() -> None:
 def test_what_was_not_published_is_refused(name: str, chinchilla: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         published_runs.run_preset(name, chinchilla)
+
+
+@pytest.mark.parametrize(
+    ("scale", "rho"), [("124m", 9.375e-3), ("210m", 9.375e-3), ("moe", 9.375e-3), ("720m", 3.024e-4)]
+)
+def test_sophias_rho_repeats_the_code_in_expectation(scale: str, rho: float) -> None:
+    """The code takes 245,760 times the square of a gradient that it divided by the accumulated micro-batches."""
+    code, paper = (spec(f"semenov/{scale}/sophia-g", 50_257, variant=variant) for variant in ("code", "paper"))
+    assert code.optimizer.hyperparameters["rho"] == pytest.approx(rho, rel=1e-3)
+    assert paper.optimizer.hyperparameters["rho"] == 0.04
+
+
+def test_what_a_preset_decides_beside_its_record() -> None:
+    assert spec("semenov/124m/muon", 50_257).optimizer.hyperparameters["ns_dtype"] == "float32"
+    assert spec("semenov/124m/d-muon", 50_257).optimizer.hyperparameters["ns_dtype"] == "auto"
+    for name, word in (
+        ("wen/130m/soap", "turns its bases"),
+        ("semenov/124m/muon", "eps before"),
+        ("semenov/124m/d-muon", "eps before"),
+    ):
+        assert any(word in remark for remark in published_runs.run_preset(name).remarks)
+
+
+def test_the_companions_rates_are_in_the_grids() -> None:
+    """Scion's in W, Muon's and MARS' in S: equal effort counts them too."""
+    scion, muon, mars = (optim.get(name).tunings for name in ("scion", "muon", "mars-adamw"))
+    assert next(t for t in scion if t.space).space["outer_lr_ratio"] == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    assert next(t for t in muon if t.paper == "S" and t.space).space["adam_lr_ratio"] == (0.01, 0.03, 0.05, 0.1, 0.2)
+    ratios = next(t for t in mars if t.paper == "S" and t.space).space["vector_lr_ratio"]
+    assert ratios == pytest.approx((1 / 30, 1 / 6, 1 / 3, 1), rel=1e-5)
+    assert not any("lr" in key for t in (*scion, *muon, *mars) for key in t.other_space)

@@ -59,6 +59,8 @@ def test_wens_first_phase_costs_what_wens_did() -> None:
     study = read(FOLDER / "wen-phase1.toml")
     contest = study.contest()
     trials = 0
+    scion = next(contestant for contestant in contest.contestants if contestant.name == "scion")
+    assert all("outer_lr_ratio" in space.axes for space in scion.spaces.values()), "W searched it"
     for name, workload in contest.cells.items():
         for contestant in contest.contestants:
             problem = contestant.problem(name, workload, 0, 0)

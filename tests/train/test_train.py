@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from fairstep.runs import DataSpec, Execution, RunSpec, Store
 from fairstep.train import Progress, train
 from fairstep.train.evaluate import evaluate
 from fairstep.train.objective import Objective
+from fairstep.train.step import Trainer
 
 OPTIMIZERS = sorted(optim.names())
 
@@ -105,6 +108,28 @@ def test_a_diverged_run_stops_early_and_is_a_result(tiny: Any, tmp_path: Path) -
     assert summary.steps < 60
     assert "loss" in summary.message
     assert run.finished
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_a_divergence(
+    tiny: Any, tmp_path: Path, bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a finite loss, for a sign rule too, whose weights would stay finite and never move again."""
+    step = Trainer.step
+
+    def spoil(self: Trainer, number: int, measure: bool = False) -> Any:
+        weight = next(p for p in self.model.parameters() if p.ndim == 2)
+        hook = weight.register_hook(lambda grad: grad.clone().index_fill_(0, torch.tensor([0]), bad))
+        try:
+            return step(self, number, measure)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(Trainer, "step", spoil)
+    summary = train(tiny("lion"), Store(tmp_path)).summary
+    assert summary is not None
+    assert (summary.status, summary.steps, summary.final_loss) == ("diverged", 1, None)
+    assert re.fullmatch("the gradient's norm became (nan|inf) at step 1", summary.message)
 
 
 def test_bf16_computes_in_bf16_and_keeps_float32(tiny: Any, tmp_path: Path) -> None:

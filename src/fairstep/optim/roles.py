@@ -23,3 +23,5 @@ class Named:
     tensor: Tensor
     layer: nn.Module | None = None
     owner: nn.Module | None = None
+    telling: bool = True
+    """Whether the name says anything: a place in a list does not, nor the "weight" of a layer given by itself."""

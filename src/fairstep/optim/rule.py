@@ -74,8 +74,8 @@ class Context:
 
     @property
     def peak_lr(self) -> float:
-        """The learning rate that the param group was built with."""
-        return float(self.group["peak_lr"])
+        """The learning rate that the param group was built with; of one built with 0, the one that it has now."""
+        return float(self.group["peak_lr"]) or float(self.group["lr"]) or 1.0
 
 
 def call(method: Callable[..., Result], context: Context, *arguments: Any) -> Result:
@@ -135,6 +135,8 @@ class Rule:
     """Whether weight decay multiplies the weights after the step was added instead of before."""
     decayed: ClassVar[bool] = True
     """Whether its parameters may have weight decay at all."""
+    one_lr: ClassVar[bool] = False
+    """Whether the learning rates of all its param groups must be the same, apart from 0."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Names of state that has the shape of the parameter and begins at zero. Other state is a method ``init``."""
     floats_per_element: ClassVar[int]

@@ -146,6 +146,10 @@ def _wen(name: str, size: model.Preset, tuning: Tuning, variant: Variant) -> Run
         remarks.append("W clips the gradients of its Adam or sign part by their own norm; here the norm is of all")
     if tuning.optimizer == "muon":
         remarks.append("the number of Newton-Schulz steps of the published runs is not known: 5 (here) or 10")
+    if tuning.optimizer == "soap":
+        remarks.append(
+            "W turns its bases by the factors before this gradient, and its corrections count the first call"
+        )
     if tuning.optimizer in ("cautious-adamw", "kron"):
         remarks.append("W takes means and norms over the 32 layers at once; here they are of each matrix")
     schedule = ScheduleSpec(
@@ -174,6 +178,13 @@ def _wen(name: str, size: model.Preset, tuning: Tuning, variant: Variant) -> Run
     )
 
 
+def _curvature_of_code(tuning: Tuning) -> float:
+    """The curvature of S's code on one GPU over the paper's: 245,760 g^2 of one micro-batch, over its accumulation."""
+    sequences = int(tuning.run["batch_tokens"]) // 512
+    micro = 62 if tuning.scale == "720m" else 32
+    return 245_760 / (micro * 512 * (sequences / micro) ** 2)
+
+
 def _semenov(name: str, size: model.Preset, tuning: Tuning, variant: Variant) -> RunPreset:
     """S: cosine from 0.01 over the peak to 0.01; the warm-up is half a cosine in the code, and linear in the paper;
     the code evaluates 64 micro-batches of 64 sequences on the way, the paper says 32."""
@@ -194,9 +205,14 @@ def _semenov(name: str, size: model.Preset, tuning: Tuning, variant: Variant) ->
     if optimizer in ("soap", "mars-adamw") and variant == "paper":
         remarks.append("the paper says that AdamW takes the embedding and the head; here, as in the code, it does not")
     if optimizer == "sophia-g" and variant == "code":
+        changes["rho"] = float(f"{tuning.chosen['rho'] * _curvature_of_code(tuning):.6g}")  # type: ignore[operator]
         remarks.append(
-            "the code scales its curvature by a constant 245,760 tokens; here, as in the paper, by the batch"
+            "the code scales the curvature of a loss divided by the accumulated micro-batches by a constant 245,760 "
+            f"tokens; here it is scaled by the batch, and rho is {changes['rho']:g} instead of "
+            f"{tuning.chosen['rho']:g}, which is the same in expectation"
         )
+    if optimizer in ("muon", "d-muon"):
+        remarks.append("the code's AdamW adds eps before it corrects the bias; here it is added afterwards")
     if optimizer == "signum" and variant == "code":
         remarks.append("the code starts the momentum at the weights; here, as in the paper, at zero")
     shapes: dict[str, Any] = {"warmup_start": 0.01, "positions": "closed"}

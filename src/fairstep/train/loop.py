@@ -88,6 +88,8 @@ class Training:
             self.steps_done += 1
             if not math.isfinite(loss):
                 return self._summary("diverged", f"the training loss became {loss} at step {self.steps_done}")
+            if not math.isfinite(norm):
+                return self._summary("diverged", f"the gradient's norm became {norm} at step {self.steps_done}")
             if logged:
                 mean = self._log_window(sizes)
                 if mean > limit:

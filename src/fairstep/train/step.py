@@ -91,7 +91,8 @@ class Trainer:
 
         The loss is the one that is trained: the model's auxiliary terms are in it, and not in an evaluation's.
 
-        A loss that is not finite is not learned from: no optimizer is asked to decompose what is not a number.
+        A loss or a gradient that is not finite is not learned from: no optimizer is asked to decompose what is not a
+        number, and none (clipping makes all gradients NaN) can pass over it.
         """
         began = time.perf_counter()
         first = step * self.spec.batch_sequences
@@ -113,6 +114,9 @@ class Trainer:
         model_measures = self.model.measurements() if measure else {}
         self.annealer.apply(step)
         norm = self.exchange.clip(self.spec.clip_norm)
+        size = norm.item()
+        if not math.isfinite(size):
+            return mean, size, {}
         if measure:
             self.sizes.before()
         clip = self.spec.clip_norm
@@ -127,7 +131,7 @@ class Trainer:
         whole = time.perf_counter() - began
         other = self.exchange.take_seconds()
         self.watch.add(step=whole, data=fetched - began, signals=signals, optimizer=after - before, **other)
-        return mean, norm.item(), sizes
+        return mean, size, sizes
 
     def evaluate(self, windows: np.ndarray) -> float:
         """Mean cross-entropy of the weights that the optimizer would hand over, in nats per token."""

@@ -96,10 +96,9 @@ def takes_a_step(subject: Subject) -> None:
 def takes_parameter_groups(subject: Subject) -> None:
     model = small_model()
     params = dict(model.named_parameters())
-    matrices = [p for p in params.values() if p.ndim == 2]
-    others = [p for p in params.values() if p.ndim != 2]
     try:
-        optimizer = subject.build([{"params": matrices}, {"params": others, **subject.undecayed}])
+        matrices, others = subject.groups(model)
+        optimizer = subject.build([matrices, {**others, **subject.undecayed}])
     except Exception as error:
         raise Wrong(
             f"it takes no param groups ({said(error)}), so norms, biases and embeddings are decayed as it decides",
@@ -110,12 +109,12 @@ def takes_parameter_groups(subject: Subject) -> None:
         raise Wrong("its param_groups do not hold every parameter exactly once")
     run(optimizer, model, 1, 2)
     try:
-        optimizer = subject.build([{"params": matrices}, {"params": others, "lr": subject.hyper["lr"] / 7}])
+        optimizer = subject.build([matrices, {**others, "lr": subject.another_lr}])
         run(optimizer, model, 3, 4)
     except Exception as error:
         raise Wrong(f"a param group cannot have an lr of its own ({said(error)})", harmless=True) from error
     rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
-    if math.isclose(rates[id(matrices[0])], rates[id(others[0])]):
+    if math.isclose(rates[id(params["blocks.0.q.weight"])], rates[id(params["norm.weight"])]):
         raise Wrong(
             "a param group's own lr is ignored; read hyperparameters from the group, not from the optimizer",
             harmless=True,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairstep.optim.catalogue import registry
+from fairstep.optim.catalogue.foreign import ForeignSpec
 
 
 class SmallModel(nn.Module):
@@ -60,6 +61,19 @@ class Subject:
         """A new model with a new optimizer."""
         model = small_model(dtype)
         return model, self.build(model, **changes)
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Param groups of the model's matrices and of all others: with names for ours, which infer roles by them."""
+        named = list(model.named_parameters())
+        foreign = isinstance(registry.get(self.name), ForeignSpec)
+        kinds = [pair for pair in named if pair[1].ndim == 2], [pair for pair in named if pair[1].ndim != 2]
+        return [{"params": [p for _, p in kind] if foreign else kind} for kind in kinds]
+
+    @property
+    def another_lr(self) -> float:
+        """A learning rate for one group: 0 where all others must be the same."""
+        one = any(part.rule.one_lr for part in registry.get(self.name).parts)
+        return 0.0 if one else self.hyper["lr"] / 7
 
     @property
     def undecayed(self) -> dict[str, float]:

@@ -29,24 +29,29 @@ from fairstep.optim.rule import Total
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.optim.spec import Decay
 
+_DEFAULT: Any = object()
+
 
 class Engine(Routed):
     """Base class of all our optimizers; a subclass is a ``spec``.
 
     ``params`` is a module, an iterable of (name, parameter) or of parameters, or an iterable of param groups: dicts
-    with "params" and any hyperparameters of their own. A module is best: roles are inferred from its layers
-    (``routing.infer_roles``); ``roles`` overrides them. Other arguments:
+    with "params", any hyperparameters of their own, and keys of the user's, which are kept. A module is best, in a
+    param group too: roles are inferred from its layers (``routing.infer_roles``); ``roles`` overrides them. Others:
 
     * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
-    * the optimizer's hyperparameters (``help`` of the class lists them).
+    * the optimizer's hyperparameters (``help`` of the class lists them); ``betas`` are beta1 and beta2 as in torch, a
+      tensor as ``lr`` is the number that it is now, and ``lr`` 0 waits for a scheduler.
 
     A param group of ours has one rule and one weight decay, so the groups given are split. Learning-rate schedulers
     work as with any torch optimizer. A companion's lower learning rate is its group's own, so scale each group's
-    ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere.
+    ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere, and give OneCycleLR
+    ``max_lr=[group["lr"] for group in optimizer.param_groups]``.
 
     Raises ValueError or TypeError for an empty list, unknown or impossible hyperparameters, and parameters that
-    cannot be routed; ``step`` raises ValueError for sparse gradients.
+    cannot be routed, such as weights without names where embedding and head have another rule than matrices. ``step``
+    raises ValueError for sparse gradients.
     """
 
     _supplied: Supplied
@@ -54,6 +59,7 @@ class Engine(Routed):
     def __init__(
         self,
         params: nn.Module | Iterable[Any],
+        lr: Any = _DEFAULT,
         *,
         roles: Roles = None,
         decay: Decay | None = None,
@@ -64,6 +70,8 @@ class Engine(Routed):
         if hyper.pop("compiled", False):
             text = "compiled=True has no effect any more: every step is eager; leave it out"
             warnings.warn(text, DeprecationWarning, stacklevel=2)
+        if lr is not _DEFAULT:
+            hyper["lr"] = lr
         self.stacked = stacked
         self._forget_stacks()
         super().__init__(params, roles, decay, undecayed, hyper)
@@ -73,11 +81,17 @@ class Engine(Routed):
         super().__init_subclass__(**kwargs)
         if "spec" in vars(cls):
             general = inspect.signature(Engine.__init__).parameters.values()
+            known = cls.spec.hyperparameters
             hyperparameters = [
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=hyper.default)
-                for name, hyper in cls.spec.hyperparameters.items()
+                for name, hyper in known.items()
+                if name != "lr"
             ]
-            shown = [p for p in general if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+            shown = [
+                p.replace(default=known["lr"].default) if p.name == "lr" else p
+                for p in general
+                if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD
+            ]
             cls.__signature__ = inspect.Signature([*shown, *hyperparameters])  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
@@ -124,8 +138,11 @@ class Engine(Routed):
         ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
         parameters. ``tensors``: the pieces, where they are not views of the parameters (FSDP); their ``grad`` counts.
         ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. Raises ValueError for
-        a parameter that cannot be divided because its memory is not contiguous.
+        a parameter that cannot be divided because its memory is not contiguous, or because it is stored as input x
+        output.
         """
+        for name in self.in_by_out:
+            raise ValueError(f"parameter {name} is stored as input x output, and so cannot be divided over processes")
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
         self.ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total, tensors)
         self._forget_stacks()
@@ -183,7 +200,7 @@ class Engine(Routed):
             raise TypeError(
                 "an optimizer that shares its work with other processes cannot be copied; save its state_dict"
             )
-        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles")}
+        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles", "in_by_out")}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
         copies: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)

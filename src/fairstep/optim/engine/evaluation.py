@@ -34,12 +34,13 @@ def evaluate(optimizer: Routed) -> None:
         entry, p = member.entry, member.tensor
         if not entry or KEPT in entry:
             continue
-        weights = p.detach().reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
+        oriented = member.oriented(p.detach())
+        weights = oriented.reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
         context = Context(group, member.shard)
         chosen = call(rules[group["rule"]].evaluation_weights, context, weights, member.rows(), entry["step"])
         if chosen is not weights:
             entry[KEPT] = p.detach().clone()
-            p.copy_(chosen.reshape(p.shape))
+            oriented.copy_(chosen.reshape(oriented.shape))
 
 
 @torch.no_grad()

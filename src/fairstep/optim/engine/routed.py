@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim.engine import routing
+from fairstep.optim.engine import routing, torch_forms
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.routing import Roles
 from fairstep.optim.engine.stacks import Layout, Member
@@ -48,8 +49,10 @@ class Routed(torch.optim.Optimizer):
                     f"undecayed: unknown role {role!r}{nearest(role, ROLES)}; roles are {', '.join(ROLES)}"
                 )
         self.undecayed = frozenset(undecayed)
-        self.hyper = self.spec.validate(hyper)
+        self.hyper = torch_forms.validate(self.spec, torch_forms.numbers(self.spec, hyper))
         self.roles: dict[str, Role] = {}
+        self.in_by_out: set[str] = set()
+        """Names of weights that are stored as input x output, and that their rules see as output x input."""
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
         routing.check_patterns(self.roles, roles)
@@ -62,19 +65,25 @@ class Routed(torch.optim.Optimizer):
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Route the parameters of a group and add them, as one group per rule and weight decay."""
         items = param_group["params"]
-        if not (items and isinstance(items, list) and isinstance(items[0], Named)):
-            items = routing.named_parameters(items)
-            if all(item.name == str(n) for n, item in enumerate(items)):  # unnamed: count on from earlier groups
-                items = [Named(str(len(self.roles) + n), item.tensor) for n, item in enumerate(items)]
-        hyper = self.spec.validate({**self.hyper, **{k: v for k, v in param_group.items() if k != "params"}})
-        roles = routing.assign(items, self._user_roles)
+        if isinstance(items, Tensor):
+            items = [items]
+        if not (isinstance(items, list) and items and isinstance(items[0], Named)):
+            items = self._named_in_group(items)
+        own, kept = torch_forms.of_group(self.spec, param_group)
+        hyper = torch_forms.validate(self.spec, {**self.hyper, **own})
+        roles = routing.assign(items, self._user_roles, matters=len(self.spec.parts) > 1 or not self._elementwise)
+        if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
+            routing.refuse_untold(self.spec, items, roles, self._user_roles)
         for name in roles:
             if name in self.roles:
                 raise ValueError(f"parameter {name} is in two param groups; each may be in one")
         buckets: dict[tuple[str, bool, tuple[tuple[str, Any], ...]], list[Named]] = {}
         for item in items:
             part = self.spec.part(roles[item.name], hyper)
-            settings = call(part.rule.settings, Context(part.hyper(hyper)), item)
+            if not part.rule.elementwise and routing.stored_in_by_out(item, roles[item.name]):
+                self.in_by_out.add(item.name)
+            seen = replace(item, tensor=self.oriented(item.name, item.tensor))
+            settings = call(part.rule.settings, Context(part.hyper(hyper)), seen)
             key = part.rule.name, roles[item.name] in self.undecayed, tuple(settings.items())
             buckets.setdefault(key, []).append(item)
         added: list[dict[str, Any]] = []
@@ -85,6 +94,7 @@ class Routed(torch.optim.Optimizer):
             shared = shared or call(part.rule.shared, Context(settings))
             added.append(
                 {
+                    **kept,
                     "params": [(item.name, item.tensor) for item in members],
                     "rule": rule,
                     "decay": self.decay,
@@ -99,6 +109,17 @@ class Routed(torch.optim.Optimizer):
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
 
+    def _named_in_group(self, params: Any) -> list[Named]:
+        """Parameters of a param group with names that no earlier group has: numbers count on, layers are of a group."""
+        items = routing.named_parameters(params)
+        if not any(item.telling or item.layer for item in items):
+            return [replace(item, name=str(len(self.roles) + n)) for n, item in enumerate(items)]
+        if isinstance(params, nn.Module):  # its names begin at itself, and so say less than those of a whole model
+            items = [replace(item, telling=item.telling and "." in item.name) for item in items]
+            if any(item.name in self.roles for item in items):
+                items = [replace(item, name=f"group{len(self.param_groups)}.{item.name}") for item in items]
+        return items
+
     def members(self) -> Iterator[tuple[dict[str, Any], Member]]:
         """(param group, parameter or the piece of it that this process steps) of all that it steps."""
         rules = self.rules
@@ -107,18 +128,23 @@ class Routed(torch.optim.Optimizer):
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 tensor = self.ownership.tensors.get(name) if self.ownership else p
                 if tensor is not None:
-                    layout = Layout.of(rule, self.roles[name], tensor)
+                    turned = name in self.in_by_out
+                    layout = Layout.of(rule, self.roles[name], tensor.mT if turned else tensor)
                     shard = self.ownership.row_shard(name) if self.ownership else None
-                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard)
+                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard, turned)
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""
         rules = self.rules
         return [
-            StepCost.of(name, rules[group["rule"]], self.roles[name], p.shape, group)
+            StepCost.of(name, rules[group["rule"]], self.roles[name], self.oriented(name, p).shape, group)
             for group in self.param_groups
             for name, p in zip(group["param_names"], group["params"], strict=True)
         ]
+
+    def oriented(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of a parameter's shape as the parameter's rule sees it: as output x input."""
+        return tensor.mT if name in self.in_by_out else tensor
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(name, parameter) of all param groups in their order."""
@@ -128,6 +154,10 @@ class Routed(torch.optim.Optimizer):
     def routing_table(self) -> str:
         """One line per parameter: name, shape, role, rule, learning rate, weight decay."""
         return routing.table(self.param_groups, self.roles)
+
+    @property
+    def _elementwise(self) -> bool:
+        return all(part.rule.elementwise for part in self.spec.parts)
 
     def _part(self, rule: str) -> Part:
         return next(part for part in self.spec.parts if part.rule.name == rule)

@@ -15,13 +15,22 @@ from typing import Any
 from torch import Tensor, nn
 
 from fairstep.optim.roles import ROLES, Named, Role
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import OptimizerSpec, nearest
 
-Roles = Mapping[str, str] | Callable[[str, Tensor], str | None] | None
-"""A user's own roles: names or patterns ("*.gate.weight") -> role, or a function that returns a role or None."""
+Roles = str | Mapping[str, str] | Callable[[str, Tensor], str | None] | None
+"""A user's own roles: names or patterns ("*.gate.weight") -> role, a function that returns a role or None, or the one
+role of every parameter with two dimensions or more ("matrix")."""
 
-HEAD_NAMES = {"head", "lm_head", "output", "unembedding", "unembed", "output_projection"}
-EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "tok_embeddings", "token_embedding"}
+HEAD_NAMES = {"head", "lm_head", "output", "unembedding", "unembed", "output_projection", "embed_out", "to_logits"}
+LAST_HEAD_NAMES = {"score", "classifier", "fc", "decoder", "out", "qa_outputs"}
+"""Names of a head if it is the last of the layers outside repeated blocks."""
+POSITION_NAMES = {"wpe", "pos_emb", "pos_embed", "pos_embedding", "position_embedding", "position_embeddings",
+                  "positional_embedding", "positional_embeddings", "embed_positions"}  # fmt: skip
+EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "tok_embeddings", "token_embedding",
+                   "tok_emb", "embed_in", "word_embeddings", "token_type_embeddings", "shared",
+                   "relative_attention_bias", *POSITION_NAMES}  # fmt: skip
+IN_BY_OUT = {"GptOssExperts", "Llama4TextExperts", "AriaExperts"}
+"""Classes of Transformers that store experts as (experts, in, out); newer ones say so themselves, as is_transposed."""
 
 
 def named_parameters(params: Any) -> list[Named]:
@@ -47,10 +56,12 @@ def named_parameters(params: Any) -> list[Named]:
         raise TypeError("params must have an order that is the same in every run; a set has none, so give a list")
     else:
         given = enumerate(params)
-        items = [Named(*item) if isinstance(item, tuple) else Named(str(n), item) for n, item in given]
+        items = [Named(*item) if isinstance(item, tuple) else Named(str(n), item, telling=False) for n, item in given]
     if not items:
         raise ValueError("the parameter list is empty; give a module with parameters, or named parameters")
-    items = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in items]
+    items = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in items if not _is_frozen_code(item)]
+    if not items:
+        raise ValueError("all parameters are frozen and no floating-point numbers; nothing is left to train")
     for item in items:
         if not isinstance(item.tensor, Tensor):
             raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")
@@ -81,31 +92,37 @@ def named_parameters(params: Any) -> list[Named]:
 def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
     """Name -> role of every parameter of a module, of named parameters, or of parameters.
 
-    * vector: fewer than two dimensions.
-    * embedding: the weight of an nn.Embedding (also when the head shares it) or a name such as embed_tokens.
-    * head: a weight that is named so (lm_head, head, output), or the only one with the embedding's shape; both only
-      outside repeated blocks, where a wide MLP can have that shape by accident.
-    * expert: three dimensions under the name experts. router: a layer named router, or named gate beside experts.
+    * vector: fewer than two dimensions that are not 1 by construction: biases and gains of experts, magnitudes of
+      weight_norm, class tokens, Mamba's A_log, filters of depthwise convolutions, and what is marked _no_weight_decay.
+    * embedding: the weight of an nn.Embedding (also when the head shares it), or a name such as embed_tokens, pos_emb.
+    * head: a weight that is named so (lm_head, head, output; score, classifier, fc if it is the last), or the only one
+      with the embedding's shape, padded or not; only outside repeated blocks, where a wide MLP can have that shape.
+    * expert: three dimensions under the name experts. router: a layer named router or shared_expert_gate, or named gate
+      beside experts.
     * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest).
 
-    Unnamed two-dimensional parameters are matrices. Raises ValueError for a tensor that none of this decides, for an
-    unknown role, and for a name in ``roles`` that matches no parameter.
+    Unnamed two-dimensional parameters are matrices here; an optimizer whose rule depends on it refuses them. Raises
+    ValueError for a tensor that none of this decides, for an unknown role, and for a name in ``roles`` that matches no
+    parameter.
     """
     assigned = assign(named_parameters(params), roles)
     check_patterns(assigned, roles)
     return assigned
 
 
-def assign(items: list[Named], roles: Roles = None) -> dict[str, Role]:
-    """``infer_roles`` for parameters that were named before; ``roles`` may name others too."""
+def assign(items: list[Named], roles: Roles = None, matters: bool = True) -> dict[str, Role]:
+    """``infer_roles`` for parameters that were named before; ``roles`` may name others too.
+
+    With ``matters`` False a tensor without an evident role is a matrix.
+    """
     expert_parents = {item.name.split("experts")[0] for item in items if "experts" in item.name.split(".")}
-    embeddings = [item for item in items if item.tensor.ndim == 2 and _is_embedding(item)]
+    embeddings = [item for item in items if item.tensor.ndim >= 2 and _is_embedding(item)]
     heads = _find_heads(items, embeddings)
     assigned: dict[str, Role] = {}
     for item in items:
         said = _said(item, roles)
         if said is None:
-            assigned[item.name] = _infer(item, item in embeddings, item in heads, expert_parents)
+            assigned[item.name] = _infer(item, item in embeddings, item in heads, expert_parents, matters)
         elif said == "expert" and item.tensor.ndim < 3:
             raise ValueError(
                 f"parameter {item.name}: the role expert is for a stack of matrices with three dimensions, "
@@ -118,23 +135,71 @@ def assign(items: list[Named], roles: Roles = None) -> dict[str, Role]:
     return assigned
 
 
-def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[str]) -> Role:
+def refuse_untold(spec: OptimizerSpec, items: list[Named], assigned: Mapping[str, Role], roles: Roles) -> None:
+    """Raise ValueError if a parameter that has no telling name counts as a matrix, and nobody said that it is one."""
+    untold = [
+        item.name for item in items if not item.telling and assigned[item.name] == "matrix" and not _said(item, roles)
+    ]
+    if untold:
+        shown = ", ".join(untold[:3]) + (f" and {len(untold) - 3} more" if len(untold) > 3 else "")
+        raise ValueError(
+            f"{spec.name} has another rule for embedding and head than for matrices, and nothing tells which of them "
+            f"is parameter {shown}; give the module, {spec.class_name}(model), or names, "
+            f"{spec.class_name}(model.named_parameters()), in param groups as "
+            '{"params": model.lm_head.named_parameters("lm_head")}, or say roles="matrix" if all are matrices'
+        )
+
+
+def stored_in_by_out(item: Named, role: Role) -> bool:
+    """Whether a weight is stored as input x output, as Transformers' Conv1D (GPT-2) and some experts are."""
+    name = type(item.layer).__name__
+    if role == "expert":
+        return name in IN_BY_OUT or getattr(item.layer, "is_transposed", False) is True
+    return name == "Conv1D" and item.tensor.ndim == 2 and getattr(item.layer, "nf", None) == item.tensor.shape[1]
+
+
+def _is_frozen_code(item: Named) -> bool:
+    """Whether these are a frozen layer's quantised weights, which no optimizer ever steps."""
+    tensor = item.tensor
+    if not isinstance(tensor, nn.Parameter) or tensor.requires_grad:
+        return False
+    return not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def _is_vector(item: Named) -> bool:
+    """Of a tensor with two dimensions or more: whether it is no map from inputs to outputs."""
+    own, tensor, layer = item.name.rpartition(".")[2], item.tensor, item.layer
+    if own.endswith("bias") or own in ("A_log", "weight_g") or getattr(tensor, "_no_weight_decay", False):
+        return True
+    if own == "original0" and ".parametrizations." in f".{item.name}" and tensor[0].numel() == 1:  # of weight_norm
+        return True
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        return layer.groups > 1 and layer.groups == layer.in_channels
+    return tensor.ndim > 2 and tensor.shape[-1] == tensor.numel()
+
+
+def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[str], matters: bool) -> Role:
     path, tensor = item.name.split("."), item.tensor
     if tensor.ndim < 2:
+        return "vector"
+    if is_embedding:
+        return "embedding"
+    if is_head:
+        return "head"
+    if _is_vector(item):
         return "vector"
     if tensor.ndim == 3 and "experts" in path:
         return "expert"
     if tensor.ndim == 2:
-        if is_embedding:
-            return "embedding"
-        if is_head:
-            return "head"
         layer = _layer_name(item)
-        if layer == "router" or (layer == "gate" and _parent(item) in expert_parents):
+        if layer in ("router", "shared_expert_gate") or (layer == "gate" and _parent(item) in expert_parents):
             return "router"
         return "matrix"
-    if tensor.ndim >= 4 or isinstance(item.layer, nn.modules.conv._ConvNd):
+    known = isinstance(item.layer, (nn.modules.conv._ConvNd, nn.Bilinear)) or "parametrizations" in path
+    if tensor.ndim >= 4 or known or not matters:
         return "matrix"
+    if isinstance(tensor, nn.Parameter) and not tensor.requires_grad:  # a table that is not trained
+        return "vector"
     raise ValueError(
         f"parameter {item.name} of shape {tuple(tensor.shape)} has no evident role; say it with "
         f"roles={{{item.name!r}: 'expert'}} (a stack of matrices) or 'matrix' (flattened to {len(tensor)} rows)"
@@ -142,24 +207,40 @@ def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[s
 
 
 def _is_embedding(item: Named) -> bool:
-    if item.layer is not None:
-        return isinstance(item.layer, (nn.Embedding, nn.EmbeddingBag))
-    return _layer_name(item) in EMBEDDING_NAMES
+    name = _layer_name(item)
+    if item.tensor.ndim > 2:  # one table for all sequences of a batch
+        return name in POSITION_NAMES and item.tensor.shape[0] == 1
+    if item.layer is None or not item.name.endswith("weight"):
+        return name in EMBEDDING_NAMES
+    return isinstance(item.layer, (nn.Embedding, nn.EmbeddingBag))
 
 
 def _find_heads(items: list[Named], embeddings: list[Named]) -> list[Named]:
-    """Weights that are named as heads, else the only one with an embedding's shape; outside repeated blocks."""
-    shapes = {item.tensor.shape for item in embeddings}
+    """Weights that are named as heads, else the only one with an embedding's shape; outside repeated blocks.
+
+    A vocabulary is often padded to a multiple of 8 or more, by less than an eighth.
+    """
+    shapes = {tuple(item.tensor.shape) for item in embeddings}
     outside = [item for item in items if not any(part.isdigit() for part in item.name.split(".")[:-2])]
     linear = [item for item in outside if item.tensor.ndim == 2 and item not in embeddings]
     named = [item for item in linear if _layer_name(item) in HEAD_NAMES]
-    shaped = [item for item in linear if item.tensor.shape in shapes]
-    return named or (shaped if len(shaped) == 1 else [])
+    if not named and linear and _layer_name(linear[-1]) in LAST_HEAD_NAMES:
+        named = linear[-1:]
+    shaped = [item for item in linear if tuple(item.tensor.shape) in shapes]
+    padded = [item for item in linear if any(_pads(item.tensor, *shape) for shape in shapes if len(shape) == 2)]
+    return named or next((found for found in (shaped, padded) if len(found) == 1), [])
+
+
+def _pads(weight: Tensor, vocabulary: int, width: int) -> bool:
+    rows, columns = weight.shape
+    return columns == width and rows % 8 == 0 and 0 < rows - vocabulary <= vocabulary // 8
 
 
 def _said(item: Named, roles: Roles) -> str | None:
     if roles is None:
         return None
+    if isinstance(roles, str):
+        return roles if item.tensor.ndim >= 2 else None
     if callable(roles):
         return roles(item.name, item.tensor)
     matches = [pattern for pattern in roles if fnmatchcase(item.name, pattern)]
@@ -183,7 +264,7 @@ def _lost_roles(name: str, tensor: Tensor) -> str | None:
 
 def check_patterns(known: Iterable[str], roles: Roles) -> None:
     """Raise ValueError if a name or pattern of ``roles`` matches none of the known names."""
-    if roles is None or callable(roles):
+    if roles is None or isinstance(roles, str) or callable(roles):
         return
     known = tuple(known)
     for pattern in roles:

@@ -27,8 +27,13 @@ def update_shared(
     """Bring the shared numbers of every rule that has some up to date.
 
     With ``total`` the stacks are this process's share, which may be none: all processes must ask each other equally
-    often. If no process has any stack of a rule, its numbers take a step without a gradient.
+    often. If no process has any stack of a rule, its numbers take a step without a gradient. Raises ValueError, before
+    anything is changed, if the learning rates of a rule that has one (``Rule.one_lr``) differ.
     """
+    groups = list(groups)
+    for name, rule in rules.items():
+        if rule.one_lr:
+            _check_one_rate(name, groups)
     sharing: dict[str, tuple[dict[str, Any], list[Stack]]] = {}
     for group in groups:
         if "shared" in group:
@@ -51,6 +56,16 @@ def update_shared(
         for other in groups:
             if other["rule"] == name:
                 other["shared"] = numbers
+
+
+def _check_one_rate(rule: str, groups: Iterable[Mapping[str, Any]]) -> None:
+    rates = sorted({float(group["lr"]) for group in groups if group["rule"] == rule} - {0.0})
+    if len(rates) > 1:
+        shown = ", ".join(f"{rate:g}" for rate in rates)
+        raise ValueError(
+            f"{rule} estimates one learning rate for all parameters, and the param groups have the factors {shown}; "
+            "give all groups the same lr, or 0"
+        )
 
 
 def _nothing(rule: Rule, group: dict[str, Any]) -> Tensor:

@@ -85,7 +85,8 @@ def check(optimizer: str, stacks: Sequence[Stack], supplied: Supplied) -> None:
 def previous_weights(optimizer: Routed) -> Iterator[None]:
     """Every parameter at its weights before its last step, if its rule keeps them; at the end all are as before."""
     members = [member for _, member in optimizer.members() if "previous" in member.entry]
-    kept = [(member.tensor, member.entry["previous"].view(member.tensor.shape)) for member in members]
+    oriented = [(member.oriented(member.tensor.detach()), member.entry["previous"]) for member in members]
+    kept = [(p, previous.view(p.shape)) for p, previous in oriented]
     now = [p.detach().clone() for p, _ in kept]
     with torch.no_grad():
         for p, previous in kept:

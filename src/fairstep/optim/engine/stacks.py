@@ -61,7 +61,11 @@ class Layout:
             return cls((), tuple(p.shape), p.numel())
         if role == "expert":
             return cls(tuple(p.shape[1:]), (p.shape[0],), p.shape[0])
+        if role == "vector":
+            return cls((p.numel(), 1), (), 1)
         shape = tuple(p.shape) or (1,)
+        if role == "embedding" and len(shape) > 2 and shape[0] == 1:  # one table for all sequences of a batch
+            shape = shape[1:]
         return cls((shape[0], math.prod(shape[1:])), (), 1)
 
 
@@ -75,6 +79,12 @@ class Member:
     entry: dict[str, Any]
     shard: RowShard | None = None
     """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
+    turned: bool = False
+    """Whether the parameter is stored as input x output. Its state is output x input, as all that a rule sees."""
+
+    def oriented(self, x: Tensor) -> Tensor:
+        """A tensor of the parameter's shape, as a view, the way the rule sees it; or back."""
+        return x.mT if self.turned else x
 
     @property
     def numbers(self) -> tuple[tuple[str, Any], ...]:
@@ -122,6 +132,7 @@ class Stack:
     def __init__(self, rule: Rule, group: dict[str, Any], members: Sequence[Member], scratch: Scratch) -> None:
         self.rule, self.group, self.members = rule, group, members
         self.params = [member.tensor for member in members]
+        self._turned = any(member.turned for member in members)
         self.context = Context(group, members[0].shard)
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
@@ -138,15 +149,15 @@ class Stack:
         A single parameter's are its own memory where that is possible; an elementwise rule gets them in pieces that
         stay in the cache. With ``write``, what is done to the weights in between is done to the parameters.
         """
-        grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
+        grads, params = self._oriented([p.grad for p in self.params]), self._oriented(self.params)  # type: ignore[misc]
         if len(grads) > 1:
             torch._foreach_copy_(self._gradient_views, grads)
-            torch._foreach_copy_(self._weight_views, self.params)
+            torch._foreach_copy_(self._weight_views, params)
             yield self._gradients, self._weights, slice(None)
             if write:
-                torch._foreach_copy_(self.params, self._weight_views)
+                torch._foreach_copy_(params, self._weight_views)
             return
-        p, gradient = self.params[0], grads[0].reshape(-1, *self.tail)
+        p, gradient = params[0], grads[0].reshape(-1, *self.tail)
         parameter = p.detach().reshape(-1, *self.tail)
         length = most_elements(p.device, self.rule) if self.rule.elementwise else max(len(parameter), 1)
         for start in range(0, max(len(parameter), 1), length):
@@ -161,13 +172,22 @@ class Stack:
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Tensors of the members' shapes, by name, as (rows, *tail) in the compute dtype."""
         return torch.cat(
-            [values[member.name].detach().reshape(-1, *self.tail).to(self.dtype) for member in self.members]
+            [
+                member.oriented(values[member.name].detach()).reshape(-1, *self.tail).to(self.dtype)
+                for member in self.members
+            ]
         )
 
     def count_step(self) -> None:
         """Count one step, here and in every member's entry."""
         self.step += 1
         self._expose_numbers()
+
+    def _oriented(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Tensors of the members' shapes as the rule sees them; members that are turned as views."""
+        if not self._turned:
+            return tensors
+        return [member.oriented(x) for member, x in zip(self.members, tensors, strict=True)]
 
     @property
     def intact(self) -> bool:
@@ -191,7 +211,8 @@ class Stack:
 
     def _begin(self) -> dict[str, Any]:
         """The rule's state before the first step. It is contiguous, as it will be after loading: sums depend on it."""
-        parts = [p.detach().reshape(-1, *self.tail).to(self.dtype) for p in self.params]
+        params = self._oriented(self.params)
+        parts = [p.detach().reshape(-1, *self.tail).to(self.dtype) for p in params]
         state = call(self.rule.init, self.context, parts[0] if len(parts) == 1 else torch.cat(parts))
         return {name: x.contiguous() if isinstance(x, Tensor) else x for name, x in state.items()}
 
@@ -200,7 +221,7 @@ class Stack:
         total = sum(sizes)
         gradients, weights = (flat[:total] for flat in scratch.pair(self.params[0].device, self.dtype))
         self._gradients, self._weights = gradients.view(-1, *self.tail), weights.view(-1, *self.tail)
-        shapes = [p.shape for p in self.params]
+        shapes = [p.shape for p in self._oriented(self.params)]
         self._gradient_views = [flat.view(s) for flat, s in zip(gradients.split(sizes), shapes, strict=True)]
         self._weight_views = [flat.view(s) for flat, s in zip(weights.split(sizes), shapes, strict=True)]
 

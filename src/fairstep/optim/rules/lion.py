@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
+from fairstep.optim.maths.sign import sign
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -33,7 +34,7 @@ class LionRule(Rule):
 
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float) -> Tensor:
         m = state["m"]
-        direction = torch.lerp(m, grad, 1 - beta1).sign_()
+        direction = sign(torch.lerp(m, grad, 1 - beta1))
         m.lerp_(grad, 1 - beta2)
         return direction
 

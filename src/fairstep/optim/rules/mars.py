@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule, newton_schulz_sharding
+from fairstep.optim.maths.sign import sign
 from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.rules.adamw import AdamWRule
 from fairstep.optim.sharding import row_sums
@@ -164,7 +165,7 @@ class MARSLionRule(_CorrectedRule):
         context: Context,
     ) -> Tensor:
         self.take_in(grad, state, param, gamma, beta1, clip, context)
-        return state["m"].sign()
+        return sign(state["m"])
 
 
 class MARSShampooRule(_CorrectedRule, OrthogonalisingRule):

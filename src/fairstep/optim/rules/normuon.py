@@ -13,7 +13,8 @@ Z. Li et al., "NorMuon: Making Muon more efficient and scalable", arXiv 2510.054
 Optimizer state: 1 float per matrix element and 1 per row, 2 per element of the rest.
 
 Differences from other implementations: codes for speed records take v over the longer side, or over columns of wide
-matrices; here, as in the paper, rows are neurons. eps is added to |N| as well in pytorch-optimizer and the authors'
+matrices; here, as in the paper, rows are neurons. Like the authors' file, and unlike algorithm 1, nesterov is on by
+default. eps is added to |N| as well in pytorch-optimizer and the authors'
 file.
 """
 

@@ -14,7 +14,8 @@ l = d lr b, b = sqrt(1 - beta2^t) / (1 - beta1^t) with bias_correction, else 1, 
 K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", arXiv 2306.06101.
 Optimizer state: 4 floats per parameter. t counts the steps of the optimizer, not of a parameter.
 
-lr multiplies the estimate and is what a schedule changes. Differences from other implementations: slice_p, which
+lr multiplies the estimate and is what a schedule changes; groups with different lr (other than 0) are refused, as by
+the authors. Differences from other implementations: slice_p, which
 estimates from a part of the elements, is not here; growth is 1e300 for none; the sums are taken in float64, and d is a
 double. pytorch-optimizer keeps the scalars in float32.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 class ProdigyRule(Rule):
     name = "prodigy"
     elementwise = True
+    one_lr = True
     floats_per_element = 4
     flops_per_element = 24
 

@@ -14,7 +14,8 @@ weight of the new iterate in the average x (see ``wrappers.schedule_free`` for i
 A. Defazio et al., "The Road Less Scheduled", arXiv 2405.15682. Optimizer state: 2 floats per parameter.
 
 Differences from other implementations: warm-up is the training loop's, and counts in c as the official warmup_steps
-does (optax's is off by one step there). With decay="cautious" or "independent" those forms are taken at y. S's loop
+does (optax's is off by one step there). As in the official code, the bias correction is in d; in the paper's algorithm
+1 it is in the learning rate, and so in c. With decay="cautious" or "independent" those forms are taken at y. S's loop
 takes one gradient at x after every evaluation; here train() comes first.
 """
 

@@ -25,8 +25,10 @@ official code starts from weights on the surface of the balls; here that is a ca
 
 Differences from other implementations: lr and radii are in the unit of a hidden matrix, so that hidden_radius=1 where
 the official example has radius 50 and a 50th of the lr. By default embedding and vectors are not decayed, as with every
-optimizer here. eps is added to the Frobenius norm before Newton-Schulz, not its floor. W's Scion is scale="shape", sign
-for all other layers, and their radii 0.1 to 0.2. S's code (not in its paper) has 9 iterations, other axes for the
+optimizer here. eps is added to the Frobenius norm before Newton-Schulz, not its floor. W's Scion is scale="shape", and
+sign with radius 1 and an outer_lr_ratio of 0.1 to 0.2 for all other layers: a radius would leave their decay as it is.
+The official SpectralConv divides by the kernel's area; here a convolution is one flattened matrix, whose step is larger
+by the kernel's side. S's code (not in its paper) has 9 iterations, other axes for the
 embedding, and its weight of the past wired to the weight of the present.
 """
 
@@ -36,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule
+from fairstep.optim.maths.sign import sign
 from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -98,9 +101,9 @@ def _factor(matrices: Tensor, scale: str) -> float:
 def _outer_step(m: Tensor, radius: float, norm: str) -> Tensor:
     """rho lmo(m) of the other layers (s, o, i)."""
     if norm == "sign":
-        return m.sign().mul_(radius)
+        return sign(m).mul_(radius)
     if norm == "sign-per-input":
-        return m.sign().mul_(radius / m.shape[-1])
+        return sign(m).mul_(radius / m.shape[-1])
     sides = -1 if norm == "row" else (-2, -1)
     return m * (radius / m.square().mean(sides, keepdim=True).sqrt_().add_(EPS))
 
@@ -118,6 +121,7 @@ def initialise(optimizer: Any, seed: int) -> None:
         for name, p in zip(group["param_names"], group["params"], strict=True):
             if optimizer.roles[name] == "vector":
                 continue
+            p = optimizer.oriented(name, p.data)
             drawn = torch.empty(p.shape if optimizer.roles[name] == "expert" else (1, len(p), p[0].numel()))
             drawn = drawn.double().normal_(generator=generator)
             if group["rule"] == "scion":
@@ -126,7 +130,7 @@ def initialise(optimizer: Any, seed: int) -> None:
                 ball = drawn.mul_(_factor(drawn, group["scale"]) * group["radius"])
             else:
                 ball = _outer_step(drawn, group["radius"], group["norm"])
-            p.data.copy_(ball.reshape(p.shape))
+            p.copy_(ball.reshape(p.shape))
 
 
 _OFFICIAL = "the authors' nanoGPT example, github.com/LIONS-EPFL/scion"
@@ -134,7 +138,7 @@ _OFFICIAL = "the authors' nanoGPT example, github.com/LIONS-EPFL/scion"
 
 def _outer(role: str) -> Part:
     own = {"momentum": "outer_momentum", "radius": f"{role}_radius", "norm": f"{role}_norm"}
-    return Part((role,), OuterRule(role), rename=own)  # type: ignore[arg-type]
+    return Part((role,), OuterRule(role), rename=own, lr_ratio="outer_lr_ratio")  # type: ignore[arg-type]
 
 
 SCION = OptimizerSpec(
@@ -166,6 +170,13 @@ SCION = OptimizerSpec(
         "head_norm": Hyperparameter("sign-per-input", "norm of the head", _OFFICIAL, NORMS),
         "vector_radius": Hyperparameter(0.2, "radius of vectors", "W, 130M", "(0, inf)"),
         "vector_norm": Hyperparameter("rms", "norm of vectors", "arXiv 2502.07529", NORMS),
+        "outer_lr_ratio": Hyperparameter(
+            1.0,
+            "learning rate of all other layers over lr, in their decay too",
+            "0.1 to 0.2 in W",
+            "(0, inf)",
+            later=True,
+        ),
     },
     search_space={
         "lr": Grid.geometric(

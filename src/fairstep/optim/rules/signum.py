@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
+from fairstep.optim.maths.sign import sign
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -39,8 +40,8 @@ class SignumRule(Rule):
     ) -> Tensor:
         m = state["m"].lerp_(grad, 1 - momentum)
         if not nesterov:
-            return m.sign()
-        return torch.add(grad, m, alpha=(1 - dampening) * momentum / (1 - momentum)).sign_()
+            return sign(m)
+        return sign(torch.add(grad, m, alpha=(1 - dampening) * momentum / (1 - momentum)))
 
 
 SIGNUM = OptimizerSpec(

@@ -66,7 +66,7 @@ class StepCost:
             rows, o, i = shape
             kind, count = "experts", rows
         else:
-            o, i = (shape[0], prod(shape[1:])) if shape else (1, 1)
+            o, i = (prod(shape), 1) if role == "vector" or not shape else (shape[0], prod(shape[1:]))
             kind, rows, count = "whole", o, 1
         step, state = count * cost(rule, o, i, hyper), count * call(rule.state_floats, Context(hyper), o, i)
         whole = cls(name, kind, rows, step, state, flops=count * call(rule.flops, Context(hyper), o, i))
@@ -106,7 +106,7 @@ def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
 
 def row_sharding(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> RowSharding | None:
     """How the rows of a parameter may be divided; None: not at all."""
-    if rule.elementwise or role == "expert" or len(shape) < 2:
+    if rule.elementwise or role in ("expert", "vector") or len(shape) < 2:
         return None
     o, i = shape[0], prod(shape[1:])
     rows = call(rule.row_sharding, Context(hyper), o, i)

@@ -25,6 +25,10 @@ class Hyperparameter:
     run_length: bool = False
     """Whether it is the run's number of steps, which whoever knows the run fills in."""
 
+    later: bool = False
+    """Whether it came after the optimizer. Where it has its default it is in no run's settings, so that runs from
+    before it keep their names (the hash of their settings)."""
+
     def check(self, name: str, value: object) -> Value:
         """The value in its proper type. Raises ValueError with one sentence: what was given, what would be right."""
         if isinstance(self.default, bool):

@@ -57,7 +57,7 @@ class Part:
 
     def hyper(self, hyper: Hyper) -> dict[str, Value]:
         """What this part's rule and the engine read, from the optimizer's hyperparameters."""
-        ratio = hyper[self.lr_ratio] if self.lr_ratio else 1.0
+        ratio = hyper.get(self.lr_ratio, 1.0) if self.lr_ratio else 1.0  # a later one may be missing
         used = {name: hyper[self.rename.get(name, name)] for name in self.rule.hyperparameters}
         return {**used, "lr": hyper["lr"] * ratio, "weight_decay": hyper["weight_decay"]}
 
@@ -112,6 +112,8 @@ class OptimizerSpec(Tuned):
     def validate(self, hyper: Mapping[str, object]) -> dict[str, Value]:
         """All hyperparameters, given ones checked and the others at their defaults, in the order of the spec.
 
+        Those that came later (``Hyperparameter.later``) only if they are not at their defaults.
+
         Raises ValueError with one sentence that names the hyperparameter, the value and what would be right.
         """
         self.check_retired(hyper)
@@ -125,18 +127,26 @@ class OptimizerSpec(Tuned):
             name: known.check(f"{self.name}: {name}", hyper.get(name, known.default))
             for name, known in self.hyperparameters.items()
         }
+        for name, known in self.hyperparameters.items():
+            if known.later and values[name] == known.default:
+                del values[name]
         return {**values, **self.retired}
 
     def typed(self, hyper: Mapping[str, object]) -> dict[str, Value]:
         """The given hyperparameters, each checked by itself. Raises ValueError."""
-        return {name: self.validate({name: value})[name] for name, value in hyper.items()}
+        return {
+            name: self.validate({name: value}).get(name, self.hyperparameters[name].default)
+            for name, value in hyper.items()
+        }
 
     def complete(self, given: Mapping[str, object], grids: Mapping[str, Iterable[Value]]) -> dict[str, Value]:
         """All hyperparameters of a contestant that has some ``given`` and some tried from ``grids``. Raises ValueError.
 
         Of those that are tried it has the defaults.
         """
-        return self.validate(given)
+        values = self.validate(given)
+        later = [name for name in self.hyperparameters if name in grids and name not in values]
+        return values | {name: self.hyperparameters[name].default for name in later}
 
     def check_retired(self, hyper: Mapping[str, object]) -> None:
         """Raise ValueError if a hyperparameter that was taken out has another value than what is always done now."""

@@ -36,6 +36,7 @@ class WrappedRule(Rule):
         self.flops_formula = " + ".join(filter(None, (inner.flops_formula, self.flops_formula)))
         self.decays_after_step = inner.decays_after_step  # type: ignore[misc]
         self.elementwise = inner.elementwise and type(self).elementwise  # type: ignore[misc]
+        self.one_lr = inner.one_lr  # type: ignore[misc]
         self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]
 
     @property

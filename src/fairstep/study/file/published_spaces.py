@@ -75,6 +75,8 @@ def contestant_from_spec(
     for cell, workload in cells.items():
         size = workload.parameters_matrix
         tried, shared = _paper_space(spec, scale, size, paper, workload)
+        if not published:  # a later hyperparameter is of the paper's form of the rule, which comes with its run
+            tried = {key: values for key, values in tried.items() if not spec.hyperparameters[key].later}
         listed = {key: axis_of(spec, key, values) for key, values in {**tried, **shared}.items()}
         order = [key for key in wanted if key in listed] if wanted is not None else list(listed)
         free = {key: listed[key] for key in order if key not in given and key not in run}
@@ -87,6 +89,8 @@ def contestant_from_spec(
         else:
             defaults = spec.defaults_at(size, workload.tokens, paper)
             known = {key: sourced.value for key, sourced in defaults.items() if key in spaces[cell].axes}
+        for key in (spaces[cell].axes.keys() | known.keys()) & spec.hyperparameters.keys():
+            hyperparameters.setdefault(key, spec.hyperparameters[key].default)  # a later one, now that it is used
         starts[cell] = {
             key: value
             for key, value in {**known, **given, **run}.items()

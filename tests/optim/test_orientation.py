@@ -1,0 +1,132 @@
+"""Weights that are stored as input x output step as their transposed twins do."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from tests.optim.supply import build
+from torch import nn
+
+from fairstep.optim import Scion
+from fairstep.optim.rules.scion import initialise
+
+RULES = ["adamw", "soap", "kron", "muon", "d-muon", "normuon", "scion", "adam-mini", "muonh", "mars-shampoo"]
+
+
+class Conv1D(nn.Module):
+    """As Transformers': GPT-2's layers."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf = nf
+        self.weight = nn.Parameter(torch.empty(nx, nf, dtype=torch.float64))
+
+
+class Experts(nn.Module):
+    """As gpt-oss has them: (experts, in, out) and biases with two dimensions."""
+
+    is_transposed = True
+
+    def __init__(self, stack: torch.Tensor) -> None:
+        super().__init__()
+        self.up = nn.Parameter(stack.clone())
+        self.up_bias = nn.Parameter(torch.zeros(*stack.shape[::2], dtype=torch.float64))
+
+
+def models() -> tuple[nn.Module, nn.Module]:
+    """One model twice: as Linear stores weights, and as Conv1D does. Two shapes are alike, which shares a stack."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64) / 4
+
+    shapes = {"up": (12, 6), "wide": (12, 6), "down": (6, 12), "square": (6, 6)}
+    ours, theirs = nn.ModuleDict(), nn.ModuleDict()
+    for name, (o, i) in shapes.items():
+        weight = draw(o, i)
+        ours[name] = nn.Linear(i, o, bias=False, dtype=torch.float64)
+        ours[name].weight = nn.Parameter(weight.clone())
+        theirs[name] = Conv1D(o, i) if name != "wide" else copy.deepcopy(ours[name])
+        theirs[name].weight = nn.Parameter(weight.clone() if name == "wide" else weight.T.contiguous())
+    stack = draw(3, 8, 6)
+    ours["experts"], theirs["experts"] = Experts(stack), Experts(stack.mT.contiguous())
+    ours["experts"].is_transposed = False  # type: ignore[assignment]
+    ours["experts"].up_bias = nn.Parameter(theirs["experts"].up_bias.detach().clone())
+    return ours, theirs
+
+
+def turned(name: str, x: torch.Tensor) -> torch.Tensor:
+    return x if name.startswith("wide") or name.endswith("bias") else x.mT
+
+
+def steps(ours: nn.Module, theirs: nn.Module, a: Any, b: Any, count: int = 4) -> None:
+    for step in range(count):
+        generator = torch.Generator().manual_seed(step)
+        for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.dtype)
+            q.grad = turned(name, p.grad).contiguous()
+        a.step()
+        b.step()
+
+
+def assert_equal(ours: nn.Module, theirs: nn.Module, tolerance: float = 1e-9) -> None:
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(turned(name, q.detach()), p.detach(), rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("name", [*RULES, "muon+ema", "muon+schedule-free", "mars-shampoo exact"])
+def test_a_weight_steps_the_same_however_it_is_stored(name: str) -> None:
+    name, *form = name.split()
+    settings = {"form": form[0]} if form else {}
+    ours, theirs = models()
+    a, b = build(name, ours, **settings), build(name, theirs, **settings)
+    assert a.roles == b.roles
+    assert (b.roles["experts.up"], b.roles["experts.up_bias"]) == ("expert", "vector")
+    steps(ours, theirs, a, b, 1 if form else 4)  # the exact form's signal is drawn by shape
+    assert_equal(ours, theirs)
+    with_state = copy.deepcopy(b)
+    assert with_state.in_by_out == b.in_by_out
+    a.eval()
+    b.eval()
+    assert_equal(ours, theirs)
+    a.train()
+    b.train()
+    if not form:
+        again = models()[1]
+        again.load_state_dict(theirs.state_dict())
+        resumed = build(name, again, **settings)
+        resumed.load_state_dict(b.state_dict())
+        steps(ours, again, a, resumed)
+        assert_equal(ours, again)
+
+
+def test_previous_weights_are_put_back_as_they_were_stored() -> None:
+    ours, theirs = models()
+    a, b = (build("mars-shampoo", model, form="exact") for model in (ours, theirs))
+    steps(ours, theirs, a, b, 1)
+    first = models()[1]
+    with b.previous_weights():
+        assert all(torch.equal(p, q) for p, q in zip(theirs.parameters(), first.parameters(), strict=True))
+    assert_equal(ours, theirs)
+
+
+def test_bf16() -> None:
+    ours, theirs = (model.bfloat16() for model in models())
+    steps(ours, theirs, build("muon", ours), build("muon", theirs))
+    assert_equal(ours, theirs, 1e-2)
+
+
+def test_scions_initial_weights() -> None:
+    _, theirs = models()
+    initialise(Scion(theirs, scale="out"), 0)
+    conv = theirs["up"].weight.detach()  # type: ignore[index, union-attr]
+    assert torch.linalg.matrix_norm(conv, 2).item() == pytest.approx(12**0.5)
+
+
+def test_such_weights_are_not_divided_over_processes() -> None:
+    optimizer = build("muon", models()[1])
+    with pytest.raises(ValueError, match="is stored as input x output, and so cannot be divided"):
+        optimizer.share({}, lambda part, largest=False: part)
