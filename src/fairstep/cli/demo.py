@@ -30,11 +30,11 @@ class DemoOptions(compare.CompareOptions):
     store: Path = Path("runs/demo")
     """Folder of the runs, the ledger and the report."""
     workload: Annotated[WorkloadOptions, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: WorkloadOptions(chinchilla=0.35)
+        default_factory=lambda: WorkloadOptions(chinchilla=0.2)
     )
 
 
-ARGUMENTS = ["adamw", "lion", "muon", "soap", "--chinchilla", "0.35", "--seeds", "4..8"]
+ARGUMENTS = ["adamw", "lion", "muon", "soap", "--chinchilla", "0.2", "--seeds", "4..8"]
 """A fraction of a Chinchilla, so that it ends in minutes."""
 
 NEXT = """
