@@ -27,7 +27,7 @@ def test_kills_of_runner_worker_and_command_lose_nothing_and_leave_no_orphan(
     code = f"WORD = {word!r}\n{SLOW}{TRAIN}".replace(
         "import json, sys", "import json, sys\nopen('starts', 'a').write(sys.argv[5] + '\\n')"
     )
-    text = STUDY.replace("seeds = 3", "seeds = 16")
+    text = STUDY.replace("seeds = 3", "seeds = 48")
     folder = written(tmp_path / "study", text + "\n[launcher]\nattempts = 50\n", code).parent
     calm = run_study(folder, str(tmp_path / "calm"))
     started = [sys.executable, "-m", "fairstep", "study", "run", str(folder / "study.toml")]
