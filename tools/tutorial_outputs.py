@@ -86,8 +86,8 @@ def made(seconds: float) -> str:
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "a CPU")
     return (
         f"The outputs on this page are from {time.strftime('%Y-%m-%d')}: {processor}, {os.cpu_count()} cores, torch "
-        f"{version('torch')}, Python {sys.version.split()[0]}. The commands took {seconds / 60:.0f} minutes; "
-        "other programs ran at the same time. `python tools/tutorial_outputs.py` runs them again."
+        f"{version('torch')}, Python {sys.version.split()[0]}. The commands took {seconds:.0f} s. "
+        "`python tools/tutorial_outputs.py` runs them again."
     )
 
 
