@@ -11,6 +11,7 @@ from tests.optim.supply import build
 from torch import nn
 
 from fairstep.optim import Scion
+from fairstep.optim.engine import by_number
 from fairstep.optim.rules.scion import initialise
 
 RULES = ["adamw", "soap", "kron", "muon", "d-muon", "normuon", "scion", "adam-mini", "muonh", "mars-shampoo"]
@@ -101,6 +102,26 @@ def test_a_weight_steps_the_same_however_it_is_stored(name: str) -> None:
         resumed.load_state_dict(b.state_dict())
         steps(ours, again, a, resumed)
         assert_equal(ours, again)
+
+
+@pytest.mark.parametrize("asker", ["", "torch"])
+def test_state_the_other_way_round_is_refused_where_no_shape_shows_it(asker: str) -> None:
+    """As earlier versions saved it, which stepped a square weight as it was stored."""
+    model = Conv1D(6, 6)
+    nn.init.orthogonal_(model.weight)
+    optimizer = build("muon", nn.ModuleDict({"square": model, "norm": nn.LayerNorm(6, dtype=torch.float64)}))
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    optimizer.load_state_dict(saved)
+    if asker:
+        saved = by_number.numbered(saved)
+        optimizer.load_state_dict(saved)
+    for group in saved["param_groups"]:
+        group.pop("in_by_out", None)
+    with pytest.raises(ValueError, match=r"the state of square\.weight the other way round"):
+        optimizer.load_state_dict(saved)
 
 
 def test_previous_weights_are_put_back_as_they_were_stored() -> None:

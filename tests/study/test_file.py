@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import main
+from fairstep.study.file.described import ledger_names
 from fairstep.study.file.line_numbers import LineNumbers, StudyError
-from fairstep.study.file.study import ledger_names, read
+from fairstep.study.file.study import read
 from fairstep.study.protocols import Descent, Semenov, Star, Wen
 
 GOOD = """\

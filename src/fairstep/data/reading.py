@@ -1,7 +1,7 @@
 """Batches for anybody's trainer: the very batches that ``fairstep.train`` sees, as a plain iterable of arrays."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class TextBatches:
     start: int = 0
     rank: int = 0
     world: int = 1
+    _batches: Batches = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world or self.batch_sequences % self.world:
@@ -53,8 +54,7 @@ class TextBatches:
     def __getitem__(self, step: int) -> NDArray[np.int64]:
         """int64, (batch_sequences / world, context + 1): inputs are [:, :-1], targets [:, 1:]. A function of seed and
         step alone."""
-        found: NDArray[np.int64] = self._batches.batch(step)  # type: ignore[attr-defined]
-        return found[self.rank :: self.world]
+        return self._batches.batch(step)[self.rank :: self.world]
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         return (self[step] for step in range(self.start, self.steps))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 
 from fairstep.external.guardian import Guardian
@@ -27,11 +26,8 @@ def main(arguments: list[str]) -> int:
     guardian = Guardian()
     channel = open_channel()
     channel.emit(event="ready")
-    if arguments[0] == "--attached":
-        channel.end_with_input()
-        arguments = arguments[1:]
     failed = False
-    for directory in channel.directories() if arguments == ["-"] else map(Path, arguments):
+    for directory in channel.directories(arguments):
         failed |= _one(Run(directory), channel, guardian) == "failed"
     return 1 if failed else 0
 

@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from fairstep.runs import open_own
 from fairstep.runs.command_spec import loss_group
@@ -34,7 +33,7 @@ class Output:
     ) -> None:
         self.path, self.heard = path, heard
         path.unlink(missing_ok=True)
-        self._file = _open(path)
+        self._file = open_own(path, "ab")
         self._size = 0
         self._rest = b""
         self._patterns = _Pattern(progress or PROGRESS, step=True), _Pattern(loss) if loss else None
@@ -75,7 +74,7 @@ class Output:
             kept = self.path.read_bytes()
             start, end = kept[: MOST // 4], kept[-MOST // 4 :]
             self.path.write_bytes(start + b"\n... left out ...\n" + end)
-            self._file = _open(self.path)
+            self._file = open_own(self.path, "ab")
             self._size = len(start) + len(end)
 
     def _read(self, lines: list[bytes]) -> None:
@@ -102,11 +101,6 @@ class Output:
                     self.heard(seen)
         if seen is None:
             self.heard(None)
-
-
-def _open(path: Path) -> IO[bytes]:
-    file: IO[bytes] = open_own(path).detach()  # type: ignore[attr-defined]
-    return file
 
 
 class _Pattern:

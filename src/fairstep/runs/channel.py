@@ -36,7 +36,15 @@ class Channel:
         """End this process at once when its launcher dies or closes our input."""
         threading.Thread(target=lambda: (self.inbox.read(), os._exit(1)), daemon=True).start()
 
-    def directories(self) -> Iterator[Path]:
+    def directories(self, arguments: list[str]) -> Iterator[Path]:
+        """Run directories that a command line names: as they come where it is ``-``. ``--attached`` before them ends
+        this process with its input."""
+        if arguments[0] == "--attached":
+            self.end_with_input()
+            arguments = arguments[1:]
+        yield from self._incoming() if arguments == ["-"] else map(Path, arguments)
+
+    def _incoming(self) -> Iterator[Path]:
         """Directories as they come. When the launcher dies, its end of the pipe closes and this process ends."""
         lines: queue.Queue[str] = queue.Queue()
         idle = threading.Event()

@@ -23,10 +23,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from fairstep.runs.files import read_bytes
-from fairstep.runs.frozen import Frozen, Positive, SpecError, Value, explain
+from fairstep.runs.frozen import Frozen, NamedByContent, Positive, Value
 from fairstep.runs.spec import FORMAT
 
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
@@ -98,7 +98,7 @@ class Trainer(Frozen):
         return set().union(*map(placeholders, (*self.command, self.loss.file)))
 
 
-class CommandSpec(Frozen):
+class CommandSpec(NamedByContent):
     """One run of somebody else's trainer."""
 
     format: int = FORMAT
@@ -210,30 +210,12 @@ class CommandSpec(Frozen):
         return dict(self.settings)
 
     def semantic(self) -> dict[str, object]:
-        """The fields that decide the numbers, as plain JSON values; those at their default are left out."""
         fields = self.model_dump(mode="json", exclude={"trainer"}, exclude_defaults=True)
         return fields | {"trainer": _semantic(self.trainer), "format": self.format}
 
     def evidence(self) -> dict[str, object]:
         """What the digest of a run's files covers of its spec."""
         return self.semantic()
-
-    @property
-    def identity(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of the semantic fields."""
-        text = json.dumps(self.semantic(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=1)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> CommandSpec:
-        """Read a spec; raises SpecError with one sentence."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise SpecError(explain(error)) from None
 
 
 def _semantic(trainer: Trainer) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No room: on the disk, within a quota, within the size that a file may have."""
@@ -60,8 +60,8 @@ def sentence_of(error: OSError) -> str:
     return f"{reason} ({error.filename})" if error.filename else reason
 
 
-def open_own(path: Path) -> IO[Any]:
-    """Open a text file to append to. Raises ValueError for a link or a pipe: a run of somebody else's would otherwise
+def open_own(path: Path, mode: Literal["a", "ab"] = "a") -> IO[Any]:
+    """Open a file to append to. Raises ValueError for a link or a pipe: a run of somebody else's would otherwise
     have its files be any of ours."""
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | CAREFULLY | os.O_APPEND, 0o666)
@@ -70,7 +70,7 @@ def open_own(path: Path) -> IO[Any]:
             raise
     else:
         if stat.S_ISREG(os.fstat(number).st_mode):
-            return os.fdopen(number, "a", encoding="utf-8")
+            return os.fdopen(number, mode, encoding="utf-8" if mode == "a" else None)
         os.close(number)
     raise ValueError(f"{path} is a link or no file, and a run writes to files of its own: remove it")
 

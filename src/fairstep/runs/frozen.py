@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import hashlib
+import json
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +24,31 @@ class Frozen(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NamedByContent(Frozen):
+    """A spec whose name is a hash of what it says."""
+
+    def semantic(self) -> dict[str, object]:
+        """The fields that decide the numbers, as plain JSON values; those at their default are left out."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of the semantic fields."""
+        text = json.dumps(self.semantic(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a spec; raises SpecError with one sentence."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise SpecError(explain(error)) from None
 
 
 class Record(BaseModel):

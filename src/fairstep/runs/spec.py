@@ -10,15 +10,14 @@ The text under a field is its meaning, unit and special values; the reference pa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from fairstep.runs.data_spec import DataSpec
-from fairstep.runs.frozen import Frozen, Positive, SpecError, Value, explain
+from fairstep.runs.frozen import Frozen, NamedByContent, Positive, Value
 from fairstep.runs.model_spec import ModelSpec
 from fairstep.runs.schedule import ScheduleSpec
 
@@ -85,7 +84,7 @@ class Execution(Frozen):
     """Where the measurements are sent, beside the run's files."""
 
 
-class RunSpec(Frozen):
+class RunSpec(NamedByContent):
     """One training run. Every field is part of the identity, except for ``execution``, ``data.source`` and
     ``model.preset``."""
 
@@ -223,25 +222,7 @@ class RunSpec(Frozen):
         return self.semantic() | {"preset": self.model.preset}
 
     def semantic(self) -> dict[str, object]:
-        """The fields that decide the numbers, as plain JSON values; those at their default are left out."""
         # A fingerprint of the second version is of the texts alone, and so is the identity.
         named = {"name"} if self.data.fingerprint.startswith("v2-") else set()
         elsewhere: Any = {"execution": True, "data": {"source"} | named, "model": {"preset"}}
         return self.model_dump(mode="json", exclude=elsewhere, exclude_defaults=True) | {"format": self.format}
-
-    @property
-    def identity(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of the semantic fields."""
-        text = json.dumps(self.semantic(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=1)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> RunSpec:
-        """Read a spec; raises SpecError with one sentence."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise SpecError(explain(error)) from None

@@ -205,7 +205,7 @@ def _semenov(name: str, size: model.Preset, tuning: Tuning, variant: Variant) ->
     if optimizer in ("soap", "mars-adamw") and variant == "paper":
         remarks.append("the paper says that AdamW takes the embedding and the head; here, as in the code, it does not")
     if optimizer == "sophia-g" and variant == "code":
-        changes["rho"] = float(f"{tuning.chosen['rho'] * _curvature_of_code(tuning):.6g}")  # type: ignore[operator]
+        changes["rho"] = float(f"{float(tuning.chosen['rho']) * _curvature_of_code(tuning):.6g}")
         remarks.append(
             "the code scales the curvature of a loss divided by the accumulated micro-batches by a constant 245,760 "
             f"tokens; here it is scaled by the batch, and rho is {changes['rho']:g} instead of "

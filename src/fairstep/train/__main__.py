@@ -46,11 +46,8 @@ def main(arguments: list[str]) -> int:
     become_worker(*channel.files)
     faulthandler.enable()
     channel.emit(event="ready")
-    if arguments[0] == "--attached":
-        channel.end_with_input()
-        arguments = arguments[1:]
     failed = False
-    for directory in channel.directories() if arguments == ["-"] else map(Path, arguments):
+    for directory in channel.directories(arguments):
         failed |= train_directory(directory, channel) == "failed"
     return 1 if failed else 0
 

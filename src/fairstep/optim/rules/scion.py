@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule
 from fairstep.optim.maths.sign import sign
+from fairstep.optim.roles import Role
 from fairstep.optim.rule import Context, RowSharding, Rule, State, call
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
@@ -136,9 +137,9 @@ def initialise(optimizer: Any, seed: int) -> None:
 _OFFICIAL = "the authors' nanoGPT example, github.com/LIONS-EPFL/scion"
 
 
-def _outer(role: str) -> Part:
+def _outer(role: Role) -> Part:
     own = {"momentum": "outer_momentum", "radius": f"{role}_radius", "norm": f"{role}_norm"}
-    return Part((role,), OuterRule(role), rename=own, lr_ratio="outer_lr_ratio")  # type: ignore[arg-type]
+    return Part((role,), OuterRule(role), rename=own, lr_ratio="outer_lr_ratio")
 
 
 SCION = OptimizerSpec(

@@ -25,7 +25,7 @@ from fairstep.study.file.command_schema import (
     CommandStudyTable,
     TrainerTable,
 )
-from fairstep.study.file.described import contest_of, digest_of, ledger_names
+from fairstep.study.file.described import contest_of, digest_of, ledgers_of
 from fairstep.study.file.line_numbers import LineNumbers, StudyError
 from fairstep.study.file.schema import token_count
 from fairstep.study.protocols.space import Axis, Space
@@ -97,19 +97,8 @@ class CommandStudy:
 
     def ledgers(self, contest: Contest, cells: Sequence[CommandCell], command: str) -> dict[str, Ledger]:
         """The ledgers to begin with, by cell."""
-        names = ledger_names(self.name, [cell.name for cell in cells], self.digest)
-        return {
-            cell.name: Ledger(
-                name=names[cell.name],
-                study=self.name,
-                title=self.table.title,
-                command=command,
-                baseline=contest.baseline,
-                contestants=tuple(contestant.name for contestant in contest.contestants),
-                cell=cell.workload.cell(),
-            )
-            for cell in cells
-        }
+        described = {cell.name: cell.workload.cell() for cell in cells}
+        return ledgers_of(self.name, self.table.title, self.digest, command, contest, described)
 
     def changed_since(self, ledgers: Sequence[Ledger]) -> str:
         """What to say of earlier ledgers of this study that other code of the trainer has left; empty if none."""

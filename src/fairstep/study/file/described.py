@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairstep.runs import Cell, Ledger
 from fairstep.study.file.line_numbers import LineNumbers
 from fairstep.study.file.protocol import ProtocolError, named_hyperparameters, protocol_of
 from fairstep.study.file.schema import ContestTable
@@ -68,6 +69,25 @@ def _protocol(
 def digest_of(identity: Mapping[str, Any]) -> str:
     """The name of what decides a study."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def ledgers_of(
+    study: str, title: str, digest: str, command: str, contest: Contest, cells: Mapping[str, Cell]
+) -> dict[str, Ledger]:
+    """The ledgers to begin with, by cell."""
+    names = ledger_names(study, list(cells), digest)
+    return {
+        name: Ledger(
+            name=names[name],
+            study=study,
+            title=title,
+            command=command,
+            baseline=contest.baseline,
+            contestants=tuple(contestant.name for contestant in contest.contestants),
+            cell=cell,
+        )
+        for name, cell in cells.items()
+    }
 
 
 LONGEST = 120

@@ -30,7 +30,7 @@ from fairstep.study.file.command_schema import (
 )
 from fairstep.study.file.command_study import CommandStudy
 from fairstep.study.file.contestants import check, contestants_of
-from fairstep.study.file.described import contest_of, digest_of, ledger_names
+from fairstep.study.file.described import contest_of, digest_of, ledgers_of
 from fairstep.study.file.line_numbers import LineNumbers, StudyError
 from fairstep.study.file.schema import CellsTable, ContestantTable, DataTable, LauncherTable, ProtocolTable, StudyTable
 from fairstep.study.tournament.contest import Contest, Contestant
@@ -140,21 +140,13 @@ class Study:
 
     def ledgers(self, contest: Contest, cells: Sequence[StudyCell], command: str) -> dict[str, Ledger]:
         """The ledgers to begin with, by cell."""
-        names = ledger_names(self.name, [cell.name for cell in cells], self.digest)
-        return {
-            cell.name: Ledger(
-                name=names[cell.name],
-                study=self.name,
-                title=self.table.title,
-                command=command,
-                baseline=contest.baseline,
-                contestants=tuple(contestant.name for contestant in contest.contestants),
-                cell=cell.workload.cell(
-                    cell.size.parameters_matrix, cell.size.parameters(cell.workload.data.vocabulary)
-                ),
+        described = {
+            cell.name: cell.workload.cell(
+                cell.size.parameters_matrix, cell.size.parameters(cell.workload.data.vocabulary)
             )
             for cell in cells
         }
+        return ledgers_of(self.name, self.table.title, self.digest, command, contest, described)
 
     def starts(self, contest: Contest) -> Iterator[tuple[StudyCell, str, RunSpec]]:
         """One run of every (cell, contestant) at its starting point."""
