@@ -16,6 +16,7 @@ from fairstep.analysis import AnalysisError, contest_result, headline, verdict_r
 from fairstep.cli.shared.tournament import conclude
 from fairstep.report import write_report
 from fairstep.runs import Design, Look
+from fairstep.runs.differences import siblings
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest
@@ -229,6 +230,18 @@ def test_a_later_attempt_says_so(demo_contest: FakeContest, tmp_path: Path, caps
         conclude(store, ledger, tmp_path / "page.html")
         assert (words in capsys.readouterr().out) == said
         assert (words in (tmp_path / "page.html").read_text(encoding="utf-8")) == said
+
+
+def test_a_contest_that_went_on_later_is_no_later_attempt(demo_contest: FakeContest) -> None:
+    """A ledger is written anew at every look: the first look counts, not the file's time."""
+    look = Look(
+        design="3..8", contestant="muon", pairs=3, t=9.0, limit=8.0, level=0.05, verdict="faster", time="2026-01-01"
+    )
+    later = look.model_copy(update={"time": "2026-01-02"})
+    first = demo_contest.ledger.model_copy(update={"name": "first", "looks": (look, later)})
+    second = demo_contest.ledger.model_copy(update={"name": "second", "looks": (later,)})
+    assert siblings(first, [second, first]) == ""
+    assert siblings(second, [second, first]).startswith("second is the 2nd contest")
 
 
 def drawn(page: Page) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def distinct(ledgers: Iterable[Ledger]) -> list[str]:
 def siblings(ledger: Ledger, ledgers: Sequence[Ledger]) -> str:
     """Which contest of the same contestants in the same cell of the store this is, if there are several."""
     same = [one for one in ledgers if _kind(one) == _kind(ledger)]
+    same.sort(key=lambda one: min((look.time for look in one.looks), default=""))  # a file's time is of its last change
     place = next((place for place, one in enumerate(same, 1) if one.name == ledger.name), 0)
     if len(same) < 2 or place < 2:
         return ""
