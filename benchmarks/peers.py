@@ -1,9 +1,12 @@
-"""The peers that our training step is measured against: loops that one would write first, in float32, eager.
+"""The peers that our training step is measured against: a model, and how its loop runs, as in ``plain+bf16+compiled``.
 
-* plain: ``scaled_dot_product_attention``, ``torch.nn.RMSNorm``, ``torch.optim.AdamW`` as they come.
-* transformers: Transformers' ``LlamaForCausalLM`` with the same optimizer (extra: eval).
+* plain: ``scaled_dot_product_attention`` and ``torch.nn.RMSNorm`` as they come.
+* transformers: Transformers' ``LlamaForCausalLM`` (extra: eval).
 
-Both have the mathematics and sizes of ``fairstep.model.Llama`` and can load that model's weights;
+The loop is eager and in float32 unless its name says ``compiled`` (``torch.compile`` of the model with its loss) or
+``bf16`` (autocast). Its optimizer is ``torch.optim.AdamW(fused=True)``.
+
+Both models have the mathematics and sizes of ``fairstep.model.Llama`` and can load that model's weights;
 ``train_throughput.py`` checks that all give the same loss before it measures anything.
 """
 
@@ -93,7 +96,11 @@ def transformers(spec: ModelSpec) -> nn.Module:
     return Logits()
 
 
-PEERS = {"plain": plain, "transformers": transformers}
+MODELS = {"plain": plain, "transformers": transformers}
+MODES = ("bf16", "compiled")
+PEERS = tuple(
+    "+".join((model, *modes)) for model in MODELS for modes in ((), ("bf16",), ("compiled",), ("bf16", "compiled"))
+)
 RENAMED = {
     "plain": {"attention.": "", "mlp.": "", "attention_norm": "norm1", "mlp_norm": "norm2"},
     "transformers": {
@@ -126,15 +133,23 @@ def load(name: str, model: nn.Module, weights: Mapping[str, Tensor], heads: int)
 
 
 class Loop:
-    """One optimizer step at a time: forward, backward, clip, step."""
+    """One optimizer step of a peer at a time: forward, backward, clip, step."""
 
-    def __init__(self, model: nn.Module, lr: float = 1e-3) -> None:
-        self.model: Any = model
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    def __init__(self, peer: str, spec: ModelSpec, weights: Mapping[str, Tensor] | None = None) -> None:
+        name, *modes = peer.split("+")
+        self.model: Any = MODELS[name](spec)
+        if weights is not None:
+            load(name, self.model, weights, spec.heads)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
+        self.autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in modes)
+        self.loss: Any = torch.compile(self._loss, dynamic=False) if "compiled" in modes else self._loss
+
+    def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self.model(tokens).flatten(0, 1), targets.flatten())
 
     def step(self, tokens: Tensor) -> float:
-        logits = self.model(tokens[:, :-1].contiguous())
-        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].contiguous().flatten())
+        with self.autocast:
+            loss = self.loss(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

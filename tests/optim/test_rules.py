@@ -13,6 +13,7 @@ import torch
 from tests.optim.supply import build
 from torch import Tensor
 
+from fairstep.optim.maths import newton_schulz as module
 from fairstep.optim.maths.newton_schulz import newton_schulz
 
 _twins = spec_from_file_location("twins", Path(__file__).with_name("twins.py"))
@@ -195,7 +196,7 @@ def test_newton_schulz(shape: tuple[int, ...]) -> None:
     assert newton_schulz(torch.zeros(2, 3, 3)).abs().max() == 0, "a zero gradient has no direction"
 
 
-def test_newton_schulz_precision() -> None:
+def test_newton_schulz_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(4, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = newton_schulz(x)
     errors = {
@@ -204,4 +205,7 @@ def test_newton_schulz_precision() -> None:
     }
     assert 1e-9 < errors[torch.float32] < 1e-5 and 1e-4 < errors[torch.bfloat16] < 3e-2
     single = functools.partial(newton_schulz, x.float())
-    assert torch.equal(single(), single(dtype=torch.float32)), "float32 is the default on a CPU"
+    for prefers, dtype in ((False, torch.float32), (True, torch.bfloat16)):
+        monkeypatch.setattr(module, "cpu_prefers_bfloat16", lambda prefers=prefers: prefers)
+        assert torch.equal(single(), single(dtype=dtype)), f"{dtype} is the default where it is the faster one"
+    assert torch.equal(newton_schulz(x), exact), "float64 stays what it is"

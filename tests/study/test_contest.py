@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairstep import optim
 from fairstep.runs import DataSpec, ModelSpec, RunSpec, Summary, Trial, Value
 from fairstep.study import Axis, Contest, Contestant, Plan, Space, Workload
 
@@ -172,3 +175,14 @@ def test_a_schedule_of_the_optimizer_takes_the_length_of_its_own_run() -> None:
     assert WORKLOAD.spec("ademamix", given, 0, 3200).optimizer.hyperparameters["schedule_steps"] == 50
     off = given | {"schedule_steps": 1}
     assert WORKLOAD.spec("ademamix", off, 0).optimizer.hyperparameters["schedule_steps"] == 1
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("float32", "float32")])
+def test_newton_schulz_multiplies_in_the_precision_of_the_run(
+    precision: Literal["bf16", "float32"], dtype: str
+) -> None:
+    """What decides a run's numbers is in its spec, and not left to the processor; what was chosen is kept."""
+    workload = replace(WORKLOAD, precision=precision)
+    for chosen, resolved in (({}, dtype), ({"ns_dtype": "float64"}, "float64")):
+        spec = workload.spec("muon", optim.get("muon").validate({"lr": 0.01, **chosen}), 0)
+        assert spec.optimizer.hyperparameters["ns_dtype"] == resolved

@@ -164,7 +164,7 @@ def test_sophias_rho_repeats_the_code_in_expectation(scale: str, rho: float) -> 
 
 def test_what_a_preset_decides_beside_its_record() -> None:
     assert spec("semenov/124m/muon", 50_257).optimizer.hyperparameters["ns_dtype"] == "float32"
-    assert spec("semenov/124m/d-muon", 50_257).optimizer.hyperparameters["ns_dtype"] == "auto"
+    assert spec("semenov/124m/d-muon", 50_257).optimizer.hyperparameters["ns_dtype"] == "bfloat16"
     for name, word in (
         ("wen/130m/soap", "turns its bases"),
         ("semenov/124m/muon", "eps before"),

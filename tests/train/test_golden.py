@@ -46,7 +46,8 @@ def golden_losses(name: str) -> list[float]:
     model = Llama(config).to(torch.float64 if square else torch.float32)
     tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33]
     spec = optim.get(name)
-    optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1])
+    dtypes = dict.fromkeys(spec.product_dtypes, "float32")  # not the processor's choice
+    optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1], **dtypes)
     signals = Signals(optimizer, model, model.logits, micro=4, seeds=(0,))
     peaks = [group["lr"] for group in optimizer.param_groups]
     losses = []

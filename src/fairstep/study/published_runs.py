@@ -68,11 +68,16 @@ class RunPreset:
         tokens = tokens or self.tokens
         most = (validation_tokens or self.final_tokens) // self.model.context * self.model.context
         chosen = self.hyperparameters | (hyperparameters or {})
-        chosen |= dict.fromkeys(optim.get(self.optimizer).run_lengths, tokens // batch)  # AdEMAMix, in both papers
+        known = optim.get(self.optimizer)
+        chosen |= dict.fromkeys(known.run_lengths, 0)  # the run's length, whatever the paper's was (AdEMAMix)
         return RunSpec(
             model=self.model.config(data.vocabulary),
             data=data,
-            optimizer=OptimizerChoice(name=self.optimizer, hyperparameters=chosen, undecayed=self.undecayed),
+            optimizer=OptimizerChoice(
+                name=self.optimizer,
+                hyperparameters=known.of_run(chosen, steps=tokens // batch, precision=precision),
+                undecayed=self.undecayed,
+            ),
             schedule=self.schedule,
             evaluation=EvaluationSpec(
                 every_steps=self.evaluate_every_steps,

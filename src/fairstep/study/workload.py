@@ -117,17 +117,16 @@ class Workload:
         undecayed: tuple[str, ...] | None = None,
     ) -> RunSpec:
         """The run of one trial. One number seeds both initialisation and data order, so that trials of different
-        contestants with the same seed are paired. A hyperparameter that is the run's length (AdEMAMix) and 0 becomes
-        that length, as in both papers. Raises pydantic.ValidationError for impossible combinations."""
+        contestants with the same seed are paired. What the run decides of the hyperparameters is filled in
+        (``OptimizerSpec.of_run``). Raises pydantic.ValidationError for impossible combinations."""
         tokens = self.tokens if tokens is None else tokens
         steps = tokens // self.batch_tokens
-        filled = {name: steps for name in optim.get(optimizer).run_lengths if hyperparameters.get(name) == 0}
         return RunSpec(
             model=self.model,
             data=self.data,
             optimizer=OptimizerChoice(
                 name=optimizer,
-                hyperparameters={**hyperparameters, **filled},
+                hyperparameters=optim.get(optimizer).of_run(hyperparameters, steps=steps, precision=self.precision),
                 version=optim.version(optimizer),
                 undecayed=undecayed,
             ),

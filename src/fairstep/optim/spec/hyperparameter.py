@@ -25,6 +25,9 @@ class Hyperparameter:
     run_length: bool = False
     """Whether it is the run's number of steps, which whoever knows the run fills in."""
 
+    product_dtype: bool = False
+    """Whether "auto" stands for a dtype that is the run's precision, which whoever knows the run fills in."""
+
     later: bool = False
     """Whether it came after the optimizer. Where it has its default it is in no run's settings, so that runs from
     before it keep their names (the hash of their settings)."""

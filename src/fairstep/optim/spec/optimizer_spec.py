@@ -174,6 +174,19 @@ class OptimizerSpec(Tuned):
         part = self.part(role, settings)
         return call(part.rule.flops, Context(part.hyper(settings)), o, i)
 
+    def of_run(
+        self, hyper: Mapping[str, Value], *, steps: int, precision: Literal["float32", "bf16"]
+    ) -> dict[str, Value]:
+        """With what the run decides: a run length of 0 is ``steps``, a dtype of "auto" the run's precision."""
+        filled: dict[str, Value] = {name: steps for name in self.run_lengths if hyper.get(name) == 0}
+        dtype = "bfloat16" if precision == "bf16" else "float32"
+        return {**hyper, **filled, **{name: dtype for name in self.product_dtypes if hyper.get(name) == "auto"}}
+
+    @property
+    def product_dtypes(self) -> tuple[str, ...]:
+        """Names of the hyperparameters that are a dtype of matrix products."""
+        return tuple(name for name, known in self.hyperparameters.items() if known.product_dtype)
+
     @property
     def run_lengths(self) -> tuple[str, ...]:
         """Names of the hyperparameters that are the run's number of steps."""
