@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fairstep.optim.engine import evaluation, routing, signals
 from fairstep.optim.engine import state as state_dicts
 from fairstep.optim.engine.owned import OwnedShards
+from fairstep.optim.engine.rounding import ROUNDINGS, Rounding
 from fairstep.optim.engine.routed import UNDECAYED, Routed
 from fairstep.optim.engine.routing import Roles
 from fairstep.optim.engine.shared_numbers import update_shared
@@ -41,6 +42,7 @@ class Engine(Routed):
 
     * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
+    * ``rounding="stochastic"``: of new bfloat16 weights (see ``rounding``), which lose small steps otherwise.
     * the optimizer's hyperparameters (``help`` of the class lists them); ``betas`` are beta1 and beta2 as in torch, a
       tensor as ``lr`` is the number that it is now, and ``lr`` 0 waits for a scheduler.
 
@@ -65,6 +67,7 @@ class Engine(Routed):
         decay: Decay | None = None,
         undecayed: Collection[str] = UNDECAYED,
         stacked: bool = True,
+        rounding: Rounding = "nearest",
         **hyper: Any,
     ) -> None:
         if hyper.pop("compiled", False):
@@ -72,7 +75,9 @@ class Engine(Routed):
             warnings.warn(text, DeprecationWarning, stacklevel=2)
         if lr is not _DEFAULT:
             hyper["lr"] = lr
-        self.stacked = stacked
+        if rounding not in ROUNDINGS:
+            raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}")
+        self.stacked, self.rounding = stacked, rounding
         self._forget_stacks()
         super().__init__(params, roles, decay, undecayed, hyper)
 
@@ -200,7 +205,8 @@ class Engine(Routed):
             raise TypeError(
                 "an optimizer that shares its work with other processes cannot be copied; save its state_dict"
             )
-        kept = {name: getattr(self, name) for name in ("decay", "undecayed", "stacked", "hyper", "roles", "in_by_out")}
+        names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "in_by_out"
+        kept = {name: getattr(self, name) for name in names}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
         copies: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
@@ -270,4 +276,4 @@ class Engine(Routed):
                 runs.append((group, run))
                 if len(run) > 1:
                     scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
-        return [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]
+        return [Stack(rules[group["rule"]], group, run, scratch, self.rounding) for group, run in runs]

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairstep.optim.engine.rounding import Rounding, round_stochastically_
 from fairstep.optim.rule import Context, RowShard, Rule, call
 
 CPU_ELEMENTS = 2**16
@@ -129,9 +130,17 @@ class Stack:
     State that earlier stacks left in the members' entries is collected; then the entries get views into this stack's.
     """
 
-    def __init__(self, rule: Rule, group: dict[str, Any], members: Sequence[Member], scratch: Scratch) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        group: dict[str, Any],
+        members: Sequence[Member],
+        scratch: Scratch,
+        rounding: Rounding = "nearest",
+    ) -> None:
         self.rule, self.group, self.members = rule, group, members
         self.params = [member.tensor for member in members]
+        self._rounds = rounding == "stochastic" and self.params[0].dtype == torch.bfloat16
         self._turned = any(member.turned for member in members)
         self.context = Context(group, members[0].shard)
         self.tail = members[0].layout.tail
@@ -155,6 +164,8 @@ class Stack:
             torch._foreach_copy_(self._weight_views, params)
             yield self._gradients, self._weights, slice(None)
             if write:
+                if self._rounds:
+                    round_stochastically_(self._weights, self.step)
                 torch._foreach_copy_(params, self._weight_views)
             return
         p, gradient = params[0], grads[0].reshape(-1, *self.tail)
@@ -165,6 +176,8 @@ class Stack:
             weights = parameter[rows].to(self.dtype)
             yield gradient[rows].to(self.dtype), weights, rows
             if write and weights.dtype != p.dtype:
+                if self._rounds:
+                    round_stochastically_(weights, self.step, start)
                 parameter[rows] = weights
         if write and parameter.data_ptr() != p.data_ptr():
             p.copy_(parameter.view(p.shape))
