@@ -79,9 +79,13 @@ class Context:
 
 
 def call(method: Callable[..., Result], context: Context, *arguments: Any) -> Result:
-    """A rule's method with these arguments, and with the hyperparameters (and the context) that its signature names."""
-    given = {name: context if name == "context" else context.group[name] for name in named(method)}
-    return method(*arguments, **given)
+    """A rule's method with these arguments, and with the hyperparameters (and the context) that its signature names.
+
+    One that the group has not is one that came later than the group's run: it has the signature's default.
+    """
+    group = context.group
+    given = {name: group[name] for name in named(method) if name in group}
+    return method(*arguments, **given, **({"context": context} if "context" in named(method) else {}))
 
 
 def named(method: Callable[..., Any]) -> tuple[str, ...]:

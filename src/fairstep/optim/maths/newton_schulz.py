@@ -13,6 +13,9 @@ about [0.6, 1.2]. Singular values that start below about 1e-3 of the largest sta
 Polar Express", arXiv 2505.16932, algorithm 1. X starts from G / (1.01 |G|_F + eps). All but the last of the eight sets
 have the safety factor 1.01 in them. The last set repeats.
 
+``convergent``: the set (2, -1.5, 0.5) in every step. It maps 1 to 1 with slope 0, so singular values come to 1 and
+stay. It grows small ones by 2 a step, the quintic by 3.4. modded-nanogpt's optimization track takes twelve steps.
+
 ``cubic``: X <- 1.5 X - 0.5 A X, the classic one (c = 0: two products instead of three). It converges to the orthogonal
 matrix from anywhere, but small singular values grow by only 1.5 a step: it needs several times the steps.
 """
@@ -49,6 +52,7 @@ COEFFICIENTS: dict[str, tuple[tuple[float, float, float], ...]] = {
         *((a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5) for a, b, c in _POLAR_EXPRESS),
         (1.875, -1.25, 0.375),
     ),
+    "convergent": ((2.0, -1.5, 0.5),),
     "cubic": ((1.5, -0.5, 0.0),),
 }
 """Name -> (a, b, c) of step 1, 2, ...; the last repeats. Libraries differ in what they call "quintic"."""
@@ -69,16 +73,28 @@ SETTINGS = {
 """The hyperparameters of every rule that orthogonalises."""
 
 
-class OrthogonalisingRule(Rule):
-    """A rule that orthogonalises, by the hyperparameters of ``SETTINGS``."""
+class Orthogonalises(Rule):
+    """A rule that orthogonalises something, by the hyperparameters of ``SETTINGS``."""
 
     methods = (*Rule.methods, "orthogonalised")
 
     def orthogonalised(
-        self, matrices: Tensor, *, ns_steps: int, ns_eps: float, ns_coefficients: str, ns_dtype: str, context: Context
+        self,
+        matrices: Tensor,
+        norm: Tensor | None = None,
+        *,
+        ns_steps: int,
+        ns_eps: float,
+        ns_coefficients: str,
+        ns_dtype: str,
+        context: Context,
     ) -> Tensor:
-        """``newton_schulz`` of a stack (s, o, i)."""
-        return newton_schulz(matrices, ns_steps, ns_eps, ns_coefficients, ns_dtype, context.rows)
+        """``newton_schulz`` of a stack (s, o, i). ``norm`` (s, 1, 1): bounds of the largest singular values."""
+        return newton_schulz(matrices, ns_steps, ns_eps, ns_coefficients, ns_dtype, context.rows, norm)
+
+
+class OrthogonalisingRule(Orthogonalises):
+    """A rule whose matrix products are the iterations on matrices of the parameter's shape."""
 
     def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
         return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
@@ -91,14 +107,15 @@ def newton_schulz(
     coefficients: str = "quintic",
     dtype: str | Dtype = "auto",
     shard: RowShard | None = None,
+    norm: Tensor | None = None,
 ) -> Tensor:
     """Orthogonalise each matrix of ``matrices`` (..., o, i); the result has the input's dtype and shape.
 
     ``dtype``: of the products. auto keeps float64; other input runs in bfloat16 on an accelerator and on a CPU that
     multiplies it faster than float32 (``cpu_prefers_bfloat16``), in float32 elsewhere. bfloat16 costs about 0.5 %
     accuracy in the form used here: fused multiply-adds round half as often as separate products and sums, which lose
-    2 %. ``shard``: this rank's rows of one tall matrix; Gram matrices are then added up
-    over ranks, in float32 or better.
+    2 %. ``shard``: this rank's rows of one tall matrix; Gram matrices are then added up over ranks, in float32 or
+    better. ``norm`` (s, 1, 1): what to divide by instead of the Frobenius norm.
     """
     if dtype == "auto":
         dtype = matrices.dtype if matrices.dtype == torch.float64 else _fast_dtype(matrices)
@@ -108,7 +125,7 @@ def newton_schulz(
     tall = row_sums.row_count(matrices.shape[-2], shard) > matrices.shape[-1]
     wide = matrices.mT if tall else matrices
     x = wide.reshape(-1, *wide.shape[-2:])  # (s, k, K)
-    norm = row_sums.norm(x, shard)  # (s, 1, 1)
+    norm = row_sums.norm(x, shard) if norm is None else norm  # (s, 1, 1)
     x = (x / ((norm * _SAFETY if coefficients == "polar-express" else norm) + eps)).to(dtype)
     for step in range(steps):
         a, b, c = sets[min(step, len(sets) - 1)]

@@ -4,15 +4,22 @@ Matrices (o x i):
 
     m <- mu m + (1 - mu) g
     u  = mu m + (1 - mu) g   with nesterov, else m
-    O  = newton_schulz(u)                                    approximates U V^T of u = U S V^T (see ``newton_schulz``)
+    O  = newton_schulz(E(u))                                 approximates U V^T of u = U S V^T (see ``newton_schulz``)
+    O  = N(O)
     W <- (1 - lr lambda) W - lr c O,   c = sqrt(max(1, o/i))       scale "shape": Muon
                                        c = 0.2 sqrt(max(o, i))     scale "rms": D-Muon
+                                       c = sqrt(o/i)               scale "aspect": Muon+
+
+E and N change nothing unless told. ``equalize`` (MuonEq) divides the rows of u by their norms, or its columns, or both
+by the norms in the same u. ``normalize`` (Muon+) divides the rows of O by their norms, or its columns, or one after
+the other. With "row" or "column" the size of the step is another one, so the learning rate is, too.
 
 Embedding, head and vectors: AdamW (see ``adamw``) with learning rate lr * adam_lr_ratio and its own betas. With "rms"
 the step has the root mean square of a typical AdamW step, so D-Muon gives all parameters one lr and one weight decay.
 
 K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), kellerjordan.github.io/posts/muon;
-J. Liu et al., "Muon is Scalable for LLM Training" (Moonlight), arXiv 2502.16982. Optimizer state: 1 float per matrix
+J. Liu et al., "Muon is Scalable for LLM Training" (Moonlight), arXiv 2502.16982; MuonEq: Chang et al., arXiv
+2603.28254; Muon+: Zhang et al., arXiv 2602.21545. Optimizer state: 1 float per matrix
 element, 2 per element of the rest.
 
 Differences from other implementations: the momentum is an average (Jordan's current code, torch) where Moonlight, S
@@ -51,13 +58,28 @@ class MuonRule(OrthogonalisingRule):
         momentum: float,
         nesterov: bool,
         scale: str,
+        equalize: str = "none",
+        normalize: str = "none",
         context: Context,
     ) -> Tensor:
         u = momentum_ahead(grad, state["m"], momentum, nesterov)  # (s, o, i)
+        if equalize != "none":
+            u = equalized(u, equalize, EQUALIZE_EPS * (1 - momentum) ** 2)  # the paper's momentum sums
         orthogonal = call(self.orthogonalised, context, u)  # (s, o, i)
+        for side in normalize.split("-") if normalize != "none" else ():
+            orthogonal = equalized(orthogonal, side, NORMALIZE_EPS)
         o, i = grad.shape[-2:]
-        c = max(1.0, o / i) ** 0.5 if scale == "shape" else 0.2 * max(o, i) ** 0.5
+        c = {"shape": max(1.0, o / i) ** 0.5, "rms": 0.2 * max(o, i) ** 0.5, "aspect": (o / i) ** 0.5}[scale]
         return orthogonal * c
+
+
+def equalized(x: Tensor, sides: str, eps: float) -> Tensor:
+    """Matrices (s, o, i) with rows or columns over sqrt(sum of squares + eps); "row-column": both, of the same x."""
+    squares = x.square()
+    for side, dim in (("row", -1), ("column", -2)):
+        if side in sides:
+            x = x * (squares.sum(dim, keepdim=True) + eps).rsqrt()
+    return x
 
 
 def momentum_ahead(grad: Tensor, m: Tensor, mu: float, nesterov: bool) -> Tensor:
@@ -66,8 +88,29 @@ def momentum_ahead(grad: Tensor, m: Tensor, mu: float, nesterov: bool) -> Tensor
     return torch.lerp(grad, m, mu) if nesterov else m
 
 
+EQUALIZE_EPS, NORMALIZE_EPS = 1e-8, 1e-7
+"""Added to sums of squares, by MuonEq's and Muon+'s authors."""
 _ADAM = {name: f"adam_{name}" for name in ("beta1", "beta2", "eps")}
 _AS_ADAMW = "as adamw, so that contestants differ in the matrices' rule only"
+
+
+OPTIONS = {
+    "equalize": Hyperparameter(
+        "none",
+        "MuonEq: sides of the momentum that get equal norms before the iterations",
+        "arXiv 2603.28254 has row",
+        ("none", "row", "column", "row-column"),
+        later=True,
+    ),
+    "normalize": Hyperparameter(
+        "none",
+        "Muon+: sides of the orthogonal matrix that get norm 1, in this order",
+        "arXiv 2602.21545 has column-row at 124M, row-column at 350M",
+        ("none", "row", "column", "row-column", "column-row"),
+        later=True,
+    ),
+}
+"""Hyperparameters of ``MuonRule`` that rules of its kin do not have."""
 
 
 def _parts() -> tuple[Part, ...]:
@@ -85,6 +128,7 @@ def _hyperparameters(lr: Hyperparameter, scale: Hyperparameter, ratio: Hyperpara
         "nesterov": Hyperparameter(True, "mix the gradient into the momentum once more", "Jordan; W; S"),
         **SETTINGS,
         "scale": scale,
+        **OPTIONS,
         "adam_lr_ratio": ratio,
         "adam_beta1": Hyperparameter(0.9, "AdamW part: decay rate of the first moment", _AS_ADAMW, "[0, 1)"),
         "adam_beta2": Hyperparameter(0.95, "AdamW part: decay rate of the second moment", _AS_ADAMW, "[0, 1)"),
@@ -93,7 +137,9 @@ def _hyperparameters(lr: Hyperparameter, scale: Hyperparameter, ratio: Hyperpara
 
 
 def _scale(default: str, source: str) -> Hyperparameter:
-    return Hyperparameter(default, "factor c of the orthogonal matrix (see the equations)", source, ("shape", "rms"))
+    return Hyperparameter(
+        default, "factor c of the orthogonal matrix (see the equations)", source, ("shape", "rms", "aspect")
+    )
 
 
 MUON = OptimizerSpec(

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import OrthogonalisingRule
 from fairstep.optim.rule import Context, State, call
-from fairstep.optim.rules.muon import D_MUON, momentum_ahead
+from fairstep.optim.rules.muon import D_MUON, OPTIONS, momentum_ahead
 from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ NORMUON = replace(
     reference="Li et al. 2025, https://arxiv.org/abs/2510.05491",
     parts=tuple(replace(p, rule=NorMuonRule()) if "matrix" in p.roles else p for p in D_MUON.parts),
     hyperparameters={
-        **D_MUON.hyperparameters,
+        **{name: known for name, known in D_MUON.hyperparameters.items() if name not in OPTIONS},
         "lr": replace(D_MUON.hyperparameters["lr"], source="as D-Muon, whose step has the same size"),
         "beta2": Hyperparameter(0.95, "decay rate of the rows' second moment", _PAPER, "[0, 1)"),
         "scale": replace(D_MUON.hyperparameters["scale"], description="size c of the step", source=_PAPER),

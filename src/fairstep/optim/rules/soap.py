@@ -165,7 +165,13 @@ def first_bases(state: State) -> None:
 
 def refresh_bases(state: State) -> None:
     """One step of power iteration with QR for every basis. m is carried over, v only permuted."""
-    m, v = project_out(state["m"], state), state["v"]
+    m = project_out(state["m"], state)
+    state["v"].copy_(sort_and_turn(state, state["v"]))
+    state["m"].copy_(project_in(m, state))
+
+
+def sort_and_turn(state: State, v: Tensor) -> Tensor:
+    """Turn every basis, its columns sorted by their eigenvalues. Returns v in the order of the new columns."""
     for side in _rotated(state):
         factor, basis = state[side], state["Q_" + side]  # (s, n, n)
         product = factor @ basis
@@ -175,8 +181,7 @@ def refresh_bases(state: State) -> None:
         basis.copy_(torch.linalg.qr(sorted_product).Q)
         index = order[:, :, None] if side == "L" else order[:, None, :]
         v = v.gather(-2 if side == "L" else -1, index.expand_as(v))
-    state["v"].copy_(v)
-    state["m"].copy_(project_in(m, state))
+    return v
 
 
 def _rotated(state: State) -> list[str]:

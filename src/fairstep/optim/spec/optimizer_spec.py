@@ -58,7 +58,8 @@ class Part:
     def hyper(self, hyper: Hyper) -> dict[str, Value]:
         """What this part's rule and the engine read, from the optimizer's hyperparameters."""
         ratio = hyper.get(self.lr_ratio, 1.0) if self.lr_ratio else 1.0  # a later one may be missing
-        used = {name: hyper[self.rename.get(name, name)] for name in self.rule.hyperparameters}
+        names = {name: self.rename.get(name, name) for name in self.rule.hyperparameters}
+        used = {name: hyper[known] for name, known in names.items() if known in hyper}
         return {**used, "lr": hyper["lr"] * ratio, "weight_decay": hyper["weight_decay"]}
 
 
