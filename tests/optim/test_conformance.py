@@ -37,7 +37,9 @@ def is_shared(name: str) -> bool:
 
 
 def decayed(name: str, role: Any) -> bool:
-    return role not in ("vector", "embedding") and get(name).part(role).rule.decayed
+    spec = get(name)
+    by_default = bool(spec.hyperparameters["weight_decay"].default)
+    return role not in ("vector", "embedding") and spec.part(role).rule.decayed and by_default
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, feed: Any, first: int, last: int) -> None:

@@ -107,7 +107,7 @@ def test_defaults_fill_in_and_types_are_kept() -> None:
         ("lion", {"weight_decay": -0.1}, r"lion: weight_decay must be a number in \[0, inf\), not -0.1"),
         ("muon", {"ns_steps": 2.5}, r"muon: ns_steps must be an integer in \[1, inf\), not 2.5"),
         ("muon", {"nesterov": 1}, r"muon: nesterov must be true or false, not 1"),
-        ("muon", {"scale": "shapes"}, r"muon: scale must be one of shape, rms, not 'shapes' \(did you mean shape\?\)"),
+        ("muon", {"scale": "shapes"}, r"muon: scale must be one of shape, rms, aspect, not 'shapes'"),
         (
             "adamw",
             {"beta_1": 0.9},

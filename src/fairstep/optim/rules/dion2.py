@@ -105,7 +105,8 @@ class NorDion2Rule(Dion2Rule):
         v = state["v"].gather(-1, chosen).lerp_(orthogonal.square().mean(-1), 1 - beta2)  # (s, c)
         state["v"].scatter_(-1, chosen, v)
         rows = orthogonal / v.sqrt().add_(EPS)[..., None]
-        return rows * (torch.linalg.matrix_norm(orthogonal) / torch.linalg.matrix_norm(rows))[..., None, None]
+        before, after = (torch.linalg.matrix_norm(x, keepdim=True) for x in (orthogonal, rows))
+        return rows * (before / after.clamp_(min=EPS))
 
     def state_floats(self, o: int, i: int) -> int:
         return o * i + o

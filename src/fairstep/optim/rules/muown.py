@@ -77,13 +77,16 @@ class MuownRule(OrthogonalisingRule):
         m = state["m"].mul_(momentum).add_(across)
         x = across + momentum * m if nesterov else m
         o, i = grad.shape[-2:]
-        v = n * unit - lr * 0.2 * max(o, i) ** 0.5 * call(self.orthogonalised, context, x)
+        turned = lr * 0.2 * max(o, i) ** 0.5 * call(self.orthogonalised, context, x)  # V - V'
         a_m = state["a_m"].lerp_(along, 1 - beta1)
         a_v = state["a_v"].mul_(beta2).addcmul_(along, along, value=1 - beta2)
-        new = a - lr * (a_m / (1 - beta1**step)) / ((a_v / (1 - beta2**step)).sqrt() + eps)
-        n.copy_(_lengths(v))
-        # The engine steps along a direction: the one that leads from W to a V' / n.
-        return (param - new * v / n) / lr if lr else torch.zeros_like(param)
+        adam = (a_m / (1 - beta1**step)) / ((a_v / (1 - beta2**step)).sqrt() + eps)
+        v = n * unit - turned
+        new = torch.where(turned.any(-1, keepdim=True), _lengths(v), n)
+        # The engine steps along a direction: the one from W to a' V'/n', without the difference of the two.
+        change = (a * turned + param * (new - n)) / new
+        n.copy_(new)
+        return adam * v / new + (change / lr if lr else 0.0)
 
     def move(self, weights: Tensor, descend: Callable[[Tensor], None], state: State, step: int) -> None:
         descend(weights)

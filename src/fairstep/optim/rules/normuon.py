@@ -87,6 +87,6 @@ NORMUON = replace(
         **{name: known for name, known in D_MUON.hyperparameters.items() if name not in OPTIONS},
         "lr": replace(D_MUON.hyperparameters["lr"], source="as D-Muon, whose step has the same size"),
         "beta2": Hyperparameter(0.95, "decay rate of the rows' second moment", _PAPER, "[0, 1)"),
-        "scale": replace(D_MUON.hyperparameters["scale"], description="size c of the step", source=_PAPER),
+        "scale": Hyperparameter("rms", "size c of the step", _PAPER, ("shape", "rms")),
     },
 )

@@ -18,7 +18,10 @@ Embedding, head and vectors: AdamW (see ``adamw``) with learning rate lr * adam_
 This is the form of modded-nanogpt's optimization track (results 14 and 44), without what result 44 has around it
 (gates, floors, radial damping). N. Vyas, R. Zhao, D. Morwani, M. Kwun, S. Kakade, "Improving SOAP using iterative
 whitening and Muon" (2025, a note without equations) has another form: one-sided, with a signed square root for Adam.
-MOSO of Emerging-Optimizers has no orthogonalisation: not this. Optimizer state: 2 N + 2 (o^2 + i^2) floats.
+Optimizer state: 2 N + 2 (o^2 + i^2) floats.
+
+Differences from other implementations: the track refreshes the basis in every step (precondition_frequency 1), which on
+gradients without noise stalls (docs/log.md). MOSO of Emerging-Optimizers has no orthogonalisation: not this.
 """
 
 from __future__ import annotations
@@ -120,7 +123,7 @@ SOAP_MUON = replace(
         "shampoo_beta": Hyperparameter(0.9, "decay rate beta_s of L and R", _TRACK, "[0, 1)"),
         "eps": Hyperparameter(1e-8, "floor of the root of the second moment", _TRACK, "[0, inf)"),
         "precondition_frequency": Hyperparameter(
-            1, "steps from one refresh of the basis to the next", _TRACK, "[1, inf)"
+            10, "steps from one refresh of the basis to the next", f"as soap; 1 in {_TRACK}", "[1, inf)"
         ),
         "ns_steps": replace(_KEPT["ns_steps"], default=12, source=_TRACK),
         "ns_coefficients": replace(_KEPT["ns_coefficients"], default="convergent", source=_TRACK),
