@@ -107,7 +107,8 @@ class ContestantTrials:
         if chosen is None or "lr" not in chosen:
             return {}
         seed = next(((row["init_seed"], row["data_seed"]) for row in self.tuning), None)
-        beside = [(json.loads(row["varied"]), row) for row in self.tuning if row["status"] == "done"]
+        read = {text: json.loads(text) for text in {row["varied"] for row in self.tuning}}
+        beside = [(read[row["varied"]], row) for row in self.tuning if row["status"] == "done"]
         return {
             float(tried["lr"]): float(row["final_loss"])
             for tried, row in beside

@@ -259,7 +259,7 @@ def _identities(runs: Sequence[FoundRun]) -> dict[int, str]:
 
 
 class _Rows:
-    """Runs as rows of trials. Their JSON is written once for each different value."""
+    """Runs as rows of trials. Their JSON is written once for each different value, which runs share."""
 
     def __init__(self, runs: Sequence[FoundRun]) -> None:
         self.identity, self.seeds = _identities(runs), _Seeds()
@@ -267,10 +267,11 @@ class _Rows:
 
     def row(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
         """``names``: hyperparameters that the search of the contestant varied."""
-        tuned = self._json({name: run.hyperparameters.get(name) for name in names})
+        tuned = self._json(run.hyperparameters, tuple(names))
         lr = run.hyperparameters.get("lr")
         seed, status = self.seeds.of(run.seed), _status(run)
-        return EMPTY | {
+        return {
+            **EMPTY,
             "contestant": run.contestant,
             "phase": phase,
             "run": self.identity[id(run)],
@@ -287,10 +288,12 @@ class _Rows:
             "message": f"its status is {run.status}" if status == "failed" else "",
         }
 
-    def _json(self, values: dict[str, Any]) -> str:
-        key = tuple((name, str(value)) for name, value in values.items())
+    def _json(self, values: dict[str, Any], names: tuple[str, ...] | None = None) -> str:
+        """Of all of the values, or of these."""
+        key = id(values), names
         if key not in self.written:
-            self.written[key] = json.dumps(values, sort_keys=True, default=str)
+            chosen = values if names is None else {name: values.get(name) for name in names}
+            self.written[key] = json.dumps(chosen, sort_keys=True, default=str)
         return self.written[key]
 
 

@@ -7,7 +7,7 @@ for it, contestant, seed and hyperparameters) are at different steps, unless the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,11 @@ LENGTHS = ("step", "tokens", "loss")
 """Names in a condition that are of a run's end, and not of every row."""
 
 
-@dataclass
+@dataclass(slots=True)
 class FoundRun:
     """A run. ``step``, ``tokens``: at its end. ``loss``: None without one, nan where it diverged. ``curve``:
-    (step or tokens, loss) of its finite evaluations. ``at``: the file and row it begins at."""
+    (step or tokens, loss) of its finite evaluations. ``at``: the file and row it begins at. Runs of one table with the
+    same values share one ``hyperparameters`` and one ``workload``."""
 
     contestant: str
     at: str
@@ -123,7 +124,7 @@ class _Table:
                 where,
             )
         self.tuned = self.columns.tuned()
-        runs = [self._run(row) for row in frame.iter_rows(named=True)]
+        runs = self._found(frame)
         return Understood(runs, (self._line(len(runs)),), tuple(self.notes))
 
     def _end(self, name: str) -> str:
@@ -265,35 +266,42 @@ class _Table:
             pl.col("#loss").alias("#y"),
         )
 
-    def _run(self, row: dict[str, Any]) -> FoundRun:
+    def _found(self, frame: pl.DataFrame) -> list[FoundRun]:
         columns = self.columns
-        name = row["#contestant"]
-        for part in columns.contestant:
-            if end := self._end(part):
+        ends = [end for part in columns.contestant if (end := self._end(part))]
+        run, status = columns.get("run"), columns.get("status")
+        tuned = _shared(frame, self.tuned)
+        workload = _shared(frame, {name: plain(name) for name in columns.workload})
+        others = columns.unused if self.unit == "run" else ()
+        found = []
+        for row, hyperparameters, about in zip(frame.iter_rows(named=True), tuned, workload, strict=True):
+            name = row["#contestant"]
+            for end in ends:
                 value = row[f"#{end}"]
                 name = f"{name} {value:.15g}".strip() if value is not None else name
-        run = columns.get("run")
-        status = columns.get("status")
-        return FoundRun(
-            contestant=name,
-            at=place(row),
-            loss=row["#loss"],
-            seed=row["#seed"],
-            step=row["#step"],
-            tokens=row["#tokens"],
-            batch_tokens=row["#batch_tokens"],
-            planned=row["#planned"],
-            status=str(row[status] or "").lower() if status else "",
-            name="" if run is None else str(row[run] or ""),
-            hyperparameters={name: _value(row[key]) for key, name in self.tuned.items() if row[key] not in (None, "")},
-            workload={plain(key): _value(row[key]) for key in columns.workload if row[key] not in (None, "")},
-            others={key: row[key] for key in columns.unused} if self.unit == "run" else {},
-            curve=tuple(
-                (x, y)
-                for x, y in zip(row["#x"], row["#y"], strict=True)
-                if x is not None and y is not None and math.isfinite(y)
-            ),
-        )
+            found.append(
+                FoundRun(
+                    contestant=name,
+                    at=place(row),
+                    loss=row["#loss"],
+                    seed=row["#seed"],
+                    step=row["#step"],
+                    tokens=row["#tokens"],
+                    batch_tokens=row["#batch_tokens"],
+                    planned=row["#planned"],
+                    status=str(row[status] or "").lower() if status else "",
+                    name="" if run is None else str(row[run] or ""),
+                    hyperparameters=hyperparameters,
+                    workload=about,
+                    others={key: row[key] for key in others},
+                    curve=tuple(
+                        (x, y)
+                        for x, y in zip(row["#x"], row["#y"], strict=True)
+                        if x is not None and y is not None and math.isfinite(y)
+                    ),
+                )
+            )
+        return found
 
     def _line(self, count: int) -> str:
         columns = self.columns
@@ -310,6 +318,22 @@ class _Table:
         rows = "a row is a run" if self.unit == "run" else "a row is an evaluation, the last of a run counts"
         runs = f"{count:,} run" + ("" if count == 1 else "s")
         return f"{self.what} ({self.kind}): {runs}, {rows}; " + "; ".join(parts)
+
+
+def _shared(frame: pl.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Of every row the values of columns (column -> name) that it has; equal rows share one dict."""
+    if not names:
+        return [{}] * frame.height
+    nested = any(frame.schema[column].is_nested() for column in names)  # lists have no hash
+    made: dict[Any, dict[str, Any]] = {}
+    rows = []
+    for values in frame.select(names.keys()).iter_rows():
+        key = repr(values) if nested else values
+        if key not in made:
+            known = zip(names.values(), values, strict=True)
+            made[key] = {name: _value(value) for name, value in known if value not in (None, "")}
+        rows.append(made[key])
+    return rows
 
 
 def _label(frame: pl.DataFrame, column: str) -> pl.Expr:
