@@ -13,23 +13,13 @@ from fairstep.analysis import Trials
 from fairstep.analysis.laws.slope import Slope
 from fairstep.imported.columns import listed
 from fairstep.imported.phases import Grade, Split, seed_order, split, varied
+from fairstep.imported.remarks import FAILED, RUNNING, not_checked, remarks
 from fairstep.imported.rows import FoundRun
 from fairstep.imported.source import InputError
 from fairstep.runs import Design, Phase
 from fairstep.runs.table import TRIAL_COLUMNS
 
-FAILED = ("failed", "crashed", "killed", "error", "preempted")
-SHARED = {
-    "the same model": ("model", "model_name", "model_size", "n_params", "num_params", "params", "parameters"),
-    "the same data": ("data", "dataset", "corpus", "dataset_name"),
-    "the same batch size": (
-        *("batch_size", "global_batch_size", "batch_tokens", "batch_sequences", "tokens_per_step"),
-    ),
-}
-"""What a verdict takes for granted -> the columns that tell."""
-
 EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
-RUNNING = ("running", "unfinished", "pending", "queued")
 
 
 @dataclass(frozen=True)
@@ -103,15 +93,14 @@ def contest_of(
         design=design,
         curves=_scaled(runs, curves, identity, unit),
     )
-    early = _early(members)
-    notes += early
+    notes += remarks(members)
     steps = {identity[id(run)]: run.step for run in runs if run.step is not None}
     edges = {name: one.edges for name, one in splits.items() if one.edges}
     grades: dict[str, Grade] = {name: one.grade for name, one in splits.items()}
     if len(set(grades.values())) > 1:
         searched = [name for name, grade in grades.items() if grade == "B"]
         notes.append(f"Only {listed(searched)} comes with a search; the others may have been tuned more or less.")
-    return Contest(trials, unit, grades, edges, steps, tuple(notes), tuple(_not_checked(runs, unit)))
+    return Contest(trials, unit, grades, edges, steps, tuple(notes), tuple(not_checked(runs, unit)))
 
 
 def baseline_of(names: Iterable[str], wanted: str) -> str:
@@ -336,30 +325,3 @@ def _scaled(
         factor = length / end if unit == "tokens" and length and end and run.step == end else 1.0
         scaled[identity[id(run)]] = tuple((x * factor, y) for x, y in points)
     return scaled
-
-
-def _early(members: dict[str, list[FoundRun]]) -> list[str]:
-    """Contestants whose runs end before their schedule does."""
-    notes = []
-    for name, group in members.items():
-        short = [run for run in group if run.planned and run.step and run.step < run.planned and run.loss is not None]
-        if short:
-            notes.append(
-                f"{name}: {len(short)} of {len(group)} runs are read at step {short[0].step:g} of {short[0].planned:g} "
-                "planned, before the end of their schedule."
-            )
-    return notes
-
-
-def _not_checked(runs: Sequence[FoundRun], unit: str) -> list[str]:
-    """What the columns cannot tell."""
-    known = {name for run in runs[:1] for name in run.workload}
-    gaps = [what for what, names in SHARED.items() if not known & set(names)]
-    if not unit:
-        gaps.append("the same length of training (no column for steps or tokens)")
-    gaps.append("the same validation text")
-    if not any(run.hyperparameters for run in runs):
-        gaps.append("the same hyperparameters on all seeds")
-    if all(run.seed is None for run in runs):
-        gaps.append("that runs are independent (no column for the seed)")
-    return gaps
