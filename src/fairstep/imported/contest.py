@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fairstep.analysis import Trials
@@ -18,6 +19,9 @@ from fairstep.imported.rows import FoundRun
 from fairstep.imported.source import InputError
 from fairstep.runs import Design, Phase
 from fairstep.runs.table import TRIAL_COLUMNS
+
+COPIED = 3
+"""Evaluations that two runs must share to be copies; two losses may agree by chance."""
 
 EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
 
@@ -50,7 +54,8 @@ def contest_of(
     for run in runs:
         members.setdefault(run.contestant, []).append(run)
     base = baseline_of(members, baseline)
-    notes: list[str] = []
+    notes = [note for name, group in members.items() if (note := _once(name, group))]
+    runs = [run for group in members.values() for run in group]
     _read_at(members, at or {}, notes)
     unit = _lengths(runs, slope)
     length_of = {id(run): _length(run, unit) for run in runs}
@@ -294,6 +299,30 @@ def _status(run: FoundRun) -> str:
     return "unfinished" if run.loss is None or run.status in RUNNING else "done"
 
 
+def _once(name: str, runs: list[FoundRun]) -> str:
+    """Leave out runs whose evaluations are all of another one's too, such as a summary in the log, and say so."""
+    same_end: dict[tuple[Any, ...], list[FoundRun]] = {}
+    copies: dict[int, tuple[FoundRun, FoundRun]] = {}
+    for run in sorted(runs, key=lambda run: -len(run.curve)):
+        if len(run.curve) < COPIED:
+            break
+        others = same_end.setdefault((run.curve[-1], repr(run.hyperparameters)), [])
+        original = next((other for other in others if set(run.curve) <= set(other.curve)), None)
+        if original is None:
+            others.append(run)
+        else:
+            copies[id(run)] = run, original
+    if not copies:
+        return ""
+    count = len(runs)
+    runs[:] = [run for run in runs if id(run) not in copies]
+    copy, original = next(iter(copies.values()))
+    return (
+        f"{name}: {len(copies)} of {count} runs have no evaluation that another one has not to the last digit, and are "
+        f"left out: a run counts once (such as {copy.at}, of {original.at})."
+    )
+
+
 def _check_duplicates(name: str, runs: Sequence[FoundRun]) -> None:
     seen: dict[str, FoundRun] = {}
     for run in sorted((run for run in runs if run.seed is not None), key=lambda run: seed_order(run.seed)):
@@ -306,6 +335,9 @@ def _check_duplicates(name: str, runs: Sequence[FoundRun]) -> None:
             if differ
             else "each seed counts once"
         )
+        here, there = run.at.partition(", row")[0], other.at.partition(", row")[0]
+        if here != there:
+            hint += f" (--where \"'{Path(here).name}' not in file\" leaves a file out)"
         raise InputError(f"{run.at}: {name} has another run on seed {run.seed} ({other.at}); {hint}")
 
 
