@@ -382,3 +382,11 @@ def test_effective_speedup_is_the_ratio_of_compute() -> None:
     assert row["rules"]["effective-speedup"]["speedup"] == pytest.approx(
         ((means[0] - 1.6) / (means[1] - 1.6)) ** (1 / 0.0941)
     )
+
+
+def test_a_page_has_no_seeds_that_nobody_gave_and_its_lengths_in_their_unit(tmp_path: Path) -> None:
+    frame = finals().drop("seed").with_columns(pl.lit(150).alias("step"))
+    page = fairstep.judge(frame, "adamw").report(tmp_path / "page.html").read_text(encoding="utf-8")
+    body = page.partition("<body")[2].partition('id="fairstep-result"')[0]
+    assert "speedup in steps" in body and "in tokens" not in body.partition("Before you believe it")[0]
+    assert str(2**62)[:8] not in body and "step time" not in body

@@ -32,6 +32,8 @@ Seeds = tuple[int, int]
 
 REQUIRED = ("contestant", "phase", "tokens", "final_loss")
 SEED_COLUMNS = ("seed", "init_seed", "data_seed")
+NO_SEED = 2**61
+"""Numbers from here on stand where a run of somebody else's has a label for its seed, or none."""
 LAW_BUDGETS = 4
 """Budgets of the baseline from which its law is fitted: one more than the law's parameters."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fairstep.analysis import Trials
 from fairstep.analysis.laws.slope import Slope
+from fairstep.analysis.trials import NO_SEED
 from fairstep.imported.columns import listed
 from fairstep.imported.phases import Grade, Split, seed_order, split, varied
 from fairstep.imported.remarks import FAILED, RUNNING, not_checked, remarks
@@ -233,15 +234,15 @@ class _Seeds:
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
-        self.alone = 2**62
+        self.alone = 2 * NO_SEED
 
     def of(self, label: str | None) -> int:
         if label is None:
             self.alone += 1
             return self.alone
-        if label.isdigit() and int(label) < 2**62:
+        if label.isdigit() and int(label) < NO_SEED:
             return int(label)
-        return self.numbers.setdefault(label, 2**61 + len(self.numbers))
+        return self.numbers.setdefault(label, NO_SEED + len(self.numbers))
 
 
 def _identities(runs: Sequence[FoundRun]) -> dict[int, str]:
