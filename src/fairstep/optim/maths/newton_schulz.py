@@ -15,6 +15,9 @@ have the safety factor 1.01 in them. The last set repeats.
 
 ``cubic``: X <- 1.5 X - 0.5 A X, the classic one (c = 0: two products instead of three). It converges to the orthogonal
 matrix from anywhere, but small singular values grow by only 1.5 a step: it needs several times the steps.
+
+``simple-quintic``: X <- 2 X - 1.5 A X + 0.5 A A X, from the same post of K. Jordan. It converges too; small singular
+values double in a step. modded-nanogpt's optimization track takes 12 steps of it.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ COEFFICIENTS: dict[str, tuple[tuple[float, float, float], ...]] = {
         (1.875, -1.25, 0.375),
     ),
     "cubic": ((1.5, -0.5, 0.0),),
+    "simple-quintic": ((2.0, -1.5, 0.5),),
 }
 """Name -> (a, b, c) of step 1, 2, ...; the last repeats. Libraries differ in what they call "quintic"."""
 
