@@ -52,10 +52,11 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "analysis": (("statistics",), ("laws",), ("trials",), ("verdict",), ("claims",)),
     "imported": (
-        ("source",),
+        ("source", "text", "values"),
+        ("unpacking",),
         ("columns", "formats", "names", "numbers", "where"),
         ("files", "rows"),
-        ("phases",),
+        ("phases", "remarks"),
         ("contest",),
         ("judged",),
     ),

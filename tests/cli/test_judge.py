@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -90,20 +90,37 @@ def test_importing_fairstep_loads_nothing() -> None:
         fairstep.jugde  # noqa: B018
 
 
-def test_a_hundred_thousand_rows(tmp_path: Path) -> None:
-    """In processor time, because the machine may be busy."""
-    rng, rows = np.random.default_rng(0), 100_000
-    frame = pl.DataFrame(
-        {
-            "optimizer": np.repeat(["adamw", "muon", "soap", "lion"], rows // 4),
-            "seed": np.repeat(np.arange(rows // 100) % 250, 100),
-            "lr": [0.001] * rows,
-            "step": np.tile(np.arange(1, 101), rows // 100),
-            "val_loss": 3 + rng.normal(0, 0.01, rows),
-        }
-    )
-    frame.write_csv(tmp_path / "results.csv")
-    began = time.process_time()
-    judged = fairstep.judge(tmp_path / "results.csv", "adamw")
-    assert time.process_time() - began < 3
-    assert judged["muon"].pairs == 250
+MEASURED = """
+import sys, time
+import fairstep
+fairstep.judge
+began = time.process_time()
+judged = fairstep.judge(sys.argv[1], "adamw")
+print(time.process_time() - began, judged["muon"].pairs, judged["muon"].tuning_trials)
+"""
+
+
+@pytest.mark.parametrize(("kind", "pairs", "trials"), [("evaluations", 250, 0), ("runs", 499, 4501)])
+def test_a_hundred_thousand_rows(tmp_path: Path, kind: str, pairs: int, trials: int) -> None:
+    """In processor time, because the machine may be busy; the memory is the whole process's."""
+    rows = np.arange(100_000)
+    if kind == "evaluations":  # 4 contestants x 250 seeds x 100 evaluations
+        names, number = ["adamw", "muon", "soap", "lion"], rows // 25_000
+        seed, lr, step = rows // 100 % 250, 0.001 + 0 * rows, rows % 100 + 1
+    else:  # 20 contestants x 10 learning rates x 500 seeds
+        names, number = ["adamw", "muon", *(f"rule {place}" for place in range(18))], rows % 20
+        seed, lr, step = rows // 200, 0.001 * (1 + rows // 20 % 10), 1000 + 0 * rows
+    loss = 3 + np.random.default_rng(0).normal(0, 0.01, len(rows))
+    columns = {"optimizer": np.array(names)[number], "seed": seed, "lr": lr, "step": step, "val_loss": loss}
+    pl.DataFrame(columns).write_csv(tmp_path / "results.csv")
+    with subprocess.Popen(
+        [sys.executable, "-c", MEASURED, str(tmp_path / "results.csv")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        words = process.stdout.read().split()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert [int(word) for word in words[1:]] == [pairs, trials]
+    assert float(words[0]) < 3
+    assert used.ru_maxrss * 1024 < 500e6

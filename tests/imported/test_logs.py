@@ -72,6 +72,23 @@ def test_a_run_that_stopped_early_is_refused_and_one_that_diverged_is_a_result(t
     assert fairstep.judge(tmp_path, "adamw")["muon"].verdict == "diverged"
 
 
+def test_a_copy_of_a_log_counts_once(tmp_path: Path) -> None:
+    for name, seed in FINAL:
+        log(tmp_path / name / f"run{seed}.txt", lines(curve(name, seed), 150))
+    alone = fairstep.judge(tmp_path, "adamw")
+    log(tmp_path / "muon" / "again.txt", lines(curve("muon", 0), 150) * 2)
+    judged = fairstep.judge(tmp_path, "adamw")
+    assert numbers(judged) == numbers(alone)
+    (note,) = [note for note in judged.notes if "a run counts once" in note]
+    assert note.startswith("muon: 2 of 5 runs have no evaluation that another one has not to the last digit")
+    log(tmp_path / "muon" / "seed1.txt", lines([*curve("muon", 1)[:2], (150, 3.2)], 150))
+    log(tmp_path / "muon" / "other-seed1.txt", lines([*curve("muon", 1)[:2], (150, 3.3)], 150))
+    with pytest.raises(
+        ValueError, match=r"another run on seed 1 .*--where \"'seed1.txt' not in file\" leaves a file out"
+    ):
+        fairstep.judge(tmp_path, "adamw")
+
+
 def test_curves_that_cross_are_shown_and_do_not_count(tmp_path: Path) -> None:
     for seed in range(3):
         log(tmp_path / "adamw" / f"seed{seed}.txt", lines([(50, 3.6), (100, 3.5), (150, 3.3 + seed / 100)], 150))

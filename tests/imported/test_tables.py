@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from pathlib import Path
@@ -42,6 +43,21 @@ def test_every_form_of_a_table_is_one_table(name: str, frame: pl.DataFrame, tmp_
     else:
         frame.write_csv(path, separator={"a.tsv": "\t", "b.csv": ";"}.get(name, ","))
     assert numbers(fairstep.judge(path, "adamw")) == EXPECTED
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst"])
+def test_compressed_tables_are_tables(ending: str, tmp_path: Path) -> None:
+    pack: Any = importlib.import_module({".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}.get(ending, "zstandard")).compress
+    for name in ("a.csv", "a.jsonl"):
+        plain = tmp_path / name
+        getattr(finals(), {"a.csv": "write_csv", "a.jsonl": "write_ndjson"}[name])(plain)
+        packed = tmp_path / f"{name}{ending}"
+        packed.write_bytes(pack(plain.read_bytes()))
+        assert numbers(fairstep.judge(packed, "adamw")) == EXPECTED
+        packed.write_bytes(packed.read_bytes()[:-20])
+        if ending != ".zst":  # whose frames end without a mark
+            with pytest.raises(ValueError, match=r"cannot be unpacked: .*; it is cut short, or not what"):
+                fairstep.judge(packed, "adamw")
 
 
 def test_frames_of_pandas_and_files_of_one_contestant_each(tmp_path: Path) -> None:
@@ -258,7 +274,16 @@ ROWS = "optimizer,seed,val_loss,step\nadamw,0,3.3,9\nadamw,1,3.2,9\nmuon,0,3.1,9
         (ROWS.replace("3.2,9", "3.2"), {}, "row 3: adamw has no step there"),
         (ROWS.replace("step", "val_loss"), {}, "has two columns named val_loss; rename one"),
         (ROWS.replace(",9", ",inf"), {}, "row 2, column step must be a finite number, not inf"),
-        (ROWS.replace("step", "batch_size").replace("3.0,9", "3.0,8"), {}, "differ in batch_size"),
+        (ROWS.replace("step", "batch_size").replace("3.0,9", "3.0,8"), {}, r"differ in batch_size \(9 in .* 8 in"),
+        (ROWS.replace("3.1", "-3.1"), {}, "row 4, column val_loss must be a loss in nats per token, .* and is -3.1"),
+        (
+            ROWS.replace(",9", ",1.5B"),
+            {},
+            "row 2, column step must be a number, not '1.5B' .and 3 more rows.; write 1.5e9",
+        ),
+        (ROWS + "muon,2,3.1,9,7,7\n", {}, "cannot be read as CSV: row 6 has 6 fields, and the header 4"),
+        (ROWS.replace("muon", "mu\0on"), {}, "holds NUL bytes, as UTF-16 without a mark does; save it as UTF-8"),
+        (ROWS.replace("step", "#val_loss"), {}, "has two columns named val_loss, one of them #val_loss; rename one"),
     ],
 )
 def test_bad_input_is_one_sentence(text: str, given: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -267,6 +292,45 @@ def test_bad_input_is_one_sentence(text: str, given: dict[str, Any], said: str, 
     ) as told:
         fairstep.judge(csv(tmp_path, text), **given)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "ending", "said"),
+    [
+        (ROWS.encode("utf-16"), "csv", "is UTF-16; save it as UTF-8"),
+        (ROWS.encode("utf-32"), "csv", "is UTF-32; save it as UTF-8"),
+        (ROWS.replace("muon", "m\u00fcon").encode("latin-1"), "csv", "row 4 is not in UTF-8; save it as UTF-8"),
+        (ROWS.replace("\n", "\r").encode(), "csv", "has line ends of one carriage return"),
+        (b"PAR1", "parquet", "cannot be read as parquet"),
+        (b"PK\3\4", "xlsx", "is of no format that is known; save its sheet as CSV"),
+        (b"[]", "json", "is of no format that is known; write one JSON object a line"),
+        (b"no", "csv.gz", "cannot be unpacked: Not a gzipped file"),
+    ],
+)
+def test_what_is_no_table_is_said(data: bytes, ending: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / f"results.{ending}"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"results.{ending} .*{said}"):
+        fairstep.judge(path, "adamw")
+
+
+def test_odd_tables_that_can_be_read(tmp_path: Path) -> None:
+    expected = numbers(fairstep.judge(csv(tmp_path, ROWS), "adamw"))
+    for text in (
+        "\ufeff" + ROWS,
+        "\n\n" + ROWS + "\n",
+        ROWS.replace(",", "|"),
+        ROWS.replace("\n", "\r\n"),
+        ROWS.replace("seed", "# seed"),
+        ROWS.replace("muon,1", " muon ,1.0"),
+        ROWS.replace("step", "step_duplicated_0"),
+    ):
+        assert numbers(fairstep.judge(csv(tmp_path, text), "adamw")) == expected, text
+    judged = fairstep.judge(csv(tmp_path, ROWS + "muon,2,N/A,9\nMuon,2,3.1,9\n"), "adamw")
+    assert "muon: 1 of 3 runs has no loss and counts as unfinished" in " ".join(judged.notes)
+    assert "muon and Muon count as 2 contestants: their names differ in case." in judged.notes
+    named = fairstep.judge(csv(tmp_path, ROWS.replace("muon", '"mu\non"')), "adamw")
+    assert [row.name for row in named] == ["mu on", "adamw"]
 
 
 def test_json_lines_name_the_line(tmp_path: Path) -> None:
@@ -280,7 +344,7 @@ def test_what_is_left_out_is_counted() -> None:
     frame = pl.concat([finals(), finals().head(2).with_columns(pl.lit(None, pl.String).alias("optimizer"))])
     frame = frame.with_columns(pl.lit("x").alias("host"))
     judged = fairstep.judge(frame.with_row_index("id"), "adamw")
-    assert any("2 of 8 rows without a optimizer are left out" in note for note in judged.notes)
+    assert any("2 of 8 rows with no optimizer are left out" in note for note in judged.notes)
     assert "not used: host" in judged.result["understood"][0]
     assert any(note.startswith("Not checked") and "the same model" in note for note in judged.notes)
 
@@ -318,3 +382,11 @@ def test_effective_speedup_is_the_ratio_of_compute() -> None:
     assert row["rules"]["effective-speedup"]["speedup"] == pytest.approx(
         ((means[0] - 1.6) / (means[1] - 1.6)) ** (1 / 0.0941)
     )
+
+
+def test_a_page_has_no_seeds_that_nobody_gave_and_its_lengths_in_their_unit(tmp_path: Path) -> None:
+    frame = finals().drop("seed").with_columns(pl.lit(150).alias("step"))
+    page = fairstep.judge(frame, "adamw").report(tmp_path / "page.html").read_text(encoding="utf-8")
+    body = page.partition("<body")[2].partition('id="fairstep-result"')[0]
+    assert "speedup in steps" in body and "in tokens" not in body.partition("Before you believe it")[0]
+    assert str(2**62)[:8] not in body and "step time" not in body

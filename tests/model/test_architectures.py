@@ -23,6 +23,7 @@ CONFIGS = {
     "expert_choice": TINY.model_copy(update={"moe": MoEConfig(experts=4, routing="expert_choice")}),
     "gpt2": TINY.model_copy(update={"architecture": "gpt2", "tied_head": True}),
     "bert": TINY.model_copy(update={"architecture": "bert", "tied_head": True, "initialisation": "flat"}),
+    "track3": TINY.model_copy(update={"architecture": "track3"}),
 }
 LOOKS_AHEAD = {"bert", "expert_choice"}
 
@@ -153,7 +154,7 @@ def test_initialisation_of_wen() -> None:
 
 
 def test_biases_begin_at_zero_and_gains_at_one() -> None:
-    for name in ("gpt2", "bert"):
+    for name in ("gpt2", "bert", "track3"):
         for parameter_name, p in model_of(name).named_parameters():
             if p.ndim == 1:
                 value = 0.0 if parameter_name.endswith("bias") else 1.0
@@ -189,7 +190,10 @@ def test_qk_norm_makes_scores_independent_of_the_size_of_q_and_k() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [("moe", "inductor"), *((name, "aot_eager") for name in ("moe_capacity", "expert_choice", "gqa", "gpt2", "bert"))],
+    [
+        ("moe", "inductor"),
+        *((name, "aot_eager") for name in ("moe_capacity", "expert_choice", "gqa", "gpt2", "bert", "track3")),
+    ],
 )
 def test_compiled_models_give_the_same_loss_and_gradients(name: str, backend: str) -> None:
     """Traced in one piece; the real backend, which takes long, for the one that is most unlike the others."""
@@ -213,5 +217,7 @@ def test_compiled_models_give_the_same_loss_and_gradients(name: str, backend: st
 
 
 def test_unknown_architectures_are_named() -> None:
-    with pytest.raises(ValueError, match="architecture: input should be 'llama', 'gpt2' or 'bert', not 'rwkv'"):
+    with pytest.raises(
+        ValueError, match="architecture: input should be 'llama', 'gpt2', 'bert' or 'track3', not 'rwkv'"
+    ):
         build(TINY.model_dump() | {"architecture": "rwkv"})

@@ -13,24 +13,28 @@ from fairstep.model import ModelConfig, build, loss
 from fairstep.model.loss import head_loss
 
 
-@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+@pytest.mark.parametrize(("z_loss", "cap", "bias"), [(0.0, 0.0, False), (1e-2, 0.0, False), (1e-2, 1.5, True)])
 @pytest.mark.parametrize("at_once", [1, 350, 50 * 23])
-def test_same_loss_and_gradients_in_float64(z_loss: float, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_loss_and_gradients_in_float64(
+    z_loss: float, cap: float, bias: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    head = torch.nn.Linear(8, 50, bias=False, dtype=torch.float64)
+    head = torch.nn.Linear(8, 50, bias=bias, dtype=torch.float64)
     x = torch.randn(4, 6, 8, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(0, 50, (4, 6))
     targets[1, 2:] = -100
-    logits = F.linear(x, head.weight).flatten(0, 1)
+    logits = F.linear(x, head.weight, head.bias).flatten(0, 1)
+    if cap:
+        logits = cap * torch.sin(torch.arctan(logits / cap))  # tan a = z / c, so sin a = z / sqrt(z^2 + c^2)
     expected = F.cross_entropy(logits, targets.flatten())
     squares = torch.logsumexp(logits, -1).square()[targets.flatten() != -100].mean()
     expected = expected + z_loss * squares
-    gradients = torch.autograd.grad(3 * expected, (x, head.weight))
+    gradients = torch.autograd.grad(3 * expected, (x, *head.parameters()))
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
-    ours, z = head_loss(x, head, targets, z_loss)
+    ours, z = head_loss(x, head, targets, z_loss, cap)
     assert ours.item() == pytest.approx(expected.item(), rel=1e-14)
     assert z.item() == pytest.approx(squares.item(), rel=1e-14)
-    for a, b in zip(torch.autograd.grad(3 * ours, (x, head.weight)), gradients, strict=True):
+    for a, b in zip(torch.autograd.grad(3 * ours, (x, *head.parameters())), gradients, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-15)
 
 

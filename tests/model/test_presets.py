@@ -90,6 +90,9 @@ VARIANT = ModelConfig(
 )
 
 
+TRACK3 = ModelConfig(layers=2, width=32, heads=4, mlp_width=128, vocabulary=64, context=16, architecture="track3")
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("moe", [None, VARIANT.moe])
 def test_the_table_knows_every_option(tied: bool, moe: MoEConfig | None) -> None:
@@ -105,9 +108,9 @@ def test_flops_are_those_of_the_matrix_products() -> None:
     """torch counts the products of one forward pass; forward and backward are three times that."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    for name in ("106k", "moe/328k", "gpt2/98k"):
-        config = preset(name).model
-        model, tokens = build(preset(name).fields()), torch.zeros(2, config.context, dtype=torch.long)
+    for name in ("106k", "moe/328k", "gpt2/98k", "track3"):
+        config = preset(name).model if name != "track3" else TRACK3
+        model, tokens = build(config), torch.zeros(2, config.context, dtype=torch.long)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.logits(tokens)
         counted = 3 * counter.get_total_flops() / tokens.numel()
@@ -160,6 +163,12 @@ def test_the_new_fields_leave_the_identity_of_earlier_models_alone() -> None:
             r"experts_per_token must be at most 2 \(the experts\), not 3",
         ),
         ({"architecture": "bert", "qk_norm": True}, "qk_norm is an option of the llama architecture, not of bert"),
+        (
+            {"architecture": "track3", "tied_head": True},
+            "architecture track3 needs a head of its own, so tied_head must",
+        ),
+        ({"initialisation": "zero_outputs", "tied_head": True}, "initialisation zero_outputs needs a head of its own"),
+        ({"architecture": "track3", "width": 12}, "heads of track3 must have a multiple of 4 elements .*, not 6"),
     ],
 )
 def test_impossible_models_are_refused(change: dict[str, object], words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import ROUND_HALF_UP, Decimal
+from statistics import median
 
 import polars as pl
 
@@ -24,6 +25,16 @@ def test_printed_means_and_runs_come_out_of_the_runs() -> None:
         if str(exact[number].quantize(Decimal("0.0001"), ROUND_HALF_UP)) != row["printed_mean"]:
             differing[number] = str(exact[number].normalize())
     assert differing == OTHERWISE
+    assert set(track3.PRINTED_OTHERWISE) == set(OTHERWISE)
+
+
+def test_what_the_logs_of_other_means_give() -> None:
+    """The first k runs of result 6, and the ends of result 8's, whose step that counts is 25 earlier."""
+    sixth = track3.losses()[6]
+    means = [sum(sixth[:count]) / count for count in range(2, 21)]
+    assert not any(3.27875 <= value < 3.27885 for value in (*means, median(sixth)))
+    ends = track3.runs().filter(pl.col("result") == 8)["final_loss"]
+    assert round(sum(ends) / len(ends), 4) == 3.2773
 
 
 def test_every_run_is_there_once() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fairstep.runs.schedule import learning_rate_fraction
 from fairstep.study.file.study import read
 from fairstep.study.forecast.games import forecast
 
@@ -66,3 +67,20 @@ def test_wens_first_phase_costs_what_wens_did() -> None:
             problem = contestant.problem(name, workload, 0, 0)
             trials += 1 + len(problem.space.star(problem.start))
     assert 0.8 < trials / 1841 < 1.25
+
+
+def test_the_cell_of_track_3_is_its_baseline() -> None:
+    """Result 36: 3,250 steps of 2^19 tokens, a constant rate and a line over the last 0.7, no clipping, bf16."""
+    contest = read(FOLDER / "track3-124m.toml").contest()
+    (cell, workload), *more = contest.own_cells.items()
+    muon = next(contestant for contestant in contest.contestants if contestant.name == "muon")
+    spec = muon.spec(workload, muon.problem(cell, workload, 0, 0).start, 0)
+    assert not more and (spec.steps, spec.batch_tokens, spec.evaluation.final_tokens) == (3250, 2**19, 20 * 2**19)
+    assert (spec.clip_norm, spec.precision, spec.schedule.warmup_steps) == (0.0, "bf16", 0)
+    assert [learning_rate_fraction(spec.schedule, step, 3250) for step in (0, 975, 3249)] == pytest.approx(
+        [1, 1, 1 / 2275]
+    )
+    hyperparameters = spec.optimizer.hyperparameters
+    assert (hyperparameters["lr"], hyperparameters["weight_decay"], hyperparameters["momentum"]) == (0.025, 0.05, 0.95)
+    assert hyperparameters["lr"] * hyperparameters["adam_lr_ratio"] == pytest.approx(0.015)
+    assert (hyperparameters["adam_eps"], hyperparameters["ns_eps"]) == (1e-10 / 2**19, 1e-7 / 2**19)

@@ -32,6 +32,8 @@ Seeds = tuple[int, int]
 
 REQUIRED = ("contestant", "phase", "tokens", "final_loss")
 SEED_COLUMNS = ("seed", "init_seed", "data_seed")
+NO_SEED = 2**61
+"""Numbers from here on stand where a run of somebody else's has a label for its seed, or none."""
 LAW_BUDGETS = 4
 """Budgets of the baseline from which its law is fitted: one more than the law's parameters."""
 
@@ -107,7 +109,8 @@ class ContestantTrials:
         if chosen is None or "lr" not in chosen:
             return {}
         seed = next(((row["init_seed"], row["data_seed"]) for row in self.tuning), None)
-        beside = [(json.loads(row["varied"]), row) for row in self.tuning if row["status"] == "done"]
+        read = {text: json.loads(text) for text in {row["varied"] for row in self.tuning}}
+        beside = [(read[row["varied"]], row) for row in self.tuning if row["status"] == "done"]
         return {
             float(tried["lr"]): float(row["final_loss"])
             for tried, row in beside

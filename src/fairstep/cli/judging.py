@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairstep.analysis import COLUMNS, Verdict, contest_result, headline, verdict_rows, verdicts
+from fairstep.analysis import Verdict, contest_result, headline, known_columns, verdict_rows, verdicts
 from fairstep.analysis.verdict.other_rules import other_rules
 from fairstep.analysis.verdict.pairing import alone_note, pairing_note
 from fairstep.analysis.verdict.wording import DASH
@@ -155,16 +155,15 @@ def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str,
 
 def judged_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the verdict table, with the grade and what other rules say."""
-    heads = COLUMNS | {"speedup": f"speedup in {result['unit'] or 'tokens'}"}
+    heads = known_columns(result) | {"grade": "evidence"}
     rows: list[dict[str, str]] = []
     rules = list(dict.fromkeys(rule for row in result["contestants"] for rule in row["rules"]))
     for words, row in zip(verdict_rows(result), result["contestants"], strict=True):
-        cells = {key: words[key] for key in COLUMNS}
-        cells |= {"grade": row["grade"]}
-        rows.append(cells | {rule: row["rules"].get(rule, {}).get("words", DASH) for rule in rules})
-    heads |= {"grade": "evidence"} | {rule: f"{rule} says" for rule in rules}
-    kept = [key for key in heads if key in ("name", "verdict", "grade") or any(row[key] != DASH for row in rows)]
-    return [heads[key] for key in kept], [[row[key] for key in kept] for row in rows]
+        rows.append(
+            words | {"grade": row["grade"]} | {rule: row["rules"].get(rule, {}).get("words", DASH) for rule in rules}
+        )
+    heads |= {rule: f"{rule} says" for rule in rules}
+    return list(heads.values()), [[row[key] for key in heads] for row in rows]
 
 
 def sentences(result: dict[str, Any]) -> list[str]:

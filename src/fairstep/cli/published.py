@@ -77,6 +77,9 @@ def main(arguments: list[str]) -> int:
     cells = [[_cell(row.get(name), DIGITS.get(name, 4)) for name in columns] for row in rows]
     words = [name for name in columns if isinstance(rows[0].get(name), str)]
     screen.print_table(f"{len(rows)} {options.what}", columns, cells, left=len(words))
+    for row in rows:
+        if row.get("note") and options.what == "track3":
+            screen.out(f"* {row['number']}: {row['note']}")
     return 0
 
 

@@ -12,7 +12,8 @@ from fairstep.optim.sharding.step_cost import Ownership, StepCost, summed_floats
 from fairstep.runs import RunSpec
 
 FLOAT = 4
-"""Bytes of a weight, of a gradient and of a number of optimizer state: all are float32."""
+"""Bytes of a weight, of a gradient and of a number of optimizer state: all are float32 (the bf16 embedding of track3
+counts as if it were)."""
 
 Parallel = Literal["ddp-sharded", "ddp", "fsdp"]
 

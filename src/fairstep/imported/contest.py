@@ -7,29 +7,24 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fairstep.analysis import Trials
 from fairstep.analysis.laws.slope import Slope
+from fairstep.analysis.trials import NO_SEED
 from fairstep.imported.columns import listed
 from fairstep.imported.phases import Grade, Split, seed_order, split, varied
+from fairstep.imported.remarks import FAILED, RUNNING, not_checked, remarks
 from fairstep.imported.rows import FoundRun
 from fairstep.imported.source import InputError
 from fairstep.runs import Design, Phase
 from fairstep.runs.table import TRIAL_COLUMNS
 
-FAILED = ("failed", "crashed", "killed", "error", "preempted")
-SHARED = {
-    "the same model": ("model", "model_name", "model_size", "n_params", "num_params", "params", "parameters"),
-    "the same data": ("data", "dataset", "corpus", "dataset_name"),
-    "the same batch size": (
-        *("batch_size", "global_batch_size", "batch_tokens", "batch_sequences", "tokens_per_step"),
-    ),
-}
-"""What a verdict takes for granted -> the columns that tell."""
+COPIED = 3
+"""Evaluations that two runs must share to be copies; two losses may agree by chance."""
 
 EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
-RUNNING = ("running", "unfinished", "pending", "queued")
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,8 @@ def contest_of(
     for run in runs:
         members.setdefault(run.contestant, []).append(run)
     base = baseline_of(members, baseline)
-    notes: list[str] = []
+    notes = [note for name, group in members.items() if (note := _once(name, group))]
+    runs = [run for group in members.values() for run in group]
     _read_at(members, at or {}, notes)
     unit = _lengths(runs, slope)
     length_of = {id(run): _length(run, unit) for run in runs}
@@ -103,15 +99,14 @@ def contest_of(
         design=design,
         curves=_scaled(runs, curves, identity, unit),
     )
-    early = _early(members)
-    notes += early
+    notes += remarks(members)
     steps = {identity[id(run)]: run.step for run in runs if run.step is not None}
     edges = {name: one.edges for name, one in splits.items() if one.edges}
     grades: dict[str, Grade] = {name: one.grade for name, one in splits.items()}
     if len(set(grades.values())) > 1:
         searched = [name for name, grade in grades.items() if grade == "B"]
         notes.append(f"Only {listed(searched)} comes with a search; the others may have been tuned more or less.")
-    return Contest(trials, unit, grades, edges, steps, tuple(notes), tuple(_not_checked(runs, unit)))
+    return Contest(trials, unit, grades, edges, steps, tuple(notes), tuple(not_checked(runs, unit)))
 
 
 def baseline_of(names: Iterable[str], wanted: str) -> str:
@@ -239,15 +234,15 @@ class _Seeds:
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
-        self.alone = 2**62
+        self.alone = 2 * NO_SEED
 
     def of(self, label: str | None) -> int:
         if label is None:
             self.alone += 1
             return self.alone
-        if label.isdigit() and int(label) < 2**62:
+        if label.isdigit() and int(label) < NO_SEED:
             return int(label)
-        return self.numbers.setdefault(label, 2**61 + len(self.numbers))
+        return self.numbers.setdefault(label, NO_SEED + len(self.numbers))
 
 
 def _identities(runs: Sequence[FoundRun]) -> dict[int, str]:
@@ -259,7 +254,7 @@ def _identities(runs: Sequence[FoundRun]) -> dict[int, str]:
 
 
 class _Rows:
-    """Runs as rows of trials. Their JSON is written once for each different value."""
+    """Runs as rows of trials. Their JSON is written once for each different value, which runs share."""
 
     def __init__(self, runs: Sequence[FoundRun]) -> None:
         self.identity, self.seeds = _identities(runs), _Seeds()
@@ -267,10 +262,11 @@ class _Rows:
 
     def row(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
         """``names``: hyperparameters that the search of the contestant varied."""
-        tuned = self._json({name: run.hyperparameters.get(name) for name in names})
+        tuned = self._json(run.hyperparameters, tuple(names))
         lr = run.hyperparameters.get("lr")
         seed, status = self.seeds.of(run.seed), _status(run)
-        return EMPTY | {
+        return {
+            **EMPTY,
             "contestant": run.contestant,
             "phase": phase,
             "run": self.identity[id(run)],
@@ -287,10 +283,12 @@ class _Rows:
             "message": f"its status is {run.status}" if status == "failed" else "",
         }
 
-    def _json(self, values: dict[str, Any]) -> str:
-        key = tuple((name, str(value)) for name, value in values.items())
+    def _json(self, values: dict[str, Any], names: tuple[str, ...] | None = None) -> str:
+        """Of all of the values, or of these."""
+        key = id(values), names
         if key not in self.written:
-            self.written[key] = json.dumps(values, sort_keys=True, default=str)
+            chosen = values if names is None else {name: values.get(name) for name in names}
+            self.written[key] = json.dumps(chosen, sort_keys=True, default=str)
         return self.written[key]
 
 
@@ -300,6 +298,30 @@ def _status(run: FoundRun) -> str:
     if run.status in FAILED:
         return "failed"
     return "unfinished" if run.loss is None or run.status in RUNNING else "done"
+
+
+def _once(name: str, runs: list[FoundRun]) -> str:
+    """Leave out runs whose evaluations are all of another one's too, such as a summary in the log, and say so."""
+    same_end: dict[tuple[Any, ...], list[FoundRun]] = {}
+    copies: dict[int, tuple[FoundRun, FoundRun]] = {}
+    for run in sorted(runs, key=lambda run: -len(run.curve)):
+        if len(run.curve) < COPIED:
+            break
+        others = same_end.setdefault((run.curve[-1], repr(run.hyperparameters)), [])
+        original = next((other for other in others if set(run.curve) <= set(other.curve)), None)
+        if original is None:
+            others.append(run)
+        else:
+            copies[id(run)] = run, original
+    if not copies:
+        return ""
+    count = len(runs)
+    runs[:] = [run for run in runs if id(run) not in copies]
+    copy, original = next(iter(copies.values()))
+    return (
+        f"{name}: {len(copies)} of {count} runs have no evaluation that another one has not to the last digit, and are "
+        f"left out: a run counts once (such as {copy.at}, of {original.at})."
+    )
 
 
 def _check_duplicates(name: str, runs: Sequence[FoundRun]) -> None:
@@ -314,6 +336,9 @@ def _check_duplicates(name: str, runs: Sequence[FoundRun]) -> None:
             if differ
             else "each seed counts once"
         )
+        here, there = run.at.partition(", row")[0], other.at.partition(", row")[0]
+        if here != there:
+            hint += f" (--where \"'{Path(here).name}' not in file\" leaves a file out)"
         raise InputError(f"{run.at}: {name} has another run on seed {run.seed} ({other.at}); {hint}")
 
 
@@ -333,30 +358,3 @@ def _scaled(
         factor = length / end if unit == "tokens" and length and end and run.step == end else 1.0
         scaled[identity[id(run)]] = tuple((x * factor, y) for x, y in points)
     return scaled
-
-
-def _early(members: dict[str, list[FoundRun]]) -> list[str]:
-    """Contestants whose runs end before their schedule does."""
-    notes = []
-    for name, group in members.items():
-        short = [run for run in group if run.planned and run.step and run.step < run.planned and run.loss is not None]
-        if short:
-            notes.append(
-                f"{name}: {len(short)} of {len(group)} runs are read at step {short[0].step:g} of {short[0].planned:g} "
-                "planned, before the end of their schedule."
-            )
-    return notes
-
-
-def _not_checked(runs: Sequence[FoundRun], unit: str) -> list[str]:
-    """What the columns cannot tell."""
-    known = {name for run in runs[:1] for name in run.workload}
-    gaps = [what for what, names in SHARED.items() if not known & set(names)]
-    if not unit:
-        gaps.append("the same length of training (no column for steps or tokens)")
-    gaps.append("the same validation text")
-    if not any(run.hyperparameters for run in runs):
-        gaps.append("the same hyperparameters on all seeds")
-    if all(run.seed is None for run in runs):
-        gaps.append("that runs are independent (no column for the seed)")
-    return gaps

@@ -14,6 +14,12 @@ from fairstep.imported.names import Found
 from fairstep.imported.source import InputError, Source, frame_of, table
 
 MOST_FILES = 20_000
+SAVED = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save its sheet as CSV"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "unpack it, and name the folder"),
+    ".json": "write one JSON object a line, as .jsonl",
+}
+"""Ending -> what would be right."""
 
 
 Read = list[tuple[Found, Source]]
@@ -95,6 +101,8 @@ def _files(root: Path, chosen: Sequence[ModuleType]) -> Iterator[Path]:
 
 
 def _unknown(path: Path, chosen: Sequence[ModuleType]) -> str:
+    if remedy := SAVED.get(path.suffix.lower()):
+        return f"{path} is of no format that is known; {remedy}"
     kinds = ", ".join(module.KIND for module in chosen)
     what = "holds no file of" if path.is_dir() else "is of no"
     return (

@@ -76,6 +76,21 @@ def contestants(found: Sequence[Found]) -> list[tuple[str, str, str | None]]:
 
 
 def _stem(name: str) -> str:
-    for ending in (".gz", ".txt", ".log", ".out", ".csv", ".tsv", ".jsonl", ".parquet", ".json", ".db", ".ndjson"):
+    for ending in (
+        ".gz",
+        ".bz2",
+        ".xz",
+        ".zst",
+        ".txt",
+        ".log",
+        ".out",
+        ".csv",
+        ".tsv",
+        ".jsonl",
+        ".parquet",
+        ".json",
+        ".db",
+        ".ndjson",
+    ):
         name = name.removesuffix(ending)
     return name

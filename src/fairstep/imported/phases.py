@@ -48,9 +48,10 @@ class Split:
 def varied(runs: Sequence[FoundRun]) -> tuple[str, ...]:
     """Hyperparameters with several values among the runs."""
     values: dict[str, Counter[str]] = {}
-    for run in runs:
-        for name, value in run.hyperparameters.items():
-            values.setdefault(name, Counter())[str(value)] += 1
+    different = {id(run.hyperparameters): run.hyperparameters for run in runs}
+    for key, count in Counter(id(run.hyperparameters) for run in runs).items():
+        for name, value in different[key].items():
+            values.setdefault(name, Counter())[str(value)] += count
     return tuple(name for name, found in values.items() if len(found) > 1 or found.total() < len(runs))
 
 
@@ -65,8 +66,10 @@ def split(name: str, runs: Sequence[FoundRun], prefer: str | None = None) -> Spl
     if not names:
         return Split(tuple(runs))
     groups: dict[str, list[FoundRun]] = {}
+    keys: dict[int, str] = {}  # runs share their hyperparameters
     for run in runs:
-        groups.setdefault(configuration(run, names), []).append(run)
+        key = keys.get(id(run.hyperparameters)) or keys.setdefault(id(run.hyperparameters), configuration(run, names))
+        groups.setdefault(key, []).append(run)
     trial = _trials(groups)
     first = {key: next((run for run in members if trial[id(run)]), None) for key, members in groups.items()}
     losses = {key: _score(run) for key, run in first.items()}
@@ -103,7 +106,7 @@ def _trials(groups: dict[str, list[FoundRun]]) -> dict[int, bool]:
         return {id(run): id(run) in firsts for run in runs}
     counts = Counter(run.seed for run in runs)
     shared = sorted((seed for seed, count in counts.items() if count > 1), key=seed_order)
-    fresh = any(run.seed not in shared for run in runs)
+    fresh = len(counts) > len(shared)
     taken = set(shared if fresh else shared[:1])
     chosen_by = {id(run): run.seed in taken for run in runs}
     for members in groups.values():  # a configuration that was not run on the search's seeds is judged by its lowest

@@ -13,20 +13,22 @@ from typing import Any
 
 import polars as pl
 
-from fairstep.imported.columns import Asked, Columns, columns_of, plain
+from fairstep.imported.columns import Asked, Columns, columns_of, listed, plain
 from fairstep.imported.names import Found, contestants, split_seed
 from fairstep.imported.numbers import numbers, place
 from fairstep.imported.source import FILE, ROW, InputError, Source
+from fairstep.imported.values import labels_of, shared_values
 from fairstep.imported.where import Where
 
 LENGTHS = ("step", "tokens", "loss")
 """Names in a condition that are of a run's end, and not of every row."""
 
 
-@dataclass
+@dataclass(slots=True)
 class FoundRun:
     """A run. ``step``, ``tokens``: at its end. ``loss``: None without one, nan where it diverged. ``curve``:
-    (step or tokens, loss) of its finite evaluations. ``at``: the file and row it begins at."""
+    (step or tokens, loss) of its finite evaluations. ``at``: the file and row it begins at. Runs of one table with the
+    same values share one ``hyperparameters`` and one ``workload``."""
 
     contestant: str
     at: str
@@ -106,6 +108,12 @@ class _Table:
                         values = pl.Series([None] * frame.height, dtype=pl.Float64)
                     else:
                         raise
+                if role == "loss" and (negative := (values < 0) & values.is_finite()).any():
+                    first = frame.filter(negative).row(0, named=True)
+                    raise InputError(
+                        f"{place(first, name)} must be a loss in nats per token, so not below 0, and is {first[name]} "
+                        "(a log likelihood needs the other sign)"
+                    )
                 endless = values.is_nan() | values.is_infinite()
                 if role in ("step", "tokens") and endless.any():
                     first = frame.filter(endless).row(0, named=True)
@@ -123,7 +131,7 @@ class _Table:
                 where,
             )
         self.tuned = self.columns.tuned()
-        runs = [self._run(row) for row in frame.iter_rows(named=True)]
+        runs = self._found(frame)
         return Understood(runs, (self._line(len(runs)),), tuple(self.notes))
 
     def _end(self, name: str) -> str:
@@ -156,14 +164,14 @@ class _Table:
         columns = self.columns
         seed = columns.get("seed")
         if seed is not None:
-            frame = frame.with_columns(_label(frame, seed).alias("#seed"))
+            frame = frame.with_columns(labels_of(frame, seed).alias("#seed"))
         missing: list[str] = []
         parts: list[pl.Expr] = []
         for name in columns.contestant:
             if self._end(name):
                 continue  # added to the name of the run
             source = {"file": FILE, "folder": "#folder"}.get(name, name) if name not in self.given else name
-            parts.append(_label(frame, source).alias(f"#part{len(parts)}"))
+            parts.append(labels_of(frame, source).alias(f"#part{len(parts)}"))
             missing.append(name)
         if not columns.contestant:
             return frame.with_columns(pl.col("#label").alias("#contestant"))
@@ -174,7 +182,7 @@ class _Table:
             raise InputError(f"{self.what}: the column {missing[0]} for the contestant is empty")
         if empty.height:
             self.notes.append(
-                f"{self.what}: {empty.height:,} of {frame.height:,} rows without a {' and '.join(missing)} are left "
+                f"{self.what}: {empty.height:,} of {frame.height:,} rows with no {' and '.join(missing)} are left "
                 f"out (the first is row {empty[ROW][0]})."
             )
             frame = frame.filter(pl.all_horizontal([pl.col(name).is_not_null() for name in names]))
@@ -265,35 +273,42 @@ class _Table:
             pl.col("#loss").alias("#y"),
         )
 
-    def _run(self, row: dict[str, Any]) -> FoundRun:
+    def _found(self, frame: pl.DataFrame) -> list[FoundRun]:
         columns = self.columns
-        name = row["#contestant"]
-        for part in columns.contestant:
-            if end := self._end(part):
+        ends = [end for part in columns.contestant if (end := self._end(part))]
+        run, status = columns.get("run"), columns.get("status")
+        tuned = shared_values(frame, self.tuned)
+        workload = shared_values(frame, {name: plain(name) for name in columns.workload})
+        others = columns.unused if self.unit == "run" else ()
+        found = []
+        for row, hyperparameters, about in zip(frame.iter_rows(named=True), tuned, workload, strict=True):
+            name = row["#contestant"]
+            for end in ends:
                 value = row[f"#{end}"]
                 name = f"{name} {value:.15g}".strip() if value is not None else name
-        run = columns.get("run")
-        status = columns.get("status")
-        return FoundRun(
-            contestant=name,
-            at=place(row),
-            loss=row["#loss"],
-            seed=row["#seed"],
-            step=row["#step"],
-            tokens=row["#tokens"],
-            batch_tokens=row["#batch_tokens"],
-            planned=row["#planned"],
-            status=str(row[status] or "").lower() if status else "",
-            name="" if run is None else str(row[run] or ""),
-            hyperparameters={name: _value(row[key]) for key, name in self.tuned.items() if row[key] not in (None, "")},
-            workload={plain(key): _value(row[key]) for key in columns.workload if row[key] not in (None, "")},
-            others={key: row[key] for key in columns.unused} if self.unit == "run" else {},
-            curve=tuple(
-                (x, y)
-                for x, y in zip(row["#x"], row["#y"], strict=True)
-                if x is not None and y is not None and math.isfinite(y)
-            ),
-        )
+            found.append(
+                FoundRun(
+                    contestant=name,
+                    at=place(row),
+                    loss=row["#loss"],
+                    seed=row["#seed"],
+                    step=row["#step"],
+                    tokens=row["#tokens"],
+                    batch_tokens=row["#batch_tokens"],
+                    planned=row["#planned"],
+                    status=str(row[status] or "").lower() if status else "",
+                    name="" if run is None else str(row[run] or ""),
+                    hyperparameters=hyperparameters,
+                    workload=about,
+                    others={key: row[key] for key in others},
+                    curve=tuple(
+                        (x, y)
+                        for x, y in zip(row["#x"], row["#y"], strict=True)
+                        if x is not None and y is not None and math.isfinite(y)
+                    ),
+                )
+            )
+        return found
 
     def _line(self, count: int) -> str:
         columns = self.columns
@@ -306,30 +321,7 @@ class _Table:
         if columns.hyperparameters:
             parts.append(f"hyperparameters: {', '.join(columns.hyperparameters)}")
         if columns.unused and self.unit == "run":
-            parts.append(f"not used: {', '.join(columns.unused[:8])}" + (" ..." if len(columns.unused) > 8 else ""))
+            parts.append(f"not used: {listed([name or '(no name)' for name in columns.unused], 8)}")
         rows = "a row is a run" if self.unit == "run" else "a row is an evaluation, the last of a run counts"
         runs = f"{count:,} run" + ("" if count == 1 else "s")
         return f"{self.what} ({self.kind}): {runs}, {rows}; " + "; ".join(parts)
-
-
-def _label(frame: pl.DataFrame, column: str) -> pl.Expr:
-    """A column as labels: text without spaces around it, whole numbers without a point."""
-    kind = frame.schema[column]
-    if kind.is_float():
-        value = pl.col(column).fill_nan(None)
-        whole = value.is_not_null() & (value == value.floor()) & (value.abs() < 2**53)
-        return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
-    text = pl.col(column).cast(pl.String).str.strip_chars().replace("", None)
-    return text.str.replace(r"^(-?\d+)\.0$", "$1")
-
-
-def _value(value: Any) -> Any:
-    """A hyperparameter as a number where it is one, so that 3e-3 and 0.003 are one value."""
-    if isinstance(value, str):
-        text = value.strip()
-        try:
-            number = float(text)
-        except ValueError:
-            return text
-        return number if math.isfinite(number) else text
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

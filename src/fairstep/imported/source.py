@@ -40,6 +40,11 @@ class Source:
 def table(path: Path | None, kind: str, frame: pl.DataFrame, first_row: int = 1, **rest: Any) -> Source:
     """A source whose rows know where they are from. ``first_row``: the number of the first row in its file."""
     name = "the data frame" if path is None else str(path)
+    plain = {column: column.lstrip("# ") for column in frame.columns if column.startswith("#")}  # "# step,val_loss"
+    for column, bare in plain.items():
+        if bare in frame.columns or list(plain.values()).count(bare) > 1:
+            raise InputError(f"{name} has two columns named {bare}, one of them {column}; rename one")
+    frame = frame.rename(plain)
     numbered = frame.with_columns(pl.lit(name).alias(FILE), pl.int_range(first_row, first_row + pl.len()).alias(ROW))
     return Source(path, kind, numbered, **rest)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, ModelConfig
-from fairstep.model.loss import head_loss
+from fairstep.model.loss import capped, head_loss
 from fairstep.model.precision import wide
 
 TRUNCATION = 3.0
@@ -35,33 +35,38 @@ class Routing(NamedTuple):
     unrouted: Tensor
 
 
-def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(K) + mask) v, written out. mask: (T, T), 0 or -inf.
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
+    """softmax(scale q k^T + mask) v, written out. mask: (T, T), 0 or -inf; ``scale``: 1 / sqrt(K) if none is given.
 
     For short contexts on a CPU this beats the flash kernel several times over, whose backward pass is slow with
     few heads; benchmarks/train_throughput.py measures both.
     """
-    scores = wide(q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5 + mask
+    scores = wide(q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5 if scale is None else scale) + mask
     return torch.softmax(scores, dim=-1).to(v.dtype) @ v
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = True) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = True, scale: float | None = None
+) -> Tensor:
     """Attention of q, k, v: (B, H, T, K). A mask asks for the written-out form."""
     if mask is None:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    return explicit_attention(q, k, v, mask)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    return explicit_attention(q, k, v, mask, scale)
 
 
 class LanguageModel(nn.Module):
     """``forward(tokens, targets)`` is the loss in nats per token. A subclass builds its layers and says ``hidden``.
 
-    The head's weight is (V, D) without bias, and the embedding's own where ``tied_head`` is set.
+    The head's weight is (V, D), and the embedding's own where ``tied_head`` is set. ``head_bias``: whether it has a
+    bias. ``logit_cap``: bound of the logits (``loss.capped``); 0: none.
     """
 
     mask: Tensor | None
     measured: Tensor
     measured_load: Tensor
     causal = True
+    head_bias = False
+    logit_cap = 0.0
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -71,7 +76,7 @@ class LanguageModel(nn.Module):
     def finish(self) -> None:
         """To be called by a subclass behind its own layers: the head, the mask, the first weights."""
         config = self.config
-        self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        self.head = nn.Linear(config.width, config.vocabulary, bias=self.head_bias)
         if config.tied_head:
             self.head.weight = self.embedding.weight
         explicit = config.context <= EXPLICIT_ATTENTION_CONTEXT
@@ -90,14 +95,15 @@ class LanguageModel(nn.Module):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(B, T) integers to (B, T, V) scores of the next token (of the masked token for an encoder)."""
-        return self.head(self.hidden(tokens)[0])
+        logits = self.head(self.hidden(tokens)[0])
+        return capped(wide(logits), self.logit_cap) if self.logit_cap else logits
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """tokens, targets: (B, T) integers; targets of -100 do not count. Returns the scalar loss, in float32."""
         x, routings = self.hidden(tokens)
         if not (routings or self.config.z_loss) or not self.training:
-            return head_loss(x, self.head, targets)[0]
-        loss, z = head_loss(x, self.head, targets, self.config.z_loss)
+            return head_loss(x, self.head, targets, cap=self.logit_cap)[0]
+        loss, z = head_loss(x, self.head, targets, self.config.z_loss, self.logit_cap)
         balance = router_z = unrouted = torch.zeros_like(z)
         moe = self.config.moe
         if moe is not None:
@@ -148,6 +154,13 @@ class LanguageModel(nn.Module):
             elif config.initialisation == "fan_in":
                 std = 1 / config.width if parameter is self.embedding.weight else parameter.shape[-1] ** -0.5
                 nn.init.trunc_normal_(parameter, 0.0, std, -TRUNCATION * std, TRUNCATION * std)
+            elif config.initialisation == "zero_outputs":
+                if parameter is self.embedding.weight:
+                    parameter.normal_()
+                elif parameter is self.head.weight or name.endswith(WRITES_RESIDUAL):
+                    parameter.zero_()
+                else:
+                    parameter.normal_(0.0, (0.33 / parameter.shape[-1]) ** 0.5)
             else:
                 scaled = config.initialisation == "depth_scaled" and name.endswith(WRITES_RESIDUAL)
                 parameter.normal_(0.0, residual_std if scaled else config.init_std)

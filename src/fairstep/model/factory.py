@@ -9,8 +9,9 @@ from fairstep.model.base import LanguageModel
 from fairstep.model.classic import BERT, GPT2
 from fairstep.model.config import ModelConfig, config_of
 from fairstep.model.llama import Llama
+from fairstep.model.track3 import Track3
 
-MODELS: dict[str, type[LanguageModel]] = {"llama": Llama, "gpt2": GPT2, "bert": BERT}
+MODELS: dict[str, type[LanguageModel]] = {"llama": Llama, "gpt2": GPT2, "bert": BERT, "track3": Track3}
 
 
 def build(config: ModelConfig | Mapping[str, Any]) -> LanguageModel:

@@ -34,6 +34,8 @@ def hf_config(config: ModelConfig) -> dict[str, Any]:
             "embd_pdrop": 0.0,
             "resid_pdrop": 0.0,
         }
+    if config.architecture == "track3":
+        raise ValueError("Transformers has no model like track3 (squared ReLU, half-rotated heads, a bias of the head)")
     if config.architecture != "llama":
         raise ValueError(f"only decoders can be exported, not {config.architecture}: it has no loss of the next token")
     moe = config.moe

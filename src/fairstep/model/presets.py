@@ -1,4 +1,4 @@
-"""Named models, without torch: a ladder for CPUs, the sizes of both papers, and two other architectures.
+"""Named models, without torch: a ladder for CPUs, the sizes of both papers, and other architectures.
 
 A rung of the ladder is named by its matrix parameters (attention and MLP matrices), in thousands (k) or millions (M).
 W's token ratios count the same parameters. Published models have the names that the papers give them.
@@ -91,6 +91,12 @@ def _wen(name: str, width: int, batch_sequences: int) -> Preset:
 
 GPT2: dict[str, Any] = {"architecture": "gpt2", "tied_head": True}
 BERT: dict[str, Any] = {"architecture": "bert", "tied_head": True, "initialisation": "flat", "norm_eps": 1e-12}
+TRACK3: dict[str, Any] = {
+    "architecture": "track3",
+    "initialisation": "zero_outputs",
+    "rope_base": 1024.0,
+    "norm_eps": 2.0**-23,  # of float32, which torch's rms_norm takes by itself
+}
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -131,6 +137,13 @@ PRESETS: dict[str, Preset] = {
             256,
             extra_tokens=1,
             source="arXiv 1810.04805, BERT base",
+        ),
+        Preset(
+            "track3/124m",
+            _model("track3/124m", 12, 768, 6, 3072, 50_304, 1024, **TRACK3),
+            512,
+            vocabulary_multiple=64,
+            source="KellerJordan/modded-nanogpt, records/track_3_optimization (MIT), state of 2026-08-01",
         ),
     )
 }

@@ -40,7 +40,8 @@ class Counts:
 
 def parameter_table(config: ModelConfig) -> list[Parameter]:
     """In the order of the module's ``named_parameters``."""
-    return list(_llama(config) if config.architecture == "llama" else _classic(config))
+    tables = {"llama": _llama, "track3": _track3}
+    return list(tables.get(config.architecture, _classic)(config))
 
 
 @functools.cache
@@ -117,11 +118,27 @@ def _classic(config: ModelConfig) -> Iterator[Parameter]:
         yield Parameter("head.weight", (config.vocabulary, width), "head")
 
 
+def _track3(config: ModelConfig) -> Iterator[Parameter]:
+    width, mlp = config.width, config.mlp_width
+    yield Parameter("embedding.weight", (config.vocabulary, width), "embedding")
+    yield Parameter("embedding_norm.weight", (width,), "vector")
+    for n in range(config.layers):
+        block = f"blocks.{n}."
+        yield Parameter(block + "attention_norm.weight", (width,), "vector")
+        for name in ("q", "k", "v", "o"):
+            yield from _biased(f"{block}attention.{name}", width, width)
+        yield Parameter(block + "mlp_norm.weight", (width,), "vector")
+        yield from _biased(block + "mlp.up", mlp, width)
+        yield from _biased(block + "mlp.down", width, mlp)
+    yield Parameter("norm.weight", (width,), "vector")
+    yield from _biased("head", config.vocabulary, width, "head")
+
+
 def _norm(name: str, width: int) -> Iterator[Parameter]:
     yield Parameter(f"{name}.weight", (width,), "vector")
     yield Parameter(f"{name}.bias", (width,), "vector")
 
 
-def _biased(name: str, outputs: int, inputs: int) -> Iterator[Parameter]:
-    yield Parameter(f"{name}.weight", (outputs, inputs), "matrix")
+def _biased(name: str, outputs: int, inputs: int, role: str = "matrix") -> Iterator[Parameter]:
+    yield Parameter(f"{name}.weight", (outputs, inputs), role)
     yield Parameter(f"{name}.bias", (outputs,), "vector")

@@ -76,8 +76,8 @@ def forest(result: Row, look: Look) -> dict[str, Any]:
     return figure_json(figure, look, legend=False)
 
 
-def loss_curves(curves: Mapping[str, Sequence[Row]], look: Look) -> dict[str, Any]:
-    """Validation loss against tokens: each final run thin, the mean of a contestant's seeds bold.
+def loss_curves(curves: Mapping[str, Sequence[Row]], look: Look, unit: str = "tokens") -> dict[str, Any]:
+    """Validation loss against tokens, or steps: each final run thin, the mean of a contestant's seeds bold.
 
     ``curves``: contestant -> runs with ``seed``, ``tokens``, ``losses`` and ``status``. As in the verdict, seeds that
     survived where another diverged have no mean.
@@ -129,10 +129,10 @@ def loss_curves(curves: Mapping[str, Sequence[Row]], look: Look) -> dict[str, An
             y=mean,
             mode="lines",
             line={"color": colour, "width": 2.75},
-            hovertemplate=f"{label(name)}: %{{y:.3f}} at %{{x:.3s}} tokens<extra></extra>",
+            hovertemplate=f"{label(name)}: %{{y:.3f}} at %{{x:.3s}} {unit}<extra></extra>",
         )
         last, best = max(last, shared[-1]), min(best, *mean)
-    figure.update_xaxes(type="log", title="tokens trained", **token_ticks(last))
+    figure.update_xaxes(type="log", title=f"{unit} trained", **token_ticks(last))
     figure.update_yaxes(title="validation loss (nats per token)")
     if math.isfinite(best):
         # The first steps would fill the figure; a double click shows them.

@@ -7,15 +7,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fairstep.analysis import Trials, headline, plural
+from fairstep.analysis import Trials, headline, known_columns, plural
+from fairstep.analysis.trials import NO_SEED
 from fairstep.report import figures
 from fairstep.report.contest_sections import notes
 from fairstep.report.drawing import Look
 from fairstep.report.markup import colours, symbols, text
 from fairstep.report.section import Page, Section, command, figure, items, paragraph
 from fairstep.report.table import Column, Table
-from fairstep.report.tables import ledger_html, ledger_table, verdict_html, verdict_table
+from fairstep.report.tables import NOTES, ledger_html, ledger_table, verdict_html, verdict_table
 
+UNSEEDED = {"init_seed": None, "data_seed": None}
 MOST_ROWS, MOST_CURVES = 2000, 400
 """Runs that the page lists and draws; the verdict rests on all."""
 
@@ -32,7 +34,7 @@ def judged_page(trials: Trials, result: dict[str, Any]) -> Page:
         _lengths(trials, result, look),
         _curves(trials, result, look),
         _search(trials, look),
-        _runs(trials, look),
+        _runs(trials, result, look),
     ]
     return Page(
         bar=f"{counted} from {', '.join(result['sources']) or 'a data frame'}",
@@ -58,17 +60,22 @@ def table_html(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], 
 
 
 def _verdict(result: dict[str, Any], look: Look) -> Section:
-    body = verdict_html(result, look.colour, "verdicts", "note")
+    columns = known_columns(result)
+    body = verdict_html(result, look.colour, "verdicts", "note", columns)
     unit = result["unit"] or "tokens"
-    footnotes = (
-        "Mean loss of the final runs, nats per token, ± half of its 95 % t-interval.",
-        f"The {unit} that {result['baseline']} needs for a contestant's loss, over its own, [95 % interval].",
-        "Faster or slower when the interval of the difference excludes 0, corrected for the number of contestants. "
-        "The reason has the interval of the contestant alone.",
-        "Seconds of a training step, where a store of fairstep has them.",
-        "Runs of the search and final runs.",
+    footnotes = {
+        "loss": "Mean loss of the final runs, nats per token, ± half of its 95 % t-interval.",
+        "speedup": f"The {unit} that {result['baseline']} needs for a contestant's loss, over its own [95 % interval].",
+        "verdict": "Faster or slower when the interval of the difference excludes 0, corrected for the number of "
+        "contestants. The reason has the interval of the contestant alone.",
+        "step": "Seconds of a training step, where a store of fairstep has them.",
+        "trials": "Runs of the search and final runs.",
+    }
+    listed = "".join(
+        f'<li id="note-{NOTES[key]}" value="{NOTES[key]}">{text(words)}</li>'
+        for key, words in footnotes.items()
+        if key in columns
     )
-    listed = "".join(f'<li id="note-{number}">{text(words)}</li>' for number, words in enumerate(footnotes, 1))
     body += f'<ol class="footnotes">{listed}</ol>'
     body += notes("Before you believe it", result["notes"])
     drawn = {}
@@ -153,7 +160,9 @@ def _curves(trials: Trials, result: dict[str, Any], look: Look) -> Section:
         )
         more = f"; and {len(result['crossings']) - 8} more" if len(result["crossings"]) > 8 else ""
         body += paragraph(f"On the way: {words}{more}. None of it counts.")
-    return Section("training", "Loss while training", body, {"curves": figures.loss_curves(drawn, look)})
+    return Section(
+        "training", "Loss while training", body, {"curves": figures.loss_curves(drawn, look, result["unit"] or "steps")}
+    )
 
 
 def _search(trials: Trials, look: Look) -> Section:
@@ -164,9 +173,9 @@ def _search(trials: Trials, look: Look) -> Section:
     return Section("search", "Search of hyperparameters", body, {"sweeps": figures.sweeps(trials.rows, chosen, look)})
 
 
-def _runs(trials: Trials, look: Look) -> Section:
-    rows = trials.rows[:MOST_ROWS]
-    body = ledger_html(rows, look.colour, "trials")
+def _runs(trials: Trials, result: dict[str, Any], look: Look) -> Section:
+    rows = [row if (row["init_seed"] or 0) < NO_SEED else row | UNSEEDED for row in trials.rows[:MOST_ROWS]]
+    body = ledger_html(rows, look.colour, "trials", result["unit"] or "length")
     if len(rows) < len(trials.rows):
         body = paragraph(f"The first {MOST_ROWS:,} of {len(trials.rows):,} runs.") + body
     body += command("fairstep judge --help")

@@ -45,6 +45,10 @@ def section() -> Section:
             "one-sided z-test with a sigma of 0.0013, which calls a result better at p = 0.001."
         )
         + steps.html()
+        + paragraph(
+            "Printed means that the logs do not give: "
+            + " ".join(f"Result {number}: {why}" for number, why in track3.PRINTED_OTHERWISE.items())
+        )
         + paragraph(_noise_words())
         + figure(
             "sigmas",

@@ -41,18 +41,20 @@ NUMBERS = (
 """Columns of the verdict's export."""
 
 
-def verdict_html(result: Row, colour: Mapping[str, str], name: str, note: str) -> str:
+def verdict_html(
+    result: Row, colour: Mapping[str, str], name: str, note: str, columns: Mapping[str, str] = COLUMNS
+) -> str:
     """One row for each contestant; the strings are those that the terminal prints. ``note``: of the footnotes' ids."""
-    heads = [_head(heading, key in SORT_BY, NOTES.get(key), note) for key, heading in COLUMNS.items()]
+    heads = [_head(heading, key in SORT_BY, NOTES.get(key), note) for key, heading in columns.items()]
     body = []
     for row, words in zip(result["contestants"], verdict_rows(result), strict=True):
         cells = [f'<th scope="row" data-value="{text(row["name"])}">{dot(colour[row["name"]])}{text(row["name"])}</th>']
-        for key in list(COLUMNS)[1:]:
+        for key in list(columns)[1:]:
             if key == "verdict":
                 why = f'<span class="why">{text(words["reason"])}</span>'
                 cells.append(f'<td data-label="" data-value="{text(row["verdict"])}">{badge(row["verdict"])}{why}</td>')
                 continue
-            cells.append(_cell(words[key], row[SORT_BY[key]], number=True, name=COLUMNS[key]))
+            cells.append(_cell(words[key], row[SORT_BY[key]], number=True, name=columns[key]))
         body.append(f'<tr data-verdict="{text(row["verdict"])}">{"".join(cells)}</tr>')
     return scroll(name, "Verdict on every contestant", "".join(heads), "".join(body), "verdicts")
 
@@ -64,10 +66,10 @@ def verdict_table(result: Row, name: str) -> Table:
     return Table(name, "Verdict on every contestant", columns + numbers, result["contestants"])
 
 
-def ledger_html(trials: Sequence[Row], colour: Mapping[str, str], name: str) -> str:
-    """Every trial that was spent, in the order of the ledger."""
-    names = ("contestant", "phase", "hyperparameters", "seeds", "status", "final loss", "tokens", "time", "run")
-    numbers = {"final loss", "tokens", "time"}
+def ledger_html(trials: Sequence[Row], colour: Mapping[str, str], name: str, unit: str = "tokens") -> str:
+    """Every trial that was spent, in the order of the ledger. ``unit``: of lengths."""
+    names = ("contestant", "phase", "hyperparameters", "seeds", "status", "final loss", unit, "time", "run")
+    numbers = {"final loss", unit, "time"}
     heads = [_head(heading, heading in numbers) for heading in names]
     body = []
     for row in trials:

@@ -10,8 +10,8 @@ from fairstep.runs.frozen import Frozen, Positive
 
 Count = Annotated[int, Field(ge=0)]
 Coefficient = Annotated[float, Field(ge=0)]
-Architecture = Literal["llama", "gpt2", "bert"]
-Initialisation = Literal["depth_scaled", "flat", "fan_in"]
+Architecture = Literal["llama", "gpt2", "bert", "track3"]
+Initialisation = Literal["depth_scaled", "flat", "fan_in", "zero_outputs"]
 
 
 class MoESpec(Frozen):
@@ -68,14 +68,15 @@ class ModelSpec(Frozen):
     tied_head: bool = False
     """Whether the head's weight is the embedding's."""
     rope_base: float = Field(default=10_000.0, gt=1)
-    """Base b of the rotation angles position x b^(-2i / head width) (arXiv 2104.09864)."""
+    """Base b of the rotation angles position x b^(-2i / head width) (arXiv 2104.09864). track3: of its lowest."""
     norm_eps: float = Field(default=1e-5, gt=0)
     """Number that is added to the mean square (RMSNorm) or to the variance (LayerNorm)."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of first weights, where ``initialisation`` uses it."""
     architecture: Architecture = "llama"
     """llama: RMSNorm, RoPE, SwiGLU, no biases. gpt2: LayerNorm, GELU, learned positions, biases. bert: as gpt2, but
-    bidirectional, with norms behind the sums, and trained on masked tokens."""
+    bidirectional, with norms behind the sums, and trained on masked tokens. track3: the model of modded-nanogpt's
+    optimization track: squared ReLU, biases, half-rotated heads, capped logits, the embedding in bf16."""
     kv_heads: Count = 0
     """Heads of keys and values, each shared by heads / kv_heads queries (arXiv 2305.13245). 0: as many as ``heads``."""
     qk_norm: bool = False
@@ -85,7 +86,9 @@ class ModelSpec(Frozen):
     initialisation: Initialisation = "depth_scaled"
     """First weights; gains are 1 and biases 0. depth_scaled: N(0, init_std^2), and N(0, (init_std / sqrt(2 layers))^2)
     for what writes to the residual stream (S). flat: N(0, init_std^2) for all. fan_in: normal, cut at 3 standard
-    deviations, with standard deviation 1 / sqrt(inputs), and 1 / width for the embedding (W)."""
+    deviations, with standard deviation 1 / sqrt(inputs), and 1 / width for the embedding (W). zero_outputs: 0 for the
+    head and what writes to the residual stream, N(0, 1) for the embedding, N(0, 0.33 / inputs) else (modded-nanogpt).
+    """
     moe: MoESpec | None = None
     """Experts in place of every block's MLP. none: a dense model."""
 
@@ -113,6 +116,19 @@ class ModelSpec(Frozen):
             )
         if self.kv_heads and self.heads % self.kv_heads:
             raise ValueError(f"kv_heads must divide the {self.heads} heads, not {self.kv_heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_tied_head_is_an_embedding(self) -> ModelSpec:
+        for choice in (self.architecture == "track3", self.initialisation == "zero_outputs"):
+            if self.tied_head and choice:
+                name = "architecture track3" if self.architecture == "track3" else "initialisation zero_outputs"
+                raise ValueError(f"{name} needs a head of its own, so tied_head must be false")
+        if self.architecture == "track3" and self.head_width % 4:
+            raise ValueError(
+                f"heads of track3 must have a multiple of 4 elements (half of their pairs are rotated), not "
+                f"{self.head_width}"
+            )
         return self
 
     @model_validator(mode="after")

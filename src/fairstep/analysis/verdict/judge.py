@@ -161,7 +161,7 @@ def _problem(rule: Rule, contestant: ContestantTrials) -> tuple[Outcome, str] | 
         return "incomplete", "no final run on fresh seeds yet"
     total = len(finals)
     if diverged := contestant.count("diverged"):
-        low, high = (f"{100 * end:.2g}" for end in share_interval(diverged, total))
+        low, high = (f"{100 * end:.2g}" if end < 0.995 else "100" for end in share_interval(diverged, total))
         share = f"{diverged} of {plural(total, 'final run')} diverged ({low} to {high} % at 95 %)"
         return "diverged", f"{share}, so no mean loss is given"
     if failed := contestant.count("failed"):

@@ -48,7 +48,7 @@ def track3(trials: Trials, steps: Mapping[str, float], fixed: Collection[str] = 
             row["ahead_p_printed"] = track3_of_means((round(mean, 4), runs), (round(other, 4), count), steps=fewer)
             exact, printed = _words(row["ahead_p"]), _words(row["ahead_p_printed"])
             words += f", ahead of {trials.baseline} with p {exact}"
-            words += f" ({printed} by means of 4 decimals)" if exact != printed else ""
+            words += f" ({printed.removeprefix('= ')} by means of 4 decimals)" if exact != printed else ""
         rows[name] = row | {"words": words}
     return rows
 

@@ -14,6 +14,7 @@ beside it:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ SEED = 20_260_101
 LEAST_BOOTSTRAP = 4
 EXACT_PAIRS = 14
 """Up to here all 2^n sign patterns are counted; above, 2^14 random ones."""
+AT_ONCE = 1024
+"""Sign patterns that are multiplied at a time."""
 MANY = 1000
 """Pairs above which the normal limit stands for resamples and sign patterns, whose tables would fill the memory."""
 
@@ -88,13 +91,22 @@ def sign_flip_probability(values: Sequence[float] | np.ndarray) -> float:
     if array.size > MANY:
         squares = float((array**2).sum())
         return math.erfc(abs(float(array.sum())) / math.sqrt(2 * squares)) if squares else 1.0
-    if array.size <= EXACT_PAIRS:
-        signs = np.array(list(itertools.product((1, -1), repeat=array.size)))
-    else:
-        signs = np.random.default_rng(SEED).choice((1, -1), (2**EXACT_PAIRS, array.size))
-        signs[0] = 1  # the pattern observed is one of the patterns
-    sums = np.abs(signs @ array)
-    return float((sums >= abs(array.sum()) * (1 - 1e-12)).mean())
+    limit = abs(array.sum()) * (1 - 1e-12)
+    signs = _signs(array.size)
+    parts = (signs[start : start + AT_ONCE] @ array for start in range(0, len(signs), AT_ONCE))
+    return sum(int((np.abs(part) >= limit).sum()) for part in parts) / len(signs)
+
+
+@functools.lru_cache(maxsize=2)
+def _signs(count: int) -> np.ndarray:
+    """(patterns, count) of 1 and -1: all, or as many random ones as are all of ``EXACT_PAIRS`` values."""
+    if count <= EXACT_PAIRS:
+        return np.array(list(itertools.product((1, -1), repeat=count)), dtype=np.int8)
+    random = np.random.default_rng(SEED)
+    blocks = [random.choice((1, -1), (AT_ONCE, count)).astype(np.int8) for _ in range(2**EXACT_PAIRS // AT_ONCE)]
+    signs = np.concatenate(blocks)
+    signs[0] = 1  # the pattern observed is one of the patterns
+    return signs
 
 
 def t_probability(difference: Estimate) -> float:

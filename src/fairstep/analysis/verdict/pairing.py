@@ -6,6 +6,8 @@ import numpy as np
 
 from fairstep.analysis.trials import Trials
 
+SAME = 1e-9
+"""Deviation of the differences, over the deviation of the losses, below which rounding is all that it shows."""
 LEAST = 3
 """Pairs below which a correlation says nothing."""
 
@@ -23,7 +25,7 @@ def pairing(trials: Trials, name: str) -> tuple[float, float, int] | None:
     sides = np.array([[side[key] for key in shared] for side in (base, other)])
     deviations = sides.std(axis=1, ddof=1)
     difference = float((sides[0] - sides[1]).std(ddof=1))
-    if not deviations.all() or not difference:
+    if not deviations.all() or difference < SAME * deviations.max():
         return None
     correlation = float(np.corrcoef(sides)[0, 1])
     return correlation, float((deviations**2).sum() / difference**2), len(shared)

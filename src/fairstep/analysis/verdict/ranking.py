@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def rank(losses: Mapping[str, Mapping[Key, float]], baseline: str = "", decided:
         raise AnalysisError("every contestant of a ranking needs a final loss; leave out those that have none")
     names = list(losses)
     pairs = [pair for pair in itertools.combinations(names, 2) if baseline not in pair]
-    probabilities = [_probability(losses[first], losses[second]) for first, second in pairs]
+    probabilities = _probabilities(losses, pairs)
     separated = {pair for pair, wrong in zip(pairs, holm(probabilities), strict=True) if wrong <= 1 - LEVEL}
     separated |= {(baseline, name) for name in decided}
     means = {name: float(np.mean(list(runs.values()))) for name, runs in losses.items()}
@@ -86,13 +87,40 @@ def _groups(order: Sequence[str], separated: Callable[[str, str], bool]) -> list
     groups: list[tuple[str, ...]] = []
     end = 0
     for start in range(len(order)):
-        stop = start + 1
+        stop = max(start + 1, end)  # what no two of a longer run are, no two of its end are
         while stop < len(order) and not any(separated(order[stop], name) for name in order[start:stop]):
             stop += 1
         if stop > end:
             groups.append(tuple(order[start:stop]))
             end = stop
     return groups
+
+
+def _probabilities(losses: Mapping[str, Mapping[Key, float]], pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """p-value of each pair; nan where it shares fewer than two seeds. Rivals on the seeds of the first of a pair are
+    taken together, since a contest of many contestants has many pairs."""
+    from scipy.special import stdtr
+
+    numbers: dict[tuple[Any, ...], int] = {}
+    seeds = {name: numbers.setdefault(tuple(runs), len(numbers)) for name, runs in losses.items()}
+    values = {name: np.array(list(runs.values())) for name, runs in losses.items()}
+    found: dict[tuple[str, str], float] = {}
+    for first, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        rivals = [second for _, second in group]
+        alike = [name for name in rivals if seeds[name] == seeds[first]]
+        others = [name for name in rivals if seeds[name] != seeds[first]]
+        found |= {(first, name): _probability(losses[first], losses[name]) for name in others}
+        count = len(losses[first])
+        if not alike or count < 2:
+            found |= dict.fromkeys([(first, name) for name in alike], math.nan)
+            continue
+        difference = values[first] - np.stack([values[name] for name in alike])  # (rivals, seeds)
+        mean, error = difference.mean(1), difference.std(1, ddof=1) / math.sqrt(count)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tails = 2 * stdtr(count - 1, -np.abs(mean) / error)
+        tails = np.where(error == 0, mean == 0, tails)
+        found |= {(first, name): float(tail) for name, tail in zip(alike, tails, strict=True)}
+    return [found[pair] for pair in pairs]
 
 
 def _probability(first: Mapping[Key, float], second: Mapping[Key, float]) -> float:

@@ -27,7 +27,7 @@ import functools
 import math
 
 import numpy as np
-from scipy import interpolate, optimize, special
+import scipy  # loads its parts when they are first used: half a second that a single look does not need
 
 SPENDING_POWER = 1.5
 """Exponent of the spending function. 1 is near Pocock's limits, 3 near O'Brien and Fleming's."""
@@ -55,16 +55,16 @@ def limits(first: int, most: int, alpha: float = 0.05) -> dict[int, float]:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
     level = spent(first, most, alpha)
-    limit = float(-special.stdtrit(first - 1, level / 2))
+    limit = float(-scipy.special.stdtrit(first - 1, level / 2))
     bounds = {first: limit}
     # The angles of the paths that go on, by their distribution function on [-edge, edge].
     edge = math.atan(limit / math.sqrt(first - 1))
     angles = _nodes(edge)
-    below = special.stdtr(first - 1, math.sqrt(first - 1) * np.tan(angles)) - level / 2
+    below = scipy.special.stdtr(first - 1, math.sqrt(first - 1) * np.tan(angles)) - level / 2
     for n in range(first, most):
         nodes, weights = _density(angles, below)
         more = spent(n + 1, most, alpha) - spent(n, most, alpha)
-        edge = optimize.brentq(_excess, 1e-6, math.pi / 2 - 1e-9, (nodes, weights, n, more))
+        edge = scipy.optimize.brentq(_excess, 1e-6, math.pi / 2 - 1e-9, (nodes, weights, n, more))
         bounds[n + 1] = math.sqrt(n) * math.tan(edge)
         angles = _nodes(edge)
         below = _below(angles, nodes, n) @ weights - more / 2
@@ -90,7 +90,7 @@ def _density(angles: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Nodes of a quadrature over the angles, and the probability that each stands for."""
     points, weights = _legendre()
     edge = angles[-1]
-    density = interpolate.CubicSpline(angles, below).derivative()
+    density = scipy.interpolate.CubicSpline(angles, below).derivative()
     return edge * points, edge * weights * np.maximum(density(edge * points), 0.0)
 
 

@@ -155,9 +155,10 @@ def _step(result: Result, against: Result | None, found: Lead | None, corrected:
 def result_rows(slope: float = SLOPE) -> list[dict[str, Any]]:
     """Flat JSON of ``judged``: losses in nats per token, null where nothing is known.
 
-    ``loss_low`` and ``loss_high`` are the t-interval of the mean, ``sigma`` the deviation over runs,
-    ``below_probability`` the track's one-sided p-value that the mean is not below 3.28. ``against`` is the number of
-    the record before; ``difference`` and ``lead_steps`` have their 95 % intervals, of this pair alone.
+    ``loss_low`` and ``loss_high`` are the t-interval of the mean, ``sigma`` the deviation over runs, ``note`` says why
+    ``printed_loss`` is not the mean of the logs, ``below_probability`` is the track's one-sided p-value that the mean
+    is not below 3.28. ``against`` is the number of the record before; ``difference`` and ``lead_steps`` have their 95 %
+    intervals, of this pair alone.
     """
     rows = []
     for step in judged(slope):
@@ -173,6 +174,7 @@ def result_rows(slope: float = SLOPE) -> list[dict[str, Any]]:
             "loss_high": mean.high,
             "sigma": mean.deviation,
             "printed_loss": result.printed,
+            "note": published.PRINTED_OTHERWISE.get(result.number, ""),
             "below_probability": track3_below(result.losses, THRESHOLD),
             "against": step.against.number if step.against else None,
             "difference": found.difference.value if found else math.nan,

@@ -23,6 +23,15 @@ COLUMNS: dict[str, str] = {
 """The verdict table: key of a row -> heading."""
 
 
+def known_columns(result: Mapping[str, Any]) -> dict[str, str]:
+    """``COLUMNS`` in which something is known of a contestant, with the unit of the contest's lengths."""
+    rows = verdict_rows(result)
+    heads = COLUMNS | {"speedup": f"speedup in {result.get('unit') or 'tokens'}"}
+    return {
+        key: head for key, head in heads.items() if key in ("name", "verdict") or any(row[key] != DASH for row in rows)
+    }
+
+
 def verdict_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """The contestants of ``contest_result`` as strings, keyed by ``COLUMNS`` and ``reason``."""
     return [

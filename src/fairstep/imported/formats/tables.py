@@ -1,4 +1,5 @@
 """Tables: CSV, TSV, JSON lines and parquet, one row a run or one row an evaluation. So are the CSVs that W&B exports.
+Text may be compressed (``.csv.gz``).
 
 A chart that W&B exports has one column a run (``name - metric``, beside ``__MIN`` and ``__MAX``). It is turned into one
 row an evaluation.
@@ -6,42 +7,48 @@ row an evaluation.
 
 from __future__ import annotations
 
+import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from fairstep.imported.source import InputError, Source, flat, frame_of, table
+from fairstep.imported.text import encoding_problem, head_of, open_bytes, repeated_column, separator_of, wrong_row
+from fairstep.imported.unpacking import inner_suffix, unpacked
 
 KIND = "table"
-DUPLICATE = re.compile(r"_duplicated_\d+$")
 ENDINGS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".parquet": "parquet"}
 
 
 def claims(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in ENDINGS
+    return inner_suffix(path) in ENDINGS and path.is_file()
 
 
 def read(path: Path) -> list[Source]:
-    kind = ENDINGS[path.suffix.lower()]
-    if path.stat().st_size == 0:
+    kind = ENDINGS[inner_suffix(path)]
+    given = unpacked(path)
+    head = head_of(given)
+    if not head.strip():
         raise InputError(f"{path} is empty; it needs a header and one row a run or an evaluation")
-    with path.open("rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{path} is UTF-16; save it as UTF-8")
+    if kind == "parquet":
+        try:
+            return [table(path, kind, _plain(pl.read_parquet(given)))]
+        except pl.exceptions.PolarsError as error:
+            raise InputError(f"{path} cannot be read as parquet: {_first(error)}") from None
+    if problem := encoding_problem(head):
+        raise InputError(f"{path} {problem}")
     if kind == "JSON lines":
-        return [table(path, kind, frame_of(_lines(path)))]
+        return [table(path, kind, frame_of(_lines(path, given)))]
+    separator = "\t" if kind == "TSV" else separator_of(head)
+    if twice := repeated_column(head, separator):
+        raise InputError(f"{path} has two columns named {twice}; rename one")
     try:
-        if kind == "parquet":
-            return [table(path, kind, _plain(pl.read_parquet(path)))]
-        frame = pl.read_csv(path, separator=_separator(path), infer_schema_length=0)
+        frame = pl.read_csv(given, separator=separator, infer_schema_length=0)
     except (pl.exceptions.PolarsError, UnicodeError) as error:
-        said = str(error).split("\n")[0].rstrip(".")
-        raise InputError(f"{path} cannot be read as {kind}: {said}; save it as UTF-8 with one header row") from None
-    if twice := next((name for name in frame.columns if DUPLICATE.search(name)), None):
-        raise InputError(f"{path} has two columns named {DUPLICATE.sub('', twice)}; rename one")
+        said = wrong_row(given, separator) or f"{_first(error)}; save it as UTF-8 with one header row"
+        raise InputError(f"{path} cannot be read as {kind}: {said}") from None
     if not frame.height:
         raise InputError(f"{path} has a header and no rows")
     frame = frame.rename({name: name.strip() for name in frame.columns})
@@ -50,18 +57,13 @@ def read(path: Path) -> list[Source]:
     return [table(path, kind, frame, 2)]
 
 
-def _separator(path: Path) -> str:
-    """Of a header row: a tab, else a semicolon where there are more of them than commas, else a comma."""
-    with path.open("rb") as file:
-        head = file.readline(1 << 20)
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    return max((",", ";", "\t"), key=lambda letter: head.count(letter.encode()))
+def _first(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(".")
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path, given: Path | bytes) -> list[dict[str, Any]]:
     rows = []
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with io.TextIOWrapper(open_bytes(given), encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

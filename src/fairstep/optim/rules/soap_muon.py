@@ -126,6 +126,6 @@ SOAP_MUON = replace(
             10, "steps from one refresh of the basis to the next", f"as soap; 1 in {_TRACK}", "[1, inf)"
         ),
         "ns_steps": replace(_KEPT["ns_steps"], default=12, source=_TRACK),
-        "ns_coefficients": replace(_KEPT["ns_coefficients"], default="convergent", source=_TRACK),
+        "ns_coefficients": replace(_KEPT["ns_coefficients"], default="simple-quintic", source=_TRACK),
     },
 )

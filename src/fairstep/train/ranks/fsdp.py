@@ -38,6 +38,8 @@ def shard_model(world: World, model: Any, device: torch.device, compiled: bool =
         fully_shard(block, mesh=mesh)
         if compiled:
             block.forward = torch.compile(block.forward, dynamic=False)
+    if len({p.dtype for p in model.parameters()}) > 1:  # FSDP2 gathers parameters of one dtype at a time
+        fully_shard(model.embedding, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
