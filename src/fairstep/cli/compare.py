@@ -28,6 +28,7 @@ from fairstep.cli.shared.options import (
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study
+from fairstep.cli.shared.trainer_contest import Asked, study_around
 from fairstep.model import preset
 from fairstep.optim.catalogue.paths import alias_of
 from fairstep.runs import Design, Store
@@ -36,7 +37,7 @@ from fairstep.study.file.cells import Text
 from fairstep.study.file.launcher import launcher_of
 from fairstep.study.file.line_numbers import NoLines
 from fairstep.study.file.schema import ContestantTable, LauncherTable, StudyTable
-from fairstep.study.file.study import Study
+from fairstep.study.file.study import AnyStudy, Study
 from fairstep.study.file.toml import toml_of
 
 
@@ -46,6 +47,8 @@ class CompareOptions:
     are faster, slower or not separable from the baseline.
 
     Example: fairstep compare adamw lion muon soap --store runs/first
+
+    Example: fairstep compare adamw muon --trainer examples/plain/study.toml
 
     Stop it at any moment: the same command goes on without repeating a finished run.
     """
@@ -75,6 +78,9 @@ class CompareOptions:
     may be given several times. Without a contestant's name it is for optimizers of other packages, pkg.mod:Class."""
     set: Assignments = ()
     """A hyperparameter of one contestant, for example --set adamw.beta2=0.98; may be given several times."""
+    trainer: Path | None = None
+    """Compare in a trainer of your own: a TOML file with [trainer] and [[cells]], perhaps a study file, whose
+    contestants may be named (docs/howto/my-trainer.md). Any other name is a value of {optimizer}."""
     unchecked: bool = False
     """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
     workers: int = 0
@@ -95,35 +101,64 @@ class CompareOptions:
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
-    contestants = contestant_tables(options)
-    names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
-    baseline = baseline_of(options, names)
-    check_fitness(contestants, options.unchecked)
-    store = Store(options.store).writable()
-    study, texts = study_of(options, contestants, baseline)
-    (cell,) = study.cells(texts)
-    check_steps(cell.workload.tokens // cell.workload.batch_tokens)
-    study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
+    study: AnyStudy
+    if options.trainer is not None:
+        study, around = study_around(
+            Asked(
+                file=options.trainer,
+                contestants=options.contestants,
+                baseline=options.baseline,
+                points=options.points,
+                workers=options.workers,
+                set=options.set,
+                space=options.space,
+                contest=contest_of(options),
+                workload=options.workload,
+                save=options.save,
+            )
+        )
+        store, texts = Store(options.store).writable(), dict[str, Text]()
+        names = [one.name for one in study.table.contestants]
+        launcher = launcher_of(study)
+        cell, words = around.name, f"{', '.join(names)} in {study.trainer.name}: {around.name}, {launcher}"
+    else:
+        contestants = contestant_tables(options)
+        names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
+        baseline = baseline_of(options, names)
+        check_fitness(contestants, options.unchecked)
+        store = Store(options.store).writable()
+        study, texts = study_of(options, contestants, baseline)
+        (own,) = study.cells(texts)
+        check_steps(own.workload.tokens // own.workload.batch_tokens)
+        study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
+        launcher = launcher_of(study)
+        assert isinstance(launcher, LocalLauncher)
+        division, workload = launcher.layout, own.workload
+        cell, words = own.name, f"{', '.join(names)} on {workload.data.name}: {own.size.name} matrix parameters, "
+        words += f"{workload.tokens:,} tokens a run, {division.workers} run(s) at a time with {division.threads} "
+        words += f"thread(s), {workload.precision}"
     if options.save is not None:
         save(study, options.save)
-    launcher = launcher_of(study)
-    assert isinstance(launcher, LocalLauncher)
-    division, workload = launcher.layout, cell.workload
     began = time.perf_counter()
-    ledgers = run_study(
-        study,
-        texts,
-        store,
-        launcher,
-        shlex.join(["fairstep", "compare", *arguments]),
-        f"{', '.join(names)} on {workload.data.name}: {cell.size.name} matrix parameters, {workload.tokens:,} tokens "
-        f"a run, {division.workers} run(s) at a time with {division.threads} thread(s), {workload.precision}",
-    )
+    command = shlex.join(["fairstep", "compare", *arguments])
+    ledgers = run_study(study, texts, store, launcher, command, words)
     if ledgers is None:
         return 1
     page = options.report or store.path / "report.html"
-    conclude(store, ledgers[cell.name], page, options.json, time.perf_counter() - began)
+    conclude(store, ledgers[cell], page, options.json, time.perf_counter() - began)
     return 0
+
+
+def contest_of(options: CompareOptions) -> dict[str, Any]:
+    """The keys of a study's contest, whoever trains."""
+    return {
+        "title": options.title,
+        "seeds": int(options.seeds) if options.seeds.isdigit() else options.seeds,
+        "refine": options.refine,
+        "budgets": list(options.budgets),
+        "budget_seeds": options.budget_seeds,
+        "extensions": options.extensions,
+    }
 
 
 def study_of(
@@ -142,13 +177,8 @@ def study_of(
     described = table(
         StudyTable,
         name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants),
-        title=options.title,
         baseline=baseline,
-        seeds=int(options.seeds) if options.seeds.isdigit() else options.seeds,
-        refine=options.refine,
-        budgets=list(options.budgets),
-        budget_seeds=options.budget_seeds,
-        extensions=options.extensions,
+        **contest_of(options),
         data={corpus.name: data.model_copy(update={"fingerprint": corpus.fingerprint})},
         cells=[cells],
         contestants=contestants,
@@ -163,7 +193,7 @@ def study_of(
     return Study(described.name, described, NoLines()), {corpus.name: text}
 
 
-def save(study: Study, path: Path) -> None:
+def save(study: AnyStudy, path: Path) -> None:
     """Write the study file. Raises ValueError for a path that is no study file's, or that holds another study."""
     if path.suffix != ".toml":
         raise ValueError(f"--save takes a file whose name ends in .toml, not {path}")
@@ -241,13 +271,7 @@ def spaces_of(options: CompareOptions, specs: list[optim.OptimizerSpec]) -> dict
         if spec.version and "lr" not in given[spec.name]:
             tried = " ".join(f"{value:g}" for value in spaces[spec.name].axes["lr"].values)
             screen.say(f"{spec.name}: without --space its learning rates are {tried}, around its default")
-    sizes = {name: one.size() for name, one in spaces.items()}
-    if len(set(sizes.values())) > 1:
-        counted = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ValueError(
-            f"the spaces have different numbers of configurations ({counted}), and tuning must cost every contestant "
-            "the same; give the others as many values, or fix a hyperparameter with --set"
-        )
+    space.check_sizes({name: one.size() for name, one in spaces.items()})
     return spaces
 
 

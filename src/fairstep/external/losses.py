@@ -6,6 +6,8 @@ none, in a sentence.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -56,9 +58,10 @@ def _from_file(path: Path, key: str) -> Found:
         raise LossError(f"its loss never appeared: {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise LossError(f"its loss cannot be read: {path} is no text") from None
-    rows = _rows(text)
+    rows = _table(text) if path.suffix == ".csv" else _rows(text)
     if not rows:
-        raise LossError(f"its loss cannot be read: {path} holds neither JSON nor a number")
+        what = "no rows below a header" if path.suffix == ".csv" else "neither JSON nor a number"
+        raise LossError(f"its loss cannot be read: {path} holds {what}")
     if not isinstance(rows[-1], dict):
         return number(rows[-1], path.name), []
     having = [row for row in rows if isinstance(row, dict) and _has(row, key)]
@@ -85,6 +88,19 @@ def _rows(text: str) -> list[Any]:
         except (ValueError, RecursionError):
             continue
     return [row for row in rows if isinstance(row, dict)]
+
+
+def _table(text: str) -> list[Any]:
+    """The rows of CSV without their empty cells, as loggers leave them where a row has no such value."""
+    rows = csv.DictReader(io.StringIO(text, newline=""), restkey="")
+    return [{name: _cell(cell) for name, cell in row.items() if cell and name} for row in rows]
+
+
+def _cell(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:

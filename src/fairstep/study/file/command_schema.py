@@ -94,8 +94,8 @@ class CommandStudyTable(ContestTable):
     """What trains."""
     cells: list[CommandCellsTable]
     """Workloads."""
-    contestants: list[CommandContestantTable]
-    """Who competes."""
+    contestants: list[CommandContestantTable] = []
+    """Who competes. ``fairstep compare NAME... --trainer`` asks for none."""
     launcher: LauncherTable = LauncherTable()
     """Who runs the trials."""
 
