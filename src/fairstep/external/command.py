@@ -45,8 +45,8 @@ def run(argv: list[str], directory: str, attempt: str, output: Output, guardian:
         )
     except OSError as error:
         raise CommandError(_why_not(argv[0], directory, error)) from None
-    guardian.watch(attempt, process.pid)
     try:
+        guardian.watch(attempt, process.pid)
         _listen(process, output)
         left = end_all(attempt, process.pid)
     except BaseException:  # told to stop
