@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,22 @@ def ended(file: Path, process: subprocess.Popen[bytes]) -> None:
     assert process.wait(LIMIT) == 0, (file.parent / "said.txt").read_text()
 
 
-def mine(victim: str, folder: Path) -> list[int]:
-    """Processes of this kind that the study started: by the folder in their arguments or variables. A worker's
-    guardian is its fork, in a session of its own."""
-    found = []
-    for pid in processes_with({"worker": "fairstep.external", "guardian": "fairstep.external"}.get(victim, victim)):
-        with contextlib.suppress(OSError):
-            facts = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
-            guards = os.getsid(pid) == pid
-            if os.fsencode(folder) in facts and guards <= (victim != "worker") and guards >= (victim == "guardian"):
-                found.append(pid)
-    return found
+def above(pid: int) -> Iterator[tuple[int, str]]:
+    """Processes that a process descends from, and their command lines."""
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        yield pid, Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def victim_of(victim: str, word: str) -> int:
+    """A process of this kind above a command that has begun; 0 if there is none. A worker's guardian is its fork."""
+    name = {"worker": "fairstep.external", "guardian": "fairstep.external"}.get(victim, victim)
+    for child in processes_with(word):
+        with contextlib.suppress(OSError, StopIteration):
+            pid = next(pid for pid, command in above(child) if name in command)
+            forks = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            return next(fork for fork in forks if os.getsid(fork) == fork != child) if victim == "guardian" else pid
+    return 0
 
 
 @pytest.mark.parametrize(
@@ -69,20 +75,19 @@ def mine(victim: str, folder: Path) -> list[int]:
     ],
 )
 def test_a_study_around_a_command_although_a_process_is_killed(
-    name: str, victim: str, again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, victim: str, again: int, tmp_path: Path
 ) -> None:
     """``again``: commands that are started a second time."""
     pytest.importorskip(NEEDS[name])
-    monkeypatch.setenv("FAIRSTEP_TEST", str(tmp_path))  # by which its processes are known
     word = f"launched-{os.getpid()}-{tmp_path.name}"
     file, store = study_with(tmp_path / "study", name, word), tmp_path / "store"
     process = started(file, store, name)
 
-    def in_the_middle() -> list[int]:
+    def in_the_middle() -> int:
         assert process.poll() is None, (file.parent / "said.txt").read_text()
-        return mine(victim, tmp_path) if len(losses(store)) >= 2 and mine(word, tmp_path) else []
+        return victim_of(victim, word) if len(losses(store)) >= 2 else 0
 
-    os.kill(wait_until(in_the_middle, LIMIT)[-1], signal.SIGKILL)
+    os.kill(wait_until(in_the_middle, LIMIT), signal.SIGKILL)
     ended(file, process)
     assert (file.parent / "said.txt").read_text().count("; it is tried again") == 1
     starts = (file.parent / "starts").read_text().splitlines()

@@ -93,6 +93,13 @@ def test_cells_are_all_combinations_of_lengths_and_placeholders(tmp_path: Path) 
         ('"{lr}", ', "", 16, "lr of adamw is used nowhere in the command"),
         ('"{lr}"', '"{lr}", "{beta2}"', 13, "the command has {beta2}, and nothing gives it to adamw in 40-steps"),
         ('"{seed}", ', "", 5, "the command never uses the seed 'seed'"),
+        (
+            "{out}/metrics.jsonl",
+            "m-{lr}.jsonl",
+            7,
+            "two trials at once would write the same m-{lr}.jsonl; put {out} into",
+        ),
+        ("{out}/metrics.jsonl", "{out}/{name}.jsonl", 13, "the command has {name}, and nothing gives it to adamw"),
         ('"{steps}"', '"{tokens}"', 5, "the command never uses {steps}, which is what makes a run longer; set budget"),
         ('loss = { file = "{out}/metrics.jsonl", key = "val_loss" }', "", 5, "nothing says where the loss is read"),
         ("key =", "kee =", 7, "unknown key 'kee'"),

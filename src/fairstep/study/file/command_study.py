@@ -252,6 +252,14 @@ class CommandStudy:
                     f"the command has {{{unknown[0]}}}, and nothing gives it to {table.name} in {cell.name}; write "
                     f"set.{unknown[0]} or grid.{unknown[0]}, or in [[cells]] {unknown[0]} = ...",
                 )
+        in_file = placeholders(self.trainer.loss.file)
+        varied = [name for name in (*seeds, *table.grid) if name not in in_file]
+        if self.trainer.loss.file and "out" not in in_file and varied:
+            raise self.lines.error(
+                ["trainer", "loss"],
+                f"two trials at once would write the same {self.trainer.loss.file}; put {{out}} into its name, or "
+                f"{{{varied[0]}}} too",
+            )
         if missing := [name for name in seeds if name not in used]:
             how = f'put "{{{missing[0]}}}" into it' if at == "command" else self._takes()
             raise self.lines.error(
