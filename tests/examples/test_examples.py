@@ -103,6 +103,7 @@ def test_soap_trains_a_model_of_transformers() -> None:
 @pytest.mark.slow
 def test_a_function_of_ones_own_is_contested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    assert len((FOLDER / "function.py").read_text(encoding="utf-8").splitlines()) <= 30
     said = run("function.py", "20")
     assert "adamw" in said.splitlines()[0]
     assert (tmp_path / "runs/function/report.html").exists()

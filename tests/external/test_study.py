@@ -277,6 +277,30 @@ if __name__ == "__main__":
     assert all((run.directory / "out").is_dir() for run in Store(tmp_path / "store").runs())
 
 
+@pytest.mark.parametrize("file", ["", "import sys; sys.modules['__main__'].__file__ = '/usr/lib/console.py'\n"])
+def test_a_function_of_a_notebook_is_called_in_its_process(file: str, tmp_path: Path) -> None:
+    """One of __main__ that no file has; some consoles have a file of their own there."""
+    code = f"""{file}
+import os, fairstep
+here = os.getpid()
+def train(optimizer, lr, seed, steps):
+    assert os.getpid() == here
+    print("step", steps, "loss 3")
+    noise = 1e-3 * (seed * 7919 % 13 - 6) * (1.1 if optimizer == "muon" else 1)
+    return 2.5 + 3 * steps**-0.3 + 40 * (lr - 0.02) ** 2 - 0.1 * (optimizer == "muon") + noise
+print(fairstep.contest(train, {CONTESTANTS!r}, steps=40, budgets=[], store="store").verdicts)
+"""
+    done = subprocess.run(
+        [sys.executable, "-"], input=code, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'muon': 'faster', 'adamw': 'baseline'}\n"
+
+
+def test_the_front_door_is_what_dir_shows() -> None:
+    assert dir(fairstep) == ["__version__", "contest", "judge"]
+
+
 def test_importing_fairstep_stays_cheap() -> None:
     code = "import sys, fairstep; dir(fairstep); sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -408,10 +409,9 @@ def test_the_referee_costs_little_beside_the_command(tmp_path: Path, guardian: G
         one = spec.model_copy(update={"seed": seed})
         run = Store(tmp_path / "store").run(one)
         write_atomic(run.directory / "spec.json", one.to_json())
-        began = os.times()
+        began = time.process_time()
         carry_out(run, guardian=guardian)
-        ended = os.times()
-        spent.append(ended.user + ended.system - began.user - began.system)
+        spent.append(time.process_time() - began)
     assert sorted(spent)[3] < 0.03
 
 

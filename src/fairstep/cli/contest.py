@@ -195,6 +195,9 @@ def importable(function: Callable[..., Any]) -> tuple[str, Path]:
     if module is None or not file or not name.isidentifier() or getattr(module, name, None) is not function:
         return "", Path.cwd()
     if module.__name__ == "__main__":
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is not None and Path(code.co_filename).absolute() != Path(file).absolute():
+            return "", Path.cwd()  # a console's: its main module is a file that does not have the function
         return f"{Path(file).name}:{name}", Path(file).absolute().parent
     up = module.__name__.count(".") + (Path(file).name == "__init__.py")
     return f"{module.__name__}:{name}", Path(file).absolute().parents[up]
