@@ -277,7 +277,7 @@ if __name__ == "__main__":
     assert all((run.directory / "out").is_dir() for run in Store(tmp_path / "store").runs())
 
 
-@pytest.mark.parametrize("file", ["", "import sys; sys.modules['__main__'].__file__ = '/usr/lib/console.py'\n"])
+@pytest.mark.parametrize("file", ["", f"import sys; sys.modules['__main__'].__file__ = {__file__!r}\n"])
 def test_a_function_of_a_notebook_is_called_in_its_process(file: str, tmp_path: Path) -> None:
     """One of __main__ that no file has; some consoles have a file of their own there."""
     code = f"""{file}

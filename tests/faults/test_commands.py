@@ -48,6 +48,8 @@ def test_kills_of_runner_worker_and_command_lose_nothing_and_leave_no_orphan(
                 time.sleep(0.02)
             time.sleep(draw.uniform(0, 0.8))
             for identity, loss in losses(tmp_path / "wild").items():
+                if loss is None:  # its command was killed, and is tried again
+                    continue
                 assert seen.setdefault(identity, (loss, starts(identity))) == (loss, starts(identity))
             names = ("fairstep.external", str(folder / "train.py"), word)  # workers and guardians, commands, children
             others = [pid for name in names for pid in processes_with(name) if _below(pid, mark)]
