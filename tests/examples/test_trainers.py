@@ -38,7 +38,8 @@ def verdicts(study: Path, store: Path) -> dict[str, str]:
     assert "muon" in said
     (ledger,) = Store(store).ledgers()
     runs = Store(store).runs()
-    assert all(run.environment["loss_step"] >= run.spec.steps - 1 for run in runs) or "hf_" in str(study)
+    for run in runs:
+        assert max(row["step"] for row in run.metrics() if row["kind"] == "train") >= run.spec.steps - 5
     return {row["name"]: row["verdict"] for row in contest_result(ledger, runs)["contestants"]}
 
 
@@ -69,13 +70,23 @@ def test_a_plain_script_ends_in_a_verdict(tmp_path: Path) -> None:
     assert len([row for row in run.metrics() if row["kind"] == "train"]) == 20
 
 
+def needs(package: str) -> None:
+    if package and importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}; make test-oracles installs it")
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("name", "package"), [("plain", ""), ("hf_trainer", "transformers")])
+def test_the_doctor_finds_nothing_wrong(name: str, package: str) -> None:
+    needs(package)
+    found = json.loads(fairstep("doctor", "--trainer", str(FOLDER / name / "study.toml"), "--json"))
+    assert found["fit"]
+    assert {finding["status"] for finding in found["findings"]} == {"passed"}, found
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize(("name", "package"), PACKAGES.items())
 def test_a_trainer_of_a_package_ends_in_a_verdict(name: str, package: str, tmp_path: Path) -> None:
-    """Muon against AdamW as the example has it, and the doctor's checks before."""
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"needs {package}; make test-oracles installs it")
-    study = FOLDER / name / "study.toml"
-    found = json.loads(fairstep("doctor", "--trainer", str(study), "--json"))
-    assert found["fit"], found
-    assert verdicts(study, tmp_path / "store") == {"muon": "faster", "adamw": "baseline"}
+    """Muon against AdamW as the example has it."""
+    needs(package)
+    assert verdicts(FOLDER / name / "study.toml", tmp_path / "store") == {"muon": "faster", "adamw": "baseline"}
