@@ -27,8 +27,8 @@ from fairstep.cli.shared.options import (
     table,
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
-from fairstep.cli.shared.tournament import conclude, run_study
-from fairstep.cli.shared.trainer_contest import Asked, study_around
+from fairstep.cli.shared.tournament import conclude, run_study, save
+from fairstep.cli.shared.trainer_contest import compare_around
 from fairstep.model import preset
 from fairstep.optim.catalogue.paths import alias_of
 from fairstep.runs import Design, Store
@@ -37,8 +37,7 @@ from fairstep.study.file.cells import Text
 from fairstep.study.file.launcher import launcher_of
 from fairstep.study.file.line_numbers import NoLines
 from fairstep.study.file.schema import ContestantTable, LauncherTable, StudyTable
-from fairstep.study.file.study import AnyStudy, Study
-from fairstep.study.file.toml import toml_of
+from fairstep.study.file.study import Study
 
 
 @dataclass(frozen=True)
@@ -101,64 +100,37 @@ class CompareOptions:
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
-    study: AnyStudy
     if options.trainer is not None:
-        study, around = study_around(
-            Asked(
-                file=options.trainer,
-                contestants=options.contestants,
-                baseline=options.baseline,
-                points=options.points,
-                workers=options.workers,
-                set=options.set,
-                space=options.space,
-                contest=contest_of(options),
-                workload=options.workload,
-                save=options.save,
-            )
-        )
-        store, texts = Store(options.store).writable(), dict[str, Text]()
-        names = [one.name for one in study.table.contestants]
-        launcher = launcher_of(study)
-        cell, words = around.name, f"{', '.join(names)} in {study.trainer.name}: {around.name}, {launcher}"
-    else:
-        contestants = contestant_tables(options)
-        names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
-        baseline = baseline_of(options, names)
-        check_fitness(contestants, options.unchecked)
-        store = Store(options.store).writable()
-        study, texts = study_of(options, contestants, baseline)
-        (own,) = study.cells(texts)
-        check_steps(own.workload.tokens // own.workload.batch_tokens)
-        study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
-        launcher = launcher_of(study)
-        assert isinstance(launcher, LocalLauncher)
-        division, workload = launcher.layout, own.workload
-        cell, words = own.name, f"{', '.join(names)} on {workload.data.name}: {own.size.name} matrix parameters, "
-        words += f"{workload.tokens:,} tokens a run, {division.workers} run(s) at a time with {division.threads} "
-        words += f"thread(s), {workload.precision}"
+        return compare_around(options.trainer, options, contest_of(options), arguments)
+    contestants = contestant_tables(options)
+    names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
+    baseline = baseline_of(options, names)
+    check_fitness(contestants, options.unchecked)
+    store = Store(options.store).writable()
+    study, texts = study_of(options, contestants, baseline)
+    (cell,) = study.cells(texts)
+    check_steps(cell.workload.tokens // cell.workload.batch_tokens)
+    study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
     if options.save is not None:
         save(study, options.save)
+    launcher = launcher_of(study)
+    assert isinstance(launcher, LocalLauncher)
+    division, workload = launcher.layout, cell.workload
     began = time.perf_counter()
-    command = shlex.join(["fairstep", "compare", *arguments])
-    ledgers = run_study(study, texts, store, launcher, command, words)
+    ledgers = run_study(
+        study,
+        texts,
+        store,
+        launcher,
+        shlex.join(["fairstep", "compare", *arguments]),
+        f"{', '.join(names)} on {workload.data.name}: {cell.size.name} matrix parameters, {workload.tokens:,} tokens "
+        f"a run, {division.workers} run(s) at a time with {division.threads} thread(s), {workload.precision}",
+    )
     if ledgers is None:
         return 1
     page = options.report or store.path / "report.html"
-    conclude(store, ledgers[cell], page, options.json, time.perf_counter() - began)
+    conclude(store, ledgers[cell.name], page, options.json, time.perf_counter() - began)
     return 0
-
-
-def contest_of(options: CompareOptions) -> dict[str, Any]:
-    """The keys of a study's contest, whoever trains."""
-    return {
-        "title": options.title,
-        "seeds": int(options.seeds) if options.seeds.isdigit() else options.seeds,
-        "refine": options.refine,
-        "budgets": list(options.budgets),
-        "budget_seeds": options.budget_seeds,
-        "extensions": options.extensions,
-    }
 
 
 def study_of(
@@ -193,15 +165,16 @@ def study_of(
     return Study(described.name, described, NoLines()), {corpus.name: text}
 
 
-def save(study: AnyStudy, path: Path) -> None:
-    """Write the study file. Raises ValueError for a path that is no study file's, or that holds another study."""
-    if path.suffix != ".toml":
-        raise ValueError(f"--save takes a file whose name ends in .toml, not {path}")
-    text = toml_of(study.table)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"--save would write over {path}, which holds something else; give another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+def contest_of(options: CompareOptions) -> dict[str, Any]:
+    """The keys of a study's contest, whoever trains."""
+    return {
+        "title": options.title,
+        "seeds": int(options.seeds) if options.seeds.isdigit() else options.seeds,
+        "refine": options.refine,
+        "budgets": list(options.budgets),
+        "budget_seeds": options.budget_seeds,
+        "extensions": options.extensions,
+    }
 
 
 def contestant_tables(options: CompareOptions) -> list[ContestantTable]:

@@ -8,94 +8,125 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fairstep import optim
 from fairstep.cli.shared import screen, space
 from fairstep.cli.shared.options import WorkloadOptions, assignment, table
+from fairstep.cli.shared.tournament import conclude, run_study, save
 from fairstep.optim.catalogue.paths import alias_of
+from fairstep.runs import Store
 from fairstep.study import Axis
 from fairstep.study.file.command_schema import CommandContestantTable, CommandStudyTable
-from fairstep.study.file.command_study import CommandCell, CommandStudy, axis_of, trainer_of
+from fairstep.study.file.command_study import CommandStudy, axis_of, trainer_of
+from fairstep.study.file.launcher import launcher_of
 from fairstep.study.file.line_numbers import NoLines
 from fairstep.study.file.study import described
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Options of ``compare``. ``points``: learning rates of a first grid, at least. ``contest``: further keys of the
-    study. ``workload``: of fairstep's own trainer, which must be untouched."""
+class Options(Protocol):
+    """What is asked of the options of ``compare``."""
 
-    file: Path
-    contestants: Sequence[str]
-    baseline: str
-    points: int
-    workers: int
-    set: Sequence[str]
-    space: Sequence[str]
-    contest: Mapping[str, Any]
-    workload: WorkloadOptions
-    save: Path | None
+    @property
+    def contestants(self) -> tuple[str, ...]: ...
+    @property
+    def baseline(self) -> str: ...
+    @property
+    def points(self) -> int: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def set(self) -> tuple[str, ...]: ...
+    @property
+    def space(self) -> tuple[str, ...]: ...
+    @property
+    def workload(self) -> WorkloadOptions: ...
+    @property
+    def store(self) -> Path: ...
+    @property
+    def report(self) -> Path | None: ...
+    @property
+    def save(self) -> Path | None: ...
+    @property
+    def json(self) -> bool: ...
 
 
-def study_around(asked: Asked) -> tuple[CommandStudy, CommandCell]:
-    """The study and its one cell. Raises ValueError, OSError for a file that cannot be read."""
-    around, lines = described(asked.file)
+def compare_around(file: Path, options: Options, contest: Mapping[str, Any], arguments: list[str]) -> int:
+    """Carry the contest out and print its verdict; the exit code. ``contest``: its keys of a study. Raises ValueError,
+    OSError for a file that cannot be read."""
+    study, cell = study_around(file, options, contest)
+    store, launcher = Store(options.store).writable(), launcher_of(study)
+    if options.save is not None:
+        save(study, options.save)
+    began = time.perf_counter()
+    command = shlex.join(["fairstep", "compare", *arguments])
+    names = ", ".join(one.name for one in study.table.contestants)
+    words = f"{names} in {study.trainer.name}: {cell}, {launcher}"
+    ledgers = run_study(study, {}, store, launcher, command, words)
+    if ledgers is None:
+        return 1
+    page = options.report or store.path / "report.html"
+    conclude(store, ledgers[cell], page, options.json, time.perf_counter() - began)
+    return 0
+
+
+def study_around(file: Path, options: Options, contest: Mapping[str, Any]) -> tuple[CommandStudy, str]:
+    """The study and the name of its one cell. Raises ValueError, OSError for a file that cannot be read."""
+    around, lines = described(file)
     if not isinstance(around, CommandStudyTable):
-        raise ValueError(f"{asked.file} has no [trainer]; --trainer takes a file that describes a trainer of your own")
-    _check_options(asked)
-    contestants = _contestants(asked, {one.name: one for one in around.contestants})
-    launcher = around.launcher.model_copy(update={"workers": asked.workers} if asked.workers else {})
-    names = [one.name for one in contestants]
+        raise ValueError(f"{file} has no [trainer]; --trainer takes a file that describes a trainer of your own")
+    _check_options(file, options)
+    contestants = _contestants(options, {one.name: one for one in around.contestants})
     text = table(
         CommandStudyTable,
-        name="-".join(names),
-        baseline=asked.baseline,
+        name="-".join(one.name for one in contestants),
+        baseline=options.baseline,
         trainer=around.trainer,
         cells=around.cells,
         contestants=contestants,
-        launcher=launcher,
-        **asked.contest,
+        launcher=around.launcher.model_copy(update={"workers": options.workers} if options.workers else {}),
+        **contest,
     )
-    trainer = trainer_of(around.trainer, lines, asked.file.absolute().parent)
+    trainer = trainer_of(around.trainer, lines, file.absolute().parent)
     study = CommandStudy(text.name, text, NoLines(), trainer)
     cells = study.cells()
     if len(cells) != 1:
         raise ValueError(
-            f"{asked.file} describes {len(cells)} cells, and compare is of one; leave one [[cells]] table with one "
+            f"{file} describes {len(cells)} cells, and compare is of one; leave one [[cells]] table with one "
             "value of each key, or use fairstep study run"
         )
     study.contest()
-    return study, cells[0]
+    return study, cells[0].name
 
 
-def _check_options(asked: Asked) -> None:
+def _check_options(file: Path, options: Options) -> None:
     for one in dataclasses.fields(WorkloadOptions):
-        if getattr(asked.workload, one.name) != one.default:
+        if getattr(options.workload, one.name) != one.default:
             flag = f"--{one.name.replace('_', '-')}"
-            raise ValueError(f"{flag} is of fairstep's own trainer; {asked.file} says what its trainer trains")
-    if asked.save is not None and asked.save.absolute().parent != asked.file.absolute().parent:
-        raise ValueError(f"--save must be beside {asked.file}, in whose folder the command starts, not {asked.save}")
+            raise ValueError(f"{flag} is of fairstep's own trainer; {file} says what its trainer trains")
+    if options.save is not None and options.save.absolute().parent != file.absolute().parent:
+        raise ValueError(f"--save must be beside {file}, in whose folder the command starts, not {options.save}")
 
 
-def _contestants(asked: Asked, known: Mapping[str, CommandContestantTable]) -> list[CommandContestantTable]:
-    named = [(alias or value, value) for alias, value in map(alias_of, asked.contestants)]
+def _contestants(options: Options, known: Mapping[str, CommandContestantTable]) -> list[CommandContestantTable]:
+    named = [(alias or value, value) for alias, value in map(alias_of, options.contestants)]
     values, names = dict(named), [name for name, _ in named]
     if len(names) < 2:
         raise ValueError(f"compare needs two or more contestants, not {', '.join(names) or 'none'}")
     if len(values) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice} is named twice; every contestant competes once")
-    fixed = _settings(asked.set, names)
-    tried = space.lists(asked.space, names)
+    fixed = _settings(options.set, names)
+    tried = space.lists(options.space, names)
     tables = []
     for name, value in named:
         one = known.get(name) or CommandContestantTable(name=name, set={"optimizer": value})
         tables.append(_with(one, fixed[name], tried[name]))
-    return _evened(tables, values, known, asked.points)
+    return _evened(tables, values, known, options.points)
 
 
 def _settings(texts: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
