@@ -99,6 +99,7 @@ def test_cells_are_all_combinations_of_lengths_and_placeholders(tmp_path: Path) 
             7,
             "two trials at once would write the same m-{lr}.jsonl; put {out} into",
         ),
+        ("{out}/metrics.jsonl", "m-{lr}-{seed}-{optimizer}", 7, "put {out} into its name, or {steps} too"),
         ("{out}/metrics.jsonl", "{out}/{name}.jsonl", 13, "the command has {name}, and nothing gives it to adamw"),
         ('"{steps}"', '"{tokens}"', 5, "the command never uses {steps}, which is what makes a run longer; set budget"),
         ('loss = { file = "{out}/metrics.jsonl", key = "val_loss" }', "", 5, "nothing says where the loss is read"),

@@ -253,7 +253,7 @@ class CommandStudy:
                     f"set.{unknown[0]} or grid.{unknown[0]}, or in [[cells]] {unknown[0]} = ...",
                 )
         in_file = placeholders(self.trainer.loss.file)
-        varied = [name for name in (*seeds, *table.grid) if name not in in_file]
+        varied = sorted(used - in_file - set(FREE))
         if self.trainer.loss.file and "out" not in in_file and varied:
             raise self.lines.error(
                 ["trainer", "loss"],
