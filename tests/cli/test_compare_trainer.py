@@ -56,10 +56,10 @@ def test_the_saved_study_file_finds_the_runs(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_contestants_of_the_file_keep_what_it_says_of_them(tmp_path: Path) -> None:
-    text = STUDY.replace('name = "muon"', 'name = "muon"\narguments = ["--nesterov"]') + "factor.lr = 3\n"
-    file = written(tmp_path / "mine", text)
-    given = ["adamw", "muon", "other=muon", "--points", "4", "--set", "other.lr=0.02", "--set", "adamw.lr=0.02"]
-    given += ["--set", "muon.lr=0.02", "--seeds", "2", "--budgets"]
+    text = STUDY.rpartition("name = ")[0] + 'name = "muon, b=1"\narguments = ["--nesterov"]\n'
+    file = written(tmp_path / "mine", text + 'set = { optimizer = "muon", lr = 0.02 }\n')
+    given = ["adamw", "muon, b=1", "other=muon", "--set", "other.lr=0.02", "--set", "adamw.lr=0.02"]
+    given += ["--seeds", "2", "--budgets"]
     assert compared(file, tmp_path / "store", *given) == 0
     specs = [run.spec for run in Store(tmp_path / "store").runs()]
     assert {(str(one.settings["optimizer"]), one.arguments) for one in specs if isinstance(one, CommandSpec)} == {

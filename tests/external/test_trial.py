@@ -112,6 +112,7 @@ WRITE = "import sys, pathlib, os\nout = pathlib.Path(sys.argv[5])\n"
             "is of step 10, and an earlier",
         ),
         ("metrics.csv", b"step,loss\n10,4\n", CSV, "has step, loss, and no val_loss"),
+        ("metrics.csv", b"step,loss,val_loss\n10,4,3.9\n20,3", CSV, "the last row is cut off"),
         ("metrics.csv", b"step,val_loss\n", CSV, "holds no rows below a header"),
         ("metrics.csv", b"step,val_loss\n1," + b"4" * 140_000, CSV, "the CSV is none"),
     ],

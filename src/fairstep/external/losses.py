@@ -122,12 +122,15 @@ def _rows(text: str) -> list[Any]:
 
 
 def _table(text: str) -> list[Any]:
-    """The rows of CSV without their empty cells, as loggers leave them where a row has no such value."""
-    rows = csv.DictReader(io.StringIO(text, newline=""), restkey="")
+    """The rows of CSV without their empty cells, as loggers leave them where a row has no such value. Raises
+    LossError."""
     try:
-        return [{name: _cell(cell) for name, cell in row.items() if cell and name} for row in rows]
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=""))
     except csv.Error as error:
         raise LossError(f"its loss cannot be read: the CSV is none ({error})") from None
+    if rows and None in rows[-1].values():
+        raise LossError("its loss cannot be read: the last row is cut off, with fewer cells than the header")
+    return [{name: _cell(cell) for name, cell in row.items() if cell and name} for row in rows]
 
 
 def _cell(text: str) -> float | str:

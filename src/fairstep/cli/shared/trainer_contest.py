@@ -113,7 +113,8 @@ def _check_options(file: Path, options: Options) -> None:
 
 
 def _contestants(options: Options, known: Mapping[str, CommandContestantTable]) -> list[CommandContestantTable]:
-    named = [(alias or value, value) for alias, value in map(alias_of, options.contestants)]
+    words = [("", text) if text in known else alias_of(text) for text in options.contestants]
+    named = [(alias or value, value) for alias, value in words]
     values, names = dict(named), [name for name, _ in named]
     if len(names) < 2:
         raise ValueError(f"compare needs two or more contestants, not {', '.join(names) or 'none'}")
