@@ -114,6 +114,7 @@ def test_cells_are_all_combinations_of_lengths_and_placeholders(tmp_path: Path) 
         ('name = "muon"', 'name = "adamw"', 19, "two contestants are called 'adamw'"),
         ("command =", 'call = "a:b"\ncommand =', 5, "a trainer is a command = [...] or a call"),
         ("batch_tokens", 'code = ["model.py"]\nbatch_tokens', 8, "No such file or directory"),
+        ("batch_tokens", 'code = ["."]\nbatch_tokens', 8, "this is no regular file"),
         ("batch_tokens", 'progress = "step ([0-9]+)"\nbatch_tokens', 8, "progress needs a step and a loss"),
         ("grid.lr = [0.01, 0.02, 0.04]", "grid.lr = []", 16, "a grid needs at least one value"),
         ("[[cells]]\nsteps = 40\n", "", 1, "cells is missing; add a [[cells]] table"),

@@ -165,6 +165,13 @@ def test_values_reach_the_command_as_they_are(carry: Trial) -> None:
     assert run.summary.final_loss == 4
 
 
+def test_a_run_may_lie_deep(tmp_path: Path, guardian: Guardian) -> None:
+    spec = spec_of(tmp_path)
+    run = Store(tmp_path.joinpath(*["a folder of 200 letters".ljust(200, "x")] * 15)).run(spec)
+    write_atomic(run.directory / "spec.json", spec.to_json())
+    assert carry_out(run, guardian=guardian).status == "done"
+
+
 def test_bytes_that_are_no_text_are_kept_and_read_over(carry: Trial) -> None:
     run = carry('import os\nos.write(1, b\'caf\\xe9 \\xff\\n{"loss": 3.5, "name": "\\xff"}\\n\')', **EXIT_JSON)
     assert run.summary is not None
@@ -219,7 +226,8 @@ def test_nan_is_a_divergence(code: str, carry: Trial) -> None:
     assert run.checked.problem == ""
 
 
-def test_a_gigabyte_of_output_is_bounded_and_its_loss_is_read(carry: Trial) -> None:
+def test_much_output_is_bounded_and_its_loss_is_read(carry: Trial) -> None:
+    """34 MB, of which 2 MB are kept at most."""
     run = carry(
         "import os\nfor _ in range(300): os.write(1, b'words that say nothing\\n' * 5000)\nprint('{\"loss\": 3.5}')",
         **EXIT_JSON,
