@@ -21,14 +21,14 @@ unit: $(VENV)/.dev  ## the fast tests alone
 test-faults: $(VENV)/.dev  ## faults by the hundred; ends in a table of what was tried, right and silent
 	$(PYTEST) -m faults -p no:logging tests/faults
 
-test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write
+test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write; contests in trainers of others
 	$(PYTEST) -m oracle
 
 test-browser: $(VENV)/.browser  ## the report in a real Chromium
 	$(PYTEST) -m browser -rs
 
 test-ray: $(VENV)/.ray  ## studies on a real Ray and on submitit's local executor, workers killed in the middle
-	$(PYTEST) -rs tests/study/test_launchers.py
+	$(PYTEST) -rs tests/study/test_launchers.py tests/external/test_launchers.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -61,8 +61,9 @@ $(VENV)/.dev: $(VENV)/.ready
 	touch $@
 
 $(VENV)/.oracles: $(VENV)/.dev
-	$(PIP) --editable '.[oracles,eval,track]'
+	$(PIP) --editable '.[oracles,eval,track,lightning]' 'jsonargparse[signatures]'
 	$(PIP) --no-deps kron-torch timm  # they ask for triton and torchvision, which what is compared does not need
+	$(PIP) --no-deps litgpt  # it asks for a huggingface-hub that transformers 5 cannot use
 	touch $@
 
 $(VENV)/.ray: $(VENV)/.dev

@@ -1,7 +1,4 @@
-"""A contest around a function of one's own: AdamW against Muon, tuned alike, judged on fresh paired seeds.
-
-python examples/function.py 100
-"""
+"""AdamW against Muon in a function of one's own, tuned alike, on fresh seeds: python examples/function.py 100"""
 
 import sys
 

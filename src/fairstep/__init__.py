@@ -25,3 +25,7 @@ def __getattr__(name: str) -> Any:
     if name in FRONT_DOORS:
         return getattr(importlib.import_module(FRONT_DOORS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

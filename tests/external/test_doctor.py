@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from tests.external.test_study import STUDY, written
 
 from fairstep.analysis.statistics import AnalysisError, equivalence
 from fairstep.cli import main
+from fairstep.cli.shared.trainer_doctor import reference_of, referenced
+from fairstep.runs import CommandSpec
+from fairstep.study.file.command_study import CommandStudy
+from fairstep.study.file.study import read
 
 Findings = dict[str, dict[str, Any]]
 
@@ -118,6 +123,75 @@ def test_a_harness_is_a_no_op_or_not(
     assert found == status
     assert findings["reference"]["status"] == ("failed" if status else "passed")
     assert ("the harness changes the loss" in findings["reference"]["message"]) is bool(status)
+
+
+CELLS = STUDY.replace("steps = 40", "steps = [20, 40]\nwidth = [8, 16]").replace('"{out}"]', '"{out}", "{width}"]')
+
+
+def settings(tmp_path: Path, header: str, row: str, text: str = CELLS) -> list[CommandSpec]:
+    """The runs beside two reference runs of this row."""
+    study = read(written(tmp_path / "study", text))
+    assert isinstance(study, CommandStudy)
+    (tmp_path / "runs.csv").write_text(f"{header},loss\n{row},3.1\n{row},3.2\n")
+    (one,) = referenced(tmp_path / "runs.csv", study.contest().contestants, study)
+    assert one.losses == [3.1, 3.2]
+    return one.specs
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "steps", "width", "lr"),
+    [
+        ("optimizer,lr,cell", "adamw,0.04,40-steps-width=16", 40, 16, 0.04),
+        ("optimizer,steps,width", "adamw,20,16", 20, 16, 0.02),
+        ("contestant,tokens,width", "adamw,40k,8", 40, 8, 0.02),
+        ("contestant,steps,width,lr", "adamw,30,8.0,0.013", 30, 8, 0.013),  # a length and a rate of no cell, no grid
+    ],
+)
+def test_a_reference_is_of_any_cell_length_and_value(
+    header: str, row: str, steps: int, width: int, lr: float, tmp_path: Path
+) -> None:
+    text = CELLS if steps in (20, 40) else CELLS.replace("[20, 40]", "40")
+    specs = settings(tmp_path, header, row, text)
+    assert [spec.seed for spec in specs] == [1, 2]
+    assert {(spec.steps, spec.cell["width"], spec.settings["lr"]) for spec in specs} == {(steps, width, lr)}
+    assert specs[0].command(Path("o"))[-1] == str(width)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "sentence"),
+    [
+        (
+            "optimizer,steps",
+            "adamw,40",
+            "is one of the cells 40-steps-width=8 and 40-steps-width=16; add a column cell",
+        ),
+        ("optimizer,width", "adamw,9", "no cell of the study has the setting"),
+        ("optimizer,cell", "adamw,big", "no cell of the study has the setting"),
+        ("lr,steps,width", "0.02,40,8", "is one of adamw and muon; add a column contestant"),
+        ("optimizer,steps,width", "sgd,40,8", "no contestant of the study can have the setting"),
+        ("optimizer,beta,steps,width", "adamw,3,40,8", "adamw has lr, optimizer"),
+        ("optimizer,tokens,width", "adamw,1500,8", "tokens 1500 is no whole number of batches of 1,000"),
+        ("optimizer,steps,width", "adamw,-3,8", "steps must be a positive number"),
+    ],
+)
+def test_a_reference_of_no_setting_is_refused(header: str, row: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        settings(tmp_path, header, row)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("lr\n1\n", "has no column loss; it has lr"),
+        ("lr,loss\n1,3\n1,nan\n", "line 3: loss must be a number, not 'nan'"),
+        ("lr,loss\n1,3\n2,3\n", "has 1 run(s) of a setting"),
+        ("lr,loss\n", "has no rows"),
+    ],
+)
+def test_a_table_that_is_no_reference(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        reference_of(tmp_path / "runs.csv")
 
 
 def test_equivalence_is_two_one_sided_tests() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from tests.training import cache, corpus
 
 from fairstep.analysis import contest_result
 from fairstep.external import carry_out as carry_out_trial
-from fairstep.runs import CommandSpec, DataSpec, Execution, Ledger, ModelSpec, Run, Store, Summary, Trainer
+from fairstep.external.guardian import Guardian
+from fairstep.runs import DataSpec, Execution, Ledger, LossSource, ModelSpec, Run, Store, Summary, Trainer
 from fairstep.runs import write_atomic as write
 from fairstep.study import Contest, Contestant, Plan, Space, Workload
 from fairstep.study.command_workload import CommandWorkload
@@ -22,6 +24,11 @@ __all__ = ["cache", "corpus"]
 
 RATES = (0.004, 0.008, 0.016)
 STEPS, BATCH = 12, 64
+TRAIN = """
+import json, sys
+losses = json.load(open("losses.json"))
+json.dump({"val_loss": losses[" ".join(sys.argv[1:5])]}, open(sys.argv[5] + "/loss.json", "w"))
+"""
 
 
 def carried_out(contest: Contest, base: Ledger, store: Store, one: Any) -> dict[str, Any]:
@@ -37,7 +44,9 @@ def carried_out(contest: Contest, base: Ledger, store: Store, one: Any) -> dict[
 
 
 @pytest.mark.slow
-def test_a_verdict_around_a_command_is_the_verdict_of_our_own_trainer(corpus: Any, tmp_path: Path) -> None:
+def test_a_verdict_around_a_command_is_the_verdict_of_our_own_trainer(
+    corpus: Any, tmp_path: Path, guardian: Guardian
+) -> None:
     workload = Workload(
         model=ModelSpec(layers=1, width=16, heads=2, mlp_width=32, vocabulary=corpus.vocabulary, context=8),
         data=DataSpec(name=corpus.name, fingerprint=corpus.fingerprint, vocabulary=corpus.vocabulary),
@@ -53,34 +62,36 @@ def test_a_verdict_around_a_command_is_the_verdict_of_our_own_trainer(corpus: An
     space = Space({"lr": Axis(RATES, fixed=True)})
     shared: dict[str, Any] = {"baseline": "adamw", "seeds": 3, "budgets": (0.5, 2.0)}
 
+    losses: dict[str, float] = {}
+
     def ours(run: Run) -> Summary:
         summary = train(run.own_spec, Store(tmp_path / "ours")).summary
         assert summary is not None
+        assert summary.final_loss is not None
+        facts = run.own_spec.columns()
+        losses[" ".join(str(facts[name]) for name in ("optimizer", "lr", "data_seed", "steps"))] = summary.final_loss
         return summary
 
-    def theirs(optimizer: str, lr: float, seed: int, steps: int) -> float:
-        """Somebody else's trainer, which happens to train as ours does."""
-        spec = workload.spec(optimizer, {**full[optimizer], "lr": lr}, seed, steps * BATCH)
-        summary = train(spec, Store(tmp_path / "inside")).summary
-        assert summary is not None
-        assert summary.final_loss is not None
-        return summary.final_loss
-
     def foreign(run: Run) -> Summary:
-        return carry_out_trial(run, function=theirs)
+        """By the losses of our own trainer, which is thereby somebody else's."""
+        return carry_out_trial(run, guardian=guardian)
 
     contestants = tuple(Contestant(name, full[name], space) for name in names)
     contest = Contest({"cell": workload}, contestants, **shared)
     base = Ledger(name="ours", command="", baseline="adamw", contestants=names, cell=workload.cell(0, 0))
     mine = carried_out(contest, base, Store(tmp_path / "ours").writable(), ours)
 
-    around = CommandWorkload(Trainer(call="theirs:theirs"), STEPS, BATCH)
-    assert isinstance(around.spec("adamw", {}, 0), CommandSpec)
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "losses.json").write_text(json.dumps(losses))
+    command = ("python", "-S", "train.py", "{optimizer}", "{lr}", "{seed}", "{steps}", "{out}")
+    source = LossSource(file="{out}/loss.json", key="val_loss")
+    around = CommandWorkload(Trainer(command=command, loss=source, directory=str(tmp_path)), STEPS, BATCH)
     contestants = tuple(Contestant(name, {"optimizer": name, "lr": RATES[1]}, space) for name in names)
     contest = Contest({"cell": around}, contestants, **shared)
     base = Ledger(name="theirs", command="", baseline="adamw", contestants=names, cell=around.cell())
     other = carried_out(contest, base, Store(tmp_path / "theirs").writable(), foreign)
 
+    assert len(Store(tmp_path / "theirs").runs()) == len(losses)
     assert not [note for note in other["notes"] if "Not counted" in note]
     for one, two in zip(mine["contestants"], other["contestants"], strict=True):
         assert (one["name"], one["verdict"]) == (two["name"], two["verdict"])

@@ -93,6 +93,14 @@ def test_cells_are_all_combinations_of_lengths_and_placeholders(tmp_path: Path) 
         ('"{lr}", ', "", 16, "lr of adamw is used nowhere in the command"),
         ('"{lr}"', '"{lr}", "{beta2}"', 13, "the command has {beta2}, and nothing gives it to adamw in 40-steps"),
         ('"{seed}", ', "", 5, "the command never uses the seed 'seed'"),
+        (
+            "{out}/metrics.jsonl",
+            "m-{lr}.jsonl",
+            7,
+            "two trials at once would write the same m-{lr}.jsonl; put {out} into",
+        ),
+        ("{out}/metrics.jsonl", "m-{lr}-{seed}-{optimizer}", 7, "put {out} into its name, or {steps} too"),
+        ("{out}/metrics.jsonl", "{out}/{name}.jsonl", 13, "the command has {name}, and nothing gives it to adamw"),
         ('"{steps}"', '"{tokens}"', 5, "the command never uses {steps}, which is what makes a run longer; set budget"),
         ('loss = { file = "{out}/metrics.jsonl", key = "val_loss" }', "", 5, "nothing says where the loss is read"),
         ("key =", "kee =", 7, "unknown key 'kee'"),
@@ -106,6 +114,7 @@ def test_cells_are_all_combinations_of_lengths_and_placeholders(tmp_path: Path) 
         ('name = "muon"', 'name = "adamw"', 19, "two contestants are called 'adamw'"),
         ("command =", 'call = "a:b"\ncommand =', 5, "a trainer is a command = [...] or a call"),
         ("batch_tokens", 'code = ["model.py"]\nbatch_tokens', 8, "No such file or directory"),
+        ("batch_tokens", 'code = ["."]\nbatch_tokens', 8, "this is no regular file"),
         ("batch_tokens", 'progress = "step ([0-9]+)"\nbatch_tokens', 8, "progress needs a step and a loss"),
         ("grid.lr = [0.01, 0.02, 0.04]", "grid.lr = []", 16, "a grid needs at least one value"),
         ("[[cells]]\nsteps = 40\n", "", 1, "cells is missing; add a [[cells]] table"),
@@ -268,6 +277,30 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr
     assert "muon is faster than adamw" in done.stdout.splitlines()[0]
     assert all((run.directory / "out").is_dir() for run in Store(tmp_path / "store").runs())
+
+
+@pytest.mark.parametrize("file", ["", f"import sys; sys.modules['__main__'].__file__ = {__file__!r}\n"])
+def test_a_function_of_a_notebook_is_called_in_its_process(file: str, tmp_path: Path) -> None:
+    """One of __main__ that no file has; some consoles have a file of their own there."""
+    code = f"""{file}
+import os, fairstep
+here = os.getpid()
+def train(optimizer, lr, seed, steps):
+    assert os.getpid() == here
+    print("step", steps, "loss 3")
+    noise = 1e-3 * (seed * 7919 % 13 - 6) * (1.1 if optimizer == "muon" else 1)
+    return 2.5 + 3 * steps**-0.3 + 40 * (lr - 0.02) ** 2 - 0.1 * (optimizer == "muon") + noise
+print(fairstep.contest(train, {CONTESTANTS!r}, steps=40, budgets=[], store="store").verdicts)
+"""
+    done = subprocess.run(
+        [sys.executable, "-"], input=code, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'muon': 'faster', 'adamw': 'baseline'}\n"
+
+
+def test_the_front_door_is_what_dir_shows() -> None:
+    assert dir(fairstep) == ["__version__", "contest", "judge"]
 
 
 def test_importing_fairstep_stays_cheap() -> None:

@@ -1,4 +1,4 @@
-"""kill -9 of the runner, a worker, a command or its children while a study around a command is carried out."""
+"""kill -9 of the runner, a worker, its guardian, a command or its children in a study around a command."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_kills_of_runner_worker_and_command_lose_nothing_and_leave_no_orphan(
     code = f"WORD = {word!r}\n{SLOW}{TRAIN}".replace(
         "import json, sys", "import json, sys\nopen('starts', 'a').write(sys.argv[5] + '\\n')"
     )
-    text = STUDY.replace("seeds = 3", "seeds = 48")
+    text = STUDY.replace("seeds = 3", "seeds = 48").replace('"train.py"', f'"{tmp_path}/study/train.py"')
     folder = written(tmp_path / "study", text + "\n[launcher]\nattempts = 50\n", code).parent
     calm = run_study(folder, str(tmp_path / "calm"))
     started = [sys.executable, "-m", "fairstep", "study", "run", str(folder / "study.toml")]
     started += ["--store", str(tmp_path / "wild"), "--json", "--workers", "2"]
-    kills, seen = 0, {}
+    kills, seen, mark = 0, {}, str(tmp_path / "wild")
 
     def starts(identity: str) -> int:
         """How often the wild store's run was started."""
@@ -40,16 +40,20 @@ def test_kills_of_runner_worker_and_command_lose_nothing_and_leave_no_orphan(
         return sum("/wild/" in line and identity in line for line in lines)
 
     while kills < 20:
-        runner = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        marked = os.environ | {"KILLED_BY_TEST": mark}
+        runner = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=marked)
         while runner.poll() is None and kills < 20:
             end = time.monotonic() + 20  # a busy machine takes its time until there is something to kill
             while not processes_with(word) and runner.poll() is None and time.monotonic() < end:
                 time.sleep(0.02)
             time.sleep(draw.uniform(0, 0.8))
             for identity, loss in losses(tmp_path / "wild").items():
+                if loss is None:  # its command was killed, and is tried again
+                    continue
                 assert seen.setdefault(identity, (loss, starts(identity))) == (loss, starts(identity))
-            targets = [runner.pid, *processes_with("fairstep.external"), *processes_with(word)]
-            mine = [pid for pid in targets if pid == runner.pid or _of(pid, str(tmp_path / "wild"), runner.pid)]
+            names = ("fairstep.external", str(folder / "train.py"), word)  # workers and guardians, commands, children
+            others = [pid for name in names for pid in processes_with(name) if _below(pid, mark)]
+            mine = [runner.pid, *others]
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.kill(draw.choice(mine), signal.SIGKILL)
                 kills += 1
@@ -67,15 +71,13 @@ def test_kills_of_runner_worker_and_command_lose_nothing_and_leave_no_orphan(
     assert {identity: starts(identity) for identity in seen} == {identity: n for identity, (_, n) in seen.items()}
     assert kills == 20
     assert len(seen) > 3
-    assert processes_with(word) == []
+    assert processes_with(word) == processes_with(str(folder / "train.py")) == []
     tally("kills of a study around a command", kills, kills, 0)
 
 
-def _of(pid: int, store: str, parent: int) -> bool:
-    """Whether a process is of this store, or a worker of this runner."""
+def _below(pid: int, mark: str) -> bool:
+    """Whether the runner, or what it started, has started a process."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False
-    return f"PPid:\t{parent}\n" in status or f"FAIRSTEP_TRIAL={store}".encode() in environ

@@ -27,7 +27,8 @@ from fairstep.cli.shared.options import (
     table,
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
-from fairstep.cli.shared.tournament import conclude, run_study
+from fairstep.cli.shared.tournament import conclude, run_study, save
+from fairstep.cli.shared.trainer_contest import compare_around
 from fairstep.model import preset
 from fairstep.optim.catalogue.paths import alias_of
 from fairstep.runs import Design, Store
@@ -37,7 +38,6 @@ from fairstep.study.file.launcher import launcher_of
 from fairstep.study.file.line_numbers import NoLines
 from fairstep.study.file.schema import ContestantTable, LauncherTable, StudyTable
 from fairstep.study.file.study import Study
-from fairstep.study.file.toml import toml_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class CompareOptions:
     are faster, slower or not separable from the baseline.
 
     Example: fairstep compare adamw lion muon soap --store runs/first
+
+    Example: fairstep compare adamw muon --trainer examples/plain/study.toml
 
     Stop it at any moment: the same command goes on without repeating a finished run.
     """
@@ -75,6 +77,9 @@ class CompareOptions:
     may be given several times. Without a contestant's name it is for optimizers of other packages, pkg.mod:Class."""
     set: Assignments = ()
     """A hyperparameter of one contestant, for example --set adamw.beta2=0.98; may be given several times."""
+    trainer: Path | None = None
+    """Compare in a trainer of your own: a TOML file with [trainer] and [[cells]], perhaps a study file, whose
+    contestants may be named (docs/howto/my-trainer.md). Any other name is a value of {optimizer}."""
     unchecked: bool = False
     """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
     workers: int = 0
@@ -95,6 +100,8 @@ class CompareOptions:
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
+    if options.trainer is not None:
+        return compare_around(options.trainer, options, contest_of(options), arguments)
     contestants = contestant_tables(options)
     names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
     baseline = baseline_of(options, names)
@@ -142,13 +149,8 @@ def study_of(
     described = table(
         StudyTable,
         name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants),
-        title=options.title,
         baseline=baseline,
-        seeds=int(options.seeds) if options.seeds.isdigit() else options.seeds,
-        refine=options.refine,
-        budgets=list(options.budgets),
-        budget_seeds=options.budget_seeds,
-        extensions=options.extensions,
+        **contest_of(options),
         data={corpus.name: data.model_copy(update={"fingerprint": corpus.fingerprint})},
         cells=[cells],
         contestants=contestants,
@@ -163,15 +165,16 @@ def study_of(
     return Study(described.name, described, NoLines()), {corpus.name: text}
 
 
-def save(study: Study, path: Path) -> None:
-    """Write the study file. Raises ValueError for a path that is no study file's, or that holds another study."""
-    if path.suffix != ".toml":
-        raise ValueError(f"--save takes a file whose name ends in .toml, not {path}")
-    text = toml_of(study.table)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"--save would write over {path}, which holds something else; give another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+def contest_of(options: CompareOptions) -> dict[str, Any]:
+    """The keys of a study's contest, whoever trains."""
+    return {
+        "title": options.title,
+        "seeds": int(options.seeds) if options.seeds.isdigit() else options.seeds,
+        "refine": options.refine,
+        "budgets": list(options.budgets),
+        "budget_seeds": options.budget_seeds,
+        "extensions": options.extensions,
+    }
 
 
 def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
@@ -241,13 +244,7 @@ def spaces_of(options: CompareOptions, specs: list[optim.OptimizerSpec]) -> dict
         if spec.version and "lr" not in given[spec.name]:
             tried = " ".join(f"{value:g}" for value in spaces[spec.name].axes["lr"].values)
             screen.say(f"{spec.name}: without --space its learning rates are {tried}, around its default")
-    sizes = {name: one.size() for name, one in spaces.items()}
-    if len(set(sizes.values())) > 1:
-        counted = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ValueError(
-            f"the spaces have different numbers of configurations ({counted}), and tuning must cost every contestant "
-            "the same; give the others as many values, or fix a hyperparameter with --set"
-        )
+    space.check_sizes({name: one.size() for name, one in spaces.items()})
     return spaces
 
 

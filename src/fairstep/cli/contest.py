@@ -191,10 +191,16 @@ def _required(function: Callable[..., Any]) -> frozenset[str]:
 def importable(function: Callable[..., Any]) -> tuple[str, Path]:
     """Path of a function as a worker imports it, and the folder to start in; no path for one that it cannot."""
     name, module = getattr(function, "__qualname__", ""), sys.modules.get(getattr(function, "__module__", None) or "")
+    nowhere = "", Path.cwd()
+    if module is None or not name.isidentifier() or getattr(module, name, None) is not function:
+        return nowhere
     file = getattr(module, "__file__", None)
-    if module is None or not file or not name.isidentifier() or getattr(module, name, None) is not function:
-        return "", Path.cwd()
+    if not file or not Path(file).is_file():
+        return nowhere
     if module.__name__ == "__main__":
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is not None and Path(code.co_filename).absolute() != Path(file).absolute():
+            return nowhere  # a console's: its main module is a file that does not have the function
         return f"{Path(file).name}:{name}", Path(file).absolute().parent
     up = module.__name__.count(".") + (Path(file).name == "__init__.py")
     return f"{module.__name__}:{name}", Path(file).absolute().parents[up]

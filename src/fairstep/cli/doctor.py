@@ -40,8 +40,8 @@ class DoctorOptions:
     patience: float = 60.0
     """Seconds of silence after which a run of the trainer hangs."""
     reference: Path | None = None
-    """A CSV of losses of reference runs, with columns loss and placeholders: the trainer must give the same, by two
-    one-sided tests, on whole runs."""
+    """A CSV of losses of reference runs, with the column loss, placeholders, and perhaps contestant, cell, steps or
+    tokens, of any cell: the trainer must give the same, by two one-sided tests, on whole runs."""
     margin: float = 0.01
     """Nats that the mean losses of the trainer and of the reference may differ by."""
     json: bool = False

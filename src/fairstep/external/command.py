@@ -43,10 +43,10 @@ def run(argv: list[str], directory: str, attempt: str, output: Output, guardian:
             start_new_session=True,
             env=os.environ | {VARIABLE: attempt},
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError for a null byte in a value
         raise CommandError(_why_not(argv[0], directory, error)) from None
-    guardian.watch(attempt, process.pid)
     try:
+        guardian.watch(attempt, process.pid)
         _listen(process, output)
         left = end_all(attempt, process.pid)
     except BaseException:  # told to stop
@@ -60,12 +60,13 @@ def run(argv: list[str], directory: str, attempt: str, output: Output, guardian:
     return process.returncode, left
 
 
-def _why_not(program: str, directory: str, error: OSError) -> str:
+def _why_not(program: str, directory: str, error: OSError | ValueError) -> str:
     if directory and not Path(directory).is_dir():
         return f"the folder {directory} that the command is started in does not exist"
     if isinstance(error, FileNotFoundError):
         return f"the command {program!r} is not found; give its full path, or put its folder on the PATH"
-    return f"the command {program!r} cannot be started: {error.strerror}"
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return f"the command {program!r} cannot be started: {why}"
 
 
 def _listen(process: subprocess.Popen[bytes], output: Output) -> None:

@@ -62,9 +62,13 @@ class Guardian:
         os.register_at_fork(after_in_child=self._in_child)
 
     def watch(self, attempt: str, group: int = 0) -> None:
-        """What is to be killed if this process dies now; nothing for no name. Raises BrokenPipeError if there is no
-        guardian any more."""
-        os.write(self._pipe, f"{group} {attempt}\n".encode(errors="surrogateescape"))
+        """What is to be killed if this process dies now; nothing for no name. Ends this process if the guardian was
+        killed, because nothing would then end the attempt's processes; a launcher starts another worker."""
+        try:
+            os.write(self._pipe, f"{group} {attempt}\n".encode(errors="surrogateescape"))
+        except BrokenPipeError:
+            if attempt:
+                raise SystemExit("the guardian of this worker's processes was killed") from None
 
     def _in_child(self) -> None:
         """A fork of the worker must not keep the pipe open, and ends with the worker."""

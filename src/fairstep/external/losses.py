@@ -6,8 +6,11 @@ none, in a sentence.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,29 @@ class LossError(ValueError):
     """A trainer ended without a loss that can be read."""
 
 
-def read(spec: CommandSpec, out: Path, output: Output) -> Found:
-    """The loss of a command that has ended. Raises LossError."""
+def file_of(spec: CommandSpec, out: Path) -> Path:
+    """The file that the loss is read from."""
+    values = {**spec.values(), "out": str(out), "processes": "1"}
+    return Path(spec.trainer.directory, filled(spec.trainer.loss.file, values))
+
+
+Stamp = tuple[int, int, int] | None
+"""Inode, time and size of a file; None where there is none."""
+
+
+def stamp(spec: CommandSpec, out: Path) -> Stamp:
+    """Of a file outside {out}, which an earlier command may have left there; taken before the command starts."""
+    if not spec.trainer.loss.file or (path := file_of(spec, out)).is_relative_to(out):
+        return None
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+
+def read(spec: CommandSpec, out: Path, output: Output, before: Stamp = None) -> Found:
+    """The loss of a command that has ended. ``before``: the file's stamp before its start. Raises LossError."""
     source = spec.trainer.loss
     if source.pattern:
         if not output.losses:
@@ -42,13 +66,18 @@ def read(spec: CommandSpec, out: Path, output: Output) -> Found:
             what = f"its last line is {lines[-1][:100]!r}" if lines else "it printed nothing"
             raise LossError(f"its loss never appeared: the last line of its output must be a JSON object, and {what}")
         return number(_value(row, source.key or "loss", "the last line"), source.key or "loss"), []
-    path = Path(spec.trainer.directory, filled(source.file, {**spec.values(), "out": str(out), "processes": "1"}))
+    path = file_of(spec, out)
+    if before is not None and stamp(spec, out) == before:
+        raise LossError(f"its loss never appeared: {path} is as it was before the command started")
     return _from_file(path, source.key or "loss")
 
 
 def _from_file(path: Path, key: str) -> Found:
     try:
-        size = path.stat().st_size
+        facts = path.stat()
+        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # reading a pipe would not end
+            raise LossError(f"its loss cannot be read: {path} is no file")
+        size = facts.st_size
         if size > LARGEST_FILE:
             raise LossError(f"{path} has {size:,} bytes; a file with losses has at most {LARGEST_FILE:,}")
         text = path.read_text(encoding="utf-8")
@@ -56,19 +85,21 @@ def _from_file(path: Path, key: str) -> Found:
         raise LossError(f"its loss never appeared: {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise LossError(f"its loss cannot be read: {path} is no text") from None
-    rows = _rows(text)
+    rows = _table(text) if path.suffix == ".csv" else _rows(text)
     if not rows:
-        raise LossError(f"its loss cannot be read: {path} holds neither JSON nor a number")
+        what = "no rows below a header" if path.suffix == ".csv" else "neither JSON nor a number"
+        raise LossError(f"its loss cannot be read: {path} holds {what}")
     if not isinstance(rows[-1], dict):
         return number(rows[-1], path.name), []
     having = [row for row in rows if isinstance(row, dict) and _has(row, key)]
     if not having:
-        raise LossError(f"its loss never appeared: {path} has {', '.join(rows[-1]) or 'nothing'}, and no {key}")
+        raise LossError(f"its loss never appeared: {path} has {', '.join(_keys(rows[-1])) or 'nothing'}, and no {key}")
     return _last([(_step(row), number(_value(row, key, path.name), key)) for row in having], str(path))
 
 
 def _rows(text: str) -> list[Any]:
-    """The rows of JSON, of JSON lines, or a plain number; what a kill cut off is left out."""
+    """The rows of JSON, of JSON lines, or a plain number; other lines between them, and what an earlier kill cut off,
+    are left out. Raises LossError for a last row that is cut off."""
     try:
         value = json.loads(text)
         return value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]
@@ -78,13 +109,35 @@ def _rows(text: str) -> list[Any]:
         return [float(text)]  # nan and inf, as Python writes them
     except ValueError:
         pass
-    rows = []
-    for line in text.splitlines():
+    rows, last = [], ""
+    for line in filter(str.strip, text.splitlines()):
         try:
             rows.append(json.loads(line))
+            last = ""
         except (ValueError, RecursionError):
-            continue
+            last = line
+    if last.lstrip().startswith("{"):
+        raise LossError(f"its loss cannot be read: the last line is cut off: {last.strip()[:100]!r}")
     return [row for row in rows if isinstance(row, dict)]
+
+
+def _table(text: str) -> list[Any]:
+    """The rows of CSV without their empty cells, as loggers leave them where a row has no such value. Raises
+    LossError."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=""))
+    except csv.Error as error:
+        raise LossError(f"its loss cannot be read: the CSV is none ({error})") from None
+    if rows and None in rows[-1].values():
+        raise LossError("its loss cannot be read: the last row is cut off, with fewer cells than the header")
+    return [{name: _cell(cell) for name, cell in row.items() if cell and name} for row in rows]
+
+
+def _cell(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
@@ -100,6 +153,11 @@ def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
     return loss, list(dict(steps).items())
 
 
+def _keys(row: dict[str, Any]) -> list[str]:
+    """Keys with a value."""
+    return [str(key) for key, value in row.items() if value is not None]
+
+
 def _has(row: dict[str, Any], key: str) -> bool:
     return _inside(row, key) is not None
 
@@ -107,7 +165,7 @@ def _has(row: dict[str, Any], key: str) -> bool:
 def _value(row: dict[str, Any], key: str, where: str) -> Any:
     value = _inside(row, key)
     if value is None:
-        raise LossError(f"its loss never appeared: {where} has {', '.join(map(str, row)) or 'nothing'}, and no {key}")
+        raise LossError(f"its loss never appeared: {where} has {', '.join(_keys(row)) or 'nothing'}, and no {key}")
     return value
 
 
@@ -135,7 +193,7 @@ def number(value: Any, name: str) -> float:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise LossError(f"{name} must be a number, not {str(value)[:100]!r}") from None
 
 

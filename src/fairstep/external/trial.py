@@ -14,6 +14,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import threading
 import time
 import traceback
@@ -151,20 +152,20 @@ class _Attempt:
         argv = command.argv_of(self.spec, self.out)
         write_atomic(self.run.directory / "command.txt", shlex.join(argv) + "\n", durable=False)
         self._environment()
+        before = losses.stamp(self.spec, self.out)
         code, left = command.run(argv, self.spec.trainer.directory, self.mark, self.output, self.guardian)
         self.output.close()
         self.facts |= {"processes_left_behind": left} if left else {}
         if code:
-            if code > 0 and (found := self._diverged()):
+            if code > 0 and (found := self._diverged(before)):
                 return found
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise _Failed(f"its command {how}")
-        return losses.read(self.spec, self.out, self.output)
+            raise _Failed(f"its command {_end_of(code)}")
+        return losses.read(self.spec, self.out, self.output, before)
 
-    def _diverged(self) -> losses.Found | None:
+    def _diverged(self, before: losses.Stamp) -> losses.Found | None:
         """A loss that is no number any more, which a trainer may end for."""
         with contextlib.suppress(losses.LossError):
-            loss, evaluations = losses.read(self.spec, self.out, self.output)
+            loss, evaluations = losses.read(self.spec, self.out, self.output, before)
             if not math.isfinite(loss):
                 return loss, evaluations
         if self.output.latest is not None and not math.isfinite(self.output.latest[1]):
@@ -245,6 +246,14 @@ class _Attempt:
     def _with_words(self, sentence: str) -> str:
         words = self.output.words()
         return f"{sentence} (output: {self.run.directory / 'output.log'})" + (f": {words}" if words else "")
+
+
+def _end_of(code: int) -> str:
+    """How a process ended, by its exit code."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    hint = ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
+    return f"was killed by signal {-code} ({signal.strsignal(-code) or 'unknown'}{hint})"
 
 
 class _Failed(ValueError):

@@ -41,7 +41,7 @@ class LossSource(Frozen):
     """Where the final loss of a run is read: one of ``file``, ``pattern`` and ``exit_json``. A callable needs none."""
 
     file: str = ""
-    """A file that the trainer writes: JSON, JSON lines, or a plain number. May hold placeholders, such as {out}."""
+    """A file that the trainer writes: JSON, JSON lines, .csv or a plain number. May hold placeholders like {out}."""
     key: str = ""
     """Key of the loss in the file's rows, or in a JSON line at the end of the output. Default: loss."""
     pattern: str = ""

@@ -39,6 +39,28 @@ def read(texts: Iterable[str], contestants: Sequence[optim.OptimizerSpec]) -> Sp
     return spaces
 
 
+def lists(texts: Iterable[str], names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """Contestant -> placeholder -> values, for contestants that are only names. A space without a name is for all.
+    Raises ValueError with one sentence, OSError for a file that cannot be read."""
+    spaces: dict[str, dict[str, list[Any]]] = {name: {} for name in names}
+    for owner, name, values, said in (item for text in texts for item in _items(text)):
+        if owner and owner not in spaces:
+            raise ValueError(f"--space {said} is for {owner}, which does not compete; there are {', '.join(names)}")
+        for one in [owner] if owner else names:
+            spaces[one][name] = list(dict.fromkeys(_values(values, said)))
+    return spaces
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Tuning costs every contestant the same. ``sizes``: contestant -> configurations. Raises ValueError."""
+    if len(set(sizes.values())) > 1:
+        counted = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"the spaces have different numbers of configurations ({counted}), and tuning must cost every contestant "
+            "the same; give the others as many values, or fix a hyperparameter with --set"
+        )
+
+
 def own(spec: optim.OptimizerSpec) -> Axis:
     """The optimizer's own learning rates. Raises ValueError if it has none."""
     grid = spec.search_space.get("lr")

@@ -15,6 +15,7 @@ from fairstep.runs import Ledger, Store
 from fairstep.study import ContestError, Launcher, Patience, carry_out
 from fairstep.study.file.cells import Text
 from fairstep.study.file.study import AnyStudy, CommandStudy
+from fairstep.study.file.toml import toml_of
 
 
 def run_study(
@@ -71,3 +72,14 @@ def conclude(store: Store, ledger: Ledger, page: Path, as_json: bool = False, se
             error.errno, f"the verdict stands, and its page cannot be written: {error.strerror}", str(page)
         ) from None
     print(json.dumps(result | {"report": path}) if as_json else f"\nreport: {path}")
+
+
+def save(study: AnyStudy, path: Path) -> None:
+    """Write the study file. Raises ValueError for a path that is no study file's, or that holds another study."""
+    if path.suffix != ".toml":
+        raise ValueError(f"--save takes a file whose name ends in .toml, not {path}")
+    text = toml_of(study.table)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"--save would write over {path}, which holds something else; give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

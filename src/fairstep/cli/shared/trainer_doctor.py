@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fairstep.analysis.statistics import Equivalence, equivalence
 from fairstep.external.examine import Finding, Trials, as_row, examine, fit
 from fairstep.runs import CommandSpec, Value
 from fairstep.study import Contestant
-from fairstep.study.file.command_study import CommandStudy
+from fairstep.study.file.command_study import CommandCell, CommandStudy
+from fairstep.study.file.schema import token_count
 from fairstep.study.file.study import read
 
 MARKS = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
@@ -42,6 +43,7 @@ def check_trainer(asked: TrainerCheck) -> int:
     if asked.patience <= 0 or asked.margin <= 0:
         raise ValueError("--patience and --margin must be above 0")
     contest = study.contest()
+    references = referenced(asked.reference, contest.contestants, study) if asked.reference is not None else []
     cell = min(study.cells(), key=lambda one: one.workload.steps)
     tokens = cell.workload.tokens_of(asked.part)
     specs: dict[str, CommandSpec] = {}
@@ -58,10 +60,11 @@ def check_trainer(asked: TrainerCheck) -> int:
         for finding in examine(specs, searched, Path(folder), asked.patience):
             findings.append(finding)
             show(finding, asked.json)
-        if asked.reference is not None and fit(findings[:1]):
-            for finding in like_reference(asked, contest.contestants, study, Path(folder)):
-                findings.append(finding)
-                show(finding, asked.json)
+        if references and fit(findings[:1]):
+            with Trials(Path(folder, "reference"), asked.patience) as trials:
+                for one in references:
+                    findings.append(like_reference(one, asked.margin, trials))
+                    show(findings[-1], asked.json)
     failed = sum(finding.status == "failed" for finding in findings)
     if asked.json:
         rows = [as_row(finding) for finding in findings]
@@ -80,27 +83,34 @@ def show(finding: Finding, as_json: bool) -> None:
             print(f"           {finding.message}")
 
 
-def like_reference(
-    asked: TrainerCheck, contestants: Sequence[Contestant], study: CommandStudy, folder: Path
-) -> list[Finding]:
-    """The trainer's losses against reference runs, setting by setting. Raises ValueError for a table that is none."""
-    assert asked.reference is not None
-    findings: list[Finding] = []
-    for setting, losses in reference_of(asked.reference).items():
-        given = dict(setting)
-        specs = [_spec(given, seed, contestants, study, asked.reference) for seed in range(1, len(losses) + 1)]
-        with Trials(folder / f"reference-{len(findings)}", asked.patience) as trials:
-            outcomes = [trials.of(spec)[0] for spec in specs]
+@dataclass(frozen=True)
+class Referenced:
+    """A setting of reference runs in words, their losses, and as many runs of the trainer there."""
+
+    setting: str
+    losses: list[float]
+    specs: list[CommandSpec]
+
+
+def referenced(path: Path, contestants: Sequence[Contestant], study: CommandStudy) -> list[Referenced]:
+    """Every setting of the table. Raises ValueError for a setting that the study cannot have, and for no table."""
+    found = []
+    for setting, losses in reference_of(path).items():
+        specs = [_spec(dict(setting), seed, contestants, study, path) for seed in range(1, len(losses) + 1)]
         words = ", ".join(f"{name} {value}" for name, value in setting)
-        title = f"the losses at {words or 'the one setting'} are those of the reference"
-        mine = [one.loss for one in outcomes if one.loss is not None]
-        if len(mine) < len(outcomes):
-            lost = next(one.words for one in outcomes if one.loss is None)
-            findings.append(Finding("reference", title, "failed", lost))
-            continue
-        found = equivalence(mine, losses, asked.margin)
-        findings.append(Finding("reference", title, "passed" if found.equivalent else "failed", _told(found)))
-    return findings
+        found.append(Referenced(words or "the one setting", losses, specs))
+    return found
+
+
+def like_reference(one: Referenced, margin: float, trials: Trials) -> Finding:
+    """The trainer's losses at a setting against the reference's."""
+    title = f"the losses at {one.setting} are those of the reference"
+    outcomes = [trials.of(spec)[0] for spec in one.specs]
+    lost = [outcome.words for outcome in outcomes if outcome.loss is None]
+    if lost:
+        return Finding("reference", title, "failed", lost[0])
+    found = equivalence([outcome.loss for outcome in outcomes if outcome.loss is not None], one.losses, margin)
+    return Finding("reference", title, "passed" if found.equivalent else "failed", _told(found))
 
 
 def _told(found: Equivalence) -> str:
@@ -123,8 +133,12 @@ def reference_of(path: Path) -> dict[tuple[tuple[str, str], ...], list[float]]:
             try:
                 loss = float(row[column])
             except (TypeError, ValueError):
-                raise ValueError(f"{path}, line {number}: {column} must be a number, not {row[column]!r}") from None
-            setting = tuple((name, value) for name, value in row.items() if name not in (column, "seed", "run"))
+                loss = math.nan
+            if not math.isfinite(loss):
+                raise ValueError(f"{path}, line {number}: {column} must be a number, not {row[column]!r}")
+            setting = tuple(
+                (name, value) for name, value in row.items() if name and value and name not in (column, "seed", "run")
+            )
             settings.setdefault(setting, []).append(loss)
     if few := [losses for losses in settings.values() if len(losses) < 2]:
         raise ValueError(f"{path} has {len(few[0])} run(s) of a setting; a test needs at least 2, on different seeds")
@@ -133,35 +147,84 @@ def reference_of(path: Path) -> dict[tuple[tuple[str, str], ...], list[float]]:
     return settings
 
 
+LENGTHS = ("steps", "tokens")
+
+
 def _spec(
-    given: Mapping[str, Any], seed: int, contestants: Sequence[Contestant], study: CommandStudy, path: Path
+    given: Mapping[str, str], seed: int, contestants: Sequence[Contestant], study: CommandStudy, path: Path
 ) -> CommandSpec:
-    """The run of a setting: a contestant (by the column contestant, or the first whose fixed values agree), with the
-    values of the columns."""
-    values = {name: _value(text) for name, text in given.items() if name not in ("contestant", "steps", "tokens")}
-    agreeing = [
-        one
-        for one in contestants
-        if given.get("contestant", one.name) == one.name
-        and all(
-            one.hyperparameters[name] == value or name in one.space.axes
-            for name, value in values.items()
-            if name in one.hyperparameters
-        )
-        and values.keys() <= one.hyperparameters.keys()
-    ]
+    """The run of a setting: of a contestant and a cell (by the columns contestant and cell, or the only ones that can
+    have the values of the others). Lengths that no cell has are allowed. Raises ValueError."""
+    cells = study.cells()
+    cell = _cell(given, cells, path)
+    mine = {"contestant", "cell", *LENGTHS, *cell.workload.values}
+    values = {name: _value(text) for name, text in given.items() if name not in mine}
+    agreeing = [one for one in contestants if given.get("contestant", one.name) == one.name and _can_have(one, values)]
     if not agreeing:
         known = "; ".join(f"{one.name} has {', '.join(one.hyperparameters)}" for one in contestants)
         raise ValueError(f"no contestant of the study can have the setting {dict(given)} of {path}; {known}")
-    cells = study.cells()
-    wanted = int(given["steps"]) if "steps" in given else cells[0].workload.steps
-    workload = cells[0].workload
-    return workload.spec(
-        agreeing[0].name, {**agreeing[0].hyperparameters, **values}, seed, wanted * workload.batch_tokens
+    if len(agreeing) > 1:
+        names = " and ".join(one.name for one in agreeing)
+        raise ValueError(f"the setting {dict(given)} of {path} is one of {names}; add a column contestant")
+    (contestant,) = agreeing
+    exact = {name: _as_in_study(contestant, name, value) for name, value in values.items()}
+    settings = {**contestant.hyperparameters, **exact}
+    return cell.workload.spec(contestant.name, settings, seed, _tokens(given, cell, path))
+
+
+def _cell(given: Mapping[str, str], cells: Sequence[CommandCell], path: Path) -> CommandCell:
+    """The cell whose name, values and length are given; of a length that none has, the only one by the rest."""
+    fitting = [
+        one
+        for one in cells
+        if given.get("cell", one.name) == one.name
+        and all(one.workload.values[name] == _value(given[name]) for name in one.workload.values if name in given)
+    ]
+    listed = ", ".join(one.name for one in cells)
+    if not fitting:
+        raise ValueError(f"no cell of the study has the setting {dict(given)} of {path}; there are {listed}")
+    exact = [one for one in fitting if _tokens(given, one, path) == one.workload.tokens]
+    if len(fitting) > 1 and len(exact) != 1:
+        names = " and ".join(one.name for one in exact or fitting)
+        raise ValueError(f"the setting {dict(given)} of {path} is one of the cells {names}; add a column cell")
+    return exact[0] if exact else fitting[0]
+
+
+def _tokens(given: Mapping[str, str], cell: CommandCell, path: Path) -> int:
+    """The length that is given, or the cell's. Raises ValueError."""
+    workload = cell.workload
+    for name, unit in zip(LENGTHS, (workload.batch_tokens, 1), strict=True):
+        if name in given:
+            try:
+                length = token_count(given[name], name) * unit
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+            if length % workload.batch_tokens:
+                raise ValueError(
+                    f"{path}: {name} {given[name]} is no whole number of batches of {workload.batch_tokens:,}"
+                )
+            return length
+    return workload.tokens
+
+
+def _can_have(contestant: Contestant, values: Mapping[str, Value]) -> bool:
+    """Whether a contestant has these placeholders, and its fixed ones with these values."""
+    fixed = contestant.hyperparameters
+    return all(
+        name in fixed and (name in contestant.space.axes or fixed[name] == value) for name, value in values.items()
     )
 
 
+def _as_in_study(contestant: Contestant, name: str, value: Value) -> Value:
+    """As the study writes an equal value: 64 and 64.0 are not one word of a command."""
+    axis = contestant.space.axes.get(name)
+    known = (*(axis.values if axis else ()), contestant.hyperparameters[name])
+    return next((one for one in known if one == value and isinstance(one, bool) == isinstance(value, bool)), value)
+
+
 def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
     for kind in (int, float):
         try:
             return kind(text)

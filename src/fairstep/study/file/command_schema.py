@@ -19,7 +19,7 @@ class LossTable(Table):
     """Where the final loss is read: file, pattern or exit_json. A callable returns it."""
 
     file: str = ""
-    """A file that the trainer writes: JSON, JSON lines (the last row with the key counts) or a plain number."""
+    """A file that the trainer writes: JSON, JSON lines, .csv or a plain number. The last row with the key counts."""
     key: str = ""
     """Key of the loss, perhaps inside others as in metrics.val_loss. Default: loss."""
     pattern: str = ""
@@ -94,8 +94,8 @@ class CommandStudyTable(ContestTable):
     """What trains."""
     cells: list[CommandCellsTable]
     """Workloads."""
-    contestants: list[CommandContestantTable]
-    """Who competes."""
+    contestants: list[CommandContestantTable] = []
+    """Who competes. ``fairstep compare NAME... --trainer`` asks for none."""
     launcher: LauncherTable = LauncherTable()
     """Who runs the trials."""
 

@@ -192,7 +192,7 @@ class CommandStudy:
         axes = {}
         for name, values in table.grid.items():
             try:
-                axes[name] = _axis(values, table.factor.get(name, 0.0))
+                axes[name] = axis_of(values, table.factor.get(name, 0.0))
             except ValueError as error:
                 raise self.lines.error([*at, "grid", name], f"grid.{name}: {error}") from None
         for name in table.factor:
@@ -252,6 +252,14 @@ class CommandStudy:
                     f"the command has {{{unknown[0]}}}, and nothing gives it to {table.name} in {cell.name}; write "
                     f"set.{unknown[0]} or grid.{unknown[0]}, or in [[cells]] {unknown[0]} = ...",
                 )
+        in_file = placeholders(self.trainer.loss.file)
+        varied = sorted(used - in_file - set(FREE))
+        if self.trainer.loss.file and "out" not in in_file and varied:
+            raise self.lines.error(
+                ["trainer", "loss"],
+                f"two trials at once would write the same {self.trainer.loss.file}; put {{out}} into its name, or "
+                f"{{{varied[0]}}} too",
+            )
         if missing := [name for name in seeds if name not in used]:
             how = f'put "{{{missing[0]}}}" into it' if at == "command" else self._takes()
             raise self.lines.error(
@@ -345,7 +353,7 @@ def _files_of(table: TrainerTable, directory: Path) -> list[str]:
     return [part for part in named if Path(directory, part).is_file()]
 
 
-def _axis(values: Sequence[Value], factor: float) -> Axis:
+def axis_of(values: Sequence[Value], factor: float) -> Axis:
     """Grids of numbers above 0 stay there."""
     positive = all(isinstance(value, bool | str) or value > 0 for value in values)
     if factor < 0 or factor == 1:
@@ -357,4 +365,4 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-__all__ = ["CommandCell", "CommandStudy", "StudyError", "trainer_of"]
+__all__ = ["CommandCell", "CommandStudy", "StudyError", "axis_of", "trainer_of"]

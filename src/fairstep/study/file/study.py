@@ -193,10 +193,9 @@ AnyStudy = Study | CommandStudy
 """Around our own trainer, or somebody else's."""
 
 
-def read(path: str | Path, described_only: bool = False) -> AnyStudy:
-    """Read and check a study file. ``described_only`` checks its form and imports no optimizer. Raises StudyError, or
-    OSError for a file that cannot be read."""
-    file = Path(path)
+def described(file: Path) -> tuple[StudyTable | CommandStudyTable, LineNumbers]:
+    """The tables of a study file, whose form is checked, and its lines. Raises StudyError, or OSError for a file that
+    cannot be read."""
     try:
         raw = file.read_bytes()
     except FileNotFoundError:
@@ -212,9 +211,16 @@ def read(path: str | Path, described_only: bool = False) -> AnyStudy:
     lines = LineNumbers(file, text)
     kind = CommandStudyTable if "trainer" in content else StudyTable
     try:
-        table: StudyTable | CommandStudyTable = kind.model_validate(content)
+        return kind.model_validate(content), lines
     except ValidationError as error:
         raise _explained(lines, error, content, kind) from None
+
+
+def read(path: str | Path, described_only: bool = False) -> AnyStudy:
+    """Read and check a study file. ``described_only`` checks its form and imports no optimizer. Raises StudyError, or
+    OSError for a file that cannot be read."""
+    file = Path(path)
+    table, lines = described(file)
     for name in ("cells", "contestants"):
         if not getattr(table, name):
             raise lines.error([name], f"the study has no {name}; add a [[{name}]] table")

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fairstep.study.file.schema import StudyTable
+from fairstep.study.file.schema import ContestTable
 
 
-def toml_of(study: StudyTable) -> str:
+def toml_of(study: ContestTable) -> str:
     """The file whose reading gives these tables again."""
     return "\n".join(_lines((), study.model_dump(mode="json", exclude_defaults=True))).lstrip("\n") + "\n"
 
