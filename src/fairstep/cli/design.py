@@ -18,7 +18,6 @@ from fairstep.cli.shared.options import parse, token_count
 from fairstep.published import track3
 from fairstep.runs import Design, Store
 
-ALPHA = 0.05
 LARGEST = 60
 """Seeds of the largest design that is tried."""
 
@@ -46,7 +45,9 @@ class DesignOptions:
     seeds: str = ""
     """The design, such as 3..8. Default: from 3 to the smallest number that reaches the power."""
     contestants: int = 1
-    """Contestants beside the baseline, which share an error probability of 5 %."""
+    """Contestants beside the baseline, which share the error probability."""
+    alpha: float = 0.05
+    """Error probability of the contest. It is less where other contests of the store asked about the baseline before."""
     power: float = 0.8
     """Probability of finding the difference."""
     tokens: str = ""
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> int:
     noise = noise_of(options)
     tokens = token_count(options.tokens) if options.tokens else noise.tokens
     seconds = options.seconds or noise.seconds
-    effect, alpha = abs(options.effect) / noise.deviation, ALPHA / options.contestants
+    effect, alpha = abs(options.effect) / noise.deviation, options.alpha / options.contestants
     design = Design.parse(options.seeds) if options.seeds else smallest(options, effect, alpha)
     if design.most is None:
         raise ValueError(f"--seeds {options.seeds} has no end, so it finds any difference at last; give one, as 3..12")
@@ -207,6 +208,7 @@ def _check(options: DesignOptions) -> None:
         ("correlation", options.correlation, -1 < options.correlation < 1),
         ("power", options.power, 0.05 < options.power < 0.999),
         ("contestants", options.contestants, options.contestants >= 1),
+        ("alpha", options.alpha, 1e-6 <= options.alpha <= 0.5),
         ("seconds", options.seconds, 0 <= options.seconds < math.inf),
     ):
         if not right:
@@ -215,6 +217,7 @@ def _check(options: DesignOptions) -> None:
                 "correlation": "between -1 and 1",
                 "power": "between 0.05 and 0.999",
                 "contestants": "at least 1",
+                "alpha": "between 0.000001 and 0.5",
                 "seconds": "at least 0",
             }
             raise ValueError(f"--{name} must be {words[name]}, not {value}")

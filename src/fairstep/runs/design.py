@@ -20,12 +20,14 @@ class Design(Record):
     """Seeds at the first look."""
     most: int | None
     """Seeds at the last look. Null: the contest goes on until every contestant is decided."""
-    alpha: float = 0.05
+    alpha: float = Field(default=0.05, gt=0, lt=1)
     """Probability of calling any equal contestant faster or slower, over all looks and contestants."""
     spending: float = 1.5
     """Exponent of the spending function alpha (n / most)^spending."""
     family: int = Field(default=0, ge=0)
     """Contestants beside the baseline, among whom alpha is shared (Holm)."""
+    before: int = Field(default=0, ge=0)
+    """Earlier contests of the store over the same baseline and cell; alpha is what they left."""
 
     @classmethod
     def parse(cls, text: int | str) -> Design:

@@ -10,6 +10,7 @@ from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.judge import Rule, Verdict
 from fairstep.analysis.verdict.looks import ALPHA
 from fairstep.analysis.verdict.wording import listing
+from fairstep.runs import Design
 
 FAR = 6.0
 """Median absolute deviations of the other differences beyond which one is called far off."""
@@ -28,16 +29,33 @@ def design_notes(trials: Trials, judged: Sequence[Verdict]) -> list[str]:
 
 
 def _family(rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
-    if rule.legacy or rule.family < 2:
+    if rule.legacy:
         return
-    alpha = 100 * (rule.design.alpha if rule.design else ALPHA)
-    yield (
-        f"Verdicts are corrected for {rule.family} contestants (Holm): any equal one is called faster or slower with a "
-        f"probability of at most {alpha:g} %. Each interval is for its contestant alone."
-    )
+    if rule.design is not None and rule.design.before:
+        yield family_words(rule.design)
+    alpha = rule.design.alpha if rule.design else ALPHA
+    shared = f"corrected for {rule.family} contestants" if rule.family > 1 else ""
+    if shared:
+        yield (
+            f"Verdicts are {shared} (Holm): any equal one is called faster or slower with a "
+            f"probability of at most {100 * alpha:.3g} %. Each interval is for its contestant alone."
+        )
     open_ones = [row for row in compared if row.verdict == "not separable"]
-    if apart := [row.name for row in open_ones if row.difference_low > 0 or row.difference_high < 0]:
-        yield f"{listing(apart)}: the interval alone excludes 0; corrected for {rule.family} contestants it does not."
+    apart = [row.name for row in open_ones if row.difference_low > 0 or row.difference_high < 0]
+    if apart and (shared or alpha < ALPHA):
+        reached = " and ".join(filter(None, (shared, f"at {100 * alpha:.3g} %" if alpha < ALPHA else "")))
+        yield f"{listing(apart)}: the interval alone excludes 0; {reached} it does not."
+
+
+def family_words(design: Design) -> str:
+    """How much alpha the contests before this one left, and why."""
+    contests = "one other contest" if design.before == 1 else f"{design.before} other contests"
+    return (
+        f"Before it, {contests} of this store asked about the same baseline in the same cell, which leaves this one an "
+        f"error probability of {100 * design.alpha:.3g} %: a contest hands its own on where all contestants were "
+        "decided, and half of it where not, so that all contests together, of one design "
+        "each, are wrong in at most 10 %."
+    )
 
 
 def _looks(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
@@ -49,7 +67,7 @@ def _looks(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Iterator[
         total = 100 * sum(one.alpha for one in designs)
         yield (
             f"The seeds were declared as {listing([str(one) for one in designs])}, the later ones after a look: the "
-            f"error of all looks together is up to {total:g} %."
+            f"error of all looks together is up to {total:.3g} %."
         )
     open_ones = [row for row in compared if row.verdict == "not separable"]
     names = listing([row.name for row in open_ones]) if open_ones else ""

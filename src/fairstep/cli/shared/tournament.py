@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fairstep.analysis.verdict.design_notes import family_words
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.dispatch import fail
 from fairstep.cli.shared.verdict import print_verdict
 from fairstep.cli.shared.watch import Expected, watching
 from fairstep.runs import Ledger, Store
-from fairstep.study import ContestError, Launcher, Patience, carry_out
+from fairstep.study import ContestError, Launcher, Patience, carry_out, with_designs
 from fairstep.study.file.cells import Text
 from fairstep.study.file.study import AnyStudy, CommandStudy
 
@@ -39,6 +40,10 @@ def run_study(
             screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
     else:
         bases = study.ledgers(contest, study.cells(texts), command)
+    declared = with_designs(bases, store, contest.design)
+    designs = (base.design for base in declared.values())
+    for words in dict.fromkeys(family_words(design) for design in designs if design and design.before):
+        screen.say(words)
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)

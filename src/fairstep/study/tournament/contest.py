@@ -95,7 +95,8 @@ class Contest:
     """``seeds`` of the final runs: a number, or a design such as "3..8" (``runs.Design``). ``budgets`` are fractions of
     a cell's tokens, 1 not among them. ``refine``: see ``Problem``. ``trials`` limits the tuning of one contestant in
     one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
-    default is W's acceptance threshold."""
+    default is W's acceptance threshold. ``declared``: the designs in the ledgers, by cell, where contests before this one
+    left it less alpha."""
 
     cells: Mapping[str, AnyWorkload]
     contestants: tuple[Contestant, ...]
@@ -110,11 +111,16 @@ class Contest:
     extensions: int = 4
     refine: bool = False
     trials: int = 0
+    declared: Mapping[str, Design] = field(default_factory=dict)
 
     @cached_property
     def design(self) -> Design:
         """The design of the seeds, over the contestants beside the baseline. Raises ValueError."""
         return Design.parse(self.seeds).model_copy(update={"family": len(self.contestants) - 1})
+
+    def design_in(self, cell: str) -> Design:
+        """The design of a cell's ledger, or the one that it will be declared with in an empty store."""
+        return self.declared.get(cell, self.design)
 
     @property
     def own_cells(self) -> dict[str, Workload]:

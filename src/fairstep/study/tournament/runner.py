@@ -7,12 +7,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fairstep.model.shapes import flops_per_token
-from fairstep.runs import Ledger, ModelSpec, RunSpec, Store, Summary, write_atomic
+from fairstep.runs import Design, Ledger, ModelSpec, RunSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
 from fairstep.study.tournament.contest import Contest, Results
+from fairstep.study.tournament.family import within_family
 from fairstep.study.tournament.ledgers import declared, ledgers
 from fairstep.study.tournament.trials import Plan
 
@@ -97,6 +98,16 @@ def results_of(store: Store) -> Results:
     return results
 
 
+def with_designs(bases: Mapping[str, Ledger], store: Store, design: Design) -> dict[str, Ledger]:
+    """The bases with the designs that they are declared with in this store. Raises ValueError (``declared``)."""
+    together = {base.name for base in bases.values()}  # the cells of one study do not ask one after the other
+    others = [ledger for ledger in store.readable_ledgers() if ledger.name not in together]
+    return {
+        cell: declared(base, store.ledger(base.name), within_family(design, base, others))
+        for cell, base in bases.items()
+    }
+
+
 def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
     """Failed attempts that earlier ledgers of these names know of, by run: they are part of the cost."""
     earlier = [ledger for base in bases.values() if (ledger := store.ledger(base.name)) is not None]
@@ -124,7 +135,9 @@ class _Runner:
 
     def __post_init__(self) -> None:
         store, design = self.store, self.contest.design
-        self.bases = {cell: declared(base, store.ledger(base.name), design) for cell, base in self.bases.items()}
+        self.bases = with_designs(self.bases, store, design)
+        designs = {cell: base.design for cell, base in self.bases.items() if base.design is not None}
+        self.contest = replace(self.contest, declared=designs)
         self.results = results_of(store)
         self.plan = Plan(self.contest, self.results, failures_of(store, self.bases))
         self.state = State(self.plan)
