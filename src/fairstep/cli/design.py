@@ -47,7 +47,7 @@ class DesignOptions:
     contestants: int = 1
     """Contestants beside the baseline, which share the error probability."""
     alpha: float = 0.05
-    """Error probability of the contest. It is less where other contests of the store asked about the baseline before."""
+    """Error probability of the contest. Less where the store asked about the baseline before."""
     power: float = 0.8
     """Probability of finding the difference."""
     tokens: str = ""

@@ -17,7 +17,7 @@ from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import script_json, static, text
 from fairstep.report.section import Page, template
 from fairstep.report.stores import contest_page
-from fairstep.runs import Ledger, Store, StoreError, write_atomic
+from fairstep.runs import Ledger, Store, write_atomic
 from fairstep.runs.differences import siblings
 
 LEFTOVER_SECONDS = 600.0

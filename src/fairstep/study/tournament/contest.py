@@ -95,8 +95,8 @@ class Contest:
     """``seeds`` of the final runs: a number, or a design such as "3..8" (``runs.Design``). ``budgets`` are fractions of
     a cell's tokens, 1 not among them. ``refine``: see ``Problem``. ``trials`` limits the tuning of one contestant in
     one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
-    default is W's acceptance threshold. ``declared``: the designs in the ledgers, by cell, where contests before this one
-    left it less alpha."""
+    default is W's acceptance threshold. ``declared``: the designs in the ledgers, by cell, where earlier contests
+    left less alpha."""
 
     cells: Mapping[str, AnyWorkload]
     contestants: tuple[Contestant, ...]
