@@ -177,6 +177,8 @@ def noise_of(options: DesignOptions) -> Noise:
 
 def store_noise(store: Store) -> Noise:
     """From the paired final runs of every contest of a store. Raises ValueError where there are none."""
+    if not store.path.is_dir():
+        raise ValueError(f"there is no store {store.path}")
     differences: list[list[float]] = []
     rows: list[dict[str, Any]] = []
     runs = store.runs()

@@ -7,6 +7,7 @@ run has a result, and every look is written down. ``analysis.verdict.looks`` has
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -15,6 +16,9 @@ from fairstep.runs.frozen import Record
 
 class Design(Record):
     """Paired seeds ``first..most``: a look after each number of seeds from ``first`` to ``most``."""
+
+    LONGEST: ClassVar[int] = 200
+    """Seeds of the longest design of several looks."""
 
     first: int = Field(ge=0)
     """Seeds at the first look."""
@@ -44,6 +48,8 @@ class Design(Record):
             raise ValueError(f"the design {text} looks at {first} seed(s); a look needs at least 2 paired seeds")
         if most is not None and most < first:
             raise ValueError(f"the design {text} ends before it begins; write {most}..{first}")
+        if most is not None and most > max(first, cls.LONGEST):
+            raise ValueError(f"the design {text} looks at more than {cls.LONGEST} seeds; end it there, or nowhere")
         return cls(first=first, most=most)
 
     def __str__(self) -> str:

@@ -20,12 +20,13 @@ def design_notes(trials: Trials, judged: Sequence[Verdict]) -> list[str]:
     """On the family, the looks, what would decide more, old ledgers, and differences with a heavy tail."""
     rule = Rule.of(trials)
     compared = [verdict for verdict in judged if verdict.pairs > 1 or math.isfinite(verdict.t)]
-    return [*_family(rule, compared), *_looks(trials, rule, compared), *_before(trials, rule, compared)] + [
-        f"{verdict.name}: one of {verdict.pairs} differences from {trials.baseline} lies far from the others; a t-test "
-        "errs more often than it says where a loss spike is that rare and that large."
-        for verdict in compared
-        if _one_far(trials, verdict.name)
-    ]
+    notes = [*_family(rule, compared), *_looks(trials, rule, compared), *_before(trials, rule, compared)]
+    if far := [verdict.name for verdict in compared if _one_far(trials, verdict.name)]:
+        notes.append(
+            f"{listing(far)}: one difference from {trials.baseline} lies far from the others of its contestant; a "
+            "t-test errs more often than it says where a loss spike is that rare and that large."
+        )
+    return notes
 
 
 def _family(rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from fairstep.analysis.statistics import Estimate, mean_interval
 from fairstep.analysis.trials import Row, Trials
+from fairstep.analysis.verdict.wording import plural
 
 UNKNOWN = Estimate(math.nan, -math.inf, math.inf, math.nan, 0)
 
@@ -67,7 +68,7 @@ def load_note(load: Mapping[str, float | int | None] | None) -> str:
     if load is None:
         return ""
     cores = load["cores"]
-    where = f" of {cores} cores" if cores else ""
+    where = f" of {plural(int(cores), 'core')}" if cores else ""
     text = (
         f"Step times are of a machine{where} whose load was {load['median']:.1f} meanwhile, at most {load['most']:.1f}"
     )

@@ -85,7 +85,7 @@ def carry_out(
     Finished runs of the store are never repeated. Raises ContestError when a trial failed in all its attempts; every
     other trial has then been carried out as far as possible.
     """
-    return _Runner(contest, bases, store, launcher, watch, patience, clock).run()
+    return _Runner(contest, dict(bases), store, launcher, watch, patience, clock).run()
 
 
 def results_of(store: Store) -> Results:
@@ -126,7 +126,7 @@ class _Runner:
     """Part of the time that may go into keeping the ledgers on disk up to date; they follow from the runs."""
 
     contest: Contest
-    bases: Mapping[str, Ledger]
+    bases: dict[str, Ledger]
     store: Store
     launcher: Launcher
     watch: Callable[[State], None]
@@ -277,8 +277,9 @@ class _Runner:
             return {}
         self.looks_kept = looks
         complete = ledgers(self.plan, self.bases)
-        for ledger in complete.values():
+        for cell, ledger in complete.items():
             self.store.write_ledger(ledger)
+            self.bases[cell] = self.bases[cell].model_copy(update={"looks": ledger.looks})  # with their times
         ended = time.perf_counter()
         self.write_again = ended + (ended - began) / self.LEDGER_SHARE
         return complete
