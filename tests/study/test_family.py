@@ -37,7 +37,7 @@ def test_contestants_added_later_have_what_the_family_left(tmp_path: Path) -> No
     assert {look.level for look in quarter.looks} == {0.0125}
     assert alpha(carried(store, "third", "3..6", ("adamw", "lion"))) == 0.025, "a declared design stays"
     notes = " ".join(contest_result(Trials.read(half, store.runs()))["notes"])
-    assert "2 other contests of this store asked about the same baseline in the same cell" in notes
+    assert "2 others of this store have asked about adamw in this cell" in notes
     assert "an error probability of 2.5 %" in notes
 
 

@@ -20,7 +20,11 @@ def design_notes(trials: Trials, judged: Sequence[Verdict]) -> list[str]:
     """On the family, the looks, what would decide more, old ledgers, and differences with a heavy tail."""
     rule = Rule.of(trials)
     compared = [verdict for verdict in judged if verdict.pairs > 1 or math.isfinite(verdict.t)]
-    notes = [*_family(rule, compared), *_looks(trials, rule, compared), *_before(trials, rule, compared)]
+    notes = [
+        *_family(rule, trials.baseline, compared),
+        *_looks(trials, rule, compared),
+        *_before(trials, rule, compared),
+    ]
     if far := [verdict.name for verdict in compared if _one_far(trials, verdict.name)]:
         notes.append(
             f"{listing(far)}: one difference from {trials.baseline} lies far from the others of its contestant; a "
@@ -29,11 +33,11 @@ def design_notes(trials: Trials, judged: Sequence[Verdict]) -> list[str]:
     return notes
 
 
-def _family(rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
+def _family(rule: Rule, baseline: str, compared: Sequence[Verdict]) -> Iterator[str]:
     if rule.legacy:
         return
     if rule.design is not None and rule.design.before:
-        yield family_words(rule.design)
+        yield family_words(rule.design, baseline)
     alpha = rule.design.alpha if rule.design else ALPHA
     shared = f"corrected for {rule.family} contestants" if rule.family > 1 else ""
     if shared:
@@ -48,14 +52,15 @@ def _family(rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
         yield f"{listing(apart)}: the interval alone excludes 0; {reached} it does not."
 
 
-def family_words(design: Design) -> str:
+def family_words(design: Design, baseline: str) -> str:
     """How much alpha the contests before this one left, and why."""
-    contests = "one other contest" if design.before == 1 else f"{design.before} other contests"
+    asked = (
+        "One other contest of this store has" if design.before == 1 else f"{design.before} others of this store have"
+    )
     return (
-        f"Before it, {contests} of this store asked about the same baseline in the same cell, which leaves this one an "
-        f"error probability of {100 * design.alpha:.3g} %: a contest hands its own on where all contestants were "
-        "decided, and half of it where not, so that all contests together, of one design "
-        "each, are wrong in at most 10 %."
+        f"{asked} asked about {baseline} in this cell before, so this one has an error probability of "
+        f"{100 * design.alpha:.3g} %: a contest hands its own on where all contestants were decided, and half of it "
+        "where not. All contests together, of one design each, are then wrong in at most 10 %."
     )
 
 

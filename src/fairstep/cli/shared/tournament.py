@@ -42,7 +42,8 @@ def run_study(
         bases = study.ledgers(contest, study.cells(texts), command)
     declared = with_designs(bases, store, contest.design)
     designs = (base.design for base in declared.values())
-    for words in dict.fromkeys(family_words(design) for design in designs if design and design.before):
+    told = (family_words(design, contest.baseline) for design in designs if design and design.before)
+    for words in dict.fromkeys(told):
         screen.say(words)
     screen.say(announcement)
     settings = study.table.launcher
