@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from fairstep.analysis.trials import Trials
-from fairstep.analysis.verdict.judge import Rule, Verdict
+from fairstep.analysis.verdict.judge import LEAST_SPEEDUP, Rule, Verdict
 from fairstep.analysis.verdict.looks import ALPHA
 from fairstep.analysis.verdict.wording import listing
 from fairstep.runs import Design
@@ -91,7 +91,11 @@ def _before(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Iterator
     if not rule.legacy:
         return
     today = {name: test.decision for name, test in Rule(None, rule.family).tests(trials).items()}
-    changed = [f"{row.name} {today[row.name]}" for row in compared if today.get(row.name, row.verdict) != row.verdict]
+    changed = [
+        f"{row.name} {today[row.name]}"
+        for row in compared
+        if today.get(row.name, row.verdict) != row.verdict and not abs(row.speedup - 1) < LEAST_SPEEDUP
+    ]
     if changed:
         yield (
             "This contest is from before designs of seeds, and is judged as it was declared: each contestant alone, at "

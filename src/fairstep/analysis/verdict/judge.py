@@ -161,7 +161,9 @@ def _problem(rule: Rule, contestant: ContestantTrials) -> tuple[Outcome, str] | 
         return "incomplete", "no final run on fresh seeds yet"
     total = len(finals)
     if diverged := contestant.count("diverged"):
-        low, high = (f"{100 * end:.2g}" for end in share_interval(diverged, total))
+        low, high = (
+            f"{100 * end:.0f}" if end > 0.0995 else f"{100 * end:.2g}" for end in share_interval(diverged, total)
+        )
         share = f"{diverged} of {plural(total, 'final run')} diverged ({low} to {high} % at 95 %)"
         return "diverged", f"{share}, so no mean loss is given"
     if failed := contestant.count("failed"):
@@ -283,7 +285,7 @@ def _judge(
         return Verdict(name, "baseline", reason, **facts)
     why = _problem(rule, base)
     if why or curve is None or trials.tokens is None:
-        said = f"{base.name} {why[1]}" if why and why[0] == "diverged" else why and why[1]
+        said = f"of {base.name}, {why[1]}" if why and why[0] == "diverged" else why and why[1]
         return Verdict(name, "incomplete", f"the baseline cannot be compared with: {said}", **facts)
     if test is None:
         reason = f"shares no final seed with {base.name}, so a paired test is impossible"

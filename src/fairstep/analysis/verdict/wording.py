@@ -51,25 +51,31 @@ def headline(result: Mapping[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     own = next((row for row in result["contestants"] if row["name"] == baseline), None)
     if own is not None and own["verdict"] == "diverged":
-        runs = len(own["final_losses"])
-        lost = sum(loss is None for loss in own["final_losses"])
-        how = f"on {lost} of {plural(runs, 'seed')}" if runs else "in every trial of its search"
-        return f"{baseline} diverged {how}: nothing can be compared"
+        return f"{baseline} diverged {_where(own)}: nothing can be compared"
     for row in result["contestants"]:
         text = row["name"]
         if row["verdict"] in ("faster", "slower") and row["speedup"] is not None:
             text += f" ({ratio_text(row['speedup'], row['speedup_bound'])})"
         groups.setdefault(row["verdict"], []).append(text)
+    diverged: dict[str, list[str]] = {}
+    for row in result["contestants"]:
+        if row["verdict"] == "diverged":
+            diverged.setdefault(_where(row), []).append(row["name"])
     parts = []
     for verdict in ("faster", "slower", "not separable"):
         if names := groups.get(verdict):
             link = "from" if verdict == "not separable" else "than"
             parts.append(f"{listing(names)} {are(names)} {verdict} {link} {baseline}")
-    if names := groups.get("diverged"):
-        parts.append(f"{listing(names)} diverged")
+    parts += [f"{listing(names)} diverged {where}" for where, names in diverged.items()]
     if names := groups.get("incomplete"):
         parts.append(f"{listing(names)} {are(names)} not finished")
     return "; ".join(parts) or f"{baseline} alone: nothing to compare it with"
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """On how many seeds a contestant diverged."""
+    runs, lost = len(row["final_losses"]), sum(loss is None for loss in row["final_losses"])
+    return f"on {lost} of {plural(runs, 'seed')}" if runs else "in every trial of its search"
 
 
 def loss_text(row: Mapping[str, Any]) -> str:
