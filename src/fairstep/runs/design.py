@@ -45,7 +45,7 @@ class Design(Record):
         first = int(parts[1])
         most = first if parts[2] is None else int(parts[3]) if parts[3] else None
         if most != first and first < 2:
-            raise ValueError(f"the design {text} looks at {first} seed(s); a look needs at least 2 paired seeds")
+            raise ValueError(f"the design {text} begins with {first}, and a look needs at least 2 paired seeds")
         if most is not None and most < first:
             raise ValueError(f"the design {text} ends before it begins; write {most}..{first}")
         if most is not None and most > max(first, cls.LONGEST):

@@ -36,7 +36,7 @@ def design_notes(trials: Trials, judged: Sequence[Verdict]) -> list[str]:
 def _family(rule: Rule, baseline: str, compared: Sequence[Verdict]) -> Iterator[str]:
     if rule.legacy:
         return
-    if rule.design is not None and rule.design.before:
+    if rule.design is not None and rule.design.before and rule.design.alpha < ALPHA:
         yield family_words(rule.design, baseline)
     alpha = rule.design.alpha if rule.design else ALPHA
     shared = f"corrected for {rule.family} contestants" if rule.family > 1 else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep.analysis.verdict.design_notes import family_words
+from fairstep.analysis.verdict.looks import ALPHA
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.dispatch import fail
 from fairstep.cli.shared.verdict import print_verdict
@@ -42,7 +43,7 @@ def run_study(
         bases = study.ledgers(contest, study.cells(texts), command)
     declared = with_designs(bases, store, contest.design)
     designs = (base.design for base in declared.values())
-    told = (family_words(design, contest.baseline) for design in designs if design and design.before)
+    told = (family_words(design, contest.baseline) for design in designs if design and design.alpha < ALPHA)
     for words in dict.fromkeys(told):
         screen.say(words)
     screen.say(announcement)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from fairstep.analysis.verdict.wording import plural
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Design, Ledger, ModelSpec, RunSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
@@ -171,10 +172,8 @@ class _Runner:
         complete = self.keep_ledgers(at_once=True)
         if self.failures:
             identity, message = next(iter(self.failures.items()))
-            raise ContestError(
-                f"{len(self.failures)} trial(s) failed {self.patience.attempts} times, so there is no verdict; "
-                f"run {identity}: {message}"
-            )
+            failed = f"{plural(len(self.failures), 'trial')} failed {plural(self.patience.attempts, 'time')}"
+            raise ContestError(f"{failed}, so there is no verdict; run {identity}: {message}")
         return complete
 
     def start_wanted(self) -> None:
