@@ -172,3 +172,12 @@ def test_a_schedule_of_the_optimizer_takes_the_length_of_its_own_run() -> None:
     assert WORKLOAD.spec("ademamix", given, 0, 3200).optimizer.hyperparameters["schedule_steps"] == 50
     off = given | {"schedule_steps": 1}
     assert WORKLOAD.spec("ademamix", off, 0).optimizer.hyperparameters["schedule_steps"] == 1
+
+
+def test_a_contest_says_what_it_cannot_decide() -> None:
+    described = Contest({"": WORKLOAD}, tuple(Contestant(n, {"lr": 0.1}, Space()) for n in ("adamw", "muon")), "adamw")
+    (fixed,) = described.warnings()
+    assert fixed.startswith("nothing is searched for adamw, muon (lr 0.1 for each)")
+    searched = Contest({"": WORKLOAD}, (Contestant("adamw", {"lr": 0.1}, SPACE),), "adamw", seeds=1)
+    (one,) = searched.warnings()
+    assert one.startswith("seeds = 1 gives no interval")

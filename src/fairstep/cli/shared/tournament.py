@@ -46,6 +46,8 @@ def run_study(
     told = (family_words(design, contest.baseline) for design in designs if design and design.alpha < ALPHA)
     for words in dict.fromkeys(told):
         screen.say(words)
+    for warning in contest.warnings():
+        screen.say(warning)
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)

@@ -127,6 +127,28 @@ class Contest:
         """The cells that fairstep's own trainer trains: all of them, or none."""
         return {name: workload for name, workload in self.cells.items() if isinstance(workload, Workload)}
 
+    def warnings(self) -> list[str]:
+        """Why a verdict of this contest will say less than it could, one sentence each."""
+        said = []
+        if self.design.most is not None and self.design.most < 2:
+            said.append(
+                f"seeds = {self.design} gives no interval, so no contestant can be called faster or slower; 3 or more "
+                'seeds would, or a design such as "3..8"'
+            )
+        fixed = [
+            one
+            for one in self.contestants
+            if not any(one.problem(*cell, 0, 0).space.searched for cell in self.cells.items())
+        ]
+        if fixed:
+            rates = {one.hyperparameters.get("lr") for one in fixed}
+            same = f" (lr {rates.pop()} for each)" if len(fixed) > 1 and len(rates) == 1 and None not in rates else ""
+            names = ", ".join(one.name for one in fixed)
+            said.append(
+                f"nothing is searched for {names}{same}: the verdict is on these settings, not on the optimizers"
+            )
+        return said
+
     def problems(self, contestant: Contestant) -> dict[str, Problem]:
         """What a contestant's protocol is to solve, by cell."""
         return {
