@@ -110,7 +110,7 @@ def speedups() -> Rows:
     for name, (own, other) in NOISES.items():
         shares = []
         for budgets in BUDGETS:
-            rng, times, inside = np.random.default_rng(4), 800, 0
+            rng, times, inside = np.random.default_rng(4), 3000, 0
             for _ in range(times):
                 truth, seeds = rng.choice([1.0, 1.1, 1.3]), int(rng.integers(4, 9))
                 base = demo_loss(1.0) + SEED_SIGMA * own(rng, seeds)
