@@ -7,9 +7,9 @@ run has a result, and every look is written down. ``analysis.verdict.looks`` has
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from fairstep.runs.frozen import Record
 
@@ -24,7 +24,7 @@ class Design(Record):
     """Seeds at the first look."""
     most: int | None
     """Seeds at the last look. Null: the contest goes on until every contestant is decided."""
-    alpha: float = Field(default=0.05, gt=0, lt=1)
+    alpha: float = Field(default=0.05, gt=0, le=0.05)
     """Probability of calling any equal contestant faster or slower, over all looks and contestants."""
     spending: float = 1.5
     """Exponent of the spending function alpha (n / most)^spending."""
@@ -32,6 +32,17 @@ class Design(Record):
     """Contestants beside the baseline, among whom alpha is shared (Holm)."""
     before: int = Field(default=0, ge=0)
     """Earlier contests of the store over the same baseline and cell; alpha is what they left."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.most is None or self.most != self.first:
+            if self.first < 2:
+                raise ValueError(f"begins with {self.first}, and a look needs at least 2 paired seeds")
+            if self.most is not None and self.most < self.first:
+                raise ValueError(f"ends before it begins; write {self.most}..{self.first}")
+            if (self.most or 0) > self.LONGEST:
+                raise ValueError(f"looks at more than {self.LONGEST} seeds; end it there, or nowhere")
+        return self
 
     @classmethod
     def parse(cls, text: int | str) -> Design:
@@ -44,13 +55,10 @@ class Design(Record):
             raise ValueError(f'seeds must be a number such as 5, or a design such as "3..8" or "3..", not {text!r}')
         first = int(parts[1])
         most = first if parts[2] is None else int(parts[3]) if parts[3] else None
-        if most != first and first < 2:
-            raise ValueError(f"the design {text} begins with {first}, and a look needs at least 2 paired seeds")
-        if most is not None and most < first:
-            raise ValueError(f"the design {text} ends before it begins; write {most}..{first}")
-        if most is not None and most > max(first, cls.LONGEST):
-            raise ValueError(f"the design {text} looks at more than {cls.LONGEST} seeds; end it there, or nowhere")
-        return cls(first=first, most=most)
+        try:
+            return cls(first=first, most=most)
+        except ValidationError as error:
+            raise ValueError(f"the design {text} {error.errors()[0]['ctx']['error']}") from None
 
     def __str__(self) -> str:
         if self.most == self.first:

@@ -40,7 +40,7 @@ def _asked(ledger: Ledger) -> bool:
 
 def _left(ledger: Ledger) -> float:
     """What a contest leaves to the next. A ledger from before designs had 5 % and says nothing of decisions."""
-    design = ledger.design or Design(first=0, most=None)
+    design = ledger.design or Design(first=0, most=0)
     last = {look.contestant: look.verdict for look in ledger.looks if look.design == str(design)}
     decided = all(
         last.get(name, "not separable") != "not separable" for name in ledger.contestants if name != ledger.baseline
