@@ -157,7 +157,7 @@ def test_one_difference_far_off_is_told(fake_contest: FakeContest) -> None:
     fake_contest.contestant("muon", [2.79, 2.801, 2.781, 2.79, 2.789, 3.90])
     fake_contest.design = Design(first=6, most=6, family=1)
     notes = contest_result(fake_contest.ledger, fake_contest.store.runs())["notes"]
-    assert any("muon: one of 6 differences" in note for note in notes)
+    assert any("muon: one difference from adamw lies far" in note for note in notes)
 
 
 def test_looks_of_a_ledger_are_kept() -> None:

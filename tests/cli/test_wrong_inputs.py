@@ -33,7 +33,28 @@ VERBS = (
     ("report",), ("claims",), ("published",), ("published", "speedups"), ("recommend",), ("plan",), ("plan", "muon"),
     ("optimizers",), ("optimizers", "show"), ("study", "plan"), ("study", "status"), ("study", "run"),
     ("study", "replay"), ("store", "check"), ("store", "list"), ("train",), ("compare", "adamw", "muon"), ("export",),
-    ("data", "inspect"), ("doctor",), ("nothing",),
+    ("data", "inspect"), ("doctor",), ("nothing",), ("demo",), ("design",), ("judge",), ("data", "list"),
+    ("data", "remove"), ("data", "prepare"),
+)  # fmt: skip
+RIGHT = (
+    "demo --preset 27k --tokens 100k --seeds 3 --store store",
+    "compare adamw muon --preset 27k --tokens 100k --seeds 3..8 --points 3 --budgets 0.5 2 --set adamw.beta2=0.98",
+    "compare adamw mine=torch.optim:SGD --space lr=1e-3,2e-3,4e-3 --unchecked --tokens 100k --preset 27k",
+    "judge x.csv --baseline adamw --loss loss --contestant optimizer --seed seed",
+    "train adamw --preset 27k --tokens 100k --lr 1e-3", "train --preset semenov/124m/soap", "study plan s.toml",
+    "study run s.toml --store store", "study status s.toml", "report store --out p.html --export tables",
+    "design --effect 0.003 --sigma 0.0011 --contestants 3 --seeds 3..8 --alpha 0.025",
+    "recommend --params 350M --tokens 7B --batch-tokens 500k --memory 80GB --store store",
+    "plan adamw --preset 27k --tokens 100k --device h100", "claims W13 --store store", "optimizers show soap",
+    "published speedups --optimizer muon --size 130m", "published results --paper semenov --size 720m",
+    "export 3f2a out --store store", "data inspect stdlib", "data prepare t.txt --tokenizer bytes --name n",
+    "data remove n", "store check store --again 1", "store list store",
+)  # fmt: skip
+"""Commands that are right but for a word that is changed, added or left out."""
+MORE = (
+    *WORDS, "1", "2", "3..8", "inf", "-0", "½", "1_000", "0x10", ".", "27k", "adamw", "lion+ema", "+", "1e-3", "350M",
+    "7B", "store", "x.csv", "s.toml", "t.txt", "lr=log:1e-4:1e-2", "lr=log:0:1", "adamw.lr=1", "hf:", "semenov/124m",
+    "wen/130m/muon", "os:system", "nowhere:X", "torch.optim:SGD", "loss", "--", "-x",
 )  # fmt: skip
 OPTIONS = (
     "--json", "--store", "--params", "--tokens", "--batch-tokens", "--memory", "--optimizer", "--size", "--preset",
@@ -53,7 +74,16 @@ def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
 
 
 def typed(draw: random.Random) -> list[str]:
-    """A verb with options and values that were never meant for it."""
+    """A verb with options and values that were never meant for it, or a right command with a word changed."""
+    if draw.random() < 0.5:
+        words = draw.choice(RIGHT).split()
+        for _ in range(draw.randint(1, 2)):
+            place, kind = draw.randrange(1, len(words) + 1), draw.random()
+            added = (
+                [draw.choice(MORE)] if kind < 0.5 else [draw.choice(OPTIONS), draw.choice(MORE)] if kind < 0.8 else []
+            )
+            words[place : place + (kind < 0.5 or kind >= 0.8)] = added
+        return words
     words = list(draw.choice(VERBS))
     for _ in range(draw.randint(1, 3)):
         words += [draw.choice(OPTIONS), draw.choice(WORDS)] if draw.random() < 0.7 else [draw.choice(WORDS)]

@@ -18,8 +18,9 @@ from tests.faults.conftest import SEED
 from tests.runs.mutations import mutate
 from tests.runs.test_checks import sealed, silent
 
-from fairstep.cli import compare, train
+from fairstep.cli import compare, data, train
 from fairstep.cli.shared import texts
+from fairstep.cli.study import run as study_run
 from fairstep.runs import Store
 
 __all__ = ["sealed"]
@@ -52,13 +53,23 @@ def test_typed_words(
     monkeypatch.setattr(texts, "prepare", nothing)
     monkeypatch.setattr(compare, "run_study", nothing)
     monkeypatch.setattr(train, "prepared", nothing)
+    monkeypatch.setattr(study_run, "run_study", nothing)
+    monkeypatch.setattr(data, "prepare", nothing)
+    contest = FakeContest(elsewhere / "store")
+    fill_demo(contest)
+    contest.store.write_ledger(contest.ledger)
+    (elsewhere / "t.txt").write_text("hello world\n" * 100)
+    (elsewhere / "x.csv").write_text("optimizer,seed,loss\nadamw,1,3.0\nadamw,2,3.1\nmuon,1,2.9\nmuon,2,2.95\n")
+    (elsewhere / "s.toml").write_text(
+        'name = "s"\n[[cells]]\nmodel = "27k"\ntokens = "30k"\n[[contestants]]\noptimizer = ["adamw", "muon"]\n'
+    )
     wrong = []
-    for seed in range(300):
+    for seed in range(500):
         arguments = typed(random.Random(f"{SEED} {seed}"))
         if not plain(*answer(arguments, capsys)):
             wrong.append(arguments)
     print(*wrong, sep="\n")
-    tally("wrong words on the command line", 300, 300 - len(wrong), 0)
+    tally("wrong words on the command line", 500, 500 - len(wrong), 0)
 
 
 def test_changed_stores(elsewhere: Path, capsys: pytest.CaptureFixture[str], tally: Any) -> None:

@@ -186,3 +186,12 @@ def test_newton_schulz_multiplies_in_the_precision_of_the_run(
     for chosen, resolved in (({}, dtype), ({"ns_dtype": "float64"}, "float64")):
         spec = workload.spec("muon", optim.get("muon").validate({"lr": 0.01, **chosen}), 0)
         assert spec.optimizer.hyperparameters["ns_dtype"] == resolved
+
+
+def test_a_contest_says_what_it_cannot_decide() -> None:
+    described = Contest({"": WORKLOAD}, tuple(Contestant(n, {"lr": 0.1}, Space()) for n in ("adamw", "muon")), "adamw")
+    (fixed,) = described.warnings()
+    assert fixed.startswith("nothing is searched for adamw, muon (lr 0.1 for each)")
+    searched = Contest({"": WORKLOAD}, (Contestant("adamw", {"lr": 0.1}, SPACE),), "adamw", seeds=1)
+    (one,) = searched.warnings()
+    assert one.startswith("seeds = 1 gives no interval")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,20 @@ def test_a_design_that_goes_on_cannot_change(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"already used its design 3\.\.6; 5 has no further seed"):
         carried(5, store)
     assert store.ledger("test") == done
+
+
+def test_a_look_keeps_the_time_at_which_it_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the time at which the contest ended."""
+    from fairstep.study.tournament import ledgers
+
+    class Clock:
+        hour = 0
+
+        @classmethod
+        def now(cls, zone: object) -> datetime:
+            cls.hour += 1
+            return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=cls.hour)
+
+    monkeypatch.setattr(ledgers, "datetime", Clock)
+    times = {look.pairs: look.time for look in carried("3..6", Store(tmp_path).writable()).looks}
+    assert times[3] < times[4] < times[5] < times[6]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -259,3 +260,23 @@ def test_the_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
     lines = "".join(f"{digest}  {name}\n" for name, digest in facts["checksums"].items())
     subprocess.run(["sha256sum", "--check", "--strict"], input=lines, cwd=place, text=True, check=True)
     assert facts["checksums"].keys() | {"checkpoint.json"} == {path.name for path in place.iterdir()}
+
+
+def test_metadata_of_early_python_3_11_is_read() -> None:
+    """Python 3.11.0 to 3.11.3 write a member of an enumeration as getattr(class, name)."""
+    from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING as ENCODING
+
+    from fairstep.train.checkpoints.files import _Plain
+
+    class Asks:
+        def __init__(self, *of: object) -> None:
+            self.of = of
+
+        def __reduce__(self) -> tuple[object, ...]:
+            return (getattr, self.of)
+
+    member = pickle.dumps(Asks(ENCODING, "TORCH_CONTIGUOUS_FORMAT"))
+    assert _Plain(io.BytesIO(member)).load() is ENCODING.TORCH_CONTIGUOUS_FORMAT
+    for other in (Asks(ENCODING, "__init__"), Asks(torch.Size, "mro")):
+        with pytest.raises(ValueError, match="which is not of it"):
+            _Plain(io.BytesIO(pickle.dumps(other))).load()

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from fairstep import optim
+from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen, space
 from fairstep.cli.shared.fitness import check_fitness
 from fairstep.cli.shared.options import (
@@ -116,6 +117,7 @@ def main(arguments: list[str]) -> int:
     launcher = launcher_of(study)
     assert isinstance(launcher, LocalLauncher)
     division, workload = launcher.layout, cell.workload
+    at_once = f"{plural(division.workers, 'run')} at a time with {plural(division.threads, 'thread')}"
     began = time.perf_counter()
     ledgers = run_study(
         study,
@@ -124,7 +126,7 @@ def main(arguments: list[str]) -> int:
         launcher,
         shlex.join(["fairstep", "compare", *arguments]),
         f"{', '.join(names)} on {workload.data.name}: {cell.size.name} matrix parameters, {workload.tokens:,} tokens "
-        f"a run, {division.workers} run(s) at a time with {division.threads} thread(s), {workload.precision}",
+        f"a run, {at_once}, {workload.precision}",
     )
     if ledgers is None:
         return 1

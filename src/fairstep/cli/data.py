@@ -149,6 +149,7 @@ def prepare_text(arguments: list[str]) -> int:
             progress=report,
         )
     facts = facts_of(corpus) | {"seconds": time.perf_counter() - began}
+    facts["name"] = options.name or facts["name"]  # a corpus has all names that it was ever given
     if options.json:
         print(json.dumps(facts))
     else:

@@ -18,7 +18,6 @@ from fairstep.cli.shared.options import parse, token_count
 from fairstep.published import track3
 from fairstep.runs import Design, Store
 
-ALPHA = 0.05
 LARGEST = 60
 """Seeds of the largest design that is tried."""
 
@@ -46,7 +45,9 @@ class DesignOptions:
     seeds: str = ""
     """The design, such as 3..8. Default: from 3 to the smallest number that reaches the power."""
     contestants: int = 1
-    """Contestants beside the baseline, which share an error probability of 5 %."""
+    """Contestants beside the baseline, which share the error probability."""
+    alpha: float = 0.05
+    """Error probability of the contest. Less where the store asked about the baseline before."""
     power: float = 0.8
     """Probability of finding the difference."""
     tokens: str = ""
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> int:
     noise = noise_of(options)
     tokens = token_count(options.tokens) if options.tokens else noise.tokens
     seconds = options.seconds or noise.seconds
-    effect, alpha = abs(options.effect) / noise.deviation, ALPHA / options.contestants
+    effect, alpha = abs(options.effect) / noise.deviation, options.alpha / options.contestants
     design = Design.parse(options.seeds) if options.seeds else smallest(options, effect, alpha)
     if design.most is None:
         raise ValueError(f"--seeds {options.seeds} has no end, so it finds any difference at last; give one, as 3..12")
@@ -176,6 +177,8 @@ def noise_of(options: DesignOptions) -> Noise:
 
 def store_noise(store: Store) -> Noise:
     """From the paired final runs of every contest of a store. Raises ValueError where there are none."""
+    if not store.path.is_dir():
+        raise ValueError(f"there is no store {store.path}")
     differences: list[list[float]] = []
     rows: list[dict[str, Any]] = []
     runs = store.runs()
@@ -207,6 +210,7 @@ def _check(options: DesignOptions) -> None:
         ("correlation", options.correlation, -1 < options.correlation < 1),
         ("power", options.power, 0.05 < options.power < 0.999),
         ("contestants", options.contestants, options.contestants >= 1),
+        ("alpha", options.alpha, 1e-6 <= options.alpha <= 0.5),
         ("seconds", options.seconds, 0 <= options.seconds < math.inf),
     ):
         if not right:
@@ -215,6 +219,7 @@ def _check(options: DesignOptions) -> None:
                 "correlation": "between -1 and 1",
                 "power": "between 0.05 and 0.999",
                 "contestants": "at least 1",
+                "alpha": "between 0.000001 and 0.5",
                 "seconds": "at least 0",
             }
             raise ValueError(f"--{name} must be {words[name]}, not {value}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import tyro
 
 from fairstep import optim
+from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import Assignments, assignment, parse
 
@@ -87,5 +88,5 @@ def _conclusion(name: str, failed: int, fit: bool) -> str:
     if not failed:
         return f"Nothing is wrong with {name}."
     if fit:
-        return f"{failed} check(s) failed, none that a contest here depends on: {name} may compete."
-    return f"{failed} check(s) failed: do not let {name} compete before they are mended."
+        return f"{plural(failed, 'check')} failed, none that a contest here depends on: {name} may compete."
+    return f"{plural(failed, 'check')} failed: do not let {name} compete before that is mended."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 
 import tyro
@@ -51,6 +52,11 @@ def main(arguments: list[str]) -> int:
         return 0
     from fairstep.optim.wrappers import wrappers
 
+    described = [
+        [spec.name, description(spec), spec.reference.replace("https://arxiv.org/abs/", "arXiv ")] for spec in specs
+    ]
+    screen.print_table("", ["optimizer", "what it does", "paper"], described, left=3, drop=("paper",))
+    screen.out()
     rows = [
         [
             spec.name,
@@ -80,6 +86,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def description(spec: optim.OptimizerSpec) -> str:
+    """The first sentence of the optimizer's own text, without its name."""
+    first = " ".join(spec.text.partition("\n\n")[0].split())
+    name, colon, rest = first.partition(": ")
+    return re.sub(r" \(see [^)]*\)", "", rest if colon and len(name) < 40 else first)
+
+
 def state_per_parameter(spec: optim.OptimizerSpec) -> float:
     return spec.state_floats(*SHAPE) / SHAPE[0] / SHAPE[1]
 
@@ -90,6 +103,7 @@ def row_of(spec: optim.OptimizerSpec) -> dict[str, object]:
         "name": spec.name,
         "class": spec.class_name,
         "title": spec.title,
+        "description": description(spec),
         "aliases": list(spec.aliases),
         "reference": spec.reference,
         "version": spec.version,

@@ -49,6 +49,9 @@ def main(arguments: list[str]) -> int:
     if options.published and (options.stores or options.contest):
         raise ValueError("--published takes no stores and no --contest; give one or the other")
     paths = options.stores or (Path("runs/demo"),)
+    for path in paths:
+        if path.is_file():
+            raise ValueError(f"{path} is a file; report takes the folder that runs were kept in, such as runs/demo")
     if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError("the same store is named twice")
     page = published() if options.published else contests([Store(path) for path in paths], options.contest)

@@ -23,6 +23,7 @@ NOTES = {
 SORT_BY = {
     "loss": "loss",
     "speedup": "speedup",
+    "time": "time_speedup",
     "step": "step_seconds",
     "optimizer": "optimizer_seconds",
     "state": "state_bytes",

@@ -7,8 +7,9 @@ run has a result, and every look is written down. ``analysis.verdict.looks`` has
 from __future__ import annotations
 
 import re
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from fairstep.runs.frozen import Record
 
@@ -16,16 +17,32 @@ from fairstep.runs.frozen import Record
 class Design(Record):
     """Paired seeds ``first..most``: a look after each number of seeds from ``first`` to ``most``."""
 
+    LONGEST: ClassVar[int] = 200
+    """Seeds of the longest design of several looks."""
+
     first: int = Field(ge=0)
     """Seeds at the first look."""
     most: int | None
     """Seeds at the last look. Null: the contest goes on until every contestant is decided."""
-    alpha: float = 0.05
+    alpha: float = Field(default=0.05, gt=0, le=0.05)
     """Probability of calling any equal contestant faster or slower, over all looks and contestants."""
     spending: float = 1.5
     """Exponent of the spending function alpha (n / most)^spending."""
     family: int = Field(default=0, ge=0)
     """Contestants beside the baseline, among whom alpha is shared (Holm)."""
+    before: int = Field(default=0, ge=0)
+    """Earlier contests of the store over the same baseline and cell; alpha is what they left."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.most is None or self.most != self.first:
+            if self.first < 2:
+                raise ValueError(f"begins with {self.first}, and a look needs at least 2 paired seeds")
+            if self.most is not None and self.most < self.first:
+                raise ValueError(f"ends before it begins; write {self.most}..{self.first}")
+            if (self.most or 0) > self.LONGEST:
+                raise ValueError(f"looks at more than {self.LONGEST} seeds; end it there, or nowhere")
+        return self
 
     @classmethod
     def parse(cls, text: int | str) -> Design:
@@ -38,11 +55,10 @@ class Design(Record):
             raise ValueError(f'seeds must be a number such as 5, or a design such as "3..8" or "3..", not {text!r}')
         first = int(parts[1])
         most = first if parts[2] is None else int(parts[3]) if parts[3] else None
-        if most != first and first < 2:
-            raise ValueError(f"the design {text} looks at {first} seed(s); a look needs at least 2 paired seeds")
-        if most is not None and most < first:
-            raise ValueError(f"the design {text} ends before it begins; write {most}..{first}")
-        return cls(first=first, most=most)
+        try:
+            return cls(first=first, most=most)
+        except ValidationError as error:
+            raise ValueError(f"the design {text} {error.errors()[0]['ctx']['error']}") from None
 
     def __str__(self) -> str:
         if self.most == self.first:

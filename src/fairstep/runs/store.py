@@ -6,6 +6,7 @@ STORE/ledgers/<name>.json     which run was spent on which contestant, and why
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,6 +84,14 @@ class Store:
     def ledgers(self) -> list[Ledger]:
         """Every ledger, oldest first. Raises StoreError for one that cannot be read."""
         return [self.ledger_at(path) for path in self.ledger_paths()]
+
+    def readable_ledgers(self) -> list[Ledger]:
+        """The same without those that cannot be read."""
+        ledgers = []
+        for path in self.ledger_paths():
+            with contextlib.suppress(StoreError):
+                ledgers.append(self.ledger_at(path))
+        return ledgers
 
     def ledger_paths(self) -> list[Path]:
         """Files of ledgers, oldest first."""

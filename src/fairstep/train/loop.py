@@ -15,7 +15,7 @@ from fairstep.model.shapes import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.forks import end_if_forked
-from fairstep.train.measure import Predecessors, median, peak_memory, reset_peak_memory
+from fairstep.train.measure import Predecessors, machine_load, median, peak_memory, reset_peak_memory
 from fairstep.train.meters import Meters, checked
 from fairstep.train.ranks.world import ALONE, World
 from fairstep.train.rate import matmul_rate
@@ -126,7 +126,7 @@ class Training:
         if times:
             rate = times["tokens_per_second"] = self.spec.batch_tokens / times["step_seconds"]
             times["utilisation"] = rate * self.utilisation
-        memory = {"peak_memory_bytes": peak_memory(self.trainer.device)}
+        memory = {"peak_memory_bytes": peak_memory(self.trainer.device), **machine_load()}
         self.recorder.write("timings", {"step": self.steps_done, **times, **memory})
         self.say(loss=means["loss"])
         return means["loss"]

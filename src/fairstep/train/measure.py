@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import re
 import resource
 import statistics
@@ -173,6 +174,12 @@ class Predecessors:
         larger = type(self).peak > peak
         type(self).peak = max(type(self).peak, peak)
         return 0 if larger and self.left else peak
+
+
+def machine_load() -> dict[str, float]:
+    """``load``: programs that ran or waited to run on this machine, its mean over the last minute; {} where no system
+    says so."""
+    return {"load": round(os.getloadavg()[0], 2)} if hasattr(os, "getloadavg") else {}
 
 
 def peak_memory(device: torch.device) -> int:

@@ -93,6 +93,7 @@ def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": here.processor,
+        "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "precision": spec.precision,

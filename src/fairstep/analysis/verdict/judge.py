@@ -283,7 +283,7 @@ def _judge(
         return Verdict(name, "baseline", reason, **facts)
     why = _problem(rule, base)
     if why or curve is None or trials.tokens is None:
-        said = f"{base.name} {why[1]}" if why and why[0] == "diverged" else why and why[1]
+        said = f"of {base.name}, {why[1]}" if why and why[0] == "diverged" else why and why[1]
         return Verdict(name, "incomplete", f"the baseline cannot be compared with: {said}", **facts)
     if test is None:
         reason = f"shares no final seed with {base.name}, so a paired test is impossible"

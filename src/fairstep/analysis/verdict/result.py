@@ -11,6 +11,7 @@ from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.design_notes import design_notes
 from fairstep.analysis.verdict.extra_statistics import crossing_rows, extra_statistics
 from fairstep.analysis.verdict.judge import Verdict, verdicts
+from fairstep.analysis.verdict.step_time import StepTimes, load_note
 from fairstep.analysis.verdict.wording import count_text, plural
 from fairstep.runs import Ledger, Run
 
@@ -22,14 +23,16 @@ def contest_result(
 
     Keys: ``name``, ``baseline``, ``cell`` (null without a ledger), ``contestants`` (rows of Verdict and of
     ``extra_statistics``), ``curve`` (the baseline's budgets), ``crossings`` (changes of order on the way, which no
-    verdict rests on), ``design`` (with its looks; null if none was declared) and ``notes``. A ledger is read with
+    verdict rests on), ``design`` (with its looks; null if none was declared), ``load`` (of the machine, while the final
+    runs were timed) and ``notes``. A ledger is read with
     ``runs``, which may be all runs of a store. ``judged``: its verdicts, if they are known already. Raises
     AnalysisError when the runs cannot be compared.
     """
     trials = contest if isinstance(contest, Trials) else Trials.read(contest, runs)
     judged = verdicts(trials) if judged is None else judged
     extra = extra_statistics(trials, judged)
-    curve = _curve_rows(trials)
+    curve, load = _curve_rows(trials), StepTimes.of(trials).load
+    told = [load_note(load)] if load and any(row.time_verdict for row in judged) else []
     return {
         "name": trials.ledger.name if trials.ledger else "",
         "baseline": trials.baseline,
@@ -38,7 +41,8 @@ def contest_result(
         "curve": curve,
         "crossings": crossing_rows(trials),
         "design": _design(trials),
-        "notes": [*_notes(trials, judged, curve), *design_notes(trials, judged), *trials.unchecked],
+        "load": load,
+        "notes": [*_notes(trials, judged, curve), *design_notes(trials, judged), *told, *trials.unchecked],
     }
 
 

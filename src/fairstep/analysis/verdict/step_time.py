@@ -4,7 +4,8 @@ Forward and backward pass are the same work for every contestant, and trials run
 programs. So the model's part of a step is pooled: the median over the final runs of all contestants. A contestant adds
 its optimizer's part as a ratio to the model's part *of the same run*, because load slows both. The optimizer's part has
 its signals (Sophia's Hessian, the second gradient of exact MARS) in it. The interval of a ratio is Student's t over the
-final runs, and the interval of a speedup in time joins the least favourable ends of both intervals.
+final runs, and the interval of a speedup in time joins the least favourable ends of both intervals. The load of the
+machine meanwhile is told beside them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from fairstep.analysis.statistics import Estimate, mean_interval
 from fairstep.analysis.trials import Row, Trials
+from fairstep.analysis.verdict.wording import plural
 
 UNKNOWN = Estimate(math.nan, -math.inf, math.inf, math.nan, 0)
 
@@ -23,10 +25,13 @@ UNKNOWN = Estimate(math.nan, -math.inf, math.inf, math.nan, 0)
 @dataclass(frozen=True)
 class StepTimes:
     """``model_seconds``: of forward and backward pass, nan where nothing is known. ``shares``: contestant -> its
-    optimizer's seconds over the model's."""
+    optimizer's seconds over the model's. ``loads``: of the machine, at the rows of the final runs' timings.
+    ``cores``: of the machine; 0 unknown."""
 
     model_seconds: float
     shares: Mapping[str, Estimate]
+    loads: tuple[float, ...] = ()
+    cores: int = 0
 
     @classmethod
     def of(cls, trials: Trials) -> StepTimes:
@@ -34,7 +39,7 @@ class StepTimes:
         known = {name: [pair for pair in pairs if pair is not None] for name, pairs in parts.items()}
         models = [model for pairs in known.values() for model, _ in pairs]
         shares = {name: mean_interval(own / model for model, own in pairs) for name, pairs in known.items() if pairs}
-        return cls(statistics.median(models) if models else math.nan, shares)
+        return cls(statistics.median(models) if models else math.nan, shares, *_loads(trials))
 
     def optimizer_seconds(self, name: str) -> float:
         return self.model_seconds * self.shares.get(name, UNKNOWN).value
@@ -49,6 +54,35 @@ class StepTimes:
             return (1 + base.value) / (1 + own.value), -math.inf, math.inf
         low = (1 + max(base.low, 0.0)) / (1 + own.high)
         return (1 + base.value) / (1 + own.value), low, (1 + base.high) / (1 + max(own.low, 0.0))
+
+    @property
+    def load(self) -> dict[str, float | int | None] | None:
+        """The machine's load while the final runs were timed; None where no run says."""
+        if not self.loads:
+            return None
+        return {"median": statistics.median(self.loads), "most": max(self.loads), "cores": self.cores or None}
+
+
+def load_note(load: Mapping[str, float | int | None] | None) -> str:
+    """The load in a sentence; empty if unknown."""
+    if load is None:
+        return ""
+    cores = load["cores"]
+    where = f" of {plural(int(cores), 'core')}" if cores else ""
+    text = (
+        f"Step times are of a machine{where} whose load was {load['median']:.1f} meanwhile, at most {load['most']:.1f}"
+    )
+    if cores and (load["median"] or 0) > cores + 0.5:
+        text += "; more ran than it has cores, so steps took longer than on a quiet machine"
+    return text + ". Verdicts at equal time rest on ratios within runs, which load changes little."
+
+
+def _loads(trials: Trials) -> tuple[tuple[float, ...], int]:
+    runs = [run for name in trials.names for row in trials[name].finals if (run := trials.runs.get(row["run"]))]
+    loads = [row.get("load") for run in runs for row in run.timings()]
+    cores = [run.environment.get("cores") for run in runs]
+    known = [count for count in cores if isinstance(count, int)]
+    return tuple(load for load in loads if isinstance(load, int | float)), max(known, default=0)
 
 
 def _parts(trials: Trials, row: Row) -> tuple[float, float] | None:

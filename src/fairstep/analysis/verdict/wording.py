@@ -13,6 +13,7 @@ COLUMNS: dict[str, str] = {
     "loss": "final loss",
     "speedup": "speedup in tokens",
     "verdict": "verdict",
+    "time": "at equal time",
     "step": "step time",
     "optimizer": "optimizer",
     "state": "memory",
@@ -40,6 +41,7 @@ def verdict_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
             "loss": loss_text(row),
             "speedup": speedup_text(row),
             "verdict": row["verdict"],
+            "time": time_text(row),
             "step": seconds_text(row["step_seconds"]),
             "optimizer": seconds_text(row["optimizer_seconds"]),
             "state": bytes_text(row["state_bytes"]),
@@ -58,25 +60,31 @@ def headline(result: Mapping[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     own = next((row for row in result["contestants"] if row["name"] == baseline), None)
     if own is not None and own["verdict"] == "diverged":
-        runs = len(own["final_losses"])
-        lost = sum(loss is None for loss in own["final_losses"])
-        how = f"on {lost} of {plural(runs, 'seed')}" if runs else "in every trial of its search"
-        return f"{baseline} diverged {how}: nothing can be compared"
+        return f"{baseline} diverged {_where(own)}: nothing can be compared"
     for row in result["contestants"]:
         text = row["name"]
         if row["verdict"] in ("faster", "slower") and row["speedup"] is not None:
             text += f" ({ratio_text(row['speedup'], row['speedup_bound'])})"
         groups.setdefault(row["verdict"], []).append(text)
+    diverged: dict[str, list[str]] = {}
+    for row in result["contestants"]:
+        if row["verdict"] == "diverged":
+            diverged.setdefault(_where(row), []).append(row["name"])
     parts = []
     for verdict in ("faster", "slower", "not separable"):
         if names := groups.get(verdict):
             link = "from" if verdict == "not separable" else "than"
             parts.append(f"{listing(names)} {are(names)} {verdict} {link} {baseline}")
-    if names := groups.get("diverged"):
-        parts.append(f"{listing(names)} diverged")
+    parts += [f"{listing(names)} diverged {where}" for where, names in diverged.items()]
     if names := groups.get("incomplete"):
         parts.append(f"{listing(names)} {are(names)} not finished")
     return "; ".join(parts) or f"{baseline} alone: nothing to compare it with"
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """On how many seeds a contestant diverged."""
+    runs, lost = len(row["final_losses"]), sum(loss is None for loss in row["final_losses"])
+    return f"on {lost} of {plural(runs, 'seed')}" if runs else "in every trial of its search"
 
 
 def loss_text(row: Mapping[str, Any]) -> str:
@@ -102,6 +110,13 @@ def speedup_text(row: Mapping[str, Any]) -> str:
     smallest, largest = row["speedup_limits"]
     ends = [("≤ " if end <= smallest else "≥ " if end >= largest else "") + f"{end:.{digits}f}" for end in (low, high)]
     return f"{ratio_text(value, row['speedup_bound'], digits)} [{ends[0]}, {ends[1]}]"
+
+
+def time_text(row: Mapping[str, Any]) -> str:
+    """``1.21x faster``: the speedup in seconds and its word, which has an interval of its own."""
+    if row["time_speedup"] is None or not row["time_verdict"]:
+        return DASH
+    return f"{ratio_text(row['time_speedup'], row['speedup_bound'])} {row['time_verdict']}"
 
 
 def ratio_text(ratio: float, bound: str | None, digits: int = 2) -> str:

@@ -117,13 +117,16 @@ def print_table(
         _blocks(names, cells)
         return
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    widths = {column: max(len(names[column]), *(len(row[column]) for row in cells), 0) for column in kept}
+    while sum(widths.values()) + 2 * len(kept) - 2 > limit:  # rich would narrow all alike, and cut words
+        widths[max(kept, key=lambda column: (widths[column] > least(column), widths[column]))] -= 1
     for column in kept:
         words = column < left
         table.add_column(
             names[column].replace("[", r"\["),
             justify="left" if words else "right",
             no_wrap=not 0 < column < left,
-            min_width=least(column),
+            width=widths[column],
         )
     for row in cells:
         table.add_row(*[row[column].replace("[", r"\[") for column in kept])

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fairstep.analysis.verdict.design_notes import family_words
+from fairstep.analysis.verdict.looks import ALPHA
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.dispatch import fail
 from fairstep.cli.shared.verdict import print_verdict
 from fairstep.cli.shared.watch import Expected, watching
 from fairstep.runs import Ledger, Store
-from fairstep.study import ContestError, Launcher, Patience, carry_out
+from fairstep.study import ContestError, Launcher, Patience, carry_out, with_designs
 from fairstep.study.file.cells import Text
 from fairstep.study.file.study import AnyStudy, CommandStudy
 from fairstep.study.file.toml import toml_of
@@ -40,6 +42,13 @@ def run_study(
             screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
     else:
         bases = study.ledgers(contest, study.cells(texts), command)
+    declared = with_designs(bases, store, contest.design)
+    designs = (base.design for base in declared.values())
+    told = (family_words(design, contest.baseline) for design in designs if design and design.alpha < ALPHA)
+    for words in dict.fromkeys(told):
+        screen.say(words)
+    for warning in contest.warnings():
+        screen.say(warning)
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)

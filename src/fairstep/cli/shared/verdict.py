@@ -7,7 +7,7 @@ from typing import Any
 from fairstep.analysis import COLUMNS, count_text, headline, seconds_text, verdict_rows
 from fairstep.cli.shared import screen
 
-DROP = ("memory", "tokens", "trials", "optimizer", "lr", "step time")
+DROP = ("memory", "tokens", "trials", "optimizer", "lr", "step time", "at equal time")
 """Columns that a narrow terminal does not show, the first of them left out first."""
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.optim.catalogue.registry import is_foreign
@@ -64,7 +65,8 @@ def main(arguments: list[str]) -> int:
         if row["equal"] is not False:
             screen.out(f"* {row['said']}")
     old = f"; {unsealed} of them were written before there were digests" if unsealed else ""
-    screen.out(f"{len(runs)} runs, {len(ended)} with results{old}. {len(problems) or 'No'} problem(s).")
+    found = plural(len(problems), "problem") if problems else "No problem"
+    screen.out(f"{len(runs)} runs, {len(ended)} with results{old}. {found}.")
     return 1 if problems else 0
 
 

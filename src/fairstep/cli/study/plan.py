@@ -82,7 +82,8 @@ def plan_of_command(study: CommandStudy, as_json: bool) -> int:
         head = {"study": study.name, "digest": study.digest, "contestants": names}
         print(json.dumps(head | {"all": asdict(found.spread()), "cells": spreads, "phases": phases}, indent=1))
         return 0
-    print(f"{study.table.title or study.name}: {len(names)} contestants in {len(contest.cells)} cells\n")
+    many = f"{plural(len(names), 'contestant')} in {plural(len(contest.cells), 'cell')}"
+    screen.out(f"{study.table.title or study.name}: {many}\n")
     header = ["cell", "tokens a run", "least", "trials expected", "most", "tokens"]
     rows = []
     for cell, workload in contest.cells.items():
@@ -90,6 +91,8 @@ def plan_of_command(study: CommandStudy, as_json: bool) -> int:
         rows.append([cell, count_text(workload.tokens), *trials(spread), count_text(spread.expected.tokens)])
     screen.print_table("Cells", header, rows)
     screen.out(f"\n* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    for warning in contest.warnings():
+        screen.out(f"* {warning[0].upper()}{warning[1:]}.")
     screen.out(
         f"* Nobody has timed {study.trainer.name}, so that there are no hours; `fairstep doctor --trainer` tries it."
     )
@@ -145,6 +148,8 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         "well to badly. Tokens, FLOPs and hours are expected ones."
     )
     screen.out(f"* Contestants: {', '.join(names)}; protocol {study.table.protocol.name}.")
+    for warning in contest.warnings():
+        screen.out(f"* {warning[0].upper()}{warning[1:]}.")
     screen.out(f"* Hours: {hours_from(list(costs.values()), study.table.launcher.each)}")
     if any(one.optimizer_flops is None for one in costs.values()):
         screen.out(

@@ -95,7 +95,8 @@ class Contest:
     """``seeds`` of the final runs: a number, or a design such as "3..8" (``runs.Design``). ``budgets`` are fractions of
     a cell's tokens, 1 not among them. ``refine``: see ``Problem``. ``trials`` limits the tuning of one contestant in
     one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
-    default is W's acceptance threshold."""
+    default is W's acceptance threshold. ``declared``: the designs in the ledgers, by cell, where earlier contests
+    left less alpha."""
 
     cells: Mapping[str, AnyWorkload]
     contestants: tuple[Contestant, ...]
@@ -110,16 +111,43 @@ class Contest:
     extensions: int = 4
     refine: bool = False
     trials: int = 0
+    declared: Mapping[str, Design] = field(default_factory=dict)
 
     @cached_property
     def design(self) -> Design:
         """The design of the seeds, over the contestants beside the baseline. Raises ValueError."""
         return Design.parse(self.seeds).model_copy(update={"family": len(self.contestants) - 1})
 
+    def design_in(self, cell: str) -> Design:
+        """The design of a cell's ledger, or the one that it will be declared with in an empty store."""
+        return self.declared.get(cell, self.design)
+
     @property
     def own_cells(self) -> dict[str, Workload]:
         """The cells that fairstep's own trainer trains: all of them, or none."""
         return {name: workload for name, workload in self.cells.items() if isinstance(workload, Workload)}
+
+    def warnings(self) -> list[str]:
+        """Why a verdict of this contest will say less than it could, one sentence each."""
+        said = []
+        if self.design.most is not None and self.design.most < 2:
+            said.append(
+                f"seeds = {self.design} gives no interval, so no contestant can be called faster or slower; 3 or more "
+                'seeds would, or a design such as "3..8"'
+            )
+        fixed = [
+            one
+            for one in self.contestants
+            if not any(one.problem(*cell, 0, 0).space.searched for cell in self.cells.items())
+        ]
+        if fixed:
+            rates = {one.hyperparameters.get("lr") for one in fixed}
+            same = f" (lr {rates.pop()} for each)" if len(fixed) > 1 and len(rates) == 1 and None not in rates else ""
+            names = ", ".join(one.name for one in fixed)
+            said.append(
+                f"nothing is searched for {names}{same}: the verdict is on these settings, not on the optimizers"
+            )
+        return said
 
     def problems(self, contestant: Contestant) -> dict[str, Problem]:
         """What a contestant's protocol is to solve, by cell."""

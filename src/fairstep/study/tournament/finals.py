@@ -95,7 +95,8 @@ def _budgets(
 def look_on(contest: Contest, standings: Mapping[str, Standing]) -> Search[None]:
     """Look at all contestants of a cell, which have their first seeds, and run those that are undecided on one more
     seed, until all are decided or the design ends. ``standings``: by contestant."""
-    design, base = contest.design, standings[contest.baseline]
+    base = standings[contest.baseline]
+    design = contest.design_in(base.cell)
     others = {name: standing for name, standing in standings.items() if name != contest.baseline}
     seeds = design.first
     while seeds > 1:

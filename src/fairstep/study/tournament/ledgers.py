@@ -38,7 +38,8 @@ def ledgers(plan: Plan, bases: Mapping[str, Ledger]) -> dict[str, Ledger]:
 def declared(base: Ledger, earlier: Ledger | None, design: Design) -> Ledger:
     """The base with its design and the looks of the ledger that it goes on from.
 
-    A design may change until the first look, and be followed by another one at its end. Raises ValueError else.
+    A design may change until the first look, and be followed by another one at its end, with the same alpha once more.
+    Raises ValueError else.
     """
     if earlier is None or not earlier.looks or earlier.design is None:
         return base.model_copy(update={"design": design})
@@ -57,6 +58,7 @@ def declared(base: Ledger, earlier: Ledger | None, design: Design) -> Ledger:
         raise ValueError(
             f"the contest {base.name} has already used its design {earlier.design}; {design} has no further seed"
         )
+    design = design.model_copy(update={"alpha": earlier.design.alpha, "before": earlier.design.before})
     return base.model_copy(
         update=kept | {"design": design, "earlier_designs": (*earlier.earlier_designs, earlier.design)}
     )

@@ -7,12 +7,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from fairstep.analysis.verdict.wording import plural
 from fairstep.model.shapes import flops_per_token
-from fairstep.runs import Ledger, ModelSpec, RunSpec, Store, Summary, write_atomic
+from fairstep.runs import Design, Ledger, ModelSpec, RunSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
 from fairstep.study.tournament.contest import Contest, Results
+from fairstep.study.tournament.family import within_family
 from fairstep.study.tournament.ledgers import declared, ledgers
 from fairstep.study.tournament.trials import Plan
 
@@ -84,7 +86,7 @@ def carry_out(
     Finished runs of the store are never repeated. Raises ContestError when a trial failed in all its attempts; every
     other trial has then been carried out as far as possible.
     """
-    return _Runner(contest, bases, store, launcher, watch, patience, clock).run()
+    return _Runner(contest, dict(bases), store, launcher, watch, patience, clock).run()
 
 
 def results_of(store: Store) -> Results:
@@ -95,6 +97,16 @@ def results_of(store: Store) -> Results:
         return None if summary is None or summary.status == "failed" else summary
 
     return results
+
+
+def with_designs(bases: Mapping[str, Ledger], store: Store, design: Design) -> dict[str, Ledger]:
+    """The bases with the designs that they are declared with in this store. Raises ValueError (``declared``)."""
+    together = {base.name for base in bases.values()}  # the cells of one study do not ask one after the other
+    others = [ledger for ledger in store.readable_ledgers() if ledger.name not in together]
+    return {
+        cell: declared(base, store.ledger(base.name), within_family(design, base, others))
+        for cell, base in bases.items()
+    }
 
 
 def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
@@ -115,7 +127,7 @@ class _Runner:
     """Part of the time that may go into keeping the ledgers on disk up to date; they follow from the runs."""
 
     contest: Contest
-    bases: Mapping[str, Ledger]
+    bases: dict[str, Ledger]
     store: Store
     launcher: Launcher
     watch: Callable[[State], None]
@@ -124,7 +136,9 @@ class _Runner:
 
     def __post_init__(self) -> None:
         store, design = self.store, self.contest.design
-        self.bases = {cell: declared(base, store.ledger(base.name), design) for cell, base in self.bases.items()}
+        self.bases = with_designs(self.bases, store, design)
+        designs = {cell: base.design for cell, base in self.bases.items() if base.design is not None}
+        self.contest = replace(self.contest, declared=designs)
         self.results = results_of(store)
         self.plan = Plan(self.contest, self.results, failures_of(store, self.bases))
         self.state = State(self.plan)
@@ -158,10 +172,8 @@ class _Runner:
         complete = self.keep_ledgers(at_once=True)
         if self.failures:
             identity, message = next(iter(self.failures.items()))
-            raise ContestError(
-                f"{len(self.failures)} trial(s) failed {self.patience.attempts} times, so there is no verdict; "
-                f"run {identity}: {message}"
-            )
+            failed = f"{plural(len(self.failures), 'trial')} failed {plural(self.patience.attempts, 'time')}"
+            raise ContestError(f"{failed}, so there is no verdict; run {identity}: {message}")
         return complete
 
     def start_wanted(self) -> None:
@@ -264,8 +276,9 @@ class _Runner:
             return {}
         self.looks_kept = looks
         complete = ledgers(self.plan, self.bases)
-        for ledger in complete.values():
+        for cell, ledger in complete.items():
             self.store.write_ledger(ledger)
+            self.bases[cell] = self.bases[cell].model_copy(update={"looks": ledger.looks})  # with their times
         ended = time.perf_counter()
         self.write_again = ended + (ended - began) / self.LEDGER_SHARE
         return complete

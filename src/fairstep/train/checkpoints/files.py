@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -219,10 +220,19 @@ class _Plain(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):  # how Python 3.11.0 to 3.11.3 write a member of an enumeration
+            return _member
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if not is_dtype and (module, name) not in self.KNOWN:
             raise ValueError(f"the checkpoint's metadata asks for {module}.{name}, which is not of it")
         return super().find_class(module, name)
+
+
+def _member(kind: Any, name: str) -> Any:
+    """The member of an enumeration. Raises ValueError for anything else that could be asked for."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__):
+        raise ValueError(f"the checkpoint's metadata asks for {name} of {kind!r}, which is not of it")
+    return kind[name]
 
 
 def _digest_of(facts: Mapping[str, Any]) -> str:
