@@ -116,7 +116,7 @@ def _share(phi: np.ndarray, n: int) -> np.ndarray:
     """P(angle <= phi) where sqrt(n) tan(angle) has Student's t with n degrees of freedom: of density cos^(n-1)."""
     phi = np.clip(phi, -np.pi / 2, np.pi / 2)
     if n > MANY:
-        return np.asarray(special.stdtr(n, math.sqrt(n) * np.tan(phi)))
+        return np.asarray(scipy.special.stdtr(n, math.sqrt(n) * np.tan(phi)))
     sine, cosine = np.sin(phi), np.cos(phi)
     power = (n - 1) % 2
     integral, whole = (sine, 1.0) if power else (phi, np.pi / 2)  # of cos^power, from 0 to phi and to pi / 2
