@@ -26,6 +26,7 @@ from fairstep.cli.shared.options import (
     parse,
     table,
 )
+from fairstep.cli.shared.owners import owner_of
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study
 from fairstep.model import preset
@@ -74,7 +75,8 @@ class CompareOptions:
     """Values that are tried: lr=log:1e-4:1e-2 (a range), lion.lr=1e-3,2e-3 (a list, for one contestant) or a TOML file;
     may be given several times. Without a contestant's name it is for optimizers of other packages, pkg.mod:Class."""
     set: Assignments = ()
-    """A hyperparameter of one contestant, for example --set adamw.beta2=0.98; may be given several times."""
+    """A hyperparameter of one contestant, or of some of its parameters: --set adamw.beta2=0.98 --set
+    muon.embedding.lr_ratio=28; may be given several times (docs/howto/roles.md)."""
     unchecked: bool = False
     """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
     workers: int = 0
@@ -187,9 +189,8 @@ def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in options.set:
         target, value = assignment(text)
-        owner, dot, name = target.rpartition(".")
-        owner = optim.get(owner).name if dot and owner not in given else owner
-        if not dot or owner not in given or name == "lr":
+        owner, name = owner_of(target, names)
+        if owner not in given or name == "lr":
             listed = ", ".join(names)
             raise ValueError(f"--set takes CONTESTANT.NAME=VALUE with one of {listed}, and not lr; got {text!r}")
         given[owner][name] = value

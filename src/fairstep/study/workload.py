@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from fairstep import optim
 from fairstep.model.shapes import counts
+from fairstep.optim.spec.overrides import SCHEDULED, is_override, split
 from fairstep.runs import (
     Cell,
     DataSpec,
@@ -121,17 +122,22 @@ class Workload:
         that length, as in both papers. Raises pydantic.ValidationError for impossible combinations."""
         tokens = self.tokens if tokens is None else tokens
         steps = tokens // self.batch_tokens
-        filled = {name: steps for name in optim.get(optimizer).run_lengths if hyperparameters.get(name) == 0}
+        known = optim.get(optimizer)
+        filled = {name: steps for name in known.run_lengths if hyperparameters.get(name) == 0}
+        schedule = self.schedule_of(optimizer, steps)
+        for name, value in hyperparameters.items():
+            if is_override(name) and (own := split(name)[1]) in SCHEDULED:
+                schedule.with_own({own: value})
         return RunSpec(
             model=self.model,
             data=self.data,
             optimizer=OptimizerChoice(
                 name=optimizer,
-                hyperparameters={**hyperparameters, **filled},
+                hyperparameters=known.without_idle({**hyperparameters, **filled}),
                 version=optim.version(optimizer),
                 undecayed=undecayed,
             ),
-            schedule=self.schedule_of(optimizer, steps),
+            schedule=schedule,
             evaluation=EvaluationSpec(
                 every_steps=max(1, steps // 10),
                 tokens=max(self.model.context, self.evaluation_tokens // 16),

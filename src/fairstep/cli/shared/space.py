@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep import optim
+from fairstep.cli.shared.owners import owner_of
 from fairstep.study import Axis
 from fairstep.study.file.published_spaces import axis_of
 
@@ -33,9 +34,11 @@ Spaces = dict[str, dict[str, Axis]]
 def read(texts: Iterable[str], contestants: Sequence[optim.OptimizerSpec]) -> Spaces:
     """The spaces that are given. Raises ValueError with one sentence, OSError for a file that cannot be read."""
     spaces: Spaces = {spec.name: {} for spec in contestants}
-    for owner, name, values, said in (item for text in texts for item in _items(text)):
+    for owner, name, values, said in (item for text in texts for item in _items(text, list(spaces))):
         for spec in _owners(owner, contestants, said):
-            spaces[spec.name][name] = axis_of(spec, name, dict.fromkeys(_values(values, said)), factor=0.0)
+            spaces[spec.name][spec.canonical(name)] = axis_of(
+                spec, name, dict.fromkeys(_values(values, said)), factor=0.0
+            )
     return spaces
 
 
@@ -60,7 +63,7 @@ def longer(axis: Axis, points: int) -> Axis:
     return Axis(tuple(values), factor, axis.domain)
 
 
-def _items(text: str) -> Iterator[tuple[str, str, Any, str]]:
+def _items(text: str, names: Sequence[str]) -> Iterator[tuple[str, str, Any, str]]:
     """(contestant or "", hyperparameter, values, what was written) of one --space."""
     if "=" not in text:
         items = list(_file(text))
@@ -69,10 +72,9 @@ def _items(text: str) -> Iterator[tuple[str, str, Any, str]]:
         yield from items
         return
     target, _, values = text.partition("=")
-    owner, _, name = target.strip().rpartition(".")
-    if not name or not values:
+    if not target.strip() or not values:
         raise ValueError(f"--space takes NAME=VALUES or a TOML file, not {text!r}")
-    yield owner, name, values, text
+    yield *owner_of(target.strip(), names), values, text
 
 
 def _file(path: str) -> Iterator[tuple[str, str, Any, str]]:

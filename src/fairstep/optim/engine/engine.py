@@ -28,6 +28,7 @@ from fairstep.optim.engine.step import advance
 from fairstep.optim.rule import Total
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.optim.spec import Decay
+from fairstep.optim.spec.overrides import flat
 
 _DEFAULT: Any = object()
 
@@ -39,7 +40,10 @@ class Engine(Routed):
     with "params", any hyperparameters of their own, and keys of the user's, which are kept. A module is best, in a
     param group too: roles are inferred from its layers (``routing.infer_roles``); ``roles`` overrides them. Others:
 
-    * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
+    * ``overrides``: what some parameters have otherwise, by role, "aux" (all but the matrices' rule) or name pattern:
+      ``{"embedding": {"lr_ratio": 28}, "aux": {"betas": (0.8, 0.95)}, "*.q_norm.*": {"weight_decay": 0.01}}``.
+      Values: ``lr_ratio`` (learning rate over lr), ``weight_decay``, the rule's hyperparameters (``spec.overrides``).
+    * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles without any, unless overridden.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
     * the optimizer's hyperparameters (``help`` of the class lists them); ``betas`` are beta1 and beta2 as in torch, a
       tensor as ``lr`` is the number that it is now, and ``lr`` 0 waits for a scheduler.
@@ -62,6 +66,7 @@ class Engine(Routed):
         lr: Any = _DEFAULT,
         *,
         roles: Roles = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
         decay: Decay | None = None,
         undecayed: Collection[str] = UNDECAYED,
         stacked: bool = True,
@@ -72,6 +77,7 @@ class Engine(Routed):
             warnings.warn(text, DeprecationWarning, stacklevel=2)
         if lr is not _DEFAULT:
             hyper["lr"] = lr
+        hyper |= flat(overrides or {})
         self.stacked = stacked
         self._forget_stacks()
         super().__init__(params, roles, decay, undecayed, hyper)

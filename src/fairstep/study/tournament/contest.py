@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from fairstep.optim.spec.overrides import is_override
 from fairstep.runs import Design, Spec, Summary, Value
 from fairstep.study.command_workload import CommandWorkload
 from fairstep.study.protocols import Protocol
@@ -65,11 +66,15 @@ class Contestant:
 
     def spec(self, workload: AnyWorkload, configuration: Configuration, seed: int, tokens: int | None = None) -> Spec:
         """The run of a configuration. Raises ValueError for one that cannot be run."""
-        of_optimizer = {name: value for name, value in configuration.items() if name in self.hyperparameters}
-        settings = {name: value for name, value in configuration.items() if name not in self.hyperparameters}
+        of_optimizer = {name: value for name, value in configuration.items() if self._has(name)}
+        settings = {name: value for name, value in configuration.items() if not self._has(name)}
         return workload.changed(settings).spec(
             self.optimizer or self.name, {**self.hyperparameters, **of_optimizer}, seed, tokens, self.undecayed
         )
+
+    def _has(self, name: str) -> bool:
+        """Whether a setting is the optimizer's: every one of the run's has a plain name."""
+        return name in self.hyperparameters or is_override(name)
 
     def problem(self, cell: str, workload: AnyWorkload, extensions: int, trials: int, refine: bool = False) -> Problem:
         """What a protocol is to solve in a cell."""
