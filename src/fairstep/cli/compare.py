@@ -63,6 +63,9 @@ class CompareOptions:
     refine: bool = True
     """Also try the learning rate a factor of sqrt 2 below and above the best one, and the baseline's at its longest
     budget."""
+    companions: int = 0
+    """Rounds of tuning the learning rates of embedding, head and vectors at the end, two trials a role and round, the
+    same for every contestant."""
     budgets: tuple[float, ...] = (0.5, 2.0)
     """Token budgets of the baseline, as multiples of the cell's, that turn a loss into tokens."""
     budget_seeds: int = 2
@@ -148,6 +151,7 @@ def study_of(
         baseline=baseline,
         seeds=int(options.seeds) if options.seeds.isdigit() else options.seeds,
         refine=options.refine,
+        companions=options.companions,
         budgets=list(options.budgets),
         budget_seeds=options.budget_seeds,
         extensions=options.extensions,
@@ -279,7 +283,7 @@ def check_effort(options: CompareOptions) -> None:
     """Raises ValueError for effort that makes no contest."""
     if Design.parse(options.seeds).first < 2:
         raise ValueError(f"--seeds must be at least 2 for an interval, not {options.seeds}")
-    for name, least in (("points", 3), ("budget_seeds", 1), ("extensions", 0), ("workers", 0)):
+    for name, least in (("points", 3), ("budget_seeds", 1), ("extensions", 0), ("companions", 0), ("workers", 0)):
         value = getattr(options, name)
         if value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
