@@ -105,6 +105,48 @@ def test_groups_are_as_before_without_overrides(make_model: Callable[..., nn.Mod
     saved.load_state_dict(AdamW(make_model(), overrides={"head": {"lr_ratio": 2}}).state_dict())
 
 
+def stacks_of(optimizer: Any) -> int:
+    return len(optimizer._stacks.live)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "muon", "soap"])
+def test_layers_with_rates_of_their_own_share_their_stacks(
+    name: str, make_model: Callable[..., nn.Module], feed: Any
+) -> None:
+    overrides = {"blocks.0.*": {"lr_ratio": 2}, "blocks.1.*": {"lr_ratio": 3, "weight_decay": 0.5}}
+    by_role = {"embedding": {"lr_ratio": 0.5}}
+    models = make_model(), make_model(), make_model()
+    optimizers = (
+        optim.build(name, models[0], lr=0.01, overrides=overrides),
+        optim.build(name, models[1], lr=0.01, overrides=overrides, stacked=False),
+        optim.build(name, models[2], lr=0.01, overrides=by_role),
+    )
+    for step in range(1, 4):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            feed(model.parameters(), step)
+            optimizer.step()
+    assert stacks_of(optimizers[0]) == stacks_of(optimizers[2]), "as many as without rates by layer"
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
+def test_a_group_that_is_changed_leaves_the_stack(make_model: Callable[..., nn.Module], feed: Any) -> None:
+    """A schedule of momentum of one group counts from its next step on."""
+    models = make_model(), make_model()
+    optimizers = [
+        Muon(model, lr=0.01, overrides={"blocks.0.*": {"lr_ratio": 2}}, stacked=stacked)
+        for model, stacked in zip(models, (True, False), strict=True)
+    ]
+    for step in range(1, 5):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            if step == 3:
+                next(group for group in optimizer.param_groups if group["role"] == "matrix")["momentum"] = 0.5
+            feed(model.parameters(), step)
+            optimizer.step()
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "sentence"),
     [

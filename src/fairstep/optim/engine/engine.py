@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from fairstep.optim.engine import evaluation, routing, signals
 from fairstep.optim.engine import state as state_dicts
+from fairstep.optim.engine.formed import FormedStacks
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.routed import UNDECAYED, Routed
 from fairstep.optim.engine.routing import Roles
 from fairstep.optim.engine.shared_numbers import update_shared
 from fairstep.optim.engine.signals import Supplied
-from fairstep.optim.engine.stacks import Member, Scratch, Stack, compute_dtype, cut, most_elements
 from fairstep.optim.engine.step import advance
 from fairstep.optim.rule import Total
 from fairstep.optim.sharding.step_cost import Piece
@@ -119,7 +119,7 @@ class Engine(Routed):
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
         fresh = not any(self.state.values())
-        stacks, supplied, total = self._current_stacks(), self._supplied, None
+        stacks, supplied, total = self._stacks.of(self, self.stacked), self._supplied, None
         if fresh and self._asks_for_state():
             return loss
         if self.ownership:
@@ -221,8 +221,7 @@ class Engine(Routed):
         self._forget_stacks()
 
     def _forget_stacks(self) -> None:
-        self._formed_for: list[tuple[Any, ...]] = []
-        self._stacks: list[Stack] = []
+        self._stacks = FormedStacks()
         self._evaluating = evaluation.evaluating(getattr(self, "state", {}))
         self._supplied = {}
 
@@ -233,47 +232,3 @@ class Engine(Routed):
             and not any(float(group["lr"]) for group in self.param_groups)
             and not any(p.grad is not None and p.grad.any() for _, p in self.named_parameters())
         )
-
-    def _current_stacks(self) -> list[Stack]:
-        """Stacks of the parameters that have a gradient, formed anew whenever that set changes.
-
-        Also when anyone else has changed state, parameters or param groups, which then count as they are now.
-        """
-        if self._identities() != self._formed_for or not all(stack.intact for stack in self._stacks):
-            state_dicts.check(self)
-            self._stacks = self._form_stacks()
-            self._formed_for = self._identities()
-        return self._stacks
-
-    def _identities(self) -> list[tuple[Any, ...]]:
-        """What the stacks are formed for. What they hold lives as long as they do, so that no id comes again."""
-        parameters = [
-            (id(group), id(p), id(self.state.get(p)), p.shape, p.dtype, p.device, p.grad is None)
-            for group in self.param_groups
-            for p in group["params"]
-        ]
-        return [(len(self.state),), *parameters]
-
-    def _form_stacks(self) -> list[Stack]:
-        rules, gradients = self.rules, {name: p.grad for name, p in self.named_parameters()}
-        buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Member]]] = {}
-        for group, member in self.members():
-            grad = gradients[member.name]
-            if grad is None:
-                continue
-            if grad.layout != torch.strided:
-                raise ValueError(
-                    f"parameter {member.name} has a sparse gradient; build its embedding with sparse=False"
-                )
-            alone = member.name if not self.stacked or member.shard else None
-            p = member.tensor
-            key = (id(group), member.layout.tail, p.dtype, p.device, member.numbers, alone)
-            buckets.setdefault(key, (group, []))[1].append(member)
-        runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
-        scratch = Scratch()
-        for (_, _, dtype, device, *_), (group, members) in buckets.items():
-            for run in cut(members, most_elements(device, rules[group["rule"]])):
-                runs.append((group, run))
-                if len(run) > 1:
-                    scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
-        return [Stack(rules[group["rule"]], group, run, scratch) for group, run in runs]
