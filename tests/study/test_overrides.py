@@ -120,6 +120,11 @@ def test_mistakes_of_a_file(given: dict[str, Any], sentence: str, tmp_path: Path
         study(tmp_path, given)
 
 
+def test_a_dotted_name_has_quotes(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match='line 7: grid: write "embedding[.]lr_ratio" in quotes, '):
+        study(tmp_path, {}, "grid.embedding.lr_ratio = [14, 28]")
+
+
 def test_compare_takes_overrides_of_one_contestant() -> None:
     given = ["adamw", "moonlight", "--set", "moonlight.embedding.lr_ratio=28", "--set", "adamw.head.lr_ratio=0.5",
              "--space", "d-muon.vector.lr_ratio=0.5,1", "--space", "adamw.vector.lr_ratio=0.5,1"]  # fmt: skip

@@ -207,7 +207,7 @@ def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
         if group["param_names"] != other["params"] or group["rule"] != other.get("rule"):
             raise ValueError(
                 f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
-                "with the same param groups, roles and undecayed as the saved one"
+                "with the same param groups, roles, overrides and undecayed as the saved one"
             )
         if differing := set(_in_by_out(optimizer, group)) ^ set(other.get("in_by_out", ())):
             name = group["param_names"][min(differing)]
