@@ -121,7 +121,7 @@ def test_mistakes_of_a_file(given: dict[str, Any], sentence: str, tmp_path: Path
 
 
 def test_a_dotted_name_has_quotes(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match='line 7: grid: write "embedding[.]lr_ratio" in quotes, '):
+    with pytest.raises(StudyError, match=r'line 7: grid: write "embedding[.]lr_ratio" in quotes, '):
         study(tmp_path, {}, "grid.embedding.lr_ratio = [14, 28]")
 
 

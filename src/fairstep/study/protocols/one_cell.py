@@ -37,9 +37,9 @@ def settle(protocol: OneCell, tuning: Tuning) -> Search[Tuning]:
     try:
         yield from protocol.tune(tuning)
         yield from follow_edges(protocol, tuning)
+        yield from tune_companions(tuning)
         if tuning.problem.refine:
             yield from refine(tuning)
-        yield from tune_companions(tuning)
     except BudgetSpent:
         tuning.notes.append(f"The search ended at its budget of {tuning.problem.trials} trials.")
     yield Settled(tuning)

@@ -75,7 +75,7 @@ class Problem:
     ``refine``: whether the learning rate is tried a factor of sqrt 2 beside the best one at the end. ``trials``: the
     largest number of tuning trials (0: no limit). ``parameters`` (matrix parameters) and ``tokens`` place the cell for
     laws over scale. ``companions`` are hyperparameters that are tuned at the end (``companions.py``) in so many
-    ``rounds``; ``ratios`` gives what they are in a configuration that does not say.
+    ``rounds``, before ``refine``; ``ratios`` gives what they are in a configuration that does not say.
     """
 
     space: Space
