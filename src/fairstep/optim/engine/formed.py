@@ -27,7 +27,8 @@ class FormedStacks:
     """Stacks by which parameters have a gradient. ``live`` are all whose state is the parameters' own."""
 
     def __init__(self) -> None:
-        self._structure: list[Any] = []
+        self._formed_for: list[Any] = []
+        self._current: list[Stack] = []
         self._settings: list[_Read] = []
         self._begin()
 
@@ -41,28 +42,34 @@ class FormedStacks:
 
         If anyone else has changed state, parameters or param groups, they count as they are now.
         """
-        present = tuple([p.grad is not None for group in optimizer.param_groups for p in group["params"]])
-        if self._identities(optimizer) != self._structure or not all(stack.intact for stack in self.live.values()):
+        identities = self._identities(optimizer)
+        intact = all(stack.intact for stack in self.live.values())
+        if intact and identities == self._formed_for:
+            return self._current
+        structure, absent = _parted(identities)
+        if not intact or structure != _parted(self._formed_for)[0]:
             state_dicts.check(optimizer)
             self._begin()
-            self._sets[present] = self._form(optimizer, stacked)
+            self._current = self._sets[absent] = self._form(optimizer, stacked)
             self._settings = _settings(optimizer)
-            self._structure = self._identities(optimizer)
-        elif present not in self._sets:
+            self._formed_for = self._identities(optimizer)
+            return self._current
+        if absent not in self._sets:
             formed = self._form(optimizer, stacked)
             live = set(map(id, self.live.values()))
             kept = {k: stacks for k, stacks in self._sets.items() if live.issuperset(map(id, stacks))}
-            self._sets = {**(kept if len(kept) < _MOST_SETS else {}), present: formed}
-        return self._sets[present]
+            self._sets = {**(kept if len(kept) < _MOST_SETS else {}), absent: formed}
+        self._current, self._formed_for = self._sets[absent], identities
+        return self._current
 
     def _identities(self, optimizer: Routed) -> list[Any]:
         """What the stacks are formed for. What they hold lives as long as they do, so that no id comes again."""
         parameters = [
-            (id(group), id(p), id(optimizer.state.get(p)), p.shape, p.dtype, p.device)
+            (id(group), id(p), id(optimizer.state.get(p)), p.shape, p.dtype, p.device, p.grad is None)
             for group in optimizer.param_groups
             for p in group["params"]
         ]
-        return [len(optimizer.state), [read(group) for read, group in self._settings], *parameters]
+        return [(len(optimizer.state), *[read(group) for read, group in self._settings]), *parameters]
 
     def _form(self, optimizer: Routed, stacked: bool) -> list[Stack]:
         """Stacks for the gradients that there are now, those that live among them, in an order that they decide."""
@@ -84,6 +91,12 @@ class FormedStacks:
                 del self.live[key]
         self.live |= made
         return [self.live[key] for key in runs]
+
+
+def _parted(identities: list[Any]) -> tuple[list[Any], tuple[bool, ...]]:
+    """(identities but for gradients, which parameters have none)."""
+    parameters = identities[1:]
+    return [*identities[:1], *[one[:-1] for one in parameters]], tuple([one[-1] for one in parameters])
 
 
 def _settings(optimizer: Routed) -> list[_Read]:

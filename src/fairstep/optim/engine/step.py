@@ -99,17 +99,13 @@ def _fused_adamw(stack: Stack, grads: list[Tensor], factor: float) -> None:
     """W <- (1 - lr lambda) W - lr u of contiguous parameters in the compute dtype, in one pass over memory."""
     m, v = ([member.entry[name] for member in stack.members] for name in ("m", "v"))
     steps = [torch.full((), float(stack.step + 1), device=grads[0].device)] * len(grads)
+    lists: tuple[list[Tensor], ...] = (stack.params, grads, m, v, [], steps)
     for group, _, mine in stack.parts:
         weight_decay = group["weight_decay"]
         if group["decay"] == "independent":
             weight_decay /= Context(group).peak_lr
         torch._fused_adamw_(
-            stack.params[mine],
-            grads[mine],
-            m[mine],
-            v[mine],
-            [],
-            steps[mine],
+            *(lists if len(stack.parts) == 1 else [one[mine] for one in lists]),
             lr=float(group["lr"]) * factor,
             beta1=group["beta1"],
             beta2=group["beta2"],
