@@ -129,10 +129,10 @@ Placed = tuple[dict[str, Any], Member]
 
 
 class StackPart(NamedTuple):
-    """What a stack has of one param group: which of its rows and members."""
+    """What a stack has of one param group: how many rows, in the order of the parts, and which members."""
 
     group: dict[str, Any]
-    rows: slice
+    rows: int
     members: slice
 
 
@@ -274,13 +274,10 @@ class Stack:
 def _parts(placed: Sequence[Placed]) -> list[StackPart]:
     """Every param group of the members, which come group by group."""
     parts: list[StackPart] = []
-    start = 0
     for place, (group, member) in enumerate(placed):
-        stop = start + member.layout.rows
-        first = parts.pop() if parts and parts[-1].group is group else None
-        rows = slice(first.rows.start if first else start, stop)
-        parts.append(StackPart(group, rows, slice(first.members.start if first else place, place + 1)))
-        start = stop
+        first = parts.pop() if parts and parts[-1].group is group else StackPart(group, 0, slice(place, place))
+        members = slice(first.members.start, place + 1)
+        parts.append(StackPart(group, first.rows + member.layout.rows, members))
     return parts
 
 

@@ -57,19 +57,19 @@ def blocks(stack: Stack, supplied: Supplied, write: bool = True) -> Iterator[tup
 def _descend(stack: Stack, direction: Tensor, factor: float, weights: Tensor) -> None:
     """W <- W - lr u with the weight decay, of each param group, in place."""
     if len(stack.parts) == 1:  # the rows may be a block of it
-        _descend_part(stack.rule, stack.context, direction, factor, weights)
+        _descend_part(stack.rule, stack.group, direction, factor, weights)
         return
-    for group, rows, _ in stack.parts:
-        _descend_part(stack.rule, Context(group), direction[rows], factor, weights[rows])
+    rows = [part.rows for part in stack.parts]
+    for part, mine, its_direction in zip(stack.parts, weights.split(rows), direction.split(rows), strict=True):
+        _descend_part(stack.rule, part.group, its_direction, factor, mine)
 
 
-def _descend_part(rule: Rule, context: Context, direction: Tensor, factor: float, weights: Tensor) -> None:
-    group = context.group
+def _descend_part(rule: Rule, group: dict[str, Any], direction: Tensor, factor: float, weights: Tensor) -> None:
     lr, weight_decay, decay, shrink = float(group["lr"]) * factor, group["weight_decay"], group["decay"], 1.0
     if decay == "decoupled":
         shrink = 1 - lr * weight_decay
     elif decay == "independent":
-        shrink = 1 - lr / context.peak_lr * weight_decay
+        shrink = 1 - lr / Context(group).peak_lr * weight_decay
     elif decay == "cautious" and weight_decay:
         agrees = direction * weights >= 0
         weights.sub_(weights * agrees, alpha=lr * weight_decay)
