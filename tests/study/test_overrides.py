@@ -112,6 +112,7 @@ def test_a_schedule_of_companions(tmp_path: Path) -> None:
         ({"head.lr_ratio": 0}, r"line 10: muon: head.lr_ratio must be a number in \(0, inf\), not 0"),
         ({"head.momentum": 0.9}, "line 10: muon: head.momentum names no hyperparameter of the rule for head"),
         ({"router.lr_ratio": 2}, "line 3: muon cannot begin in .*: an override is for router, and the model has no"),
+        ({"*.q.*.lr_ratio": 2, "blocks.*.lr_ratio": 3}, "'\\*.q.\\*' and 'blocks.\\*' both name blocks.0.attention.q"),
         ({"*.k_norm.*.lr_ratio": 2}, "no parameter is named '\\*.k_norm.\\*'"),
     ],
 )  # fmt: skip

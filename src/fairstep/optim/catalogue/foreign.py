@@ -26,7 +26,7 @@ from fairstep.optim.catalogue.contained import contained
 from fairstep.optim.catalogue.paths import load, said
 from fairstep.optim.roles import Role, Value
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, nearest
-from fairstep.optim.spec.overrides import LR_RATIO, check_targets, is_override
+from fairstep.optim.spec.overrides import LR_RATIO, is_override
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -237,7 +237,7 @@ def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, An
             group = undecayed | spec.in_group(spec.overridden(assigned[item.name], values, item.name), values)
             buckets.setdefault(tuple(group.items()), {"params": [], **group})["params"].append(item.tensor)
         groups = list(buckets.values()) if len(buckets) > 1 or overrides else None
-        check_targets(values, assigned, spec.aux())
+        spec.check_overrides(values, assigned)
     optimizer = spec.construct(named, groups, values)
     if callable(getattr(optimizer, "train", None)):
         optimizer.train()  # type: ignore[attr-defined]

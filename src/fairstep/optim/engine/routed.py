@@ -17,7 +17,7 @@ from fairstep.optim.roles import ROLES, Named, Role
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
-from fairstep.optim.spec.overrides import check_targets, is_override
+from fairstep.optim.spec.overrides import is_override
 
 UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
 """Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
@@ -57,7 +57,7 @@ class Routed(torch.optim.Optimizer):
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
         routing.check_patterns(self.roles, roles)
-        check_targets(self.hyper, self.roles, self.spec.aux(self.hyper))
+        self.spec.check_overrides(self.hyper, self.roles)
 
     @property
     def rules(self) -> dict[str, Rule]:

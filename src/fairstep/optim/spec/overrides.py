@@ -60,21 +60,6 @@ def flat(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def check_targets(hyper: Iterable[str], roles: Mapping[str, str], aux: Collection[str]) -> None:
-    """Raise ValueError for an override whose target no parameter is. ``roles``: of a model's parameters by name."""
-    there = set(roles.values())
-    for target in dict.fromkeys(split(name)[0] for name in hyper if is_override(name)):
-        wanted = aux if target == AUX else (target,)
-        if target == AUX or target in ROLES:
-            if not there & set(wanted):
-                raise ValueError(
-                    f"an override is for {target}, and the model has no such parameter; its roles are "
-                    f"{', '.join(role for role in ROLES if role in there)}"
-                )
-        elif not any(fnmatchcase(name, target) for name in roles):
-            raise ValueError(f"overrides: no parameter is named {target!r}{nearest(target, roles)}")
-
-
 class Overridable:
     """What a spec says of the hyperparameters that some parameters have otherwise."""
 
@@ -213,6 +198,26 @@ class Overridable:
                     f"it has {_listed(names)}"
                 )
         return {own: value for own, (_, _, value) in found.items()}
+
+    def check_overrides(self, hyper: Hyper, roles: Mapping[str, Role]) -> None:
+        """Raise ValueError for an override whose target no parameter is, and for what ``overridden`` refuses.
+
+        ``roles``: of a model's parameters by name.
+        """
+        there = [role for role in ROLES if role in roles.values()]
+        targets = dict.fromkeys(split(name)[0] for name in hyper if is_override(name))
+        for target in targets:
+            wanted = self.aux(hyper) if target == AUX else (target,)
+            if target == AUX or target in ROLES:
+                if not set(there) & set(wanted):
+                    raise ValueError(
+                        f"an override is for {target}, and the model has no such parameter; its roles are "
+                        f"{', '.join(there)}"
+                    )
+            elif not any(fnmatchcase(name, target) for name in roles):
+                raise ValueError(f"overrides: no parameter is named {target!r}{nearest(target, roles)}")
+        for name, role in roles.items() if targets else ():
+            self.overridden(role, hyper, name)
 
     def settings(self, role: Role, hyper: Hyper, own: Mapping[str, Value] | None = None) -> dict[str, Value]:
         """What rule and engine read for parameters of a role. ``own``: ``overridden``, by default of the role alone."""
