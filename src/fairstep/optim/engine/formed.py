@@ -50,6 +50,7 @@ class FormedStacks:
         if not intact or structure != _parted(self._formed_for)[0]:
             state_dicts.check(optimizer)
             self._begin()
+            self._formed_for = []  # so that a refusal on the way leaves nothing that counts
             self._current = self._sets[absent] = self._form(optimizer, stacked)
             self._settings = _settings(optimizer)
             self._formed_for = self._identities(optimizer)
