@@ -243,10 +243,44 @@ def test_a_small_model_is_a_handful_of_stacks() -> None:
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     optimizer.step()
-    for stack in optimizer._stacks:
+    for stack in optimizer._stacks.live.values():
         stack.rule = Counting() if stack.rule.name == "muon" else stack.rule
     optimizer.step()
     assert calls == [(16, 16, 16)], "sixteen matrices in one call"
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "muon", "soap", "prodigy", "adamw+ema"])
+def test_gradients_that_come_and_go(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one parameter at a time, and without forming a stack where a set of gradients comes again."""
+    formed, begin = [], stacks.Stack.__init__
+
+    def counted(stack: stacks.Stack, *rest: Any) -> None:
+        formed.append(rest)
+        begin(stack, *rest)
+
+    monkeypatch.setattr(stacks.Stack, "__init__", counted)
+    models = [nn.ModuleList([nn.Linear(6, 6, bias=False) for _ in range(8)]).double() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [
+        build(name, model, lr=0.01, stacked=stacked) for model, stacked in zip(models, (True, False), strict=True)
+    ]
+    counts = []
+    for step in range(24):
+        generator = torch.Generator().manual_seed(step)
+        absent = [(), (3,), (), (5, 6), (3,)][step % 5]
+        gradients = [torch.randn(6, 6, generator=generator, dtype=torch.float64) for _ in range(8)]
+        for model in models:
+            for place, (layer, gradient) in enumerate(zip(model, gradients, strict=True)):
+                layer.weight.grad = None if place in absent else gradient
+        optimizers[1].step()
+        before = len(formed)
+        optimizers[0].step()
+        counts.append(len(formed) - before)
+    assert not any(counts[10:]), "every set has come before"
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
+    optimizers[0].load_state_dict(optimizers[0].state_dict())
+    optimizers[0].step()
 
 
 def test_non_contiguous_parameters() -> None:

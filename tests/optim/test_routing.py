@@ -127,10 +127,10 @@ def test_table() -> None:
     table = Muon(llama_names(), lr=0.02).routing_table().splitlines()
     assert table[0].split("  ")[0] == "parameter" and len(table) == 6
     assert [row.split() for row in table if "down" in row] == [
-        ["layers.0.mlp.down.weight", "8", "x", "16", "matrix", "muon", "0.02", "0.1"]
+        ["layers.0.mlp.down.weight", "8", "x", "16", "matrix", "muon", "0.02", "1", "0.1"]
     ]
-    assert [row.split()[-4:] for row in table if "lm_head" in row] == [["head", "adamw", "0.004", "0.1"]]
-    assert [row.split()[-4:] for row in table if "embed" in row] == [["embedding", "adamw", "0.004", "0"]]
+    assert [row.split()[-5:] for row in table if "lm_head" in row] == [["head", "adamw", "0.004", "0.2", "0.1"]]
+    assert [row.split()[-5:] for row in table if "embed" in row] == [["embedding", "adamw", "0.004", "0.2", "0"]]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ CASES: dict[str, dict[str, Any]] = {
     "mars-shampoo express": {"ns_coefficients": "polar-express", "form": "exact"},
     "mars-shampoo cubic": {"ns_coefficients": "cubic", "clip": "global"},
     "scion": {},
+    "scion by role": {"overrides": {"head": {"lr_ratio": 0.5}, "embedding": {"momentum": 0.8}}},
     "adam-mini": {},
+    "adam-mini by role": {"overrides": {"head": {"lr_ratio": 0.5, "weight_decay": 0.3}, "embedding": {"beta2": 0.9}}},
 }
 ROWS = (0, 4, 28, 48)
 """Edges of three ranks' rows of the large matrices: uneven, and at multiples of the size of a block."""

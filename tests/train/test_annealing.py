@@ -46,6 +46,20 @@ def test_momentum_and_weight_decay_follow_their_ramps() -> None:
     assert 0.0 in decays  # undecayed groups stay so
 
 
+def test_some_parameters_have_a_schedule_of_their_own() -> None:
+    """Companions that begin to decay later, as in records of modded-nanogpt's optimization track."""
+    config = ModelConfig(layers=1, width=16, heads=2, mlp_width=32, vocabulary=64, context=16)
+    overrides = {"aux": {"decay_fraction": 0.4}, "head": {"final_fraction": 0.5}}
+    optimizer = optim.build("muon", Llama(config), lr=0.02, overrides=overrides)
+    annealer = Annealer(ScheduleSpec(kind="wsd", decay_fraction=1.0, decay_shape="linear"), optimizer, 100)
+    for step, matrices, aux, head in ((0, 1.0, 1.0, 1.0), (50, 0.5, 1.0, 1.0), (80, 0.2, 0.5, 0.75)):
+        annealer.apply(step)
+        parts = {group["role"]: group["lr"] / group["peak_lr"] for group in optimizer.param_groups}
+        assert parts == pytest.approx({"matrix": matrices, "embedding": aux, "vector": aux, "head": head})
+    with pytest.raises(ValueError, match="the schedule cosine has no decay_fraction"):
+        Annealer(ScheduleSpec(), optimizer, 100)
+
+
 def test_a_ramp_of_nothing_is_said() -> None:
     ramps = (Ramp(hyperparameter="momentun", start=0.85, start_steps=10),)
     with pytest.raises(ValueError, match=r"ramps 'momentun', which this optimizer has not; it has .*momentum"):

@@ -27,6 +27,7 @@ from fairstep.cli.shared.options import (
     parse,
     table,
 )
+from fairstep.cli.shared.owners import owner_of
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study, save
 from fairstep.cli.shared.trainer_contest import compare_around
@@ -65,6 +66,9 @@ class CompareOptions:
     refine: bool = True
     """Also try the learning rate a factor of sqrt 2 below and above the best one, and the baseline's at its longest
     budget."""
+    companions: int = 0
+    """Rounds of tuning the learning rates of embedding, head and vectors at the end, two trials a role and round, the
+    same for every contestant."""
     budgets: tuple[float, ...] = (0.5, 2.0)
     """Token budgets of the baseline, as multiples of the cell's, that turn a loss into tokens."""
     budget_seeds: int = 2
@@ -77,7 +81,8 @@ class CompareOptions:
     """Values that are tried: lr=log:1e-4:1e-2 (a range), lion.lr=1e-3,2e-3 (a list, for one contestant) or a TOML file;
     may be given several times. Without a contestant's name it is for optimizers of other packages, pkg.mod:Class."""
     set: Assignments = ()
-    """A hyperparameter of one contestant, for example --set adamw.beta2=0.98; may be given several times."""
+    """A hyperparameter of one contestant, or of some of its parameters: --set adamw.beta2=0.98 --set
+    muon.embedding.lr_ratio=28; may be given several times (docs/howto/roles.md)."""
     trainer: Path | None = None
     """Compare in a trainer of your own: a TOML file with [trainer] and [[cells]], perhaps a study file, whose
     contestants may be named (docs/howto/my-trainer.md). Any other name is a value of {optimizer}."""
@@ -173,6 +178,7 @@ def contest_of(options: CompareOptions) -> dict[str, Any]:
         "title": options.title,
         "seeds": int(options.seeds) if options.seeds.isdigit() else options.seeds,
         "refine": options.refine,
+        "companions": options.companions,
         "budgets": list(options.budgets),
         "budget_seeds": options.budget_seeds,
         "extensions": options.extensions,
@@ -192,9 +198,8 @@ def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in options.set:
         target, value = assignment(text)
-        owner, dot, name = target.rpartition(".")
-        owner = optim.get(owner).name if dot and owner not in given else owner
-        if not dot or owner not in given or name == "lr":
+        owner, name = owner_of(target, names)
+        if owner not in given or name == "lr":
             listed = ", ".join(names)
             raise ValueError(f"--set takes CONTESTANT.NAME=VALUE with one of {listed}, and not lr; got {text!r}")
         given[owner][name] = value
@@ -277,7 +282,7 @@ def check_effort(options: CompareOptions) -> None:
     """Raises ValueError for effort that makes no contest."""
     if Design.parse(options.seeds).first < 2:
         raise ValueError(f"--seeds must be at least 2 for an interval, not {options.seeds}")
-    for name, least in (("points", 3), ("budget_seeds", 1), ("extensions", 0), ("workers", 0)):
+    for name, least in (("points", 3), ("budget_seeds", 1), ("extensions", 0), ("companions", 0), ("workers", 0)):
         value = getattr(options, name)
         if value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")

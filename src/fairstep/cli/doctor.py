@@ -23,6 +23,8 @@ class DoctorOptions:
 
     Example: fairstep doctor torch.optim:RMSprop
 
+    Example: fairstep doctor muon --model 106k --set embedding.lr_ratio=28
+
     Example: fairstep doctor --trainer examples/plain/study.toml
 
     A few dozen steps on a model of a thousand weights, uncompiled. With --trainer: short trials of a study's own
@@ -33,7 +35,11 @@ class DoctorOptions:
     optimizer: tyro.conf.Positional[str] = ""
     """Name of a built-in optimizer, package.module:Class, or the name of an entry point."""
     set: Assignments = ()
-    """A hyperparameter, for example --set beta2=0.98 or --set betas=[0.9,0.98]; may be given several times."""
+    """A hyperparameter, for example --set beta2=0.98, --set betas=[0.9,0.98] or --set embedding.lr_ratio=28; may be
+    given several times."""
+    model: str = ""
+    """Print instead which parameter of this model has which role, rule and learning rate: a preset, a folder with a
+    config.json of Transformers, or package.module:function that returns a model."""
     trainer: Path | None = None
     """Check the trainer of this study file instead."""
     part: float = 0.1
@@ -62,6 +68,12 @@ def main(arguments: list[str]) -> int:
         return check_trainer(asked)
     spec = optim.get(options.optimizer)
     hyper = dict(assignment(text) for text in options.set)
+    if options.model:
+        from fairstep.cli.shared.routing import maker
+        from fairstep.optim.doctor import routing_table  # loads torch
+
+        print(routing_table(spec.name, hyper, maker(options.model)))
+        return 0
 
     from fairstep.optim.doctor import examine, fit  # loads torch
     from fairstep.train.checkpoints.resumption import resume

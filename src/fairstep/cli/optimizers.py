@@ -160,6 +160,11 @@ def page_of(spec: optim.OptimizerSpec) -> str:
     if spec.signals:
         lines.append(f"  needs beside gradients: {', '.join(spec.signals)}")
     if spec.parts:
+        lines += ["", "ROLES  (an override is ROLE.NAME, such as embedding.lr_ratio; docs/howto/roles.md)", ""]
+        for role, rule, ratio, names in roles_of(spec):
+            lines.append(f"  {role}: {rule}, learning rate {ratio} x lr; also {names}")
+        if aux := spec.aux():
+            lines.append(f"  aux: {', '.join(aux)}")
         lines += ["", "COST OF AN o x i MATRIX  (N = o i, k the shorter side, K the longer)", ""]
         for part in spec.parts:
             lines.append(f"  {', '.join(part.roles)}: {part.rule.name}")
@@ -174,6 +179,21 @@ def page_of(spec: optim.OptimizerSpec) -> str:
         values = ", ".join(f"{name} {_plain(tuning.chosen[name])}" for name in named)
         lines += [f"  {tuning.source}: {values}"]
     return "\n".join(lines)
+
+
+def roles_of(spec: optim.OptimizerSpec) -> list[list[str]]:
+    """A row for each role: role, rule, learning rate over lr, what an override may name."""
+    hyper = spec.validate({}) if spec.parts else {}
+    return [
+        [
+            role,
+            part.rule.name,
+            f"{part.ratio(hyper):g}" + (f" ({part.lr_ratio})" if part.lr_ratio else ""),
+            ", ".join(spec.own_names(role, hyper)),
+        ]
+        for role in optim.ROLES
+        if spec.parts and (part := spec.part(role, hyper))
+    ]
 
 
 def _plain(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from fairstep import optim
 from fairstep.model.shapes import Parameter
@@ -120,7 +120,9 @@ def step_costs(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
     for parameter in table:
         alike = parameter.role, parameter.shape
         if alike not in made:
-            part = chosen.part(parameter.role, hyper)  # type: ignore[arg-type]
-            made[alike] = StepCost.of(parameter.name, part.rule, parameter.role, parameter.shape, part.hyper(hyper))
+            role: Any = parameter.role
+            settings = chosen.settings(role, hyper)
+            rule = chosen.part(role, hyper).rule
+            made[alike] = StepCost.of(parameter.name, rule, parameter.role, parameter.shape, settings)
         found.append(replace(made[alike], name=parameter.name))
     return found

@@ -176,6 +176,11 @@ class Rule:
         """The hyperparameters that its methods name, in the order of the methods."""
         return tuple(dict.fromkeys(self._named()))
 
+    @property
+    def common(self) -> tuple[str, ...]:
+        """The hyperparameters that decide over ``shared`` numbers, and so are the same for all its parameters."""
+        return tuple(dict.fromkeys((*named(self.shared), *named(self.agree))))
+
     def _named(self) -> Iterator[str]:
         for method in self.methods:
             yield from (name for name in named(getattr(self, method)) if name != "context")

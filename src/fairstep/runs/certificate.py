@@ -153,7 +153,7 @@ class Certificate(Record):
         lines = [f"{self.contestant}{f' in {self.cell}' if self.cell else ''}: {self.statement}"]
 
         def say(label: str, value: str) -> None:
-            lines.append(f"  {label:17}{value}")
+            lines.append(f"  {label:16} {value}")
 
         if self.configuration:
             say("configuration", words(self.configuration))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -84,6 +85,18 @@ class ScheduleSpec(Frozen):
         if self.decays_at_end and self.decay_shape == "exponential" and self.final_fraction == 0:
             raise ValueError("final_fraction must be positive for an exponential decay, which never reaches 0")
         return self
+
+    def with_own(self, own: Mapping[str, Any]) -> ScheduleSpec:
+        """With other values of some fields, for some parameters. Raises ValueError for values that cannot be, and for
+        a ``decay_fraction`` where the kind has none."""
+        if not own:
+            return self
+        if "decay_fraction" in own and not self.decays_at_end:
+            raise ValueError(
+                f"the schedule {self.kind} has no decay_fraction that some parameters could have otherwise; "
+                "take wsd or inverse_sqrt"
+            )
+        return ScheduleSpec.model_validate(self.model_dump() | dict(own))
 
     @property
     def decays_at_end(self) -> bool:

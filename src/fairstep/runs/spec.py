@@ -34,7 +34,8 @@ class OptimizerChoice(Frozen):
     name: str
     """Name in ``fairstep optimizers``, with +wrappers, or package.module:Class."""
     hyperparameters: dict[str, Value] = Field(default_factory=dict)
-    """Every hyperparameter by name, in the optimizer's units. ``lr`` is the peak."""
+    """Every hyperparameter by name, in the optimizer's units. ``lr`` is the peak. A dotted name, such as
+    embedding.lr_ratio, is of some parameters alone."""
     version: str = ""
     """Which code another package's optimizer is, because a run's numbers depend on it. Empty for fairstep's own."""
     undecayed: tuple[str, ...] | None = None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from fairstep import optim
 from fairstep.model.shapes import counts
+from fairstep.optim.spec.overrides import SCHEDULED, is_override, split
 from fairstep.runs import (
     Cell,
     DataSpec,
@@ -121,16 +122,22 @@ class Workload:
         (``OptimizerSpec.of_run``). Raises pydantic.ValidationError for impossible combinations."""
         tokens = self.tokens if tokens is None else tokens
         steps = tokens // self.batch_tokens
+        known = optim.get(optimizer)
+        schedule = self.schedule_of(optimizer, steps)
+        for name, value in hyperparameters.items():
+            if is_override(name) and (own := split(name)[1]) in SCHEDULED:
+                schedule.with_own({own: value})
+        resolved = known.of_run(hyperparameters, steps=steps, precision=self.precision)
         return RunSpec(
             model=self.model,
             data=self.data,
             optimizer=OptimizerChoice(
                 name=optimizer,
-                hyperparameters=optim.get(optimizer).of_run(hyperparameters, steps=steps, precision=self.precision),
+                hyperparameters=known.without_idle(resolved),
                 version=optim.version(optimizer),
                 undecayed=undecayed,
             ),
-            schedule=self.schedule_of(optimizer, steps),
+            schedule=schedule,
             evaluation=EvaluationSpec(
                 every_steps=max(1, steps // 10),
                 tokens=max(self.model.context, self.evaluation_tokens // 16),

@@ -6,19 +6,22 @@ from typing import Any
 
 import torch
 
+from fairstep.optim.spec.overrides import SCHEDULED
 from fairstep.runs import ScheduleSpec, learning_rate_fraction
 
 
 class Annealer:
     """Sets the learning rate and the ramped hyperparameters of every param group before a step.
 
-    Optimizers of ours remember their peaks; for others build it before a saved state is loaded. Raises
-    ValueError for a ramp of a hyperparameter that no param group has.
+    A param group may have parts of the schedule otherwise (``optim.spec.overrides``). Optimizers of ours remember their
+    peaks; for others build it before a saved state is loaded. Raises ValueError for a ramp of a hyperparameter that no
+    param group has.
     """
 
     def __init__(self, schedule: ScheduleSpec, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        self.schedule, self.optimizer, self.steps = schedule, optimizer, steps
+        self.optimizer, self.steps = optimizer, steps
         groups = optimizer.param_groups
+        self.schedules = [schedule.with_own({n: group[n] for n in SCHEDULED if n in group}) for group in groups]
         self.peaks: list[float] = [float(group.get("peak_lr", group["lr"])) for group in groups]
         # Groups by their place: load_state_dict of torch's optimizers puts new ones into theirs.
         self.given: list[tuple[Any, int, float]] = []
@@ -35,10 +38,10 @@ class Annealer:
 
     def apply(self, step: int) -> None:
         """For the step about to be taken, 0 .. steps - 1."""
-        fraction = learning_rate_fraction(self.schedule, step, self.steps)
         groups = self.optimizer.param_groups
-        for group, peak in zip(groups, self.peaks, strict=True):
-            group["lr"] = peak * fraction
+        fractions = {one: learning_rate_fraction(one, step, self.steps) for one in self.schedules}
+        for group, peak, schedule in zip(groups, self.peaks, self.schedules, strict=True):
+            group["lr"] = peak * fractions[schedule]
         for ramp, place, given in self.given:
             groups[place][ramp.hyperparameter] = ramp.value(given, step, self.steps)
 

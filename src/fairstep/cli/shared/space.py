@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep import optim
+from fairstep.cli.shared.owners import owner_of
 from fairstep.study import Axis
 from fairstep.study.file.published_spaces import axis_of
 
@@ -33,9 +34,11 @@ Spaces = dict[str, dict[str, Axis]]
 def read(texts: Iterable[str], contestants: Sequence[optim.OptimizerSpec]) -> Spaces:
     """The spaces that are given. Raises ValueError with one sentence, OSError for a file that cannot be read."""
     spaces: Spaces = {spec.name: {} for spec in contestants}
-    for owner, name, values, said in (item for text in texts for item in _items(text)):
+    for owner, name, values, said in (item for text in texts for item in _items(text, list(spaces))):
         for spec in _owners(owner, contestants, said):
-            spaces[spec.name][name] = axis_of(spec, name, dict.fromkeys(_values(values, said)), factor=0.0)
+            spaces[spec.name][spec.canonical(name)] = axis_of(
+                spec, name, dict.fromkeys(_values(values, said)), factor=0.0
+            )
     return spaces
 
 
@@ -43,7 +46,7 @@ def lists(texts: Iterable[str], names: Sequence[str]) -> dict[str, dict[str, lis
     """Contestant -> placeholder -> values, for contestants that are only names. A space without a name is for all.
     Raises ValueError with one sentence, OSError for a file that cannot be read."""
     spaces: dict[str, dict[str, list[Any]]] = {name: {} for name in names}
-    for owner, name, values, said in (item for text in texts for item in _items(text)):
+    for owner, name, values, said in (item for text in texts for item in _items(text, names)):
         if owner and owner not in spaces:
             raise ValueError(f"--space {said} is for {owner}, which does not compete; there are {', '.join(names)}")
         for one in [owner] if owner else names:
@@ -82,7 +85,7 @@ def longer(axis: Axis, points: int) -> Axis:
     return Axis(tuple(values), factor, axis.domain)
 
 
-def _items(text: str) -> Iterator[tuple[str, str, Any, str]]:
+def _items(text: str, names: Sequence[str]) -> Iterator[tuple[str, str, Any, str]]:
     """(contestant or "", hyperparameter, values, what was written) of one --space."""
     if "=" not in text:
         items = list(_file(text))
@@ -91,10 +94,9 @@ def _items(text: str) -> Iterator[tuple[str, str, Any, str]]:
         yield from items
         return
     target, _, values = text.partition("=")
-    owner, _, name = target.strip().rpartition(".")
-    if not name or not values:
+    if not target.strip() or not values:
         raise ValueError(f"--space takes NAME=VALUES or a TOML file, not {text!r}")
-    yield owner, name, values, text
+    yield *owner_of(target.strip(), names), values, text
 
 
 def _file(path: str) -> Iterator[tuple[str, str, Any, str]]:

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim.catalogue.contained import contained
 from fairstep.optim.catalogue.paths import load, said
-from fairstep.optim.roles import Value
+from fairstep.optim.roles import Role, Value
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, nearest
+from fairstep.optim.spec.overrides import LR_RATIO, is_override
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -58,7 +59,7 @@ class ForeignSpec(OptimizerSpec):
         Raises ValueError with one sentence, the class's own words in it.
         """
         values: dict[str, Value] = {name: known.default for name, known in self.hyperparameters.items()}
-        values |= self.typed(hyper)
+        values = self.without_idle(values | self.typed(hyper))
         if values["lr"] == NO_RATE and "lr" not in hyper:
             raise ValueError(
                 f"{self.name} has no learning rate of its own; give one: --lr in train, --set lr=VALUE in doctor, "
@@ -76,6 +77,11 @@ class ForeignSpec(OptimizerSpec):
             self.construct({n: torch.nn.Parameter(torch.zeros(shape)) for n, shape in shapes.items()}, None, values)
         return values
 
+    @property
+    def takes_names(self) -> bool:
+        """Whether the class wants pairs of name and parameter."""
+        return self.params is not None and "named" in self.params.name
+
     def typed(self, hyper: Mapping[str, object]) -> dict[str, Value]:
         """The given hyperparameters, checked by type alone: some are valid only together with others."""
         values: dict[str, Value] = {}
@@ -84,6 +90,11 @@ class ForeignSpec(OptimizerSpec):
                 values[name] = _checked(f"{self.name}: {name}", value, self.hyperparameters[name].default)
             elif name in self.unset:
                 values[name] = value  # type: ignore[assignment]
+            elif is_override(name):
+                own = self.hyperparameter(name)
+                values[name] = _checked(f"{self.name}: {name}", value, own.default)
+                if own.domain != _domain(own.default):  # a ratio, or of the schedule
+                    values[name] = own.check(f"{self.name}: {name}", value)
             else:
                 known = (*self.hyperparameters, *self.unset)
                 raise ValueError(
@@ -93,12 +104,13 @@ class ForeignSpec(OptimizerSpec):
 
     def complete(self, given: Mapping[str, object], grids: Mapping[str, Iterable[Value]]) -> dict[str, Value]:
         """As of any spec; every value of a grid is checked with the given ones and the first of the other grids."""
-        tried = {n: tuple(values) for n, values in grids.items() if n in (*self.hyperparameters, *self.unset)}
+        own = (*self.hyperparameters, *self.unset)
+        tried = {n: tuple(values) for n, values in grids.items() if n in own or is_override(n)}
         first = {name: values[0] for name, values in tried.items()}
         for name, value in ((name, value) for name, values in tried.items() for value in values[1:]):
             self.validate({**first, name: value, **given})
         values = self.validate({**first, **given})
-        known = {name: self.hyperparameters[name].default for name in first if name in self.hyperparameters}
+        known = {name: self.hyperparameter(name, values).default for name in first if name not in self.unset}
         return values | {n: v for n, v in known.items() if n not in given and (n, v) != ("lr", NO_RATE)}
 
     def _numbered(self, hyper: Mapping[str, object]) -> dict[str, object]:
@@ -117,12 +129,46 @@ class ForeignSpec(OptimizerSpec):
     def arguments(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Keyword arguments of the class: those that differ from its own defaults, and lr."""
         own = self.hyperparameters
-        changed: dict[str, Any] = {k: v for k, v in values.items() if k == "lr" or k not in own or v != own[k].default}
+        given = {name: value for name, value in values.items() if not is_override(name)}
+        changed: dict[str, Any] = {k: v for k, v in given.items() if k == "lr" or k not in own or v != own[k].default}
         for name, parts in self.tuples.items():
             if any(part in changed for part in parts):
                 whole = tuple(values.get(part, own[part].default) for part in parts)
                 changed = {k: v for k, v in changed.items() if k not in parts} | {name: whole}
         return changed
+
+    # What some parameters have otherwise, in param groups of the class (see ``spec.overrides``).
+
+    def aux(self, hyper: Mapping[str, Any] | None = None) -> tuple[Role, ...]:
+        return ()
+
+    def own_names(self, role: Role, hyper: Mapping[str, Any] | None = None) -> dict[str, str]:
+        names = {name: name for name in self.hyperparameters if name not in ("lr", self.decay_name)}
+        return names | ({"weight_decay": self.decay_name} if self.decay_name else {})
+
+    def ratio_name(self, role: Role, hyper: Mapping[str, Any] | None = None) -> str | None:
+        return None
+
+    def reads(self, role: Role, hyper: Mapping[str, Any] | None = None) -> set[str | None]:
+        return set(self.hyperparameters)
+
+    def one_lr(self, role: Role, hyper: Mapping[str, Any] | None = None) -> bool:
+        return False
+
+    def in_group(self, own: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Any]:
+        """What a param group of the class says for parameters that have something otherwise."""
+        names = self.own_names("matrix")
+        merged = {**values, **{names[name]: value for name, value in own.items() if name in names}}
+        group: dict[str, Any] = {}
+        for name, value in own.items():
+            whole = next((tuple_ for tuple_, parts in self.tuples.items() if name in parts), None)
+            if name == LR_RATIO:
+                group["lr"] = float(values["lr"]) * float(value)
+            elif whole:
+                group[whole] = tuple(merged[part] for part in self.tuples[whole])
+            else:
+                group[names.get(name, name)] = value
+        return group
 
     def construct(
         self, named: Mapping[str, Any], groups: Iterable[Any] | None, values: Mapping[str, Value]
@@ -132,7 +178,7 @@ class ForeignSpec(OptimizerSpec):
         Raises ValueError with one sentence.
         """
         pairs = list(named.items())
-        if pairs and self.params is not None and "named" in self.params.name:
+        if pairs and self.takes_names:
             return self._call(pairs, values)
         try:
             return self._call(list(named.values()) if groups is None else groups, values)
@@ -175,15 +221,23 @@ def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, An
     assert isinstance(spec, ForeignSpec)
     values = spec.validate(hyper)
     groups: list[Any] | None = None if hasattr(params, "parameters") else list(params)
+    overrides = any(map(is_override, values))
+    if overrides and (spec.takes_names or (groups and all(isinstance(group, Mapping) for group in groups))):
+        reason = "takes no param groups" if spec.takes_names else "is given param groups, which can say the same"
+        raise ValueError(f"{spec.name} {reason}, so that it can have no overrides; leave them out")
     named: dict[str, Any] = {}
     if not (groups and all(isinstance(group, Mapping) for group in groups)):
         items = routing.named_parameters(params if groups is None else groups)
         assigned = routing.assign(items, roles)
         named, groups = {item.name: item.tensor for item in items}, None
-        plain = [item.tensor for item in items if assigned[item.name] in UNDECAYED]
-        decayed = [item.tensor for item in items if assigned[item.name] not in UNDECAYED]
-        if plain and decayed and values.get(spec.decay_name, 0):
-            groups = [{"params": decayed}, {"params": plain, spec.decay_name: 0.0}]
+        decays = bool(values.get(spec.decay_name, 0))
+        buckets: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for item in sorted(items, key=lambda item: assigned[item.name] in UNDECAYED):
+            undecayed = {spec.decay_name: 0.0} if decays and assigned[item.name] in UNDECAYED else {}
+            group = undecayed | spec.in_group(spec.overridden(assigned[item.name], values, item.name), values)
+            buckets.setdefault(tuple(group.items()), {"params": [], **group})["params"].append(item.tensor)
+        groups = list(buckets.values()) if len(buckets) > 1 or overrides else None
+        spec.check_overrides(values, assigned)
     optimizer = spec.construct(named, groups, values)
     if callable(getattr(optimizer, "train", None)):
         optimizer.train()  # type: ignore[attr-defined]

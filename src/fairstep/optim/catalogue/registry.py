@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import rules
 from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
+from fairstep.optim.spec.overrides import flat
 from fairstep.optim.wrappers import derive, key, parse
 
 if TYPE_CHECKING:
@@ -95,7 +96,14 @@ def _wrapped(name: str, *words: str) -> OptimizerSpec:
     raise AssertionError(f"{plain} is the name of a built-in optimizer")
 
 
-def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
+def build(
+    name: str,
+    params: Any,
+    *,
+    roles: Roles = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    **hyper: Any,
+) -> Any:
     """The optimizer of this name over a module, named parameters, parameters or param groups (see ``Engine``).
 
     An ``Engine``; for a foreign class that class (see ``foreign.build``).
@@ -103,6 +111,7 @@ def build(name: str, params: Any, *, roles: Roles = None, **hyper: Any) -> Any:
     >>> optimizer = build("muon", model, lr=0.02, roles={"output.weight": "head"})
     """
     spec = get(name)
+    hyper |= flat(overrides or {})
     if not spec.parts:
         from fairstep.optim.catalogue import foreign
 

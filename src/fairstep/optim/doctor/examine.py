@@ -19,6 +19,7 @@ from fairstep.optim.catalogue.paths import said
 from fairstep.optim.catalogue.registry import get
 from fairstep.optim.doctor.checks import CHECKS, Check, Wrong, takes_a_step
 from fairstep.optim.doctor.subject import Pair, Subject
+from fairstep.optim.spec.overrides import is_override
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,12 @@ def examine(
     """Findings in the order of the list, as they come; ``only_needed``: of what a contest here depends on.
 
     Compiled optimizers are run uncompiled: what they compute is the same, and compiling takes minutes. ``resume``: how
-    the training loop that asks resumes a run (``Subject``). What the optimizer prints goes to stderr. Raises ValueError
-    if there is no such optimizer or it cannot be built with these hyperparameters.
+    the training loop that asks resumes a run (``Subject``). What the optimizer prints goes to stderr. Overrides, which
+    are of a model's roles, are checked by name and left out. Raises ValueError if there is no such optimizer or it
+    cannot be built with these hyperparameters.
     """
-    subject = Subject(name, get(name).validate(dict(hyper or {})), resume)
+    checked = get(name).validate(dict(hyper or {}))
+    subject = Subject(name, {key: value for key, value in checked.items() if not is_override(key)}, resume)
     broken = False
     for check in CHECKS:
         if only_needed and not check.needed:

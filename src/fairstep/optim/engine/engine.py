@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,17 +18,18 @@ from torch import Tensor, nn
 
 from fairstep.optim.engine import evaluation, routing, signals
 from fairstep.optim.engine import state as state_dicts
+from fairstep.optim.engine.formed import FormedStacks
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.rounding import ROUNDINGS, Rounding
 from fairstep.optim.engine.routed import UNDECAYED, Routed
 from fairstep.optim.engine.routing import Roles
 from fairstep.optim.engine.shared_numbers import update_shared
 from fairstep.optim.engine.signals import Supplied
-from fairstep.optim.engine.stacks import Member, Scratch, Stack, compute_dtype, cut, most_elements
 from fairstep.optim.engine.step import advance
 from fairstep.optim.rule import Total
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.optim.spec import Decay
+from fairstep.optim.spec.overrides import flat
 
 _DEFAULT: Any = object()
 
@@ -40,7 +41,10 @@ class Engine(Routed):
     with "params", any hyperparameters of their own, and keys of the user's, which are kept. A module is best, in a
     param group too: roles are inferred from its layers (``routing.infer_roles``); ``roles`` overrides them. Others:
 
-    * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles that get none.
+    * ``overrides``: what some parameters have otherwise, by role, "aux" (all but the matrices' rule) or name pattern:
+      ``{"embedding": {"lr_ratio": 28}, "aux": {"betas": (0.8, 0.95)}, "*.q_norm.*": {"weight_decay": 0.01}}``.
+      Values: ``lr_ratio`` (learning rate over lr), ``weight_decay``, the rule's hyperparameters (``spec.overrides``).
+    * ``decay``: form of weight decay, by default the spec's. ``undecayed``: roles without any, unless overridden.
     * ``stacked=False`` handles every parameter by itself: slower, same results up to rounding.
     * ``rounding="stochastic"``: of new bfloat16 weights (see ``rounding``), which lose small steps otherwise.
     * the optimizer's hyperparameters (``help`` of the class lists them); ``betas`` are beta1 and beta2 as in torch, a
@@ -64,6 +68,7 @@ class Engine(Routed):
         lr: Any = _DEFAULT,
         *,
         roles: Roles = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
         decay: Decay | None = None,
         undecayed: Collection[str] = UNDECAYED,
         stacked: bool = True,
@@ -77,6 +82,7 @@ class Engine(Routed):
             hyper["lr"] = lr
         if rounding not in ROUNDINGS:
             raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}")
+        hyper |= flat(overrides or {})
         self.stacked, self.rounding = stacked, rounding
         self._forget_stacks()
         super().__init__(params, roles, decay, undecayed, hyper)
@@ -118,7 +124,7 @@ class Engine(Routed):
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
         fresh = not any(self.state.values())
-        stacks, supplied, total = self._current_stacks(), self._supplied, None
+        stacks, supplied, total = self._stacks.of(self, self.stacked, self.rounding), self._supplied, None
         if fresh and self._asks_for_state():
             return loss
         if self.ownership:
@@ -221,8 +227,7 @@ class Engine(Routed):
         self._forget_stacks()
 
     def _forget_stacks(self) -> None:
-        self._formed_for: list[tuple[Any, ...]] = []
-        self._stacks: list[Stack] = []
+        self._stacks = FormedStacks()
         self._evaluating = evaluation.evaluating(getattr(self, "state", {}))
         self._supplied = {}
 
@@ -233,47 +238,3 @@ class Engine(Routed):
             and not any(float(group["lr"]) for group in self.param_groups)
             and not any(p.grad is not None and p.grad.any() for _, p in self.named_parameters())
         )
-
-    def _current_stacks(self) -> list[Stack]:
-        """Stacks of the parameters that have a gradient, formed anew whenever that set changes.
-
-        Also when anyone else has changed state, parameters or param groups, which then count as they are now.
-        """
-        if self._identities() != self._formed_for or not all(stack.intact for stack in self._stacks):
-            state_dicts.check(self)
-            self._stacks = self._form_stacks()
-            self._formed_for = self._identities()
-        return self._stacks
-
-    def _identities(self) -> list[tuple[Any, ...]]:
-        """What the stacks are formed for. What they hold lives as long as they do, so that no id comes again."""
-        parameters = [
-            (id(group), id(p), id(self.state.get(p)), p.shape, p.dtype, p.device, p.grad is None)
-            for group in self.param_groups
-            for p in group["params"]
-        ]
-        return [(len(self.state),), *parameters]
-
-    def _form_stacks(self) -> list[Stack]:
-        rules, gradients = self.rules, {name: p.grad for name, p in self.named_parameters()}
-        buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Member]]] = {}
-        for group, member in self.members():
-            grad = gradients[member.name]
-            if grad is None:
-                continue
-            if grad.layout != torch.strided:
-                raise ValueError(
-                    f"parameter {member.name} has a sparse gradient; build its embedding with sparse=False"
-                )
-            alone = member.name if not self.stacked or member.shard else None
-            p = member.tensor
-            key = (id(group), member.layout.tail, p.dtype, p.device, member.numbers, alone)
-            buckets.setdefault(key, (group, []))[1].append(member)
-        runs: list[tuple[dict[str, Any], Sequence[Member]]] = []
-        scratch = Scratch()
-        for (_, _, dtype, device, *_), (group, members) in buckets.items():
-            for run in cut(members, most_elements(device, rules[group["rule"]])):
-                runs.append((group, run))
-                if len(run) > 1:
-                    scratch.reserve(device, compute_dtype(dtype), sum(member.tensor.numel() for member in run))
-        return [Stack(rules[group["rule"]], group, run, scratch, self.rounding) for group, run in runs]

@@ -16,7 +16,8 @@ from fairstep.optim.engine.stacks import Layout, Member
 from fairstep.optim.roles import ROLES, Named, Role
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
-from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, Part, nearest
+from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
+from fairstep.optim.spec.overrides import is_override
 
 UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
 """Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
@@ -56,6 +57,7 @@ class Routed(torch.optim.Optimizer):
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
         routing.check_patterns(self.roles, roles)
+        self.spec.check_overrides(self.hyper, self.roles)
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -77,29 +79,31 @@ class Routed(torch.optim.Optimizer):
         for name in roles:
             if name in self.roles:
                 raise ValueError(f"parameter {name} is in two param groups; each may be in one")
-        buckets: dict[tuple[str, bool, tuple[tuple[str, Any], ...]], list[Named]] = {}
+        buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Named]]] = {}
+        apart = any(map(is_override, hyper))
         for item in items:
-            part = self.spec.part(roles[item.name], hyper)
-            if not part.rule.elementwise and routing.stored_in_by_out(item, roles[item.name]):
+            role = roles[item.name]
+            rule = self.spec.part(role, hyper).rule
+            if not rule.elementwise and routing.stored_in_by_out(item, role):
                 self.in_by_out.add(item.name)
+            own = self.spec.overridden(role, hyper, item.name)
+            settings: dict[str, Any] = self.spec.settings(role, hyper, own)
             seen = replace(item, tensor=self.oriented(item.name, item.tensor))
-            settings = call(part.rule.settings, Context(part.hyper(hyper)), seen)
-            key = part.rule.name, roles[item.name] in self.undecayed, tuple(settings.items())
-            buckets.setdefault(key, []).append(item)
+            settings |= call(rule.settings, Context(settings), seen)
+            if not rule.decayed or (role in self.undecayed and "weight_decay" not in own):
+                settings["weight_decay"] = 0.0
+            settings = {"rule": rule.name, "decay": self.decay, **settings, **({"role": role} if apart else {})}
+            buckets.setdefault((role in self.undecayed, *settings.items()), (settings, []))[1].append(item)
         added: list[dict[str, Any]] = []
-        for (rule, undecayed, further), members in buckets.items():
-            part = self._part(rule)
-            settings = {**part.hyper(hyper), **dict(further)}
-            shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule and "shared" in g), None)
-            shared = shared or call(part.rule.shared, Context(settings))
+        for settings, members in buckets.values():
+            rule = self.rules[settings["rule"]]
+            shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule.name and "shared" in g), None)
+            shared = shared or call(rule.shared, Context(settings))
             added.append(
                 {
                     **kept,
                     "params": [(item.name, item.tensor) for item in members],
-                    "rule": rule,
-                    "decay": self.decay,
                     **settings,
-                    "weight_decay": 0.0 if undecayed or not part.rule.decayed else settings["weight_decay"],
                     "peak_lr": settings["lr"],
                     **({"shared": shared} if shared else {}),
                 }
@@ -152,15 +156,12 @@ class Routed(torch.optim.Optimizer):
             yield from zip(group["param_names"], group["params"], strict=True)
 
     def routing_table(self) -> str:
-        """One line per parameter: name, shape, role, rule, learning rate, weight decay."""
-        return routing.table(self.param_groups, self.roles)
+        """One line per parameter: name, shape, role, rule, learning rate, its peak over lr, weight decay."""
+        return routing.table(self.param_groups, self.roles, float(self.hyper["lr"]))
 
     @property
     def _elementwise(self) -> bool:
         return all(part.rule.elementwise for part in self.spec.parts)
-
-    def _part(self, rule: str) -> Part:
-        return next(part for part in self.spec.parts if part.rule.name == rule)
 
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:

@@ -291,13 +291,14 @@ def prove_partition(expected: Iterable[tuple[str, Tensor]], groups: list[dict[st
         raise ValueError(f"the param groups hold {len(times)} parameters that were not given")
 
 
-def table(param_groups: Iterable[Mapping[str, Any]], roles: Mapping[str, str]) -> str:
-    """One line per parameter: name, shape, role, rule, learning rate, weight decay."""
-    rows = [("parameter", "shape", "role", "rule", "lr", "weight decay")]
+def table(param_groups: Iterable[Mapping[str, Any]], roles: Mapping[str, str], lr: float) -> str:
+    """One line per parameter: name, shape, role, rule, learning rate, its peak over ``lr``, weight decay."""
+    rows = [("parameter", "shape", "role", "rule", "lr", "ratio", "weight decay")]
     for group in param_groups:
         for name, p in zip(group["param_names"], group["params"], strict=True):
             shape = " x ".join(map(str, p.shape)) or "scalar"
-            numbers = f"{float(group['lr']):.3g}", f"{group['weight_decay']:.3g}"
+            ratio = f"{float(group['peak_lr']) / lr:.3g}" if lr else "-"
+            numbers = f"{float(group['lr']):.3g}", ratio, f"{group['weight_decay']:.3g}"
             rows.append((name, shape, roles[name], group["rule"], *numbers))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

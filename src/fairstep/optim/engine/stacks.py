@@ -14,15 +14,16 @@ Layout: a parameter is ``rows`` items of shape ``tail``, and a stack is the conc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairstep.optim.engine.rounding import Rounding, round_stochastically_
 from fairstep.optim.rule import Context, RowShard, Rule, call
+from fairstep.optim.spec.overrides import SCHEDULED
 
 CPU_ELEMENTS = 2**16
 """Elements per thread that a rule handles at once on a CPU: several passes over 256 KiB a tensor stay in its cache."""
@@ -124,25 +125,34 @@ class Scratch:
         return self._pairs[device, dtype]
 
 
-class Stack:
-    """Members of one param group with one item shape, dtype, device and number of steps taken.
+Placed = tuple[dict[str, Any], Member]
+"""A member with its param group."""
 
-    State that earlier stacks left in the members' entries is collected; then the entries get views into this stack's.
+
+class StackPart(NamedTuple):
+    """What a stack has of one param group: how many rows, in the order of the parts, and which members."""
+
+    group: dict[str, Any]
+    rows: int
+    members: slice
+
+
+class Stack:
+    """Members with one item shape, dtype, device and number of steps taken, whose rule does the same for all.
+
+    They are of one param group, or of several that differ in learning rate and weight decay only (``alike``): ``group``
+    is the first of them, and ``parts`` are all. State that earlier stacks left in the members' entries is collected;
+    then the entries get views into this stack's.
     """
 
-    def __init__(
-        self,
-        rule: Rule,
-        group: dict[str, Any],
-        members: Sequence[Member],
-        scratch: Scratch,
-        rounding: Rounding = "nearest",
-    ) -> None:
-        self.rule, self.group, self.members = rule, group, members
+    def __init__(self, rule: Rule, placed: Sequence[Placed], scratch: Scratch, rounding: Rounding = "nearest") -> None:
+        self.rule, self.group, self.members = rule, placed[0][0], [member for _, member in placed]
+        self.parts = _parts(placed)
+        members = self.members
         self.params = [member.tensor for member in members]
         self._rounds = rounding == "stochastic" and self.params[0].dtype == torch.bfloat16
         self._turned = any(member.turned for member in members)
-        self.context = Context(group, members[0].shard)
+        self.context = Context(self.group, members[0].shard)
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
         self.step = int(members[0].entry.get("step", 0))
@@ -202,6 +212,13 @@ class Stack:
             return tensors
         return [member.oriented(x) for member, x in zip(self.members, tensors, strict=True)]
 
+    def release(self, taken: Collection[str]) -> None:
+        """Free this stack's memory: members that no other stack has ``taken`` get state of their own."""
+        for member in self.members:
+            if member.name not in taken:
+                own = {name: value.clone() for name, value in member.entry.items() if isinstance(value, Tensor)}
+                member.entry.update(own)
+
     @property
     def intact(self) -> bool:
         """Whether the members' entries hold what this stack put there; anyone may change ``optimizer.state``."""
@@ -260,15 +277,40 @@ class Stack:
                 views.append((name, view, view.data_ptr()))
 
 
-def cut(members: Sequence[Member], limit: int) -> list[Sequence[Member]]:
+def _parts(placed: Sequence[Placed]) -> list[StackPart]:
+    """Every param group of the members, which come group by group."""
+    parts: list[StackPart] = []
+    for place, (group, member) in enumerate(placed):
+        first = parts.pop() if parts and parts[-1].group is group else StackPart(group, 0, slice(place, place))
+        members = slice(first.members.start, place + 1)
+        parts.append(StackPart(group, first.rows + member.layout.rows, members))
+    return parts
+
+
+_APART = ("params", "param_names", "lr", "weight_decay", "peak_lr", "initial_lr", "role", "shared", *SCHEDULED)
+"""What groups of one stack may differ in: the step uses it part by part, or nobody does. They share shared numbers."""
+
+
+def alike(rule: Rule, group: Mapping[str, Any]) -> tuple[str, ...]:
+    """The settings in which groups agree whose parameters may be in one stack; none: it is not in a stack with others.
+
+    That is for groups of overrides alone, and for rules that do not see the learning rate.
+    """
+    if "role" not in group or "lr" in rule.hyperparameters:
+        return ()
+    coupled = ("weight_decay",) if group["decay"] == "coupled" else ()
+    return (*(name for name in group if name not in _APART), *coupled)
+
+
+def cut(placed: Sequence[Placed], limit: int) -> list[Sequence[Placed]]:
     """Consecutive runs of members with at most ``limit`` elements, or one larger member."""
-    runs: list[list[Member]] = []
+    runs: list[list[Placed]] = []
     total = 0
-    for member in members:
+    for group, member in placed:
         size = member.tensor.numel()
         if not runs or total + size > limit:
             runs.append([])
             total = 0
-        runs[-1].append(member)
+        runs[-1].append((group, member))
         total += size
     return [*runs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -66,8 +66,11 @@ def dump(optimizer: Routed) -> dict[str, Any]:
     return by_number.numbered(saved) if by_number.asked() else saved
 
 
-def check(optimizer: Routed) -> None:
-    """Raise ValueError if ``optimizer.state`` or the param groups, which anyone may change, fit the rules no more."""
+def check(optimizer: Routed, names: Collection[str] | None = None) -> None:
+    """Raise ValueError if ``optimizer.state`` or the param groups, which anyone may change, fit the rules no more.
+
+    ``names``: of the parameters whose state is looked at; None: all.
+    """
     for group in optimizer.param_groups:
         if len(group["params"]) != len(group["param_names"]):
             raise ValueError(
@@ -84,6 +87,8 @@ def check(optimizer: Routed) -> None:
             if optimizer.ownership.parameters[name] is not p:
                 raise ValueError(f"parameter {name} was replaced after the work was shared; share it again")
     for group, member in optimizer.members():
+        if names is not None and member.name not in names:
+            continue
         problem = _problem(optimizer, member, member.entry, group, member.tensor.device)
         if problem:
             raise ValueError(f"optimizer.state was changed from outside: {problem}")
@@ -202,7 +207,7 @@ def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
         if group["param_names"] != other["params"] or group["rule"] != other.get("rule"):
             raise ValueError(
                 f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
-                "with the same param groups, roles and undecayed as the saved one"
+                "with the same param groups, roles, overrides and undecayed as the saved one"
             )
         if differing := set(_in_by_out(optimizer, group)) ^ set(other.get("in_by_out", ())):
             name = group["param_names"][min(differing)]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fairstep.optim.engine.signals import Supplied
 from fairstep.optim.engine.stacks import Stack
-from fairstep.optim.rule import Rule, call
+from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.rules.adamw import AdamWRule
 
 
@@ -31,12 +31,12 @@ def advance(stacks: Sequence[Stack], supplied: Supplied) -> None:
     """Take one step of every stack."""
     for stack in stacks:
         rule, context, step = stack.rule, stack.context, stack.step + 1
-        lr = float(stack.group["lr"]) * call(rule.lr_factor, context)
-        if not _step_by_kernel(stack, lr):
+        factor = call(rule.lr_factor, context)
+        if not _step_by_kernel(stack, factor):
             for grad, weights, state in blocks(stack, supplied):
                 direction = call(rule.update, context, grad, state, weights, step)
                 if direction is not None:
-                    call(rule.move, context, weights, partial(_descend, stack, direction, lr), state, step)
+                    call(rule.move, context, weights, partial(_descend, stack, direction, factor), state, step)
                 stack.record_numbers(state)
         stack.count_step()
 
@@ -54,58 +54,67 @@ def blocks(stack: Stack, supplied: Supplied, write: bool = True) -> Iterator[tup
         yield grad.add(weights, alpha=weight_decay) if weight_decay else grad, weights, state
 
 
-def _descend(stack: Stack, direction: Tensor, lr: float, weights: Tensor) -> None:
-    """W <- W - lr u with the group's weight decay, in place."""
-    weight_decay, decay, shrink = stack.group["weight_decay"], stack.group["decay"], 1.0
+def _descend(stack: Stack, direction: Tensor, factor: float, weights: Tensor) -> None:
+    """W <- W - lr u with the weight decay, of each param group, in place."""
+    if len(stack.parts) == 1:  # the rows may be a block of it
+        _descend_part(stack.rule, stack.group, direction, factor, weights)
+        return
+    rows = [part.rows for part in stack.parts]
+    for part, mine, its_direction in zip(stack.parts, weights.split(rows), direction.split(rows), strict=True):
+        _descend_part(stack.rule, part.group, its_direction, factor, mine)
+
+
+def _descend_part(rule: Rule, group: dict[str, Any], direction: Tensor, factor: float, weights: Tensor) -> None:
+    lr, weight_decay, decay, shrink = float(group["lr"]) * factor, group["weight_decay"], group["decay"], 1.0
     if decay == "decoupled":
         shrink = 1 - lr * weight_decay
     elif decay == "independent":
-        shrink = 1 - lr / stack.context.peak_lr * weight_decay
+        shrink = 1 - lr / Context(group).peak_lr * weight_decay
     elif decay == "cautious" and weight_decay:
         agrees = direction * weights >= 0
         weights.sub_(weights * agrees, alpha=lr * weight_decay)
-    if shrink != 1.0 and not stack.rule.decays_after_step:
+    if shrink != 1.0 and not rule.decays_after_step:
         weights.mul_(shrink)
     weights.add_(direction, alpha=-lr)
-    if shrink != 1.0 and stack.rule.decays_after_step:
+    if shrink != 1.0 and rule.decays_after_step:
         weights.mul_(shrink)
 
 
-def _step_by_kernel(stack: Stack, lr: float) -> bool:
+def _step_by_kernel(stack: Stack, factor: float) -> bool:
     """Whether the step was taken by a kernel of torch's own, which knows decay proportional to the learning rate."""
     kernel = FUSED.get(type(stack.rule))
-    weight_decay, decay = stack.group["weight_decay"], stack.group["decay"]
-    if kernel is None or (weight_decay and decay not in ("decoupled", "independent")):
+    if kernel is None:
         return False
-    if decay == "independent":
-        weight_decay /= stack.context.peak_lr
+    proportional = stack.group["decay"] in ("decoupled", "independent")
+    if not proportional and any(group["weight_decay"] for group, _, _ in stack.parts):
+        return False
     grads: list[Tensor] = [p.grad for p in stack.params]  # type: ignore[misc]
     if not all(x.dtype == stack.dtype and x.is_contiguous() for x in (*stack.params, *grads)):
         return False
-    kernel(stack, grads, lr, weight_decay)
+    kernel(stack, grads, factor)
     return True
 
 
-def _fused_adamw(stack: Stack, grads: list[Tensor], lr: float, weight_decay: float) -> None:
+def _fused_adamw(stack: Stack, grads: list[Tensor], factor: float) -> None:
     """W <- (1 - lr lambda) W - lr u of contiguous parameters in the compute dtype, in one pass over memory."""
     m, v = ([member.entry[name] for member in stack.members] for name in ("m", "v"))
     steps = [torch.full((), float(stack.step + 1), device=grads[0].device)] * len(grads)
-    torch._fused_adamw_(
-        stack.params,
-        grads,
-        m,
-        v,
-        [],
-        steps,
-        lr=lr,
-        beta1=stack.group["beta1"],
-        beta2=stack.group["beta2"],
-        weight_decay=weight_decay,
-        eps=stack.group["eps"],
-        amsgrad=False,
-        maximize=False,
-    )
+    lists: tuple[list[Tensor], ...] = (stack.params, grads, m, v, [], steps)
+    for group, _, mine in stack.parts:
+        weight_decay = group["weight_decay"]
+        if group["decay"] == "independent":
+            weight_decay /= Context(group).peak_lr
+        torch._fused_adamw_(
+            *(lists if len(stack.parts) == 1 else [one[mine] for one in lists]),
+            lr=float(group["lr"]) * factor,
+            beta1=group["beta1"],
+            beta2=group["beta2"],
+            weight_decay=weight_decay,
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
-FUSED: dict[type[Rule], Callable[[Stack, list[Tensor], float, float], None]] = {AdamWRule: _fused_adamw}
+FUSED: dict[type[Rule], Callable[[Stack, list[Tensor], float], None]] = {AdamWRule: _fused_adamw}
 """Rules, by their exact class, whose whole step torch has as one kernel."""

@@ -4,7 +4,8 @@ Nothing here imports torch. What may not go in: mathematics (``rules``) and list
 """
 
 from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, inside, nearest
-from fairstep.optim.spec.optimizer_spec import DECAYS, Decay, OptimizerSpec, Part, Schedule, UnknownOptimizerError
+from fairstep.optim.spec.optimizer_spec import DECAYS, Decay, OptimizerSpec, Schedule, UnknownOptimizerError
+from fairstep.optim.spec.part import Part
 from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
 
 __all__ = [

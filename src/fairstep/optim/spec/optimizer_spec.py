@@ -12,8 +12,10 @@ from inspect import cleandoc
 from typing import Literal, get_args
 
 from fairstep.optim.roles import ROLES, Role, Value
-from fairstep.optim.rule import Context, Hyper, Rule, call
+from fairstep.optim.rule import Context, call
 from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.spec.overrides import Overridable, is_override
+from fairstep.optim.spec.part import Part
 from fairstep.optim.spec.tunings import Tuned
 
 Decay = Literal["decoupled", "independent", "coupled", "cautious"]
@@ -40,31 +42,8 @@ class Schedule:
     decay_shape: Literal["1-sqrt", "linear"] = "linear"
 
 
-@dataclass(frozen=True)
-class Part:
-    """The roles that one rule takes. An optimizer has one part, or several (Muon and its companion AdamW).
-
-    ``rename`` maps the rule's name of a hyperparameter to the optimizer's (beta1 -> adam_beta1). ``lr_ratio`` names the
-    hyperparameter whose product with lr is this part's learning rate.
-    """
-
-    roles: tuple[Role, ...]
-    rule: Rule
-    rename: Mapping[str, str] = field(default_factory=dict)
-    lr_ratio: str | None = None
-    yields_to: str | None = None
-    """A hyperparameter that, if true, hands these roles to the optimizer's first part."""
-
-    def hyper(self, hyper: Hyper) -> dict[str, Value]:
-        """What this part's rule and the engine read, from the optimizer's hyperparameters."""
-        ratio = hyper.get(self.lr_ratio, 1.0) if self.lr_ratio else 1.0  # a later one may be missing
-        names = {name: self.rename.get(name, name) for name in self.rule.hyperparameters}
-        used = {name: hyper[known] for name, known in names.items() if known in hyper}
-        return {**used, "lr": hyper["lr"] * ratio, "weight_decay": hyper["weight_decay"]}
-
-
 @dataclass(frozen=True, eq=False)
-class OptimizerSpec(Tuned):
+class OptimizerSpec(Overridable, Tuned):
     """An optimizer as a contestant. Two specs are equal only if they are the same object."""
 
     name: str
@@ -113,30 +92,36 @@ class OptimizerSpec(Tuned):
     def validate(self, hyper: Mapping[str, object]) -> dict[str, Value]:
         """All hyperparameters, given ones checked and the others at their defaults, in the order of the spec.
 
-        Those that came later (``Hyperparameter.later``) only if they are not at their defaults.
+        Those that came later (``Hyperparameter.later``) only if they are not at their defaults, and overrides only if
+        they change something (see ``overrides``).
 
         Raises ValueError with one sentence that names the hyperparameter, the value and what would be right.
         """
         self.check_retired(hyper)
+        overrides = [name for name in hyper if is_override(name)]
         for name in hyper:
-            if name not in self.hyperparameters and name not in self.retired:
-                raise ValueError(
-                    f"{self.name} has no hyperparameter {name!r}{nearest(name, self.hyperparameters)}; "
-                    f"it has {', '.join(self.hyperparameters)}"
-                )
+            if name not in self.retired and name not in overrides:
+                self.hyperparameter(name)
         values = {
             name: known.check(f"{self.name}: {name}", hyper.get(name, known.default))
             for name, known in self.hyperparameters.items()
         }
+        own = dict(values)
+        for name in overrides:
+            known = self.hyperparameter(name, own)
+            values[self.canonical(name, own)] = known.check(f"{self.name}: {name}", hyper[name])
         for name, known in self.hyperparameters.items():
             if known.later and values[name] == known.default:
                 del values[name]
-        return {**values, **self.retired}
+        return {**self.without_idle(values), **self.retired}
 
     def typed(self, hyper: Mapping[str, object]) -> dict[str, Value]:
         """The given hyperparameters, each checked by itself. Raises ValueError."""
+        self.check_retired(hyper)
         return {
-            name: self.validate({name: value}).get(name, self.hyperparameters[name].default)
+            name: self.retired[name]
+            if name in self.retired
+            else self.hyperparameter(name).check(f"{self.name}: {name}", value)
             for name, value in hyper.items()
         }
 
@@ -146,8 +131,8 @@ class OptimizerSpec(Tuned):
         Of those that are tried it has the defaults.
         """
         values = self.validate(given)
-        later = [name for name in self.hyperparameters if name in grids and name not in values]
-        return values | {name: self.hyperparameters[name].default for name in later}
+        later = [n for n in grids if n not in values and (n in self.hyperparameters or is_override(n))]
+        return values | {name: self.hyperparameter(name, values).default for name in later}
 
     def check_retired(self, hyper: Mapping[str, object]) -> None:
         """Raise ValueError if a hyperparameter that was taken out has another value than what is always done now."""
@@ -158,22 +143,17 @@ class OptimizerSpec(Tuned):
                     f"(it is {value!r} now)"
                 )
 
-    def part(self, role: Role, hyper: Hyper | None = None) -> Part:
-        """The part that takes a role, by default or with these hyperparameters."""
-        part = next(part for part in self.parts if role in part.roles)
-        return self.parts[0] if hyper and part.yields_to and hyper[part.yields_to] else part
-
     def state_floats(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> int:
         """Floats of optimizer state for one o x i matrix of this role (a vector of n elements is n x 1)."""
         settings = self.validate(hyper)
-        part = self.part(role, settings)
-        return call(part.rule.state_floats, Context(part.hyper(settings)), o, i)
+        rule = self.part(role, settings).rule
+        return call(rule.state_floats, Context(self.settings(role, settings)), o, i)
 
     def flops(self, o: int, i: int, role: Role = "matrix", **hyper: Value) -> float:
         """Floating-point operations that one step adds for one o x i matrix of this role."""
         settings = self.validate(hyper)
-        part = self.part(role, settings)
-        return call(part.rule.flops, Context(part.hyper(settings)), o, i)
+        rule = self.part(role, settings).rule
+        return call(rule.flops, Context(self.settings(role, settings)), o, i)
 
     def of_run(
         self, hyper: Mapping[str, Value], *, steps: int, precision: Literal["float32", "bf16"]

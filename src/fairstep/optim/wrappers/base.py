@@ -43,6 +43,10 @@ class WrappedRule(Rule):
     def hyperparameters(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.inner.hyperparameters, *super().hyperparameters)))
 
+    @property
+    def common(self) -> tuple[str, ...]:
+        return self.inner.common
+
     def row_sharding(self, o: int, i: int, *, context: Context) -> RowSharding | None:
         """For wrappers that are elementwise; others say it themselves."""
         if not type(self).elementwise:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
 from fairstep import optim
+from fairstep.model.shapes import parameter_table
 from fairstep.runs.frozen import explain
 from fairstep.study.file.cells import StudyCell
 from fairstep.study.file.line_numbers import LineNumbers
@@ -64,7 +66,8 @@ def contestants_of(
                 described.start or _published(spec, space, workloads),
                 described.run,
             )
-            searched.update(axis for one in contestant.spaces.values() for axis in one.axes)
+            axes = {axis for one in contestant.spaces.values() for axis in one.axes}
+            searched.update(axes, (key for key in described.only or () if spec.canonical(key) in axes))
             yield contestant
         except (ValueError, ImportError, AttributeError) as error:
             sentence = explain(error) if isinstance(error, ValidationError) else str(error)
@@ -95,7 +98,7 @@ def _blamed(at: list[str | int], described: ContestantTable, sentence: str) -> l
     """The key that an optimizer's complaint is about: one whose name it quotes, else the optimizer."""
     for part in ("set", "grid", "run"):
         for key in getattr(described, part):
-            if re.search(rf"\b{re.escape(key)}\b", sentence.split(" (did you mean")[0].split("; it has")[0]):
+            if re.search(rf"(?<!\w){re.escape(key)}(?!\w)", sentence.split(" (did you mean")[0].split("; it has")[0]):
                 return [*at, part, key]
     if "search space" in sentence or "published" in sentence:
         return [*at, "start" if described.start else "space"]
@@ -104,7 +107,9 @@ def _blamed(at: list[str | int], described: ContestantTable, sentence: str) -> l
 
 def check(lines: LineNumbers, number: int, contestant: Contestant, cells: Sequence[StudyCell]) -> None:
     """Its starting point can be run in every cell, and what it searches is tied to nothing else."""
+    spec = optim.get(contestant.optimizer)
     for cell in cells:
+        parameters: dict[str, Any] = {one.name: one.role for one in parameter_table(cell.workload.model)}
         start = contestant.problem(cell.name, cell.workload, 0, 0).start
         searched = contestant.spaces[cell.name].axes
         if start.get("schedule", cell.workload.schedule) == "own" and (tied := [k for k in SCHEDULED if k in searched]):
@@ -119,6 +124,7 @@ def check(lines: LineNumbers, number: int, contestant: Contestant, cells: Sequen
                 "the batch size, which leaves the tokens as they are; give the length as tokens or chinchilla",
             )
         try:
+            spec.check_overrides({**contestant.hyperparameters, **start}, parameters)
             contestant.spec(cell.workload, start, 0)
         except ValueError as error:
             sentence = explain(error) if isinstance(error, ValidationError) else str(error)

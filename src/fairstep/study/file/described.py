@@ -24,7 +24,7 @@ def contest_of(
     contestants: Sequence[Contestant],
 ) -> Contest:
     """The contest of a study's tables. Raises StudyError."""
-    return Contest(
+    contest = Contest(
         cells=workloads,
         contestants=tuple(contestants),
         baseline=_baseline(table, lines, [contestant.name for contestant in contestants]),
@@ -37,8 +37,15 @@ def contest_of(
         budget_seeds=table.budget_seeds,
         extensions=table.extensions,
         refine=table.refine,
+        companions=table.companions,
         trials=table.trials,
     )
+    try:
+        for contestant in contestants if table.companions else ():
+            contest.problems(contestant)
+    except ValueError as error:
+        raise lines.error(["companions"], f"companions: {error}") from None
+    return contest
 
 
 def _baseline(table: ContestTable, lines: LineNumbers, names: list[str]) -> str:

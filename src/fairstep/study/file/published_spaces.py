@@ -13,6 +13,7 @@ from typing import Any, get_args
 from fairstep import optim
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.optim.spec import Hyperparameter, Paper, Tuning
+from fairstep.optim.spec.overrides import LR_RATIO, is_override
 from fairstep.runs import DecayShape, ScheduleKind, ScheduleSpec, Value
 from fairstep.study.protocols.space import Axis, Configuration, Space
 from fairstep.study.published_runs import PAPERS, RunPreset, run_preset
@@ -61,7 +62,10 @@ def contestant_from_spec(
     ``run`` are settings of the run that are this contestant's own. Raises ValueError for unknown names and for values
     outside their domains.
     """
-    spec, given, grids, run = optim.get(name), dict(given or {}), dict(grids or {}), dict(run or {})
+    spec, run = optim.get(name), dict(run or {})
+    given = {spec.canonical(key): value for key, value in (given or {}).items()}
+    given |= spec.typed({key: value for key, value in given.items() if is_override(key)})
+    grids = {spec.canonical(key): values for key, values in (grids or {}).items()}
     if of_the_run := [key for key in given if key in TUNABLE and key not in spec.hyperparameters]:
         raise ValueError(f"{of_the_run[0]} is of the run, not of {spec.name}; set it for the cells")
     grids_given = {key: axis_of(spec, key, values) for key, values in grids.items()}
@@ -69,7 +73,7 @@ def contestant_from_spec(
     for key in grids_given.keys() - hyperparameters.keys():  # a paper's own may hold "none", such as no decay
         for value in grids_given[key].values:
             _of_the_run(key).check(key, value)
-    wanted = None if only is None else list(only)
+    wanted = None if only is None else [spec.canonical(key) for key in only]
     spaces, starts = {}, {}
     undecayed: tuple[str, ...] | None = None
     for cell, workload in cells.items():
@@ -96,7 +100,8 @@ def contestant_from_spec(
             for key, value in {**known, **given, **run}.items()
             if key in spaces[cell].axes or hyperparameters.get(key) != value
         }
-        workload.changed({key: value for key, value in starts[cell].items() if key not in hyperparameters})
+        of_the_optimizer = [key for key in starts[cell] if key in hyperparameters or is_override(key)]
+        workload.changed({key: value for key, value in starts[cell].items() if key not in of_the_optimizer})
     return Contestant(
         name=label or spec.name,
         hyperparameters=hyperparameters,
@@ -180,9 +185,10 @@ def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis
     if name in TUNABLE and name not in spec.hyperparameters:
         return Axis(tuple(values), factor or 0.0, RUN_DOMAINS.get(name, "(-inf, inf)"))
     checked = tuple(spec.typed({name: value})[name] for value in values)
-    hyperparameter, grid = spec.hyperparameters.get(name), spec.search_space.get(name)
+    known = name in spec.hyperparameters or is_override(name)  # another package's may be neither
+    hyperparameter, grid = spec.hyperparameter(name) if known else None, spec.search_space.get(name)
     domain = hyperparameter.domain if hyperparameter else ""
-    usual = grid.factor if grid else 0.0
+    usual = grid.factor if grid else 2.0 if name.endswith(f".{LR_RATIO}") else 0.0
     return Axis(
         checked, usual if factor is None else factor, domain if isinstance(domain, str) and domain else "(-inf, inf)"
     )

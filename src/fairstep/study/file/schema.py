@@ -204,6 +204,9 @@ class ContestTable(Table):
     refine: bool = False
     """Try the learning rate a factor of sqrt 2 below and above the best one, too, and the baseline's at its longest
     budget."""
+    companions: Count = 0
+    """Rounds of tuning the learning rates of embedding, head and vectors over the contestant's own, after the protocol:
+    two trials a role and round, the same for every contestant. They begin at what ``set`` says."""
     trials: Count = 0
     """Most tuning trials of a contestant in a cell. 0: no limit."""
     protocol: ProtocolTable = ProtocolTable()

@@ -278,6 +278,9 @@ def _explained(
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in value).removeprefix(".")
     if name in ("cells", "contestants") and isinstance(first["input"], dict):
         return lines.error(value, f"write [[{name}]], with two brackets: there may be several")
+    if isinstance(first["input"], dict) and first["input"] and value[-2:-1] in (["set"], ["grid"], ["factor"]):
+        whole = f"{value[-1]}.{next(iter(first['input']))}"
+        return lines.error(value, f'{value[-2]}: write "{whole}" in quotes, because it is one name')
     return lines.error(value, f"{name or 'the file'} must be {wanted}, not {first['input']!r}")
 
 

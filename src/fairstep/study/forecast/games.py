@@ -162,7 +162,7 @@ def _played(contest: Contest, table: _Table, problems: Problems, losses: Objecti
 
         def answer(cell: str, wanted: Wanted, contestant: Contestant = contestant) -> float:
             items = key(wanted.configuration)
-            settings = tuple([item for item in items if item[0] not in contestant.hyperparameters])
+            settings = tuple([item for item in items if not contestant.has(item[0])])
             of_optimizer = tuple([item for item in items if item not in settings]) if settings else items
             run = table.run(cell, contestant, settings, wanted.tokens)
             if run is None:

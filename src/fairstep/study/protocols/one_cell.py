@@ -6,6 +6,7 @@ import math
 import typing
 from collections.abc import Mapping
 
+from fairstep.study.protocols.companions import tune_companions
 from fairstep.study.protocols.search import BudgetSpent, InEveryCell, Problem, Search, Settled, Tuning
 from fairstep.study.protocols.space import Space, rounded
 
@@ -32,10 +33,11 @@ class OneCell:
 
 
 def settle(protocol: OneCell, tuning: Tuning) -> Search[Tuning]:
-    """Tune one cell, follow the edges, and say that it is settled."""
+    """Tune one cell, follow the edges, tune what comes at the end, and say that it is settled."""
     try:
         yield from protocol.tune(tuning)
         yield from follow_edges(protocol, tuning)
+        yield from tune_companions(tuning)
         if tuning.problem.refine:
             yield from refine(tuning)
     except BudgetSpent:

@@ -74,7 +74,8 @@ class Problem:
     ``start`` has a value for every axis of ``space``. ``extensions`` is how many times a grid may grow at its ends;
     ``refine``: whether the learning rate is tried a factor of sqrt 2 beside the best one at the end. ``trials``: the
     largest number of tuning trials (0: no limit). ``parameters`` (matrix parameters) and ``tokens`` place the cell for
-    laws over scale.
+    laws over scale. ``companions`` are hyperparameters that are tuned at the end (``companions.py``) in so many
+    ``rounds``, before ``refine``; ``ratios`` gives what they are in a configuration that does not say.
     """
 
     space: Space
@@ -84,11 +85,17 @@ class Problem:
     trials: int = 0
     parameters: int = 0
     tokens: int = 0
+    companions: tuple[str, ...] = ()
+    rounds: int = 0
+    ratios: Callable[[Configuration], Configuration] = field(default=dict, compare=False)
 
     def from_start(self, start: Configuration, only: Iterable[str] | None = None) -> Problem:
         """The same cell, begun elsewhere, with only some of its hyperparameters searched."""
-        space = self.space if only is None else self.space.only(only)
-        return replace(self, space=space, start={**self.start, **start})
+        if only is None:
+            return replace(self, start={**self.start, **start})
+        names = set(only)
+        companions = tuple(name for name in self.companions if name in names)
+        return replace(self, space=self.space.only(names), start={**self.start, **start}, companions=companions)
 
 
 class BudgetSpent(Exception):

@@ -115,7 +115,10 @@ def predicted(
     found, notes = dict(nearest(tuned, problem).best or {}), []
     for name in names:
         axis = problem.space.axes.get(name)
-        if axis is None or not axis.numeric:
+        if axis is None:  # of a stage at the end, which this cell does not have
+            notes.append(f"{name} stays as in the nearest cell: {found.get(name)}.")
+            continue
+        if not axis.numeric:
             notes.append(f"{name} is not a number, so it stays as in the nearest cell: {found.get(name)}.")
             continue
         points = [(cell.parameters, cell.tokens, float(hyper[name])) for cell, hyper in best]

@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from fairstep import optim
+from fairstep.model.shapes import parameter_table
+from fairstep.optim.spec.overrides import LR_RATIO, is_override
 from fairstep.runs import Design, Spec, Summary, Value
 from fairstep.study.command_workload import CommandWorkload
 from fairstep.study.protocols import Protocol
@@ -31,6 +34,9 @@ AnyWorkload = Workload | CommandWorkload
 
 FINALIST_SEED = 1001
 """The first of the seeds that choose among finalists; tuning has seed 0 and final runs have seeds 1, 2, ..."""
+
+COMPANIONS = ("embedding", "head", "vector")
+"""Roles whose learning rates the stage ``companions`` tunes, in this order."""
 
 Results = Callable[[str], Summary | None]
 """The result of a run by its identity, or None while there is none (unfinished, failed, never started)."""
@@ -65,14 +71,26 @@ class Contestant:
 
     def spec(self, workload: AnyWorkload, configuration: Configuration, seed: int, tokens: int | None = None) -> Spec:
         """The run of a configuration. Raises ValueError for one that cannot be run."""
-        of_optimizer = {name: value for name, value in configuration.items() if name in self.hyperparameters}
-        settings = {name: value for name, value in configuration.items() if name not in self.hyperparameters}
+        of_optimizer = {name: value for name, value in configuration.items() if self.has(name)}
+        settings = {name: value for name, value in configuration.items() if not self.has(name)}
         return workload.changed(settings).spec(
             self.optimizer or self.name, {**self.hyperparameters, **of_optimizer}, seed, tokens, self.undecayed
         )
 
-    def problem(self, cell: str, workload: AnyWorkload, extensions: int, trials: int, refine: bool = False) -> Problem:
-        """What a protocol is to solve in a cell."""
+    def has(self, name: str) -> bool:
+        """Whether a setting is the optimizer's: every one of the run's has a plain name."""
+        return name in self.hyperparameters or is_override(name)
+
+    def problem(
+        self,
+        cell: str,
+        workload: AnyWorkload,
+        extensions: int,
+        trials: int,
+        refine: bool = False,
+        companions: int = 0,
+    ) -> Problem:
+        """What a protocol is to solve in a cell. Raises ValueError where ``companions`` cannot be tuned."""
         space = self.spaces.get(cell, self.space)
         given = self.starts.get(cell, {})
         start = {
@@ -87,7 +105,29 @@ class Contestant:
             trials=trials,
             parameters=workload.parameters_matrix,
             tokens=workload.tokens,
+            companions=self._companions(workload) if companions else (),
+            rounds=companions,
+            ratios=lambda configuration: self._ratios(workload, {**given, **configuration}),
         )
+
+    def _companions(self, workload: AnyWorkload) -> tuple[str, ...]:
+        """Ratios of the roles that the cell's model has. Raises ValueError if there are none, or may be none."""
+        if not isinstance(workload, Workload):
+            raise ValueError("companions are roles of fairstep's own models, and a command tells none")
+        spec = optim.get(self.optimizer or self.name)
+        there = {parameter.role for parameter in parameter_table(workload.model)}
+        names = tuple(f"{role}.{LR_RATIO}" for role in COMPANIONS if role in there)
+        for name in names:
+            spec.hyperparameter(name)
+        return names
+
+    def _ratios(self, workload: AnyWorkload, configuration: Configuration) -> dict[str, Value]:
+        """The learning rates of companions over the contestant's, in a configuration."""
+        spec = optim.get(self.optimizer or self.name)
+        values = {**self.hyperparameters, **configuration}
+        return {
+            name: values.get(name, spec.hyperparameter(name, values).default) for name in self._companions(workload)
+        }
 
 
 @dataclass(frozen=True)
@@ -110,6 +150,8 @@ class Contest:
     budget_seeds: int = 1
     extensions: int = 4
     refine: bool = False
+    companions: int = 0
+    """Rounds of the stage ``companions`` after the protocol (``protocols/companions.py``)."""
     trials: int = 0
     declared: Mapping[str, Design] = field(default_factory=dict)
 
@@ -152,6 +194,6 @@ class Contest:
     def problems(self, contestant: Contestant) -> dict[str, Problem]:
         """What a contestant's protocol is to solve, by cell."""
         return {
-            name: contestant.problem(name, workload, self.extensions, self.trials, self.refine)
+            name: contestant.problem(name, workload, self.extensions, self.trials, self.refine, self.companions)
             for name, workload in self.cells.items()
         }
