@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": set(),
     "data": set(),
     "published": set(),
-    "model": {"runs"},
+    "model": {"runs", "optim"},
     "analysis": {"runs", "published"},
     "imported": {"runs", "analysis"},
     "train": {"optim", "model", "data", "runs"},

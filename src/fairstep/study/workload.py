@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fairstep import optim
-from fairstep.model.shapes import counts
+from fairstep.model.facts import counts
 from fairstep.runs import (
+    AnyModelSpec,
     Cell,
     DataSpec,
     DecayShape,
     EvaluationSpec,
     Execution,
-    ModelSpec,
     OptimizerChoice,
     RunSpec,
     ScheduleKind,
@@ -40,7 +40,7 @@ class Workload:
     the same text). Raises ValueError when it is tied to two.
     """
 
-    model: ModelSpec
+    model: AnyModelSpec
     data: DataSpec
     batch_sequences: int
     tokens: int

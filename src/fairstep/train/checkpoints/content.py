@@ -49,8 +49,13 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer, name: str, state: M
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """The live parameters, a tied one under its first name. No buffer of our models lasts longer than a step."""
-    return {name: p.detach() for name, p in model.named_parameters()}
+    """The live parameters, a tied one under its first name, and the buffers that a model says are part of its state.
+
+    No buffer of our models lasts longer than a step.
+    """
+    state = model.state_dict()
+    kept = {name: buffer for name, buffer in model.named_buffers() if name in state}
+    return {name: tensor.detach() for name, tensor in (*model.named_parameters(), *kept.items())}
 
 
 def _device(model: nn.Module) -> torch.device:
