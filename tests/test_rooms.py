@@ -79,7 +79,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("shared",),
         ("claims", "compare", "contest", "data", "design", "doctor", "eval", "export", "judging", "optimizers", "plan"),
-        ("judge", "published", "recommend", "report", "store", "study", "train", "demo"),
+        ("judge", "model", "published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }
 """Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only. Rooms that

@@ -23,12 +23,13 @@ from fairstep.cli.shared.options import (
     assignment,
     cells_table,
     data_table,
+    model_text,
     parse,
     table,
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study
-from fairstep.model import preset
+from fairstep.model import named
 from fairstep.optim.catalogue.paths import alias_of
 from fairstep.runs import Design, Store
 from fairstep.study import LocalLauncher, Space
@@ -116,7 +117,7 @@ def main(arguments: list[str]) -> int:
         store,
         launcher,
         shlex.join(["fairstep", "compare", *arguments]),
-        f"{', '.join(names)} on {workload.data.name}: {cell.size.name} matrix parameters, {workload.tokens:,} tokens "
+        f"{', '.join(names)} on {workload.data.name}: {model_text(cell.size)}, {workload.tokens:,} tokens "
         f"a run, {division.workers} run(s) at a time with {division.threads} thread(s), {workload.precision}",
     )
     if ledgers is None:
@@ -138,7 +139,7 @@ def study_of(
     corpus = corpus_of(data)
     assert isinstance(cells.tokens, int)
     longest = round(cells.tokens * max((1.0, *options.budgets)))
-    text = text_of(corpus, data, longest, preset(options.workload.preset).context)
+    text = text_of(corpus, data, longest, named(options.workload.model, options.workload.context).context)
     described = table(
         StudyTable,
         name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants),

@@ -61,5 +61,5 @@ def logit_floats(model: AnyModelSpec, tokens: int) -> int:
 def block_of(name: str) -> str:
     """The repeated block that a parameter is in, as blocks.0 or model.layers.3; empty outside of them."""
     parts = name.split(".")
-    place = next((place for place, part in enumerate(parts) if part.isdigit()), None)
+    place = next((place for place, part in enumerate(parts[:-1]) if part.isdigit()), None)
     return "" if place is None else ".".join(parts[: place + 1])

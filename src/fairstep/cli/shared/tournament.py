@@ -33,12 +33,12 @@ def run_study(
     contest = study.contest(texts, launcher.threads)
     if isinstance(study, CommandStudy):
         bases = study.ledgers(contest, study.cells(), command)
-        if changed := study.changed_since(store.ledgers()):
-            screen.say(changed)
         if not study.trainer.code:
             screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
     else:
         bases = study.ledgers(contest, study.cells(texts), command)
+    if changed := study.changed_since(store.ledgers()):
+        screen.say(changed)
     screen.say(announcement)
     settings = study.table.launcher
     patience = Patience(attempts=settings.attempts, silence=settings.silence)

@@ -28,12 +28,13 @@ def build(spec: ForeignModelSpec) -> ForeignModel:
         network = _from_config(spec) if spec.config else _from_factory(spec)
     if not isinstance(network, nn.Module):
         raise SpecError(f"{spec.source} gives {type(network).__name__}; let it return a torch.nn.Module")
-    if not any(p.requires_grad for p in network.parameters()):
-        some = "all parameters are frozen" if any(True for _ in network.parameters()) else "there are no parameters"
+    if not any(True for _ in network.parameters()):
         raise SpecError(
-            f"{spec.source} builds a module in which {some}; layers count when they are attributes, or in an "
-            "nn.ModuleList"
+            f"{spec.source} builds a module without parameters; layers count when they are attributes of a module, or "
+            "in an nn.ModuleList"
         )
+    if not any(p.requires_grad for p in network.parameters()):
+        raise SpecError(f"{spec.source} builds a module whose parameters are all frozen; nothing is left to train")
     return ForeignModel(spec, network.train())
 
 
