@@ -1,4 +1,4 @@
-"""What a name means as a model: a preset of ours, or anybody's model."""
+"""What a name means as a model: a preset of ours, LAYERSxWIDTH, or anybody's model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fairstep.model.config import ModelConfig, config_of
 from fairstep.model.foreign.sources import described, is_foreign
 from fairstep.model.presets import Preset, preset
+from fairstep.model.sized import SIZES, by_layers
 from fairstep.runs import AnyModelSpec, ForeignModelSpec
 
 
@@ -52,7 +53,7 @@ def named(name: str, context: int = 0) -> AnyPreset:
     if is_foreign(name):
         model = _with_facts(described(name, context))
         return ForeignPreset(model.preset, model, source=model.code)
-    size = preset(name)
+    size = by_layers(name) if SIZES.fullmatch(name) else preset(name)
     if not context or context == size.context:
         return size
     return Preset(
