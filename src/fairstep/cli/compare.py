@@ -23,12 +23,12 @@ from fairstep.cli.shared.options import (
     assignment,
     cells_table,
     data_table,
-    model_text,
     parse,
     table,
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study
+from fairstep.cli.shared.verdict import model_text
 from fairstep.model import named
 from fairstep.optim.catalogue.paths import alias_of
 from fairstep.runs import Design, Store
@@ -117,8 +117,9 @@ def main(arguments: list[str]) -> int:
         store,
         launcher,
         shlex.join(["fairstep", "compare", *arguments]),
-        f"{', '.join(names)} on {workload.data.name}: {model_text(cell.size)}, {workload.tokens:,} tokens "
-        f"a run, {division.workers} run(s) at a time with {division.threads} thread(s), {workload.precision}",
+        f"{', '.join(names)} on {workload.data.name}: {model_text(cell.size.name, cell.size.parameters_matrix)}, "
+        f"{workload.tokens:,} tokens a run, {division.workers} run(s) at a time with {division.threads} thread(s), "
+        f"{workload.precision}",
     )
     if ledgers is None:
         return 1

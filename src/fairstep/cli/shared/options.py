@@ -18,11 +18,10 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from fairstep import optim
-from fairstep.analysis import count_text
 from fairstep.cli.shared.help import help_text, options_of
 from fairstep.cli.shared.shown import drawing
 from fairstep.cli.shared.texts import corpus_of, text_of
-from fairstep.model import AnyPreset, Preset, named
+from fairstep.model import AnyPreset, named
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
@@ -232,13 +231,6 @@ def budget_of(tokens: str, chinchilla: float | None, size: AnyPreset) -> int:
     if tokens:
         return token_count(tokens)
     return 0 if chinchilla is None else chinchilla_budget(chinchilla, size)
-
-
-def model_text(size: AnyPreset) -> str:
-    """A model in words; a rung of the ladder is called by its matrix parameters."""
-    if isinstance(size, Preset) and "/" not in size.name:
-        return f"{size.name} matrix parameters"
-    return f"{size.name} with {count_text(size.parameters_matrix)} matrix parameters"
 
 
 def execution(options: WorkloadOptions, division: Layout) -> Execution:
