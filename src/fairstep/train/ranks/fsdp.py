@@ -24,6 +24,7 @@ from fairstep.optim.sharding.partition import divide_shards, shard
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.train.ranks.exchange import Divided, unpack
 from fairstep.train.ranks.world import World
+from fairstep.train.weights import kept_buffers
 
 
 def shard_model(world: World, model: Any, device: torch.device, compiled: bool = False) -> None:
@@ -101,7 +102,7 @@ class FullySharded(Divided):
             tensor = p.detach().full_tensor()
             if self.world.first:
                 whole |= dict.fromkeys(own, tensor.cpu())
-        return whole
+        return whole | ({n: b.cpu() for n, b in kept_buffers(self.model).items()} if self.world.first else {})
 
     def weights_were_read(self) -> None:
         self._to_owners(self.shards, self.tensors)
