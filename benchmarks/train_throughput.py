@@ -45,7 +45,7 @@ HERE = Path(__file__)
 
 def our_spec(preset: str, arguments: argparse.Namespace, threads: int) -> RunSpec:
     options = WorkloadOptions(
-        preset=preset,
+        model=preset,
         precision=arguments.precision,
         threads=threads,
         tokens="500k",
@@ -135,7 +135,7 @@ def measure(preset: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
         torch.set_num_threads(threads)
         peak = measured_rate(torch.device("cpu"), spec.precision)
         rates = side_by_side(spec, arguments.peers, threads, ours, arguments.rounds, arguments.seconds)
-        share = flops_per_token(Trainer(spec).model.config) / peak
+        share = flops_per_token(spec.model) / peak
         for peer in arguments.peers:
             ratios = [b / a for a, b in zip(rates[peer], rates["ours"], strict=True)]
             theirs, own = statistics.median(rates[peer]), statistics.median(rates["ours"])

@@ -12,7 +12,9 @@ from tests.model import own
 
 from fairstep.cli import main
 from fairstep.data import Corpus
-from fairstep.runs import Store
+from fairstep.model import named
+from fairstep.runs import DataSpec, Store
+from fairstep.study import Workload
 from fairstep.study.file.study import Study, StudyError, read
 
 MODEL = f"{own.__file__}:build"
@@ -104,3 +106,19 @@ def test_a_study_names_it_and_refuses_choices_of_ours(tmp_path: Path) -> None:
     file.write_text(cells.replace('"27k", ', "") + "qk_norm = true\n" + rest)
     with pytest.raises(StudyError, match="line 4: qk_norm is a choice of fairstep's own models"):
         read(file)
+
+
+def test_a_strangers_run_is_planned_only_when_its_code_is_trusted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "theirs.py"
+    shutil.copy(own.__file__, file)
+    data = DataSpec(name="any", fingerprint="", vocabulary=300)
+    model = named(f"{file}:build", 16).config(300)
+    spec = Workload(model, data, batch_sequences=8, tokens=8 * 16 * 60).spec("adamw", {"lr": 0.01}, seed=0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "spec.json").write_text(spec.to_json())
+    command = ["plan", "--run", str(tmp_path / "run"), "--device", "h100"]
+    assert "theirs.py:build, somebody's own model, and planning it would import" in refused(capsys, *command)
+    assert main([*command, "--import", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters_matrix"] == 512

@@ -11,6 +11,7 @@ import tyro
 
 from fairstep import optim
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.foreign import code_of_others
 from fairstep.cli.shared.options import (
     Assignments,
     assignment,
@@ -25,7 +26,6 @@ from fairstep.cli.shared.sizes import SizeOptions, sequences_of, size_of
 from fairstep.cost.devices import CPU_UTILISATION, Device, device
 from fairstep.cost.rank_shares import RankShares
 from fairstep.cost.run_cost import COMPILER, Cost, cost
-from fairstep.optim.catalogue.registry import is_foreign
 from fairstep.runs import DataSpec, Execution, Run, RunSpec, machine
 from fairstep.study import Workload, layout
 from fairstep.study.published_runs import is_run_preset, run_preset
@@ -66,7 +66,7 @@ class PlanOptions:
     measure: bool = False
     """Time a short run on this machine's processor instead of assuming how fast it is; kept for later plans."""
     foreign: Annotated[bool, tyro.conf.arg(name="import")] = False
-    """With --run: import the module that the run's optimizer of another package is in."""
+    """With --run: import the module that the run's optimizer of another package, or its own model, is in."""
     json: bool = False
     """Print as JSON."""
 
@@ -95,11 +95,8 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
     if options.run is not None:
         folder = options.run.parent if options.run.name == "spec.json" else options.run
         spec = Run(folder).own_spec
-        if not options.foreign and any(map(is_foreign, spec.optimizer.name.split("+"))):
-            raise ValueError(
-                f"the run is of {spec.optimizer.name}, another package's optimizer, and planning it would import that; "
-                "add --import if you trust it"
-            )
+        if not options.foreign and (what := code_of_others(spec)):
+            raise ValueError(f"the run is of {what}, and planning it would import that; add --import if you trust it")
         return spec, ()
     asked = options.size
     published = is_run_preset(asked.model)
