@@ -3,6 +3,9 @@
 Transformers' own attention on a CPU is PyTorch's flash kernel, whose backward pass is slow with few heads and short
 contexts. Ours (``fairstep.model.base``) is registered with Transformers' interface of attention functions. It takes
 over where the mask is plainly causal. Everything else goes to Transformers' own.
+
+Transformers looks at the positions for sequences that were packed into one. Compiled it cannot look, and writes the
+whole mask out. Our sequences are never packed. What it finds in one uncompiled pass therefore holds later.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT
 from fairstep.runs import ForeignModelSpec, SpecError
 
 NAME = "fairstep"
+PLAIN = "fairstep_plain_mask"
+"""Attribute of a config: whether an uncompiled pass left masks to the attention functions."""
 
 
 def from_config(spec: ForeignModelSpec) -> torch.nn.Module:
@@ -34,8 +39,16 @@ def from_config(spec: ForeignModelSpec) -> torch.nn.Module:
             return _ours(query, key, value), None
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
 
+    def mask(*, config: Any, allow_is_causal_skip: bool = True, use_vmap: bool = False, **more: Any) -> Tensor | None:
+        known = getattr(config, PLAIN, None)
+        if torch.compiler.is_compiling():
+            allow_is_causal_skip = allow_is_causal_skip or (known is True and not use_vmap)
+        else:
+            setattr(config, PLAIN, allow_is_causal_skip and known is not False)
+        return sdpa_mask(allow_is_causal_skip=allow_is_causal_skip, use_vmap=use_vmap, **more)
+
     ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, mask)
     fields = dict(spec.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of theirs about old keys
@@ -46,7 +59,11 @@ def from_config(spec: ForeignModelSpec) -> torch.nn.Module:
         kind = AutoModelForCausalLM._model_mapping[type(config)]
         kind = kind[0] if isinstance(kind, tuple) else kind
         ours = NAME if getattr(kind, "_supports_sdpa", False) else "eager"
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=ours)
+        model: torch.nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=ours)
+    if next(model.parameters()).device.type == "cpu":
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(torch.zeros((1, 2), dtype=torch.int64))
+    return model
 
 
 def _plainly_causal(
@@ -71,6 +88,7 @@ def _plainly_causal(
 
 def _ours(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """(B, H, T, K) queries, with keys and values of as many or fewer heads, to (B, T, H, K)."""
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotations widen them, and products narrow them again
     shared_by = query.shape[1] // key.shape[1]
     if shared_by > 1:
         key, value = (f.repeat_interleave(shared_by, dim=1) for f in (key, value))
