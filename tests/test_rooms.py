@@ -60,7 +60,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("judged",),
     ),
     "train": (
-        ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking", "weights"),
+        ("weights",),
+        ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
         ("checkpoints", "evaluate", "export", "setup"),
         ("downstream", "signals"),
         ("step",),

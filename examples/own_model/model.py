@@ -1,7 +1,7 @@
 """A model of one's own: `build(vocabulary, context)` returns a module that gives logits for tokens.
 
 fairstep model check examples/own_model/model.py:build
-fairstep compare adamw muon --model examples/own_model/model.py:build --chinchilla 0.5 --store runs/own-model
+fairstep compare adamw muon --model examples/own_model/model.py:build --tokens 200k --store runs/own-model
 """
 
 import torch

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fairstep.cli import main
 from fairstep.study.file.study import read
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -122,3 +123,19 @@ def test_a_plain_script_is_a_trainer(tmp_path: Path) -> None:
     options = ("--optimizer", "muon", "--lr", "0.03", "--seed", "1", "--steps", "3", "--out", str(tmp_path))
     assert "step 3 loss" in run("plain/train.py", *options)
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["val_loss"] > 5
+
+
+def test_a_model_of_ones_own_is_short_and_passes_its_check(capsys: pytest.CaptureFixture[str]) -> None:
+    file = FOLDER / "own_model" / "model.py"
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 45
+    assert main(["model", "check", f"{file}:build"]) == 0
+    said = capsys.readouterr().out
+    assert "196,928 parameters, 131,072 of them in matrices" in said  # as the how-to shows
+
+
+@pytest.mark.oracle
+def test_the_study_of_a_model_of_transformers_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers", reason="install the extra eval")
+    monkeypatch.chdir(FOLDER.parent)
+    study = read(FOLDER / "hf" / "study.toml")
+    assert [contestant.name for contestant in study.contest().contestants] == ["adamw", "muon"]

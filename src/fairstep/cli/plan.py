@@ -35,8 +35,8 @@ from fairstep.study.published_runs import is_run_preset, run_preset
 class PlanOptions:
     """Parameters, FLOPs, memory by part and expected time of a run that is not started.
 
-    Example: fairstep plan --preset wen/1.2b/muon --chinchilla 8 --device h100 --devices 64
-    Example: fairstep plan --preset semenov/720m/soap --world 8 --parallel ddp-sharded --device h100
+    Example: fairstep plan --model wen/1.2b/muon --chinchilla 8 --device h100 --devices 64
+    Example: fairstep plan --model semenov/720m/soap --world 8 --parallel ddp-sharded --device h100
     Example: fairstep plan soap --layers 24 --width 1024 --batch-tokens 500k --device h100
     Example: fairstep plan muon --model examples/own_model/model.py:build
     Example: fairstep plan --run runs/train/runs/0123456789abcdef

@@ -31,14 +31,14 @@ class TrainOptions:
 
     The same command goes on with a run that was stopped. Several processes train one run together under torchrun.
 
-    Example: fairstep train muon --lr 0.02 --preset 106k --tokens 500k
-    Example: torchrun --nproc-per-node 2 -m fairstep train adamw --preset 6.8M
-    Example: fairstep train --preset semenov/124m/soap --data hf:HuggingFaceFW/fineweb --tokenizer gpt2
+    Example: fairstep train muon --lr 0.02 --model 106k --tokens 500k
+    Example: torchrun --nproc-per-node 2 -m fairstep train adamw --model 6.8M
+    Example: fairstep train --model semenov/124m/soap --data hf:HuggingFaceFW/fineweb --tokenizer gpt2
     """
 
     groups: ClassVar[Mapping[str, str]] = {"lr": "optimizer", "store": "files", "dynamics": "measuring and ranks"}
     optimizer: tyro.conf.Positional[str] = ""
-    """Name of the optimizer; `fairstep optimizers` lists them. A published run (--preset wen/130m/muon) has its own."""
+    """Name of the optimizer; `fairstep optimizers` lists them. A published run (--model wen/130m/muon) has its own."""
     lr: float | None = None
     """Peak learning rate, in the optimizer's own unit. Default: the optimizer's."""
     set: Assignments = ()
@@ -136,7 +136,7 @@ def optimizer_of(options: TrainOptions) -> str:
     if published and options.optimizer:
         raise ValueError(f"{options.workload.model} has its own optimizer; leave {options.optimizer!r} out")
     if not published and not options.optimizer:
-        raise ValueError("name an optimizer, such as fairstep train muon, or a run with --preset wen/130m/muon")
+        raise ValueError("name an optimizer, such as fairstep train muon, or a run with --model wen/130m/muon")
     return optim.get(options.workload.model.rpartition("/")[2] if published else options.optimizer).name
 
 

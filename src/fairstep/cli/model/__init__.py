@@ -15,6 +15,7 @@ MENU = Menu(
             "check": Verb(
                 "roles, counts, first loss, gradients and repetition of a model, before any compute is spent"
             ),
+            "list": Verb("the presets: sizes, context, batch, FLOPs a token"),
         }
     },
     more="""\
@@ -22,6 +23,7 @@ examples:
   fairstep model check examples/own_model/model.py:build
   fairstep model check hf:examples/hf/config.json
   fairstep model check 106k
+  fairstep model list
 """,
 )
 

@@ -1,4 +1,4 @@
-"""A published run (``--preset semenov/124m/soap``) on the text and the machine that the options name."""
+"""A published run (``--model semenov/124m/soap``) on the text and the machine that the options name."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _first_loss(subject: Subject) -> str:
         raise Failed(f"the first loss is {loss:g}; a cross-entropy is above 0: does the loss have another sign?")
     far = abs(loss - uniform) > FAR
     much = "; that is far from it, so the first steps go into the size of the logits" if far else ""
-    return f"{loss:.4f} nats, ln(vocabulary) is {uniform:.4f}{much}"
+    return f"{loss:.4f} nats, and ln({subject.spec.vocabulary}) is {uniform:.4f}{much}"
 
 
 def _gradients(subject: Subject) -> str:
@@ -219,7 +219,7 @@ def _precision(subject: Subject) -> str:
 
 
 CHECKS: dict[str, tuple[str, Callable[[Subject], str]]] = {
-    "first_loss": ("the first loss is near that of a uniform guess", _first_loss),
+    "first_loss": ("the first loss is about ln(vocabulary)", _first_loss),
     "gradients": ("every parameter gets a gradient", _gradients),
     "repeats": ("the same seed gives the same weights and loss", _repeats),
     "evaluates": ("an evaluation draws nothing", _evaluates),
