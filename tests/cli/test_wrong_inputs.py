@@ -33,10 +33,11 @@ VERBS = (
     ("report",), ("claims",), ("published",), ("published", "speedups"), ("recommend",), ("plan",), ("plan", "muon"),
     ("optimizers",), ("optimizers", "show"), ("study", "plan"), ("study", "status"), ("study", "run"),
     ("study", "replay"), ("store", "check"), ("store", "list"), ("train",), ("compare", "adamw", "muon"), ("export",),
-    ("data", "inspect"), ("doctor",), ("nothing",),
+    ("data", "inspect"), ("doctor",), ("model", "check"), ("model", "list"), ("nothing",),
 )  # fmt: skip
 OPTIONS = (
-    "--json", "--store", "--params", "--tokens", "--batch-tokens", "--memory", "--optimizer", "--size", "--preset",
+    "--json", "--store", "--params", "--tokens", "--batch-tokens", "--memory", "--optimizer", "--size", "--model",
+    "--layers", "--width", "--context",
     "--set", "--contest", "--run", "--device", "--seeds", "--points", "--budgets", "--top", "--again", "--of", "--lr",
     "--chinchilla", "--warmup-fraction", "--epochs", "--threads", "--space", "--baseline", "--paper", "--rule",
 )  # fmt: skip
