@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.train.test_parallel import curve, processes
 from tests.training import cache, corpus, tiny
 
 from fairstep.model import build, named, preset
@@ -150,3 +151,14 @@ def test_other_transformers_are_another_workload(config: Any) -> None:
     older = spec.model_copy(update={"code": "transformers 4.0.0"})
     with pytest.raises(ValueError, match=r"by transformers 4.0.0, and here is transformers"):
         build(older)
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("mode", ["ddp-sharded", "fsdp"])
+def test_two_processes_give_the_losses_of_one(mode: Any, config: Any, tiny: Any, tmp_path: Path) -> None:
+    how = Execution(threads=1, compile=False, parallel=mode)
+    spec = tiny("muon", model=named(config(CONFIGS["tied"]), 16).config(300), tokens=8 * 16 * 20, execution=how)
+    train(spec, Store(tmp_path / "one"))
+    code, output, _ = processes(spec, tmp_path / "two", 2)
+    assert code == 0, output
+    assert curve(tmp_path / "two", spec) == pytest.approx(curve(tmp_path / "one", spec), rel=2e-5)
