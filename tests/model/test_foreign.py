@@ -200,6 +200,16 @@ def test_a_run_of_it_says_what_it_is_and_moves_with_its_folder(tmp_path: Path, t
     assert "own.py:build" in spec.kind
 
 
+def test_an_edited_file_is_loaded_anew(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from tests.model.own import Tiny\n\ndef build(vocabulary, context):\n    return Tiny(vocabulary, 16)\n"
+    )
+    before = named(f"{file}:build")
+    file.write_text(file.read_text().replace("16", "32"))
+    assert named(f"{file}:build").parameters_matrix == 4 * before.parameters_matrix
+
+
 @pytest.fixture
 def tiny_spec() -> RunSpec:
     from fairstep.runs import DataSpec, ModelSpec, OptimizerChoice

@@ -7,6 +7,7 @@ because a worker may start elsewhere.
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -91,10 +92,11 @@ def sources(file: Path, root: Path) -> list[str]:
 
 
 def _module_of(file: Path, what: str) -> ModuleType:
-    name = f"_fairstep_{what}_{file.stem}"
-    module = sys.modules.get(name)
-    if module is not None and getattr(module, "__file__", None) == str(file):
-        return module
+    """The module of a file. One that was edited since is another module."""
+    content = hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:8]
+    name = f"_fairstep_{what}_{file.stem}_{content}"
+    if name in sys.modules:
+        return sys.modules[name]
     described = importlib.util.spec_from_file_location(name, file)
     assert described is not None
     assert described.loader is not None
