@@ -46,7 +46,7 @@ HERE = Path(__file__)
 
 def our_spec(preset: str, arguments: argparse.Namespace, threads: int) -> RunSpec:
     options = WorkloadOptions(
-        preset=preset,
+        model=preset,
         precision=arguments.precision,
         threads=threads,
         tokens="500k",
@@ -134,7 +134,7 @@ def measure(preset: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
         torch.set_num_threads(threads)
         peak = measured_rate(torch.device("cpu"), spec.precision)
         rates = side_by_side(spec, arguments.peers, threads, ours, arguments.rounds, arguments.seconds)
-        share = flops_per_token(Trainer(spec).model.config) / peak
+        share = flops_per_token(spec.model) / peak
         strongest = max(arguments.peers, key=lambda peer: statistics.median(rates[peer]))
         for peer in arguments.peers:
             ratios = [b / a for a, b in zip(rates[peer], rates["ours"], strict=True)]

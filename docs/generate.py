@@ -300,7 +300,9 @@ ASKED = {
     "fairstep published track3 --json": "a list with a row for each result of modded-nanogpt's track 3",
     "fairstep claims W3a F17 --json": "a list with a row for each claim",
     "fairstep recommend --params 350M --tokens 7B --batch-tokens 500k --json": "",
-    "fairstep plan --preset wen/130m/muon --device h100 --json": "",
+    "fairstep plan --model wen/130m/muon --device h100 --json": "",
+    "fairstep model list --json": "a list with a row for each preset",
+    "fairstep model check 27k --json": "",
     "fairstep study plan studies/demo.toml --device h100 --json": "",
 }
 """Commands that cost nothing and are asked at every build. Others train; their answers are in ``reference/json``."""

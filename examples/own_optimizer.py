@@ -48,7 +48,7 @@ def main() -> int:
     if code := fairstep(["doctor", name]):
         return code
     if code := fairstep(
-        ["train", name, "--preset", "27k", "--no-compile", "--tokens", options.tokens, "--store", str(store)]
+        ["train", name, "--model", "27k", "--no-compile", "--tokens", options.tokens, "--store", str(store)]
     ):
         return code
     for row in Store(store).table().select("optimizer", "lr", "final_loss", "state_bytes").to_dicts():

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": set(),
     "data": set(),
     "published": set(),
-    "model": {"runs"},
+    "model": {"runs", "optim"},
     "analysis": {"runs", "published"},
     "imported": {"runs", "analysis"},
     "train": {"optim", "model", "data", "runs"},
@@ -61,7 +61,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("judged",),
     ),
     "train": (
-        ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking", "weights"),
+        ("weights",),
+        ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
         ("checkpoints", "evaluate", "export", "setup"),
         ("downstream", "signals"),
         ("step",),
@@ -80,7 +81,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("shared",),
         ("claims", "compare", "contest", "data", "design", "doctor", "eval", "export", "judging", "optimizers", "plan"),
-        ("judge", "published", "recommend", "report", "store", "study", "train", "demo"),
+        ("judge", "model", "published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }
 """Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only. Rooms that

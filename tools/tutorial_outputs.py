@@ -27,10 +27,10 @@ BLOCK = re.compile(r"^```(console|\{code-block\} \w+)\n(.*?)^```$", re.MULTILINE
 STAMP = re.compile(r"<!-- made -->.*?<!-- /made -->", re.DOTALL)
 
 RECORDED = {
-    "compare": "fairstep compare adamw mine:NormalisedMomentum --preset 27k --tokens 150k --space lr=log:4e-3:6e-2 "
+    "compare": "fairstep compare adamw mine:NormalisedMomentum --model 27k --tokens 150k --space lr=log:4e-3:6e-2 "
     "--store runs/mine --json",
     "report": "fairstep report runs/mine --json",
-    "train": "fairstep train adamw --preset 27k --tokens 50k --store runs/one --json",
+    "train": "fairstep train adamw --model 27k --tokens 50k --store runs/one --json",
     "doctor": "fairstep doctor adamw --json",
     "study-status": "fairstep study status little.toml --store runs/little --json",
 }

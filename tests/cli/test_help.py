@@ -8,10 +8,10 @@ import re
 import pytest
 from tests.cli.test_input import refused
 
-from fairstep.cli import MENU, data, main, store, study
+from fairstep.cli import MENU, data, main, model, store, study
 from fairstep.cli.shared.help import options_of
 
-MENUS = {(): MENU, ("study",): study.MENU, ("data",): data.MENU, ("store",): store.MENU}
+MENUS = {(): MENU, ("study",): study.MENU, ("data",): data.MENU, ("store",): store.MENU, ("model",): model.MENU}
 VERBS = [(*before, name) for before, menu in MENUS.items() for name, verb in menu.verbs.items() if not verb.menu]
 
 

@@ -24,6 +24,8 @@ VERBS = (
     ("store", "list", "{store}"),
     ("store", "check", "{store}"),
     ("recommend", "--params", "350M", "--tokens", "7B"),
+    ("model", "list"),
+    ("model", "check", "27k"),
     ("optimizers",),
     ("published", "speedups", "--optimizer", "muon", "--size", "130m"),
     ("published", "models"),

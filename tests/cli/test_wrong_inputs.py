@@ -34,7 +34,7 @@ VERBS = (
     ("optimizers",), ("optimizers", "show"), ("study", "plan"), ("study", "status"), ("study", "run"),
     ("study", "replay"), ("store", "check"), ("store", "list"), ("train",), ("compare", "adamw", "muon"), ("export",),
     ("data", "inspect"), ("doctor",), ("nothing",), ("demo",), ("design",), ("judge",), ("data", "list"),
-    ("data", "remove"), ("data", "prepare"),
+    ("data", "remove"), ("data", "prepare"), ("model", "check"), ("model", "list"),
 )  # fmt: skip
 RIGHT = (
     "demo --preset 27k --tokens 100k --seeds 3 --store store",
@@ -57,7 +57,8 @@ MORE = (
     "wen/130m/muon", "os:system", "nowhere:X", "torch.optim:SGD", "loss", "--", "-x",
 )  # fmt: skip
 OPTIONS = (
-    "--json", "--store", "--params", "--tokens", "--batch-tokens", "--memory", "--optimizer", "--size", "--preset",
+    "--json", "--store", "--params", "--tokens", "--batch-tokens", "--memory", "--optimizer", "--size", "--model",
+    "--layers", "--width", "--context",
     "--set", "--contest", "--run", "--device", "--seeds", "--points", "--budgets", "--top", "--again", "--of", "--lr",
     "--chinchilla", "--warmup-fraction", "--epochs", "--threads", "--space", "--baseline", "--paper", "--rule",
 )  # fmt: skip

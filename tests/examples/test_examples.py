@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fairstep.cli import main
+from fairstep.study.file.study import read
+
 FOLDER = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 FRONT_DOORS = {f"fairstep.{room}" for room in ("optim", "runs", "study", "analysis", "data", "model", "cli")}
@@ -107,3 +110,19 @@ def test_a_function_of_ones_own_is_contested(tmp_path: Path, monkeypatch: pytest
     said = run("function.py", "20")
     assert "adamw" in said.splitlines()[0]
     assert (tmp_path / "runs/function/report.html").exists()
+
+
+def test_a_model_of_ones_own_is_short_and_passes_its_check(capsys: pytest.CaptureFixture[str]) -> None:
+    file = FOLDER / "own_model" / "model.py"
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 45
+    assert main(["model", "check", f"{file}:build"]) == 0
+    said = capsys.readouterr().out
+    assert "196,928 parameters, 131,072 of them in matrices" in said  # as the how-to shows
+
+
+@pytest.mark.oracle
+def test_the_study_of_a_model_of_transformers_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers", reason="install the extra eval")
+    monkeypatch.chdir(FOLDER.parent)
+    study = read(FOLDER / "hf" / "study.toml")
+    assert [contestant.name for contestant in study.contest().contestants] == ["adamw", "muon"]

@@ -57,7 +57,8 @@ def test_library_train_and_study_give_one_routing_table(tmp_path: Path) -> None:
     trained = hyperparameters(
         "muon", dict(assignment(f"{name}={value}") for name, value in {**TRACK, "lr": 0.025}.items())
     )
-    assert spec.optimizer.hyperparameters == trained
+    resolved = optim.get("muon").of_run(trained, steps=spec.steps, precision=spec.precision)
+    assert spec.optimizer.hyperparameters == resolved
     model = build(spec.model)
     overrides = {
         "embedding": {"lr_ratio": 28}, "head": {"lr_ratio": 0.16}, "vector": {"lr_ratio": 0.6},
@@ -143,7 +144,7 @@ def test_compare_takes_overrides_of_one_contestant() -> None:
         (["compare", "adamw", "muon", "--set", "embedding.lr_ratio=2"], "--set takes CONTESTANT.NAME=VALUE"),
         (["compare", "adamw", "muon", "--set", "muon.head.momentum=2"], "names no hyperparameter of the rule for head"),
         (["doctor", "muon", "--model", "27k", "--set", "router.lr_ratio=2"], "the model has no such parameter"),
-        (["doctor", "muon", "--model", "28k"], "--model takes a preset"),
+        (["doctor", "muon", "--model", "28k"], "unknown preset '28k'"),
     ],
 )
 def test_mistakes_of_the_command_line(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,7 @@ MENU = Menu(
             "data": Verb(
                 "prepare, inspect, list and remove corpora: text, Hugging Face datasets, token files", menu=True
             ),
+            "model": Verb("check a model, ours or anybody's, before it is trained", menu=True),
             "train": Verb("one training run"),
             "export": Verb("a run's model as a folder that Hugging Face Transformers reads"),
             "eval": Verb("downstream tasks of a run through lm-eval"),

@@ -31,7 +31,8 @@ from fairstep.cli.shared.owners import owner_of
 from fairstep.cli.shared.texts import corpus_of, text_of
 from fairstep.cli.shared.tournament import conclude, run_study, save
 from fairstep.cli.shared.trainer_contest import compare_around
-from fairstep.model import preset
+from fairstep.cli.shared.verdict import model_text
+from fairstep.model import named
 from fairstep.optim.catalogue.paths import alias_of
 from fairstep.runs import Design, Store
 from fairstep.study import LocalLauncher, Space
@@ -130,8 +131,8 @@ def main(arguments: list[str]) -> int:
         store,
         launcher,
         shlex.join(["fairstep", "compare", *arguments]),
-        f"{', '.join(names)} on {workload.data.name}: {cell.size.name} matrix parameters, {workload.tokens:,} tokens "
-        f"a run, {at_once}, {workload.precision}",
+        f"{', '.join(names)} on {workload.data.name}: {model_text(cell.size.name, cell.size.parameters_matrix)}, "
+        f"{workload.tokens:,} tokens a run, {at_once}, {workload.precision}",
     )
     if ledgers is None:
         return 1
@@ -152,7 +153,7 @@ def study_of(
     corpus = corpus_of(data)
     assert isinstance(cells.tokens, int)
     longest = round(cells.tokens * max((1.0, *options.budgets)))
-    text = text_of(corpus, data, longest, preset(options.workload.preset).context)
+    text = text_of(corpus, data, longest, named(options.workload.model, options.workload.context).context)
     described = table(
         StudyTable,
         name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants),

@@ -13,6 +13,7 @@ from fairstep import optim
 from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import Assignments, assignment, parse
+from fairstep.model import named
 
 MARKS = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
 
@@ -38,8 +39,8 @@ class DoctorOptions:
     """A hyperparameter, for example --set beta2=0.98, --set betas=[0.9,0.98] or --set embedding.lr_ratio=28; may be
     given several times."""
     model: str = ""
-    """Print instead which parameter of this model has which role, rule and learning rate: a preset, a folder with a
-    config.json of Transformers, or package.module:function that returns a model."""
+    """Print instead which parameter of this model has which role, rule and learning rate: a preset, hf:config.json,
+    model.py:build (docs/howto/my-model.md)."""
     trainer: Path | None = None
     """Check the trainer of this study file instead."""
     part: float = 0.1
@@ -69,10 +70,14 @@ def main(arguments: list[str]) -> int:
     spec = optim.get(options.optimizer)
     hyper = dict(assignment(text) for text in options.set)
     if options.model:
-        from fairstep.cli.shared.routing import maker
-        from fairstep.optim.doctor import routing_table  # loads torch
+        import torch
 
-        print(routing_table(spec.name, hyper, maker(options.model)))
+        from fairstep.model import build
+        from fairstep.optim.doctor import routing_table
+
+        with torch.device("meta"):
+            built = build(named(options.model).config())
+        print(routing_table(spec.name, hyper, built.network, built.roles))
         return 0
 
     from fairstep.optim.doctor import examine, fit  # loads torch

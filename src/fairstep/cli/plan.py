@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +11,7 @@ import tyro
 
 from fairstep import optim
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.foreign import code_of_others
 from fairstep.cli.shared.options import (
     Assignments,
     assignment,
@@ -21,12 +22,11 @@ from fairstep.cli.shared.options import (
 )
 from fairstep.cli.shared.pace import HINT, basis, paced
 from fairstep.cli.shared.screen import duration, size_text
+from fairstep.cli.shared.sizes import SizeOptions, sequences_of, size_of
 from fairstep.cost.devices import CPU_UTILISATION, Device, device
 from fairstep.cost.rank_shares import RankShares
 from fairstep.cost.run_cost import COMPILER, Cost, cost
-from fairstep.model import preset
-from fairstep.optim.catalogue.registry import is_foreign
-from fairstep.runs import DataSpec, Execution, ModelSpec, Run, RunSpec, machine
+from fairstep.runs import DataSpec, Execution, Run, RunSpec, machine
 from fairstep.study import Workload, layout
 from fairstep.study.published_runs import is_run_preset, run_preset
 
@@ -35,26 +35,20 @@ from fairstep.study.published_runs import is_run_preset, run_preset
 class PlanOptions:
     """Parameters, FLOPs, memory by part and expected time of a run that is not started.
 
-    Example: fairstep plan --preset wen/1.2b/muon --chinchilla 8 --device h100 --devices 64
-    Example: fairstep plan --preset semenov/720m/soap --world 8 --parallel ddp-sharded --device h100
-    Example: fairstep plan soap --preset 6.8M
+    Example: fairstep plan --model wen/1.2b/muon --chinchilla 8 --device h100 --devices 64
+    Example: fairstep plan --model semenov/720m/soap --world 8 --parallel ddp-sharded --device h100
+    Example: fairstep plan soap --layers 24 --width 1024 --batch-tokens 500k --device h100
+    Example: fairstep plan muon --model examples/own_model/model.py:build
     Example: fairstep plan --run runs/train/runs/0123456789abcdef
     """
 
     optimizer: tyro.conf.Positional[str] = ""
     """Name of the optimizer; not with a published run, which has its own."""
-    preset: str = "106k"
-    """A model (106k, semenov/124m, wen/130m ...) or a published run (semenov/124m/soap, wen/130m/muon ...)."""
+    size: Annotated[SizeOptions, tyro.conf.arg(name="")] = field(default_factory=SizeOptions)
     run: Path | None = None
-    """A run directory, or its spec.json, instead of a preset."""
+    """A run directory, or its spec.json, instead of a model."""
     variant: Literal["code", "paper"] = "code"
     """Which of them a published run follows where S's paper and its released code differ."""
-    chinchilla: float | None = None
-    """Token budget in Chinchilla lengths: 20 tokens per matrix parameter. Default: 1, or a published run's tokens."""
-    tokens: str = ""
-    """Token budget, for example 2M, instead."""
-    batch_sequences: int = 0
-    """Sequences per optimizer step. Default: the preset's."""
     micro_batch_sequences: int = 0
     """Sequences per forward pass on each device. Default: its whole share of the batch at once."""
     set: Assignments = ()
@@ -72,7 +66,7 @@ class PlanOptions:
     measure: bool = False
     """Time a short run on this machine's processor instead of assuming how fast it is; kept for later plans."""
     foreign: Annotated[bool, tyro.conf.arg(name="import")] = False
-    """With --run: import the module that the run's optimizer of another package is in."""
+    """With --run: import the module that the run's optimizer of another package, or its own model, is in."""
     json: bool = False
     """Print as JSON."""
 
@@ -101,24 +95,28 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
     if options.run is not None:
         folder = options.run.parent if options.run.name == "spec.json" else options.run
         spec = Run(folder).own_spec
-        if not options.foreign and any(map(is_foreign, spec.optimizer.name.split("+"))):
-            raise ValueError(
-                f"the run is of {spec.optimizer.name}, another package's optimizer, and planning it would import that; "
-                "add --import if you trust it"
-            )
+        if not options.foreign and (what := code_of_others(spec)):
+            raise ValueError(f"the run is of {what}, and planning it would import that; add --import if you trust it")
         return spec, ()
-    published = is_run_preset(options.preset)
-    size = preset(options.preset.rpartition("/")[0] if published else options.preset)
-    sequences = options.batch_sequences or size.batch_sequences
-    tokens = budget_of(options.tokens, options.chinchilla, size)
+    asked = options.size
+    published = is_run_preset(asked.model)
+    if published:
+        asked = replace(asked, model=asked.model.rpartition("/")[0])
+    size = size_of(
+        asked if asked.params or asked.layers or asked.width or asked.model else replace(asked, model="106k")
+    )
+    sequences = sequences_of(asked, size)
+    tokens = budget_of(asked.tokens, asked.chinchilla, size)
     precision = precision_of(options, on_cpu)
     execution = Execution(micro_batch_sequences=options.micro_batch_sequences, compile=options.compile)
-    data = DataSpec(name="any", fingerprint="", vocabulary=size.model.vocabulary - size.extra_tokens)
+    data = DataSpec(
+        name="any", fingerprint="", vocabulary=asked.vocabulary or size.model.vocabulary - size.extra_tokens
+    )
     given = dict(assignment(text) for text in options.set)
     if not published:
         name = optim.get(options.optimizer or "adamw").name
         workload = Workload(
-            model=ModelSpec(**size.fields(data.vocabulary)),
+            model=size.config(data.vocabulary),
             data=data,
             batch_sequences=sequences,
             tokens=tokens or chinchilla_budget(1.0, size),
@@ -127,8 +125,8 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
         )
         return workload.spec(name, hyperparameters(name, given), seed=0), ()
     if options.optimizer:
-        raise ValueError(f"{options.preset} has its own optimizer; leave {options.optimizer!r} out")
-    chosen = run_preset(options.preset, round(options.chinchilla or 1), options.variant)
+        raise ValueError(f"{options.size.model} has its own optimizer; leave {options.optimizer!r} out")
+    chosen = run_preset(options.size.model, round(asked.chinchilla or 1), options.variant)
     complete = hyperparameters(chosen.optimizer, chosen.hyperparameters | given)
     return (
         chosen.spec(
@@ -136,7 +134,7 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
             tokens=tokens,
             hyperparameters=complete,
             precision=precision,
-            batch_sequences=options.batch_sequences,
+            batch_sequences=sequences if asked.batch_sequences or asked.batch_tokens else 0,
             execution=execution,
         ),
         (f"{chosen.name}: {chosen.source}", *chosen.remarks),

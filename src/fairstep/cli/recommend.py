@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from fairstep import optim
 from fairstep.analysis import bytes_text, count_text
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import parse, token_count
+from fairstep.cli.shared.options import budget_of, parse, token_count
+from fairstep.cli.shared.sizes import SizeOptions, sequences_of, size_of
+from fairstep.model import AnyPreset
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import Store
 
@@ -25,15 +29,10 @@ class RecommendOptions:
     range of ranks. Where nobody measured (a doubling beyond all cells, or below 100 steps) there is no verdict.
 
     Example: fairstep recommend --params 350M --tokens 7B --batch-tokens 500k --memory 40GB
-    Example: fairstep recommend --params 106k --tokens 750k --batch-tokens 2k --store runs/demo
+    Example: fairstep recommend --model hf:examples/hf/config.json --store runs/demo
     """
 
-    params: str
-    """Matrix parameters (attention and MLP, without embeddings), for example 350M."""
-    tokens: str = ""
-    """Tokens of the run. Default: one Chinchilla, 20 a parameter."""
-    batch_tokens: str = "500k"
-    """Tokens of one optimizer step."""
+    size: Annotated[SizeOptions, tyro.conf.arg(name="")] = field(default_factory=SizeOptions)
     memory: str = ""
     """Memory of one device, for example 40GB: nothing is recommended that does not fit."""
     store: tuple[Path, ...] = ()
@@ -48,22 +47,37 @@ def main(arguments: list[str]) -> int:
     options = parse(RecommendOptions, "recommend", arguments)
     if options.top < 0:
         raise ValueError(f"--top must be at least 0, not {options.top}")
-    parameters = token_count(options.params, "--params")
-    tokens = token_count(options.tokens, "--tokens") if options.tokens else chinchilla_tokens(parameters)
-    batch = token_count(options.batch_tokens, "--batch-tokens")
+    asked, size = options.size, size_of(options.size)
+    parameters = token_count(asked.params, "--params") if asked.params else size.parameters_matrix
+    tokens = budget_of(asked.tokens, asked.chinchilla, size) or chinchilla_tokens(parameters)
+    batch = batch_of(asked, size)
     if batch > tokens:
-        raise ValueError(f"--batch-tokens {options.batch_tokens} is more than the run's {count_text(tokens)} tokens")
+        raise ValueError(f"a batch of {count_text(batch)} is more than the run's {count_text(tokens)} tokens")
     memory = bytes_of(options.memory)
 
     from fairstep.recommend import Target, recommendation
 
     target = Target(parameters, tokens, batch)
-    rows, notes = recommendation(target, memory, [Store(path) for path in options.store])
+    model = None if asked.params else size.config(asked.vocabulary)
+    rows, notes = recommendation(target, memory, [Store(path) for path in options.store], model)
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
     show(target, rows, notes, memory, options.top)
     return 0
+
+
+def batch_of(options: SizeOptions, size: AnyPreset) -> int:
+    """Tokens of an optimizer step. Raises ValueError."""
+    if options.batch_tokens and not options.batch_sequences:
+        return token_count(options.batch_tokens, "--batch-tokens")
+    if options.batch_sequences or options.model:
+        return sequences_of(options, size) * size.context
+    return USUAL_BATCH
+
+
+USUAL_BATCH = 500_000
+"""Tokens of an optimizer step for a model that has no batch."""
 
 
 def bytes_of(text: str) -> int:

@@ -31,14 +31,14 @@ class TrainOptions:
 
     The same command goes on with a run that was stopped. Several processes train one run together under torchrun.
 
-    Example: fairstep train muon --lr 0.02 --preset 106k --tokens 500k
-    Example: torchrun --nproc-per-node 2 -m fairstep train adamw --preset 6.8M
-    Example: fairstep train --preset semenov/124m/soap --data hf:HuggingFaceFW/fineweb --tokenizer gpt2
+    Example: fairstep train muon --lr 0.02 --model 106k --tokens 500k
+    Example: torchrun --nproc-per-node 2 -m fairstep train adamw --model 6.8M
+    Example: fairstep train --model semenov/124m/soap --data hf:HuggingFaceFW/fineweb --tokenizer gpt2
     """
 
     groups: ClassVar[Mapping[str, str]] = {"lr": "optimizer", "store": "files", "dynamics": "measuring and ranks"}
     optimizer: tyro.conf.Positional[str] = ""
-    """Name of the optimizer; `fairstep optimizers` lists them. A published run (--preset wen/130m/muon) has its own."""
+    """Name of the optimizer; `fairstep optimizers` lists them. A published run (--model wen/130m/muon) has its own."""
     lr: float | None = None
     """Peak learning rate, in the optimizer's own unit. Default: the optimizer's."""
     set: Assignments = ()
@@ -130,19 +130,19 @@ def report(run: Run, name: str, as_json: bool) -> int:
 
 def optimizer_of(options: TrainOptions) -> str:
     """The optimizer's own name. Raises ValueError when none is named, or two are."""
-    published = is_run_preset(options.workload.preset)
+    published = is_run_preset(options.workload.model)
     if published:
-        run_preset(options.workload.preset, round(options.workload.chinchilla or 1) or 1, options.variant)
+        run_preset(options.workload.model, round(options.workload.chinchilla or 1) or 1, options.variant)
     if published and options.optimizer:
-        raise ValueError(f"{options.workload.preset} has its own optimizer; leave {options.optimizer!r} out")
+        raise ValueError(f"{options.workload.model} has its own optimizer; leave {options.optimizer!r} out")
     if not published and not options.optimizer:
-        raise ValueError("name an optimizer, such as fairstep train muon, or a run with --preset wen/130m/muon")
-    return optim.get(options.workload.preset.rpartition("/")[2] if published else options.optimizer).name
+        raise ValueError("name an optimizer, such as fairstep train muon, or a run with --model wen/130m/muon")
+    return optim.get(options.workload.model.rpartition("/")[2] if published else options.optimizer).name
 
 
 def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> RunSpec:
     """The run that the options ask for; the text is prepared if it was not yet."""
-    if is_run_preset(options.workload.preset):
+    if is_run_preset(options.workload.model):
         spec = published_run(options.workload, given, options.seed, options.variant)
     else:
         workload, _, _ = prepared(options.workload)
@@ -170,7 +170,7 @@ def check_memory(spec: RunSpec, processes: int = 1) -> None:
     needed = processes * cost(spec, place, processes, spec.execution.parallel).memory_bytes
     if needed > here.memory_bytes:
         micro = spec.execution.micro_batch_sequences or spec.batch_sequences // processes
-        remedy = f"--micro-batch-sequences below {micro}, or a smaller --preset" if micro > 1 else "a smaller --preset"
+        remedy = f"--micro-batch-sequences below {micro}, or a smaller --model" if micro > 1 else "a smaller --model"
         raise ValueError(
             f"{spec.optimizer.name} at this size needs {needed / 1e9:.1f} GB of memory and this machine has "
             f"{here.memory_bytes / 1e9:.1f} GB free; choose {remedy}"

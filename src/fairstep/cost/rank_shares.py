@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fairstep import optim
+from fairstep.model.facts import block_of
 from fairstep.model.shapes import Parameter
 from fairstep.optim.sharding.partition import divide, divide_shards, least_cost
 from fairstep.optim.sharding.step_cost import Ownership, StepCost, summed_floats, totals
@@ -74,7 +75,7 @@ def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Par
         ownership, gathered = divide_shards(tasks, {parameter.name: parameter.shape for parameter in table}, ranks)
         blocks: dict[str, int] = {}
         for name, count in elements.items():
-            block = ".".join(name.split(".")[:2]) if name.startswith("blocks.") else ""
+            block = block_of(name)
             blocks[block] = blocks.get(block, 0) + count
         outside = blocks.pop("", 0)
         copies = max(

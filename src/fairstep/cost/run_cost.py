@@ -8,13 +8,10 @@ from typing import Any
 from fairstep.cost.devices import Device
 from fairstep.cost.pace import Pace
 from fairstep.cost.rank_shares import FLOAT, Parallel, RankShares, rank_shares, step_costs
-from fairstep.model.activations import kept_per_token
-from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, LOGITS_AT_ONCE
-from fairstep.model.shapes import Parameter, chinchilla_tokens, counts, flops_per_token, parameter_table
+from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT
+from fairstep.model.facts import counts, flops_per_token, kept_per_token, logit_floats, parameter_table
+from fairstep.model.shapes import Parameter, chinchilla_tokens
 from fairstep.runs import RunSpec
-
-LOGIT_COPIES = 3
-"""Tensors of the size of the logits that live at once: the logits, their softmax, its gradient."""
 
 COMPILER = 35_000_000
 """Bytes that torch.compile takes at work: 33 to 41 MB more in a run whose kernels are compiled than in one that finds
@@ -149,18 +146,13 @@ def memory(
     width = 2 if spec.precision == "bf16" else FLOAT
     place = "cpu" if device.name == "cpu" else "accelerator"
     explicit = place == "cpu" and config.context <= EXPLICIT_ATTENTION_CONTEXT
-    kept = config.layers * kept_per_token(config, spec.execution.compile, explicit)
-    rows = min(tokens, max(1, LOGITS_AT_ONCE // config.vocabulary))
-    chunked = rows < tokens
-    logits = LOGIT_COPIES * FLOAT * rows * config.vocabulary
-    if chunked:  # gradients of the head and of its input are computed on the way
-        logits += FLOAT * config.width * (config.vocabulary + tokens)
+    kept = kept_per_token(config, spec.execution.compile, explicit)
     return Memory(
         weights=FLOAT * (shares.weight_floats if shares else elements),
         gradients=FLOAT * (shares.gradient_floats if shares else elements),
         state=FLOAT * (shares.state_floats_largest if shares else 0),
         activations=round(tokens * kept * width * FRAGMENTATION[place]),
-        logits=logits,
+        logits=FLOAT * logit_floats(config, tokens),
         low_precision=2 * elements if spec.precision == "bf16" else 0,
         update=FLOAT * (elements // devices if shares and shares.parallel == "fsdp" else elements),  # see train.measure
         process=PROCESS["cpu compiled" if place == "cpu" and spec.execution.compile else place],

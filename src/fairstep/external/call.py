@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import inspect
 import io
 import os
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep.external.output import Output
-from fairstep.runs import CommandSpec, Value
+from fairstep.runs import CommandSpec, Value, callables
 
 
 class CallError(ValueError):
@@ -25,35 +23,10 @@ class CallError(ValueError):
 def load(path: str, directory: str = "") -> Callable[..., Any]:
     """The function of ``package.module:function`` or ``path/file.py:function``. Raises CallError; what the module's
     own code raises goes through."""
-    place, _, name = path.rpartition(":")
-    if directory and directory not in sys.path:
-        sys.path.insert(0, directory)
-    if place.endswith(".py"):
-        file = Path(directory, place).resolve()
-        if not file.is_file():
-            raise CallError(f"the trainer {path} is not found: there is no file {file}")
-        module_name = f"_fairstep_trainer_{file.stem}"
-        module = sys.modules.get(module_name)
-        if module is None or getattr(module, "__file__", None) != str(file):
-            described = importlib.util.spec_from_file_location(module_name, file)
-            assert described is not None
-            assert described.loader is not None
-            module = importlib.util.module_from_spec(described)
-            sys.modules[module_name] = module
-            described.loader.exec_module(module)
-    else:
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-                raise
-            raise CallError(f"the trainer {path} is not found: there is no module {error.name}") from None
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise CallError(f"the trainer {path} is not found: {place} has no function {name}")
-    return found
+    try:
+        return callables.load(path, directory, "trainer")
+    except callables.NotFoundError as error:
+        raise CallError(str(error)) from None
 
 
 def accepted(function: Callable[..., Any]) -> tuple[set[str], bool]:

@@ -119,6 +119,16 @@ class LanguageModel(nn.Module):
             self.measured += torch.stack([value.detach().float() for value in values])
         return loss
 
+    @property
+    def network(self) -> nn.Module:
+        """The module whose parameters are trained: this one."""
+        return self
+
+    @property
+    def roles(self) -> None:
+        """All roles are inferred."""
+        return None
+
     def measurements(self) -> dict[str, Any]:
         """Means over the forward passes in training mode since ``reset_measurements``, as plain numbers.
 

@@ -16,20 +16,18 @@ from fairstep import optim
 from fairstep.analysis import AnalysisError, count_text, hyperparameter_law
 from fairstep.cost.devices import Device
 from fairstep.cost.run_cost import Cost, cost
-from fairstep.model.presets import PRESETS
 from fairstep.model.shapes import chinchilla_tokens
+from fairstep.model.sized import sized
 from fairstep.optim import Tuning
 from fairstep.published import semenov
 from fairstep.recommend.kriging import Forecast
 from fairstep.recommend.points import NOT_OURS, Target, log_distance
-from fairstep.runs import DataSpec, Execution, Ledger, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec
+from fairstep.runs import AnyModelSpec, DataSpec, Execution, Ledger, ModelSpec, OptimizerChoice, RunSpec, ScheduleSpec
 
 LEAST_LAW_CELLS = 6
 SAME_BATCH = 4.0
 """Factor within which a batch counts as one that W tuned learning rates for."""
 MOST_WARMUP = 0.2
-SMALL = 10_000_000
-"""Matrix parameters below which a model is one of the ladder for CPUs."""
 PAPERS = {"W": "wen", "S": "semenov"}
 
 
@@ -45,24 +43,14 @@ class Setting:
 
 def shape(target: Target) -> ModelSpec:
     """A dense Llama of about so many matrix parameters: the preset nearest in size, made wider or narrower."""
-    large = target.parameters >= SMALL
-    dense = [p for p in PRESETS.values() if p.model.moe is None and p.model.architecture == "llama"]
-    dense = [p for p in dense if bool(p.source) == large]  # rungs of the ladder have the demo's small vocabulary
-    near = min(dense, key=lambda p: abs(math.log(p.parameters_matrix / target.parameters)))
-    factor = math.sqrt(target.parameters / near.parameters_matrix)
-    head = 64 if near.model.width * factor >= 64 else 32
-    width = max(round(near.model.width * factor / head), 1) * head
-    mlp = max(round(near.model.mlp_width * width / near.model.width / 32), 1) * 32
-    context = min(near.context, max(2 ** math.floor(math.log2(target.batch_tokens)), 8))
-    fields = near.fields() | {"width": width, "mlp_width": mlp, "heads": width // head, "context": context}
-    return ModelSpec(**fields)
+    return sized(target.parameters, max(2 ** math.floor(math.log2(target.batch_tokens)), 8)).model
 
 
-def shape_text(model: ModelSpec) -> str:
-    return (
-        f"{model.layers} layers of width {model.width} (as in {model.preset}), {model.vocabulary:,} tokens of "
-        f"vocabulary, sequences of {model.context}"
-    )
+def shape_text(model: AnyModelSpec) -> str:
+    words = f"{model.vocabulary:,} tokens of vocabulary, sequences of {model.context}"
+    if isinstance(model, ModelSpec):
+        return f"{model.layers} layers of width {model.width} (as in {model.preset}), {words}"
+    return f"{model.preset}, {words}"
 
 
 def hyperparameters_for(name: str, target: Target, ledgers: Iterable[Ledger] = ()) -> Setting:
@@ -95,19 +83,24 @@ def hyperparameters_for(name: str, target: Target, ledgers: Iterable[Ledger] = (
 
 
 def advise(
-    forecasts: Iterable[Forecast], target: Target, memory_bytes: int = 0, ledgers: Iterable[Ledger] = ()
+    forecasts: Iterable[Forecast],
+    target: Target,
+    memory_bytes: int = 0,
+    ledgers: Iterable[Ledger] = (),
+    model: AnyModelSpec | None = None,
 ) -> list[dict[str, Any]]:
     """One flat row for every optimizer that fairstep has; a foreign one of a store has no memory and no overhead.
 
-    ``memory_bytes``: of one device, 0: not asked. Gaps are nats, memory bytes of one process that holds the whole
-    model (bf16, compiled, one sequence at a time); ``overhead`` is the rule's share of the model's FLOPs.
+    ``memory_bytes``: of one device, 0: not asked. ``model``: whose memory is meant; default: ``shape``. Gaps are nats,
+    memory bytes of one process that holds the whole model (bf16, compiled, one sequence at a time); ``overhead`` is the
+    rule's share of the model's FLOPs.
     """
-    model, ledgers = shape(target), tuple(ledgers)
+    model, ledgers = model or shape(target), tuple(ledgers)
     return [_row(forecast, target, model, memory_bytes, ledgers) for forecast in forecasts]
 
 
 def _row(
-    forecast: Forecast, target: Target, model: ModelSpec, memory_bytes: int, ledgers: tuple[Ledger, ...]
+    forecast: Forecast, target: Target, model: AnyModelSpec, memory_bytes: int, ledgers: tuple[Ledger, ...]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {key: value for key, value in asdict(forecast).items() if key not in ("nearest", "outside")}
     row |= {
@@ -125,7 +118,7 @@ def _row(
 COSTS = ("state_bytes", "memory_bytes", "fits", "overhead", "time_speedup", "memory_reason", "overhead_reason")
 
 
-def _costs(forecast: Forecast, price: Cost, model: ModelSpec) -> dict[str, Any]:
+def _costs(forecast: Forecast, price: Cost, model: AnyModelSpec) -> dict[str, Any]:
     assert price.optimizer_flops is not None
     overhead = price.optimizer_flops / price.flops
     floats = price.memory.state / 4 / price.parameters_total
@@ -155,7 +148,7 @@ def speedup_reason(forecast: Forecast) -> str:
     return f"{text}; OUTSIDE: {', '.join(forecast.outside)}" if forecast.outside else text
 
 
-def _price(name: str, hyper: Mapping[str, Any], target: Target, model: ModelSpec, memory_bytes: int) -> Cost | None:
+def _price(name: str, hyper: Mapping[str, Any], target: Target, model: AnyModelSpec, memory_bytes: int) -> Cost | None:
     spec = optim.get(name)
     if not spec.parts:
         return None

@@ -20,16 +20,17 @@ from fairstep.recommend.points import (
     published_points,
     store_points,
 )
-from fairstep.runs import Store
+from fairstep.runs import AnyModelSpec, Store
 
 
 def recommendation(
-    target: Target, memory_bytes: int = 0, stores: Iterable[Store] = ()
+    target: Target, memory_bytes: int = 0, stores: Iterable[Store] = (), model: AnyModelSpec | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of ``advice.advise``, and notes on what they rest on, one sentence each.
 
-    ``memory_bytes``: of one device, 0: not asked. ``stores``: the user's contests. Raises AnalysisError when a store's
-    contest cannot be judged.
+    ``memory_bytes``: of one device, 0: not asked. ``stores``: the user's contests. ``model``: whose memory and
+    overhead are meant; default: a dense Llama of the target's size. Raises AnalysisError when a store's contest cannot
+    be judged.
     """
     stores = list(stores)
     published = list(published_points())
@@ -50,10 +51,12 @@ def recommendation(
     rows = [row for row in predictions if row.optimizer not in foreign and _is_known(row.optimizer)]
     covered = ", ".join(f"{share:.1%} (a {name} left out)" for name, share in COVERAGE.items())
     notes.append(f"Of published cells that the fit had not seen 95 % intervals contain {covered}.")
-    notes.append(f"Memory and overhead: {shape_text(shape(target))}, float32 state, the whole model on one device.")
+    notes.append(
+        f"Memory and overhead: {shape_text(model or shape(target))}, float32 state, the whole model on one device."
+    )
     silent = [name for name in optim.names() if name not in {row.optimizer for row in rows}]
     notes.append(f"No measured speedups over AdamW: {', '.join(silent)}.")
-    return advise(rows, target, memory_bytes, ledgers), notes
+    return advise(rows, target, memory_bytes, ledgers, model), notes
 
 
 def _measured_drop(points: Sequence[Point], measured: Sequence[Point], target: Target, study: str) -> float | None:

@@ -60,7 +60,7 @@ class Record(BaseModel):
 def explain(error: ValidationError) -> str:
     """The first problem of a pydantic error in one sentence: field, what is wrong, the value."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())  # a class of several
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{field}: {message}" if field else message

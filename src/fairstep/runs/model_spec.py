@@ -93,6 +93,16 @@ class ModelSpec(Frozen):
     """Experts in place of every block's MLP. none: a dense model."""
 
     @property
+    def elsewhere(self) -> set[str]:
+        """Fields that are no part of a run's identity."""
+        return {"preset"}
+
+    @property
+    def masked(self) -> bool:
+        """Whether it is trained on masked tokens; the mask is the last token of its vocabulary."""
+        return self.architecture == "bert"
+
+    @property
     def head_width(self) -> int:
         """Elements of a head."""
         return self.width // self.heads

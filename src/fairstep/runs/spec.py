@@ -14,9 +14,10 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from fairstep.runs.data_spec import DataSpec
+from fairstep.runs.foreign_model_spec import ForeignModelSpec
 from fairstep.runs.frozen import Frozen, NamedByContent, Positive, Value
 from fairstep.runs.model_spec import ModelSpec
 from fairstep.runs.schedule import ScheduleSpec
@@ -26,6 +27,18 @@ FORMAT = 1
 
 DIVERGED_ABOVE = 2.0
 """Nats above ln(vocabulary), the loss of a uniform guess, at which a run counts as diverged."""
+
+
+def _kind(model: Any) -> str:
+    """The class of a model by what is known of it: a foreign one has code."""
+    foreign = "code" in model if isinstance(model, dict) else isinstance(model, ForeignModelSpec)
+    return "ForeignModelSpec" if foreign else "ModelSpec"
+
+
+AnyModelSpec = Annotated[
+    Annotated[ModelSpec, Tag("ModelSpec")] | Annotated[ForeignModelSpec, Tag("ForeignModelSpec")],
+    Discriminator(_kind),
+]
 
 
 class OptimizerChoice(Frozen):
@@ -91,8 +104,8 @@ class RunSpec(NamedByContent):
 
     format: int = FORMAT
     """Version of the files of a run."""
-    model: ModelSpec
-    """What is trained."""
+    model: AnyModelSpec
+    """What is trained: a model of fairstep's, or anybody's."""
     data: DataSpec
     """The text."""
     optimizer: OptimizerChoice
@@ -120,7 +133,7 @@ class RunSpec(NamedByContent):
     def _consistent(self) -> RunSpec:
         if self.format > FORMAT:
             raise ValueError(f"written by a newer fairstep (format {self.format}; this one reads up to {FORMAT})")
-        mask = self.model.architecture == "bert"  # the last token, which no text has
+        mask = self.model.masked  # by the last token, which no text has
         if self.model.vocabulary < self.data.vocabulary + mask:
             raise ValueError(
                 f"the model's vocabulary ({self.model.vocabulary}) must be the data's ({self.data.vocabulary})"
@@ -156,8 +169,10 @@ class RunSpec(NamedByContent):
 
     @property
     def kind(self) -> str:
-        """Whose code runs in the worker's own process. The built-in optimizers are one kind."""
-        return f"{self.optimizer.name} {self.optimizer.version}" if self.optimizer.version else ""
+        """Whose code runs in the worker's own process. Built-in optimizers and models are one kind."""
+        optimizer = f"{self.optimizer.name} {self.optimizer.version}" if self.optimizer.version else ""
+        model = f"{self.model.source} {self.model.code}" if isinstance(self.model, ForeignModelSpec) else ""
+        return " ".join(filter(None, [optimizer, model]))
 
     @property
     def optimizer_name(self) -> str:
@@ -193,7 +208,7 @@ class RunSpec(NamedByContent):
 
     def _workload(self) -> str:
         value = {
-            "model": self.model.model_dump(mode="json", exclude={"preset"}),
+            "model": self.model.model_dump(mode="json", exclude=self.model.elsewhere),
             "data": {"fingerprint": self.data.fingerprint, "vocabulary": self.data.vocabulary},
             "evaluation": {"final_tokens": self.evaluation.final_tokens},
             "batch_sequences": self.batch_sequences,
@@ -225,5 +240,5 @@ class RunSpec(NamedByContent):
     def semantic(self) -> dict[str, object]:
         # A fingerprint of the second version is of the texts alone, and so is the identity.
         named = {"name"} if self.data.fingerprint.startswith("v2-") else set()
-        elsewhere: Any = {"execution": True, "data": {"source"} | named, "model": {"preset"}}
+        elsewhere: Any = {"execution": True, "data": {"source"} | named, "model": self.model.elsewhere}
         return self.model_dump(mode="json", exclude=elsewhere, exclude_defaults=True) | {"format": self.format}

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fairstep import optim
-from fairstep.model.shapes import counts
+from fairstep.model.facts import counts
 from fairstep.optim.spec.overrides import SCHEDULED, is_override, split
 from fairstep.runs import (
+    AnyModelSpec,
     Cell,
     DataSpec,
     DecayShape,
     EvaluationSpec,
     Execution,
-    ModelSpec,
     OptimizerChoice,
     RunSpec,
     ScheduleKind,
@@ -41,7 +41,7 @@ class Workload:
     the same text). Raises ValueError when it is tied to two.
     """
 
-    model: ModelSpec
+    model: AnyModelSpec
     data: DataSpec
     batch_sequences: int
     tokens: int

@@ -6,16 +6,12 @@ Needs the run's weights.safetensors and nothing beyond the core packages; Transf
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairstep.data import DataError, open_corpus
-from fairstep.model.shapes import parameter_table
-from fairstep.runs import ModelSpec, Run
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from fairstep.model.exported import exported_config, exported_weights, problem
+from fairstep.runs import Run
 
 WEIGHTS = "weights.safetensors"
 
@@ -30,7 +26,6 @@ def export_hf(run: Run, folder: Path) -> Path:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from fairstep.model.hf import hf_config, hf_weights
     from fairstep.train.weights import write_safetensors
 
     try:
@@ -38,7 +33,7 @@ def export_hf(run: Run, folder: Path) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run.directory} is not a run: it has no spec.json") from None
     config = spec.model
-    settings = hf_config(config)
+    settings = exported_config(config)
     source = run.directory / WEIGHTS
     if not source.exists():
         why = "save its weights when it is trained (--save-weights)" if run.finished else f"it is {run.status}"
@@ -47,9 +42,9 @@ def export_hf(run: Run, folder: Path) -> Path:
         ours = load_file(source)
     except SafetensorError as error:
         raise ValueError(f"{source} cannot be read ({error}); delete it and train the run again") from None
-    if problem := _problem(config, ours):
-        raise ValueError(f"{source} is not of this run ({problem}); delete it and train the run again")
-    weights = hf_weights(config, ours)
+    if wrong := problem(config, ours):
+        raise ValueError(f"{source} is not of this run ({wrong}); delete it and train the run again")
+    weights = exported_weights(config, ours)
     folder.mkdir(parents=True, exist_ok=True)
     end_of_text = _tokenizer(run, folder)
     if end_of_text is not None:
@@ -60,18 +55,6 @@ def export_hf(run: Run, folder: Path) -> Path:
     # Written last: a folder with a config.json is whole.
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return folder
-
-
-def _problem(model: ModelSpec, weights: Mapping[str, Tensor]) -> str:
-    """What in the weights cannot be the model's, or nothing."""
-    for parameter in parameter_table(model):
-        found = weights.get(parameter.name)
-        if found is None or tuple(found.shape) != tuple(parameter.shape):
-            have = "missing" if found is None else f"of shape {tuple(found.shape)}"
-            return f"{parameter.name} is {have} and should be of shape {tuple(parameter.shape)}"
-        if not bool(found.isfinite().all()):
-            return f"{parameter.name} holds what is no finite number"
-    return ""
 
 
 def why_no_tokenizer(run: Run) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from fairstep.model.shapes import flops_per_token
+from fairstep.model.facts import flops_per_token
 from fairstep.runs import Run, RunSpec, Summary, write_atomic
 from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.forks import end_if_forked
@@ -70,7 +70,7 @@ class Training:
             run.directory / "checkpoints", execution.keep_checkpoints, execution.asynchronous, world
         )
         rate = matmul_rate(self.trainer.device, spec.precision) if world.first else math.inf
-        self.utilisation = flops_per_token(self.trainer.model.config) / rate / world.size  # at one token a second
+        self.utilisation = flops_per_token(spec.model) / rate / world.size  # at one token a second
         self.memory_before = reset_peak_memory(self.trainer.device)
         self.steps_done = 0
         self.meters = Meters()
@@ -227,9 +227,8 @@ class Training:
         self.recorder.sync()
         timings = self.run.timings()
         seconds = median(timings, "step_seconds")
-        matrices = sum(
-            p.numel() for name, p in self.trainer.model.named_parameters() if name.startswith("blocks") and p.ndim >= 2
-        )
+        roles = self.trainer.sizes.roles
+        matrices = sum(p.numel() for role in ("matrix", "expert", "router") for p in roles.get(role, ()))
         return Summary(
             status=status,
             final_loss=final_loss,

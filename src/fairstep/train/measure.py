@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fairstep import optim
+from fairstep.optim.engine.routing import Roles
 
 
 class Stopwatch:
@@ -60,11 +61,13 @@ class Sizes:
     ``before`` an optimizer step remembers the weights (one copy of the model), ``after`` it compares.
     """
 
-    def __init__(self, model: nn.Module, angles: bool) -> None:
+    def __init__(self, model: nn.Module, angles: bool, roles: Roles = None) -> None:
         self.angles = angles
-        roles = optim.infer_roles(model)
+        assigned = optim.infer_roles(model, roles)
         named = dict(model.named_parameters())
-        self.roles = {role: [named[n] for n, r in roles.items() if r == role] for role in dict.fromkeys(roles.values())}
+        self.roles = {
+            role: [named[n] for n, r in assigned.items() if r == role] for role in dict.fromkeys(assigned.values())
+        }
         self.parameters: list[Tensor] = [p for group in self.roles.values() for p in group]
         self.divided = hasattr(self.parameters[0], "to_local")  # a DTensor: each rank measures its shards
         self._old: list[Tensor] = []

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fairstep.data.masking import mask_windows
-from fairstep.runs import ModelSpec
+from fairstep.runs import AnyModelSpec
 
 EVALUATION_SEED = 0
 """Seed of the masks of evaluation windows. It is the same in every run, so that all runs predict the same tokens."""
@@ -17,8 +17,8 @@ class Objective:
     """Inputs and targets, each (N, T), of windows (N, T + 1). ``first``: the place of the first window in the run, or
     in the evaluation set, on which masks depend."""
 
-    def __init__(self, model: ModelSpec, device: torch.device, seed: int = EVALUATION_SEED) -> None:
-        self.masked, self.vocabulary = model.architecture == "bert", model.vocabulary
+    def __init__(self, model: AnyModelSpec, device: torch.device, seed: int = EVALUATION_SEED) -> None:
+        self.masked, self.vocabulary = model.masked, model.vocabulary
         self.device, self.seed = device, seed
 
     def __call__(self, windows: np.ndarray, first: int) -> tuple[Tensor, Tensor]:

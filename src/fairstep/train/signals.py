@@ -133,7 +133,7 @@ class Signals:
         """(the parameters of these names that are trained, further arguments of the functions): of the model itself, or
         of a whole one in its place."""
         with self.exchange.plain_model() as plain:
-            found = dict((plain or self.optimizer).named_parameters())
+            found = dict((plain.network if plain else self.optimizer).named_parameters())
             wanted = {name: found[name] for name in names if name in found and found[name].requires_grad}
             yield wanted, (plain,) if plain is not None else ()
 

@@ -50,7 +50,8 @@ class Trainer:
         self.windows = evenly(self.final_windows, max(1, spec.evaluation.tokens // context))
 
         torch.manual_seed(spec.init_seed)
-        self.model = build(spec.model).to(self.device)
+        self.trained = build(spec.model).to(self.device)
+        self.model = self.trained.network  # whose parameters are trained, under their own names
         self.objective = Objective(spec.model, self.device, spec.data_seed)
         self.evaluation_objective = Objective(spec.model, self.device)
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
@@ -68,16 +69,17 @@ class Trainer:
                 raise ValueError("angles of updates need whole weights; leave dynamics out, or --parallel fsdp")
             shard_model(world, self.model, self.device, self.compiled)
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
-        self.optimizer = optim.build(spec.optimizer.name, self.model, **hyperparameters)
+        roles = self.trained.roles
+        self.optimizer = optim.build(spec.optimizer.name, self.model, roles=roles, **hyperparameters)
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
         whole = self.compiled and not fully_sharded
-        self.forward: Any = torch.compile(self.model, dynamic=False) if whole else self.model
+        self.forward: Any = torch.compile(self.trained, dynamic=False) if whole else self.trained
         self.exchange = exchange(spec.execution.parallel, world, self.model, self.forward, self.optimizer)
 
         seeds = spec.init_seed, spec.data_seed
         self.signals = Signals(self.optimizer, self.loss, self.logits, self.micro, seeds, self.exchange)
         self.watch = Stopwatch(self.device)
-        self.sizes = Sizes(self.model, spec.execution.dynamics)
+        self.sizes = Sizes(self.model, spec.execution.dynamics, roles)
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, model: Any = None) -> torch.Tensor:
         """Mean cross-entropy of (B, T) tokens and targets, in nats per token. ``model``: another than the trained."""
@@ -87,7 +89,7 @@ class Trainer:
     def logits(self, tokens: torch.Tensor, model: Any = None) -> torch.Tensor:
         """Scores (B, T, V) of (B, T) tokens, uncompiled: curvature is estimated from other losses and derivatives."""
         with autocast(self.spec, self.device):
-            return (model or self.model).logits(tokens)
+            return (model or self.trained).logits(tokens)
 
     def step(self, step: int, measure: bool = False) -> tuple[float, float, dict[str, Any]]:
         """One optimizer step: the batch's mean loss, the gradient's norm before clipping, and with ``measure`` sizes.
@@ -103,7 +105,7 @@ class Trainer:
         fetched = time.perf_counter()
         parts = len(inputs) // self.micro
         if measure:
-            self.model.reset_measurements()
+            self.trained.reset_measurements()
         total = torch.zeros((), device=self.device)
         for part, (x, y) in enumerate(zip(inputs.split(self.micro), targets.split(self.micro), strict=True), 1):
             with self.exchange.backward_pass(last=part == parts):
@@ -114,7 +116,7 @@ class Trainer:
         mean = self.world.mean(total).item()
         if not math.isfinite(mean):
             return mean, math.nan, {}
-        model_measures = self.model.measurements() if measure else {}
+        model_measures = self.trained.measurements() if measure else {}
         self.annealer.apply(step)
         norm = self.exchange.clip(self.spec.clip_norm)
         size = norm.item()
@@ -138,12 +140,12 @@ class Trainer:
 
     def evaluate(self, windows: np.ndarray) -> float:
         """Mean cross-entropy of the weights that the optimizer would hand over, in nats per token."""
-        self.model.eval()
+        self.trained.eval()
         try:
             with self.evaluation_weights():
                 return evaluate(self.loss, self.evaluation_objective, windows, self.micro, self.device, self.world)
         finally:
-            self.model.train()
+            self.trained.train()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """With the weights that the optimizer would hand over in the model, on every rank."""

@@ -1,4 +1,4 @@
-"""Weights as safetensors files."""
+"""What a model is made of, beside its parameters; and weights as safetensors files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -26,3 +26,9 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
         if isinstance(error, SafetensorError) and (number := re.search(r"os error (\d+)", str(error))):
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
         raise
+
+
+def kept_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The live buffers that a model says are part of its state. No buffer of ours lasts longer than a step."""
+    state = model.state_dict()
+    return {name: buffer.detach() for name, buffer in model.named_buffers() if name in state}

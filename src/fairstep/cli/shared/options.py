@@ -21,7 +21,7 @@ from fairstep import optim
 from fairstep.cli.shared.help import help_text, options_of
 from fairstep.cli.shared.shown import drawing
 from fairstep.cli.shared.texts import corpus_of, text_of
-from fairstep.model import Preset, preset
+from fairstep.model import AnyPreset, named
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
@@ -36,7 +36,14 @@ Assignments = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 SHAPE = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
 """Options that a run's course follows, under the same names in a study."""
 
-LEAST = {"batch_sequences": 0, "micro_batch_sequences": 0, "evaluation_tokens": 1, "clip_norm": 0, "threads": 0}
+LEAST = {
+    "context": 0,
+    "batch_sequences": 0,
+    "micro_batch_sequences": 0,
+    "evaluation_tokens": 1,
+    "clip_norm": 0,
+    "threads": 0,
+}
 
 
 def parse(kind: type[Options], verb: str, arguments: list[str]) -> Options:
@@ -99,13 +106,15 @@ class WorkloadOptions:
     """Which model is trained on which text, for how long, and how."""
 
     groups: ClassVar[Mapping[str, str]] = {
-        "preset": "model and text",
+        "model": "model and text",
         "tokens": "length, batch and schedule",
         "evaluation_tokens": "evaluation and machine",
     }
-    preset: str = "106k"
-    """Model: 27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, or moe/328k, semenov/124m ...
-    (docs/reference/presets.md)."""
+    model: Annotated[str, tyro.conf.arg(aliases=["--preset"])] = "106k"
+    """27k, 106k, 213k, 852k, 6.8M, 27M by matrix parameters, moe/328k, semenov/124m ... (docs/reference/presets.md); or
+    anybody's: hf:config.json, hf:OWNER/NAME, model.py:build, package.module:build (docs/howto/my-model.md)."""
+    context: int = 0
+    """Tokens of a sequence. Default: the model's own; of a config at most 1024, of a function 128."""
     data: tuple[str, ...] = ()
     """Files or quoted globs (txt, md, jsonl, parquet; *.bin of nanoGPT and llm.c), a prepared corpus by name or folder,
     hf:OWNER/NAME, or several with weights: a=3 b=1 (docs/howto/text.md). Default: Python's standard library."""
@@ -148,11 +157,11 @@ class WorkloadOptions:
     """Compile the model (needs a C++ compiler on a CPU; without one it runs uncompiled)."""
 
 
-def prepared(options: WorkloadOptions) -> tuple[Workload, Preset, Layout]:
+def prepared(options: WorkloadOptions) -> tuple[Workload, AnyPreset, Layout]:
     """Prepare the text and write the workload out. Raises ValueError (DataError for the text) with one sentence."""
     cells, data = cells_table(options), data_table(options)
     corpus = corpus_of(data)
-    size = preset(options.preset)
+    size = named(options.model, options.context)
     division = layout(machine(), size.parameters(corpus.vocabulary), threads=options.threads)
     assert isinstance(cells.tokens, int)
     texts = {corpus.name: text_of(corpus, data, cells.tokens, size.context)}
@@ -162,7 +171,7 @@ def prepared(options: WorkloadOptions) -> tuple[Workload, Preset, Layout]:
 
 def cells_table(options: WorkloadOptions) -> CellsTable:
     """The options as the ``[[cells]]`` table of a study, with every value written out. Raises ValueError."""
-    size = preset(options.preset)
+    size = named(options.model, options.context)
     if not (math.isfinite(options.epochs) and options.epochs > 0):
         raise ValueError(f"--epochs must be a positive number, not {options.epochs}")
     if not (0 <= options.warmup_fraction < 1):
@@ -178,7 +187,8 @@ def cells_table(options: WorkloadOptions) -> CellsTable:
         raise ValueError(f"{what} is less than one batch of {batch_tokens:,} tokens; give more, or --batch-sequences")
     return table(
         CellsTable,
-        model=options.preset,
+        model=options.model,
+        context=options.context,
         tokens=max(1, round(wanted / batch_tokens)) * batch_tokens,
         batch_sequences=sequences,
         precision=machine().precision if options.precision == "auto" else options.precision,
@@ -209,14 +219,14 @@ def table(kind: type[Table], **values: Any) -> Table:
         raise ValueError(f"{first['loc'][0]}: {message}, not {first['input']!r}") from None
 
 
-def chinchilla_budget(multiple: float, size: Preset) -> int:
+def chinchilla_budget(multiple: float, size: AnyPreset) -> int:
     """Tokens of so many Chinchilla lengths. Raises ValueError."""
     if not (math.isfinite(multiple) and multiple > 0):
         raise ValueError(f"--chinchilla must be a positive number, not {multiple}")
     return chinchilla_tokens(size.parameters_matrix, multiple)
 
 
-def budget_of(tokens: str, chinchilla: float | None, size: Preset) -> int:
+def budget_of(tokens: str, chinchilla: float | None, size: AnyPreset) -> int:
     """The tokens that were asked for in either way; 0 if in none. Raises ValueError."""
     if tokens:
         return token_count(tokens)

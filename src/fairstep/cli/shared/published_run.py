@@ -1,4 +1,4 @@
-"""A published run (``--preset semenov/124m/soap``) on the text and the machine that the options name."""
+"""A published run (``--model semenov/124m/soap``) on the text and the machine that the options name."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
     defaults = {field.name: field.default for field in fields(options)}
     for name in SHAPE:  # a published run brings them along
         if getattr(options, name) != defaults[name]:
-            model = options.preset.rpartition("/")[0]
+            model = options.model.rpartition("/")[0]
             raise ValueError(
-                f"--{name.replace('_', '-')} is part of {options.preset}; to change it, train the model {model} "
+                f"--{name.replace('_', '-')} is part of {options.model}; to change it, train the model {model} "
                 "with an optimizer of your choice"
             )
-    published = run_preset(options.preset, round(options.chinchilla or 1), variant)
+    published = run_preset(options.model, round(options.chinchilla or 1), variant)
     tokens = budget_of(options.tokens, options.chinchilla, published.model) or published.tokens
     complete = hyperparameters(published.optimizer, {**published.hyperparameters, **given})
     data, context = data_table(options), published.model.context

@@ -36,12 +36,12 @@ def run_study(
     contest = study.contest(texts, launcher.threads)
     if isinstance(study, CommandStudy):
         bases = study.ledgers(contest, study.cells(), command)
-        if changed := study.changed_since(store.ledgers()):
-            screen.say(changed)
         if not study.trainer.code:
             screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
     else:
         bases = study.ledgers(contest, study.cells(texts), command)
+    if changed := study.changed_since(store.ledgers()):
+        screen.say(changed)
     declared = with_designs(bases, store, contest.design)
     designs = (base.design for base in declared.values())
     told = (family_words(design, contest.baseline) for design in designs if design and design.alpha < ALPHA)

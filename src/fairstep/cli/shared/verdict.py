@@ -11,12 +11,19 @@ DROP = ("memory", "tokens", "trials", "optimizer", "lr", "step time", "at equal 
 """Columns that a narrow terminal does not show, the first of them left out first."""
 
 
+def model_text(name: str, parameters_matrix: int) -> str:
+    """A model in words. A rung of the ladder is called by its matrix parameters (0: not known)."""
+    if parameters_matrix and {"/", "@"} & set(name):
+        return f"{name} with {count_text(parameters_matrix)} matrix parameters"
+    return f"{name} matrix parameters" if parameters_matrix else name
+
+
 def print_verdict(result: dict[str, Any], seconds: float | None = None) -> None:
     """The sentence, the table and what a reader must know before believing it."""
     cell = result["cell"]
-    counted = " matrix parameters" if cell["vocabulary"] else ""  # of somebody else's trainer they may not be known
+    counted = cell["parameters_matrix"] if cell["vocabulary"] else 0  # of somebody else's trainer it may not be known
     work = f"{count_text(cell['tokens'])} tokens in {cell['steps']} steps of {cell['batch_tokens']}"
-    title = ", ".join(filter(None, (cell["model"] + counted, work, cell["data"], cell["precision"])))
+    title = ", ".join(filter(None, (model_text(cell["model"], counted), work, cell["data"], cell["precision"])))
     screen.out(f"{headline(result)}.\n")
     rows = verdict_rows(result)
     screen.print_table(title, list(COLUMNS.values()), [[row[key] for key in COLUMNS] for row in rows], drop=DROP)

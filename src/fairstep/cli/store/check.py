@@ -13,8 +13,8 @@ import tyro
 
 from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.foreign import code_of_others
 from fairstep.cli.shared.options import parse
-from fairstep.optim.catalogue.registry import is_foreign
 from fairstep.runs import CommandSpec, Run, Store
 from fairstep.runs.checks import checked_runs, ledger_problems
 from fairstep.runs.store import StoreError
@@ -99,8 +99,8 @@ def _repeated(run: Run, store: Store, foreign: bool) -> tuple[bool | None, str]:
     spec, before = run.spec, run.environment
     if isinstance(spec, CommandSpec):
         return None, f"Run {run.id} is of the trainer {spec.trainer.name}, which is not started again."
-    if not foreign and any(map(is_foreign, spec.optimizer.name.split("+"))):
-        return None, f"Run {run.id} is of {spec.optimizer.name}, another package's; --import trains it again."
+    if not foreign and (what := code_of_others(spec)):
+        return None, f"Run {run.id} is of {what}; --import trains it again."
     if before.get("processes", 1) != 1:
         return None, f"Run {run.id} was trained by {before['processes']} processes; it is not trained again."
     from fairstep.train import train  # loads torch

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fairstep.model import Preset, preset
+from fairstep.model import AnyPreset, named
+from fairstep.model.foreign.sources import described, is_foreign
+from fairstep.model.named import changed
 from fairstep.model.shapes import chinchilla_tokens
-from fairstep.runs import DataSpec, Execution, ModelSpec, Value
+from fairstep.runs import DataSpec, Execution, Value
 from fairstep.study.file.schema import CellsTable, token_count
 from fairstep.study.workload import WARMUPS, Workload
 
@@ -47,7 +49,7 @@ class StudyCell:
     name: str
     table: int
     workload: Workload
-    size: Preset
+    size: AnyPreset
     length: str
 
 
@@ -77,14 +79,14 @@ def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: P
         varied[key] = _list(getattr(table, key))
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
-        size = _preset(chosen["model"])
+        size = _named(chosen["model"], table.context)
         text = texts[chosen["data"]]
         workload = _workload(table, size, text, chosen, length, batch, place)
-        yield StudyCell(_name(table, chosen, varied, length), number, workload, size, length)
+        yield StudyCell(_name(table, {**chosen, "model": size.name}, varied, length), number, workload, size, length)
 
 
 def _workload(
-    table: CellsTable, size: Preset, text: Text, chosen: Mapping[str, Any], length: str, batch: str, place: Place
+    table: CellsTable, size: AnyPreset, text: Text, chosen: Mapping[str, Any], length: str, batch: str, place: Place
 ) -> Workload:
     sequences = size.batch_sequences
     if batch == "batch_sequences":
@@ -106,13 +108,17 @@ def _workload(
     given = {key: chosen[key] for key in RUN_LISTS if key in chosen}
     if "warmup_tokens" in given:
         given["warmup_tokens"] = _tokens(given["warmup_tokens"], "warmup_tokens")
-    model = {key: chosen[key] for key in MODEL_OPTIONS if key in chosen}
+    choices = {key: chosen[key] for key in MODEL_OPTIONS if key in chosen}
+    try:
+        model = changed(size.config(text.data.vocabulary), choices)
+    except ValueError as error:
+        raise CellError(next(iter(choices), "model"), str(error)) from None
     evaluated = table.evaluation_tokens
     if text.validation_tokens:
         evaluated = min(evaluated, text.evaluable(size.context))
     micro = {"micro_batch_sequences": table.micro_batch_sequences or place.execution.micro_batch_sequences}
     return Workload(
-        model=ModelSpec(**size.fields(text.data.vocabulary) | model),
+        model=model,
         data=text.data,
         batch_sequences=sequences,
         tokens=tokens,
@@ -157,9 +163,22 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _preset(name: str) -> Preset:
+def models_of(table: CellsTable) -> list[str]:
+    """The models that a table names."""
+    return _list(table.model)
+
+
+def foreign_names(table: CellsTable) -> dict[str, str]:
+    """What its foreign models are called by their code, config and context, by what the table calls them."""
     try:
-        return preset(name)
+        return {name: described(name, table.context).preset for name in models_of(table) if is_foreign(name)}
+    except ValueError as error:
+        raise CellError("model", str(error)) from None
+
+
+def _named(name: str, context: int) -> AnyPreset:
+    try:
+        return named(name, context)
     except ValueError as error:
         raise CellError("model", str(error)) from None
 

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fairstep import optim
-from fairstep.model.shapes import parameter_table
+from fairstep.model.facts import parameter_table
+from fairstep.optim.spec.overrides import is_override
 from fairstep.runs.frozen import explain
 from fairstep.study.file.cells import StudyCell
 from fairstep.study.file.line_numbers import LineNumbers
@@ -109,7 +110,6 @@ def check(lines: LineNumbers, number: int, contestant: Contestant, cells: Sequen
     """Its starting point can be run in every cell, and what it searches is tied to nothing else."""
     spec = optim.get(contestant.optimizer)
     for cell in cells:
-        parameters: dict[str, Any] = {one.name: one.role for one in parameter_table(cell.workload.model)}
         start = contestant.problem(cell.name, cell.workload, 0, 0).start
         searched = contestant.spaces[cell.name].axes
         if start.get("schedule", cell.workload.schedule) == "own" and (tied := [k for k in SCHEDULED if k in searched]):
@@ -124,7 +124,10 @@ def check(lines: LineNumbers, number: int, contestant: Contestant, cells: Sequen
                 "the batch size, which leaves the tokens as they are; give the length as tokens or chinchilla",
             )
         try:
-            spec.check_overrides({**contestant.hyperparameters, **start}, parameters)
+            values = {**contestant.hyperparameters, **start}
+            if any(map(is_override, values)):  # only then: a foreign model's table is counted
+                roles: dict[str, Any] = {one.name: one.role for one in parameter_table(cell.workload.model)}
+                spec.check_overrides(values, roles)
             contestant.spec(cell.workload, start, 0)
         except ValueError as error:
             sentence = explain(error) if isinstance(error, ValidationError) else str(error)

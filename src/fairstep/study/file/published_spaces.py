@@ -121,7 +121,7 @@ def nearest_run(spec: optim.OptimizerSpec, published: str, workload: Workload) -
         raise ValueError(
             f"a published start is {' or '.join(PAPERS)}, perhaps with a scale (wen/130m), not {published!r}"
         )
-    if not scale and workload.model.moe is not None:
+    if not scale and getattr(workload.model, "moe", None) is not None:
         scale = "moe"
     if not scale:
         tuning = spec.tuning_at(workload.parameters_matrix, workload.tokens, PAPERS[paper])

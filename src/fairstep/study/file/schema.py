@@ -48,7 +48,10 @@ class CellsTable(Table):
     """Cells: every combination of the keys that are lists. A key that is left out is as in ``Workload``."""
 
     model: str | list[str]
-    """Preset of the model, such as 27k, 106k or semenov/124m."""
+    """Preset of the model, such as 27k, 106k or semenov/124m, or anybody's: hf:config.json, model.py:build
+    (docs/howto/my-model.md)."""
+    context: Count = 0
+    """Tokens of a sequence. 0: the model's own."""
     name: str = ""
     """With {model}, {length}, {batch}, {data} and the names of keys in it."""
     data: str | list[str] = []

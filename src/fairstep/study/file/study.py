@@ -21,7 +21,7 @@ from fairstep.cost.devices import device as device_named
 from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import DataSpec, Design, Execution, Ledger, RunSpec, machine
 from fairstep.runs.frozen import explain
-from fairstep.study.file.cells import CellError, Place, StudyCell, Text, cells_of
+from fairstep.study.file.cells import CellError, Place, StudyCell, Text, cells_of, foreign_names, models_of
 from fairstep.study.file.command_schema import (
     CommandCellsTable,
     CommandContestantTable,
@@ -64,8 +64,13 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """A hash of all that decides the study: a changed file is another study, with other ledgers."""
-        return digest_of(self.table.identity())
+        """A hash of all that decides the study, the code of foreign models with it: a changed file is another study,
+        with other ledgers."""
+        identity = self.table.identity()
+        for cells, table in zip(identity["cells"], self.table.cells, strict=True):
+            if foreign := foreign_names(table):
+                cells["model"] = [foreign.get(name, name) for name in models_of(table)]
+        return digest_of(identity)
 
     @property
     def texts(self) -> dict[str, DataTable]:
@@ -147,6 +152,20 @@ class Study:
             for cell in cells
         }
         return ledgers_of(self.name, self.table.title, self.digest, command, contest, described)
+
+    def changed_since(self, ledgers: Sequence[Ledger]) -> str:
+        """What to say of earlier ledgers that other code of a foreign model has left; empty if none."""
+        now = [name for table in self.table.cells for name in foreign_names(table).values()]
+        models = {ledger.cell.model: ledger.name for ledger in ledgers}
+        for name in now:
+            source = name.partition("@")[0]
+            other = [ledger for model, ledger in models.items() if model.partition("@")[0] == source]
+            if other and name not in models:
+                return (
+                    f"the model {source} (its code, config or context) is not what {other[-1]} was run with; this is "
+                    "another workload, whose runs begin anew, and the earlier ones stay as they are"
+                )
+        return ""
 
     def starts(self, contest: Contest) -> Iterator[tuple[StudyCell, str, RunSpec]]:
         """One run of every (cell, contestant) at its starting point."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from fairstep import optim
-from fairstep.model.shapes import parameter_table
+from fairstep.model.facts import parameter_table
 from fairstep.optim.spec.overrides import LR_RATIO, is_override
 from fairstep.runs import Design, Spec, Summary, Value
 from fairstep.study.command_workload import CommandWorkload

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fairstep.analysis.verdict.wording import plural
-from fairstep.model.shapes import flops_per_token
-from fairstep.runs import Design, Ledger, ModelSpec, RunSpec, Store, Summary, write_atomic
+from fairstep.model.facts import flops_per_token
+from fairstep.runs import AnyModelSpec, Design, Ledger, RunSpec, Store, Summary, write_atomic
 from fairstep.study.launchers.base import Event, Launcher
 from fairstep.study.tournament.contest import Contest, Results
 from fairstep.study.tournament.family import within_family
@@ -116,7 +116,7 @@ def failures_of(store: Store, bases: Mapping[str, Ledger]) -> dict[str, int]:
 
 
 @functools.cache
-def token_flops(model: ModelSpec) -> float:
+def token_flops(model: AnyModelSpec) -> float:
     """FLOPs of forward and backward pass for a token."""
     return float(flops_per_token(model))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fairstep.optim.engine import Engine
 from fairstep.optim.engine import state as engine_state
 from fairstep.train.ranks.world import World
+from fairstep.train.weights import kept_buffers
 
 
 def dump(model: nn.Module, optimizer: torch.optim.Optimizer, name: str, world: World) -> dict[str, Any]:
@@ -49,8 +50,8 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer, name: str, state: M
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """The live parameters, a tied one under its first name. No buffer of our models lasts longer than a step."""
-    return {name: p.detach() for name, p in model.named_parameters()}
+    """The live parameters, a tied one under its first name, and the buffers that are part of the model's state."""
+    return {name: p.detach() for name, p in model.named_parameters()} | kept_buffers(model)
 
 
 def _device(model: nn.Module) -> torch.device:

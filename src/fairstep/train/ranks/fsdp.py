@@ -18,12 +18,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from fairstep.model.factory import MODELS
+from fairstep.model.factory import blocks, build_empty
 from fairstep.optim.engine import Engine
 from fairstep.optim.sharding.partition import divide_shards, shard
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.train.ranks.exchange import Divided, unpack
 from fairstep.train.ranks.world import World
+from fairstep.train.weights import kept_buffers
 
 
 def shard_model(world: World, model: Any, device: torch.device, compiled: bool = False) -> None:
@@ -34,7 +35,7 @@ def shard_model(world: World, model: Any, device: torch.device, compiled: bool =
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.detach(), src=0)
     mesh = dist.init_device_mesh(device.type, (world.size,))
-    for block in model.blocks:
+    for block in blocks(model):
         fully_shard(block, mesh=mesh)
         if compiled:
             block.forward = torch.compile(block.forward, dynamic=False)
@@ -103,7 +104,7 @@ class FullySharded(Divided):
             tensor = p.detach().full_tensor()
             if self.world.first:
                 whole |= dict.fromkeys(own, tensor.cpu())
-        return whole
+        return whole | ({n: b.cpu() for n, b in kept_buffers(self.model).items()} if self.world.first else {})
 
     def weights_were_read(self) -> None:
         self._to_owners(self.shards, self.tensors)
@@ -111,18 +112,14 @@ class FullySharded(Divided):
     @contextlib.contextmanager
     def plain_model(self) -> Iterator[Any]:
         """A whole model apart: FSDP2's gradients cannot be differentiated, nor taken without the step's."""
-        config: Any = self.model.config
-        with torch.device("meta"):
-            model = MODELS[config.architecture](config)
-        model = model.to_empty(device=self.device)
-        if config.tied_head:
-            model.head.weight = model.embedding.weight
+        model = build_empty(self.forward.config, self.device)
+        divided: dict[str, Any] = dict(self.model.named_parameters())
         with torch.no_grad():
             for mine, other in zip(model.buffers(), self.model.buffers(), strict=True):
                 mine.copy_(other)
-            for name, p in model.named_parameters():
-                p.data = self.parameters[name].detach().full_tensor()
-        yield model.train(self.model.training)
+            for name, p in model.network.named_parameters():
+                p.data = divided[name].detach().full_tensor()
+        yield model.train(self.forward.training)
 
     def _to_owners(self, shards: Mapping[str, Tensor], pieces: Mapping[str, Tensor]) -> None:
         """Rows of shards into the pieces of their owners; only names that are in ``shards`` on all ranks."""

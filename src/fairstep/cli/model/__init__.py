@@ -1,0 +1,32 @@
+"""``fairstep model ACTION``: a module for each action."""
+
+from __future__ import annotations
+
+from fairstep.cli.shared.dispatch import Menu, Verb
+
+MENU = Menu(
+    program="fairstep model",
+    title="fairstep model: what is trained, ours or anybody's",
+    package="fairstep.cli.model",
+    word="action",
+    of=" of model",
+    groups={
+        "": {
+            "check": Verb(
+                "roles, counts, first loss, gradients and repetition of a model, before any compute is spent"
+            ),
+            "list": Verb("the presets: sizes, context, batch, FLOPs a token"),
+        }
+    },
+    more="""\
+examples:
+  fairstep model check examples/own_model/model.py:build
+  fairstep model check hf:examples/hf/config.json
+  fairstep model check 106k
+  fairstep model list
+""",
+)
+
+
+def main(arguments: list[str]) -> int:
+    return MENU.run(arguments)

@@ -1,0 +1,82 @@
+"""What a name means as a model: a preset of ours, LAYERSxWIDTH, or anybody's model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairstep.model.config import ModelConfig, config_of
+from fairstep.model.foreign.sources import described, is_foreign
+from fairstep.model.presets import Preset, preset
+from fairstep.model.sized import SIZES, by_layers
+from fairstep.runs import AnyModelSpec, ForeignModelSpec
+
+
+@dataclass(frozen=True)
+class ForeignPreset:
+    """Anybody's model and a batch for it, with the interface of ``Preset``."""
+
+    name: str
+    model: ForeignModelSpec
+    batch_sequences: int = 16
+    extra_tokens: int = 0
+    source: str = ""
+
+    @property
+    def context(self) -> int:
+        """Tokens of a sequence."""
+        return self.model.context
+
+    @property
+    def parameters_matrix(self) -> int:
+        """Parameters with the roles matrix, expert and router."""
+        return self.model.facts.parameters_matrix
+
+    def config(self, vocabulary: int = 0) -> ForeignModelSpec:
+        """The model for a tokenizer of so many tokens, counted anew; 0: as it is."""
+        if vocabulary in (0, self.model.vocabulary):
+            return self.model
+        return _with_facts(self.model.model_copy(update={"vocabulary": vocabulary}))
+
+    def parameters(self, vocabulary: int = 0) -> int:
+        """All parameters."""
+        return self.config(vocabulary).facts.parameters
+
+
+AnyPreset = Preset | ForeignPreset
+
+
+def named(name: str, context: int = 0) -> AnyPreset:
+    """The model of a name (docs/howto/my-model.md). ``context``: tokens of a sequence; 0: the model's own.
+
+    A foreign model is built on the meta device and counted, which loads torch. Raises ValueError with one sentence.
+    """
+    if is_foreign(name):
+        model = _with_facts(described(name, context))
+        return ForeignPreset(model.preset, model, source=model.code)
+    size = by_layers(name) if SIZES.fullmatch(name) else preset(name)
+    if not context or context == size.context:
+        return size
+    return Preset(
+        name,
+        config_of({**size.fields(), "context": context}),
+        max(1, round(size.batch_sequences * size.context / context)),
+        size.vocabulary_multiple,
+        size.extra_tokens,
+        size.source,
+    )
+
+
+def changed(model: AnyModelSpec, options: dict[str, object]) -> AnyModelSpec:
+    """A model of ours with other choices. Raises ValueError for a foreign one, whose choices are its code's."""
+    if not options:
+        return model
+    if isinstance(model, ModelConfig):
+        return config_of({**model.model_dump(), **options})
+    first = next(iter(options))
+    raise ValueError(f"{first} is a choice of fairstep's own models; make it in the code or config of {model.source}")
+
+
+def _with_facts(model: ForeignModelSpec) -> ForeignModelSpec:
+    from fairstep.model.foreign.counting import counted  # loads torch
+
+    return model.model_copy(update={"facts": counted(model).facts})
