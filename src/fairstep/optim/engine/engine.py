@@ -29,7 +29,7 @@ from fairstep.optim.engine.step import advance
 from fairstep.optim.rule import Total
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.optim.spec import Decay
-from fairstep.optim.spec.overrides import flat
+from fairstep.optim.spec.overrides import SPLITS, flat
 
 _DEFAULT: Any = object()
 
@@ -149,11 +149,15 @@ class Engine(Routed):
         ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
         parameters. ``tensors``: the pieces, where they are not views of the parameters (FSDP); their ``grad`` counts.
         ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. Raises ValueError for
-        a parameter that cannot be divided because its memory is not contiguous, or because it is stored as input x
-        output.
+        a parameter that cannot be divided because its memory is not contiguous, because it is stored as input x output,
+        or because it is split.
         """
         for name in self.in_by_out:
             raise ValueError(f"parameter {name} is stored as input x output, and so cannot be divided over processes")
+        for group in self.param_groups:
+            if group.get(SPLITS, 1) > 1 and not self.rules[group["rule"]].elementwise:
+                name = group["param_names"][0]
+                raise ValueError(f"parameter {name} is split into matrices, and so cannot be divided over processes")
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
         self.ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total, tensors)
         self._forget_stacks()

@@ -17,7 +17,7 @@ from fairstep.optim.roles import ROLES, Named, Role
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
-from fairstep.optim.spec.overrides import is_override
+from fairstep.optim.spec.overrides import SPLITS, is_override
 
 UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
 """Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
@@ -90,6 +90,8 @@ class Routed(torch.optim.Optimizer):
             settings: dict[str, Any] = self.spec.settings(role, hyper, own)
             seen = replace(item, tensor=self.oriented(item.name, item.tensor))
             settings |= call(rule.settings, Context(settings), seen)
+            if not rule.elementwise:
+                routing.check_splits(seen, role, settings.get(SPLITS, 1))
             if not rule.decayed or (role in self.undecayed and "weight_decay" not in own):
                 settings["weight_decay"] = 0.0
             settings = {"rule": rule.name, "decay": self.decay, **settings, **({"role": role} if apart else {})}
@@ -133,7 +135,8 @@ class Routed(torch.optim.Optimizer):
                 tensor = self.ownership.tensors.get(name) if self.ownership else p
                 if tensor is not None:
                     turned = name in self.in_by_out
-                    layout = Layout.of(rule, self.roles[name], tensor.mT if turned else tensor)
+                    splits = group.get(SPLITS, 1)
+                    layout = Layout.of(rule, self.roles[name], tensor.mT if turned else tensor, splits)
                     shard = self.ownership.row_shard(name) if self.ownership else None
                     yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard, turned)
 

@@ -272,6 +272,16 @@ def check_patterns(known: Iterable[str], roles: Roles) -> None:
             raise ValueError(f"roles: no parameter is named {pattern!r}{nearest(pattern, known)}")
 
 
+def check_splits(item: Named, role: Role, splits: int) -> None:
+    """Raise ValueError if a parameter's rows cannot be so many matrices of one size."""
+    if splits > 1 and (role in ("expert", "vector") or item.tensor.shape[0] % splits):
+        rows = f"has {item.tensor.shape[0]} rows" if role not in ("expert", "vector") else f"has the role {role}"
+        raise ValueError(
+            f"parameter {item.name} {rows}, and cannot be {splits} matrices of one size; splits takes a divisor of a "
+            "matrix's rows"
+        )
+
+
 def _layer_name(item: Named) -> str:
     return item.name.removesuffix(".weight").rpartition(".")[2]
 

@@ -9,6 +9,7 @@ Layout: a parameter is ``rows`` items of shape ``tail``, and a stack is the conc
     matrix              rows = 1                     tail = (o, i)    stack (s, o, i)
     vector, scalar      rows = 1                     tail = (n, 1)    stack (s, n, 1), of a rule that is not elementwise
     experts (e, o, i)   rows = e                     tail = (o, i)    stack (s, o, i)
+    matrix in k splits  rows = k                     tail = (o/k, i)  stack (s, o/k, i)
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Layout:
     rows: int
 
     @classmethod
-    def of(cls, rule: Rule, role: str, p: Tensor) -> Layout:
+    def of(cls, rule: Rule, role: str, p: Tensor, splits: int = 1) -> Layout:
         if rule.elementwise:
             return cls((), tuple(p.shape), p.numel())
         if role == "expert":
@@ -68,6 +69,8 @@ class Layout:
         shape = tuple(p.shape) or (1,)
         if role == "embedding" and len(shape) > 2 and shape[0] == 1:  # one table for all sequences of a batch
             shape = shape[1:]
+        if splits > 1:
+            return cls((shape[0] // splits, math.prod(shape[1:])), (splits,), splits)
         return cls((shape[0], math.prod(shape[1:])), (), 1)
 
 

@@ -6,6 +6,7 @@ An override is a hyperparameter with a dotted name, TARGET.NAME:
     aux.weight_decay = 1e-3       weight decay, also of parameters that have none otherwise
     head.beta2 = 0.95             a hyperparameter of their rule, under the rule's name for it
     vector.decay_fraction = 0.4   last part of the run in which their learning rate decays (see ``SCHEDULED``)
+    *.qkv.weight.splits = 3       equal parts of the rows, each a matrix of its own to a rule of matrices
 
 TARGET is a role; or aux, which is every role that the matrices' rule does not take; or a parameter's name, or a pattern
 of names, with a dot or one of * ? [ in it. Of several that concern one parameter the narrowest counts: its name, then
@@ -35,6 +36,12 @@ SCHEDULED = {
     "final_fraction": Hyperparameter(0.0, "learning rate at the end over the peak", "", "[0, 1]"),
 }
 """What these parameters' learning-rate schedule has otherwise. The engine only keeps it, in the param group."""
+SPLITS = "splits"
+KEPT = {
+    **SCHEDULED,
+    SPLITS: Hyperparameter(1, "equal parts of a fused matrix's rows that are matrices of their own", "", "[1, inf)"),
+}
+"""What no rule reads."""
 
 
 def is_override(name: str) -> bool:
@@ -113,8 +120,8 @@ class Overridable:
             )
         target, own = split(name)
         roles = self._roles_of(name, hyper)
-        if own in SCHEDULED:
-            return SCHEDULED[own]
+        if own in KEPT:
+            return KEPT[own]
         if own == LR_RATIO:
             if any(self.one_lr(role, hyper) for role in roles):
                 raise ValueError(
@@ -158,7 +165,7 @@ class Overridable:
         Weight decay is not: the engine has roles without one.
         """
         target, own = split(name)
-        if target not in (*ROLES, AUX) or own == "weight_decay" or own in SCHEDULED:
+        if target not in (*ROLES, AUX) or own == "weight_decay" or own in KEPT:
             return None
         values: set[Value] = set()
         aux = self.aux(hyper)
@@ -192,7 +199,7 @@ class Overridable:
             if level >= 0 and (known is None or level >= known[0]):
                 found[own] = level, target, value
         for own, (_, target, _) in found.items():
-            if own != LR_RATIO and own not in SCHEDULED and own not in (names := self.own_names(role, hyper)):
+            if own != LR_RATIO and own not in KEPT and own not in (names := self.own_names(role, hyper)):
                 raise ValueError(
                     f"{self.name}: the override {target!r} gives {name or role} a {own}, which its rule has not; "
                     f"it has {_listed(names)}"
@@ -259,4 +266,4 @@ def _level(target: str, role: Role, name: str, aux: Collection[Role]) -> int:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join((LR_RATIO, *names, *SCHEDULED))
+    return ", ".join((LR_RATIO, *names, *KEPT))
