@@ -5,7 +5,6 @@ python benchmarks/judge_time.py
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ import fairstep
 fairstep.judge
 began = time.process_time()
 judged = fairstep.judge(sys.argv[1], "adamw")
-print(time.process_time() - began, judged["muon"].pairs, judged["muon"].tuning_trials)
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.process_time() - began, judged["muon"].pairs, judged["muon"].tuning_trials, int(peak.split()[1]) / 1000)
 """
 
 
@@ -41,14 +41,9 @@ def table(kind: str) -> pl.DataFrame:
 
 def judged(path: Path) -> tuple[float, int, int, float]:
     """(seconds of processor time, pairs, trials of the search, most megabytes) of one process that judges a file."""
-    with subprocess.Popen([sys.executable, "-c", MEASURED, str(path)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        words = process.stdout.read().split()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"judging {path} ended with exit code {process.returncode}")
-    return float(words[0]), int(words[1]), int(words[2]), used.ru_maxrss * 1024 / 1e6
+    command = [sys.executable, "-c", MEASURED, str(path)]
+    words = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    return float(words[0]), int(words[1]), int(words[2]), float(words[3])
 
 
 def main() -> None:

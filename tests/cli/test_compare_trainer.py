@@ -81,7 +81,7 @@ def test_learning_rates_of_fairstep_are_a_start_and_are_said(tmp_path: Path, cap
         (["adamw"], "compare needs two or more contestants, not adamw"),
         (["adamw", "adamw"], "adamw is named twice"),
         (["adamw", "mine"], "nothing says which learning rates of mine are tried; write --space mine.lr="),
-        (["adamw", "muon", "--preset", "27k"], "--preset is of fairstep's own trainer"),
+        (["adamw", "muon", "--preset", "27k"], "--model is of fairstep's own trainer"),
         (["adamw", "muon", "--set", "muon.beta=3"], "beta of muon is used nowhere in the command"),
         (["adamw", "muon", "--set", "lion.beta=3"], "--set takes CONTESTANT.NAME=VALUE with one of adamw, muon"),
         (["adamw", "muon", "--space", "lion.lr=1,2"], "is for lion, which does not compete; there are adamw, muon"),

@@ -176,7 +176,7 @@ def test_few_steps(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "expected"),
     [
         (["foo"], "unknown verb 'foo'; the verbs are demo, compare"),
-        (["report", str(Path(__file__))], "is a file; name a store"),
+        (["report", str(Path(__file__))], "is a file; report takes the folder"),
         (["study", "plan", "nothere.toml"], "there is no study file nothere.toml"),
         (["train", "--preset", "semenov/124m/soap2"], "unknown optimizer 'soap2' (did you mean soap"),
         (["train", "adamw", "--preset", "semenov/124m/soap2"], "unknown optimizer 'soap2'"),

@@ -90,7 +90,7 @@ def test_importing_fairstep_loads_nothing() -> None:
 
 @pytest.mark.parametrize(("kind", "pairs", "trials"), [("evaluations", 250, 0), ("runs", 499, 4501)])
 def test_a_hundred_thousand_rows(tmp_path: Path, kind: str, pairs: int, trials: int) -> None:
-    """The memory is the whole process's. What it takes is printed by the benchmark."""
+    """The memory is the whole process's. The benchmark prints what it takes."""
     path = tmp_path / "results.csv"
     judge_time.table(kind).write_csv(path)
     _, *found, megabytes = judge_time.judged(path)

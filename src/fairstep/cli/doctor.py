@@ -70,14 +70,11 @@ def main(arguments: list[str]) -> int:
     spec = optim.get(options.optimizer)
     hyper = dict(assignment(text) for text in options.set)
     if options.model:
-        import torch
-
-        from fairstep.model import build
+        from fairstep.model.factory import outline  # loads torch
         from fairstep.optim.doctor import routing_table
 
-        with torch.device("meta"):
-            built = build(named(options.model).config())
-        print(routing_table(spec.name, hyper, built.network, built.roles))
+        model = outline(named(options.model).config())
+        print(routing_table(spec.name, hyper, model.network, model.roles))
         return 0
 
     from fairstep.optim.doctor import examine, fit  # loads torch

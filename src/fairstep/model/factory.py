@@ -39,6 +39,12 @@ def build(config: ModelConfig | ForeignModelSpec | Mapping[str, Any]) -> AnyMode
     return MODELS[config.architecture](config)
 
 
+def outline(config: ModelConfig | ForeignModelSpec) -> AnyModel:
+    """The model on the meta device, where its parameters have names and shapes and no memory."""
+    with torch.device("meta"):
+        return build(config)
+
+
 def build_empty(config: ModelConfig | ForeignModelSpec, device: torch.device) -> AnyModel:
     """A model whose weights are to be replaced, on a device. Torch's global generator stays as it is."""
     if isinstance(config, ForeignModelSpec):  # it may hold tensors that are no parameters and no buffers
