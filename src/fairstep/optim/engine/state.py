@@ -57,7 +57,7 @@ def dump(optimizer: Routed) -> dict[str, Any]:
     groups = [
         {"params": list(group["param_names"])}
         | {k: v for k, v in group.items() if k not in _NOT_SETTINGS}
-        | ({"in_by_out": turned} if (turned := _in_by_out(optimizer, group)) else {})
+        | ({"in_by_out": turned} if (turned := by_number.in_by_out(optimizer, group)) else {})
         for group in optimizer.param_groups
     ]
     state = {name: dict(optimizer.state[p]) for name, p in optimizer.named_parameters() if optimizer.state.get(p)}
@@ -242,18 +242,13 @@ def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
                 f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
                 "with the same param groups, roles and undecayed as the saved one"
             )
-        if differing := set(_in_by_out(optimizer, group)) ^ set(other.get("in_by_out", ())):
+        if differing := set(by_number.in_by_out(optimizer, group)) ^ set(other.get("in_by_out", ())):
             name = group["param_names"][min(differing)]
             raise ValueError(
                 f"the state dict has the state of {name} the other way round: a weight stored as in x out is now "
                 "stepped as out x in, and this state is of an earlier version or of another model; begin with a new "
                 "optimizer"
             )
-
-
-def _in_by_out(optimizer: Routed, group: Mapping[str, Any]) -> list[int]:
-    """Places in a param group of the weights that are stored as in x out. A square one's state shows it in no shape."""
-    return [place for place, name in enumerate(group["param_names"]) if name in optimizer.in_by_out]
 
 
 def _problem(
