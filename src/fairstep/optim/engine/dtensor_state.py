@@ -62,7 +62,7 @@ def _distributed(owned: DTensorShards, name: str, key: str, value: Tensor, layou
             return whole
         start, stop = shard(len(whole), owned.rank, owned.ranks)
         return _dtensor(owned, whole[start:stop].clone(), whole.shape, 0)
-    if layout and key in layout.sharding.repeated:
+    if layout and (key in layout.sharding.repeated or not value.ndim):
         return value
     dim = int(key in layout.sharding.second) if layout else 0
     start, stop = shard(value.shape[dim], owned.rank, owned.ranks)

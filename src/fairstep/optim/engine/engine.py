@@ -267,7 +267,8 @@ class Engine(Routed):
             for group in self.param_groups
             for p in group["params"]
         ]
-        tensors = self.ownership.tensors.values() if self.ownership else ()
+        ownership = self.ownership
+        tensors = ownership.tensors.values() if ownership else ()
         return [(len(self.state), *map(id, tensors)), *parameters]
 
     def _form_stacks(self) -> list[Stack]:

@@ -96,7 +96,7 @@ def unpack(flat: Tensor, views: Iterable[Tensor]) -> None:
 def any_dtensor(tensors: Iterable[Tensor]) -> bool:
     """Whether one of them is a DTensor, whose module takes most of a second to load."""
     module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and any(isinstance(tensor, module.DTensor) for tensor in tensors)
+    return module is not None and any(issubclass(kind, module.DTensor) for kind in set(map(type, tensors)))
 
 
 def _memory(tensor: Tensor) -> int:
