@@ -196,6 +196,19 @@ def handed_over(name: str, mesh: DeviceMesh | None) -> dict[str, dict[str, Tenso
     return {"handed over": copies(other)}
 
 
+def taken_over(name: str, mesh: DeviceMesh) -> dict[str, dict[str, Tensor]]:
+    """The state dict of an optimizer of one process, which each rank has whole."""
+    alone, model = Odd(), divided(Odd(), mesh)
+    optimizer, resumed = built(name, alone), built(name, model)
+    train(alone, optimizer, 1, SAVED)
+    with torch.no_grad():
+        for p, q in zip(model.parameters(), alone.parameters(), strict=True):
+            p.copy_(like(p, q.detach()))
+    resumed.load_state_dict(optimizer.state_dict())
+    train(model, resumed, SAVED + 1, STEPS)
+    return {"taken over": copies(model)}
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -259,7 +272,7 @@ def all_cases(folder: Path, ranks: int, mesh: DeviceMesh) -> dict[str, dict[str,
     for name in STORED:
         if ranks == 4:  # goes on from what two ranks have saved
             results[name] |= loaded_and_ended(name, folder / "2", mesh, FLAT)
-            results[name] |= handed_over(name, mesh)
+            results[name] |= handed_over(name, mesh) | taken_over(name, mesh)
         begun_and_saved(name, folder / str(ranks), mesh, FLAT if ranks == 2 else PLAIN)
     for name in LOOPED:
         results[name] |= looped(name, mesh)

@@ -75,7 +75,7 @@ def test_checkpoints_go_on_at_another_number_of_ranks(folder: Path) -> None:
     results: Results = torch.load(folder / "4.pt")
     for name in program.STORED:
         expected = program.unbroken(name)
-        for kind in ("loaded", "handed over"):
+        for kind in ("loaded", "handed over", "taken over"):
             assert_equal(results[name][kind], expected, (name, kind))
         alone = program.loaded_and_ended(name, folder / "4", None, program.PLAIN)
         assert_equal(alone["loaded"], expected, (name, "in one process"))
