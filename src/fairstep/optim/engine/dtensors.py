@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,7 +59,8 @@ class DTensorShards(OwnedShards):
         # Rows of what is gathered, by owner: (name, first row, last row + 1) of the parameter as it is stored.
         self.of = [[(n, *self._rows(n, piece)) for n, piece in pieces.items() if n in gathered] for pieces in ownership]
         kinds = {work.name: work.kind for work in works}
-        super().__init__(parameters, kinds, ownership[self.rank], self._total, {})
+        total = partial(_total, self.group if self.ranks > 1 else None)  # no method, which would hold the groups longer
+        super().__init__(parameters, kinds, ownership[self.rank], total, {})
         self.shards: dict[str, Tensor] = {}
         self._find_shards()
         self.device = next(iter(self.shards.values())).device
@@ -120,12 +122,7 @@ class DTensorShards(OwnedShards):
         return found
 
     def anywhere(self, here: bool) -> bool:
-        return bool(self._total(torch.tensor(float(here), device=self.device), True))
-
-    def _total(self, part: Tensor, largest: bool = False, /) -> Tensor:
-        if self.ranks > 1:
-            dist.all_reduce(part, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self.group)
-        return part
+        return bool(self.total(torch.tensor(float(here), device=self.device), True))
 
     def _rows(self, name: str, piece: Piece) -> tuple[int, int]:
         return (0, self.shapes[name][0]) if piece.whole else (piece.start, piece.stop)
@@ -177,6 +174,12 @@ class DTensorShards(OwnedShards):
                 base = start if of_shard else begin
                 views += [pair[not of_shard][name][first - base : last - base] for pair in pairs if name in pair[0]]
         return views
+
+
+def _total(group: Any, part: Tensor, largest: bool = False, /) -> Tensor:
+    if group is not None:
+        dist.all_reduce(part, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=group)
+    return part
 
 
 def _sharding(parameters: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...], int]:
