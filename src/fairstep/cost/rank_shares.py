@@ -88,7 +88,7 @@ def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Par
         )
         shards, at_once = -(-everything // ranks), outside + 2 * max(blocks.values(), default=0)
         floats = shards + copies + at_once, shards + max(copies, at_once)
-        sent = 2 * outside + 3 * (everything - outside) + 2 * sum(elements[name] for name in gathered) // ranks
+        sent = 2 * outside + 3 * (everything - outside) + 3 * sum(elements[name] for name in gathered) // ranks
         others = [task for task in tasks if task.name in gathered]
         kept = [task for task in tasks if task.name not in gathered]
         least = least_cost(others, ranks) + sum(t.repeated_cost + (t.cost - t.repeated_cost) / ranks for t in kept)

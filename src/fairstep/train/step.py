@@ -162,4 +162,3 @@ class Trainer:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from a state that was read into ``allocate_like``. Raises ValueError for another optimizer's."""
         content.load(self.model, self.optimizer, self.spec.optimizer.name, saved)
-        self.exchange.weights_were_read()

@@ -40,7 +40,8 @@ def numbered(saved: Mapping[str, Any]) -> dict[str, Any]:
 def named(optimizer: Routed, saved: Mapping[str, Any]) -> Mapping[str, Any]:
     """The state dict of ours that ``numbered`` became, with the names that the optimizer has; others are as they were.
 
-    Of parameters that the optimizer knows by other names than torch, or by none, the order counts.
+    Of parameters that the optimizer knows by other names than torch, or by none, the order counts. A flattened state
+    dict has lost what ``numbered`` added, and is taken to be of this optimizer.
     """
     groups = saved.get("param_groups", ())
     if "format" in saved or not groups or not all("rule" in group for group in groups):
@@ -49,6 +50,11 @@ def named(optimizer: Routed, saved: Mapping[str, Any]) -> Mapping[str, Any]:
     for group, other in zip(optimizer.param_groups, groups, strict=False):
         theirs, ours = other["params"], group["param_names"]
         names |= zip(theirs, theirs if set(theirs) == set(ours) or len(theirs) != len(ours) else ours, strict=True)
+    if not any(key in groups[0] for key in _ONCE):
+        groups = [
+            {**other, "in_by_out": in_by_out(optimizer, group)}
+            for group, other in zip(optimizer.param_groups, groups, strict=True)
+        ]
     once = {"format": 1, "optimizer": optimizer.spec.name} | {k: groups[0][k] for k in _ONCE if k in groups[0]}
     return {
         **once,
@@ -58,3 +64,8 @@ def named(optimizer: Routed, saved: Mapping[str, Any]) -> Mapping[str, Any]:
             for group in groups
         ],
     }
+
+
+def in_by_out(optimizer: Routed, group: Mapping[str, Any]) -> list[int]:
+    """Places in a param group of the weights that are stored as in x out. A square one's state shows it in no shape."""
+    return [place for place, name in enumerate(group["param_names"]) if name in optimizer.in_by_out]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from fairstep.optim.engine.step import advance
 from fairstep.optim.rule import Total
 from fairstep.optim.sharding.step_cost import Piece
 from fairstep.optim.spec import Decay
-from fairstep.optim.spec.overrides import SPLITS, flat
+from fairstep.optim.spec.overrides import flat
 
 _DEFAULT: Any = object()
 
@@ -54,6 +54,8 @@ class Engine(Routed):
     work as with any torch optimizer. A companion's lower learning rate is its group's own, so scale each group's
     ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere, and give OneCycleLR
     ``max_lr=[group["lr"] for group in optimizer.param_groups]``.
+
+    DTensors of FSDP2 (``fully_shard``) are stepped as plain parameters are, by all ranks at once (``dtensors``).
 
     Raises ValueError or TypeError for an empty list, unknown or impossible hyperparameters, and parameters that
     cannot be routed, such as weights without names where embedding and head have another rule than matrices. ``step``
@@ -123,55 +125,53 @@ class Engine(Routed):
                 loss = closure()
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
-        fresh = not any(self.state.values())
+        fresh, ownership = not any(self.state.values()), self.ownership
+        if ownership:
+            ownership.fetch(gradients=True)
         stacks, supplied, total = self._stacks.of(self, self.stacked, self.rounding), self._supplied, None
         if fresh and self._asks_for_state():
             return loss
-        if self.ownership:
-            self.ownership.cut_gradients()
-            supplied, total = self.ownership.cut_signals(supplied), self.ownership.total
+        if ownership:
+            supplied, total = ownership.cut_signals(supplied), ownership.total
         signals.check(self.spec.name, stacks, supplied)
         update_shared(stacks, self.param_groups, supplied, self.rules, total)
         advance(stacks, supplied)
+        if ownership:
+            ownership.collect()
+            state_dicts.count_absent(self)
         self._supplied = {}
         return loss
 
-    def share(
-        self,
-        owned: Mapping[str, Piece],
-        total: Total,
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
+    def share(self, owned: Mapping[str, Piece], total: Total) -> None:
         """From now on step only these pieces of the parameters, and keep only their state.
 
         Other processes have the other pieces (``partition.divide`` of ``step_costs``). The parameters may not be moved
         or replaced afterwards. ``total`` adds a tensor up over all processes, which all call it equally often. Before
         ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
-        parameters. ``tensors``: the pieces, where they are not views of the parameters (FSDP); their ``grad`` counts.
-        ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. Raises ValueError for
-        a parameter that cannot be divided because its memory is not contiguous, because it is stored as input x output,
-        or because it is split.
+        parameters. ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. DTensors
+        need no such call. Raises ValueError for a parameter that cannot be divided because its memory is not
+        contiguous, because it is stored as input x output, or because it is split.
         """
         for name in self.in_by_out:
             raise ValueError(f"parameter {name} is stored as input x output, and so cannot be divided over processes")
-        for group in self.param_groups:
-            if group.get(SPLITS, 1) > 1 and not self.rules[group["rule"]].elementwise:
-                name = group["param_names"][0]
-                raise ValueError(f"parameter {name} is split into matrices, and so cannot be divided over processes")
+        self._refuse_splits()
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
-        self.ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total, tensors)
+        self._ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total)
         self._forget_stacks()
 
     def eval(self) -> None:
         """Put the weights to evaluate and export into the parameters, if they are others than those trained."""
-        evaluation.evaluate(self)
+        with self._whole():
+            evaluation.evaluate(self)
         self._evaluating = evaluation.evaluating(self.state)
 
     def train(self) -> None:
         """Put the training weights back, to the bit, after ``eval``. Raises ValueError if they are not in the state."""
         if self._evaluating and not evaluation.evaluating(self.state):
             raise ValueError("the training weights were kept in optimizer.state, which was changed since eval()")
-        evaluation.resume(self)
+        if self._evaluating:
+            with self._whole():
+                evaluation.resume(self)
         self._evaluating = False
 
     def due(self) -> dict[str, list[str]]:
@@ -230,6 +230,16 @@ class Engine(Routed):
             state_dicts.name_peak(group, group)
         self._forget_stacks()
 
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """With the weights of all that this process steps at hand, to be changed."""
+        ownership = self.ownership
+        if ownership:
+            ownership.fetch(gradients=False)
+        yield
+        if ownership:
+            ownership.collect()
+
     def _forget_stacks(self) -> None:
         self._stacks = FormedStacks()
         self._evaluating = evaluation.evaluating(getattr(self, "state", {}))
@@ -237,8 +247,9 @@ class Engine(Routed):
 
     def _asks_for_state(self) -> bool:
         """Whether this step only asks for the state that a first step makes, as torch.distributed.checkpoint does."""
-        return (
-            not self.ownership
-            and not any(float(group["lr"]) for group in self.param_groups)
-            and not any(p.grad is not None and p.grad.any() for _, p in self.named_parameters())
-        )
+        ownership = self.ownership
+        if any(float(group["lr"]) for group in self.param_groups) or (ownership and ownership.by_caller):
+            return False
+        gradients = [p.grad for p in (ownership.tensors if ownership else dict(self.named_parameters())).values()]
+        moves = any(gradient is not None and gradient.any() for gradient in gradients)
+        return not (ownership.anywhere(moves) if ownership else moves)

@@ -9,6 +9,7 @@ happens.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
 def evaluate(optimizer: Routed) -> None:
     """Put the weights to evaluate into the parameters. A second call changes nothing."""
     rules = optimizer.rules
-    for group, member in optimizer.members() if optimizer.state else ():
+    for group, member in chain(optimizer.members(), optimizer.members(absent=True)) if optimizer.state else ():
         entry, p = member.entry, member.tensor
         if not entry or KEPT in entry:
             continue
@@ -46,6 +47,6 @@ def evaluate(optimizer: Routed) -> None:
 @torch.no_grad()
 def resume(optimizer: Routed) -> None:
     """Put the training weights back, to the bit."""
-    for _, member in optimizer.members() if optimizer.state else ():
+    for _, member in chain(optimizer.members(), optimizer.members(absent=True)) if optimizer.state else ():
         if KEPT in member.entry:
             member.tensor.copy_(member.entry.pop(KEPT))

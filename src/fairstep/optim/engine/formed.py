@@ -71,7 +71,10 @@ class FormedStacks:
             for group in optimizer.param_groups
             for p in group["params"]
         ]
-        return [(len(optimizer.state), *[read(group) for read, group in self._settings]), *parameters]
+        ownership = optimizer.ownership
+        tensors = ownership.tensors.values() if ownership else ()
+        settings = [read(group) for read, group in self._settings]
+        return [(len(optimizer.state), *map(id, tensors), *settings), *parameters]
 
     def _form(self, optimizer: Routed, stacked: bool, rounding: Rounding) -> list[Stack]:
         """Stacks for the gradients that there are now, those that live among them, in an order that they decide."""
@@ -92,6 +95,7 @@ class FormedStacks:
                 stack.release(taken)
                 del self.live[key]
         self.live |= made
+        state_dicts.describe_absent(optimizer)
         return [self.live[key] for key in runs]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fairstep.optim.engine import routing, torch_forms
-from fairstep.optim.engine.owned import OwnedShards
+from fairstep.optim.engine.owned import OwnedShards, any_dtensor
 from fairstep.optim.engine.routing import Roles
 from fairstep.optim.engine.stacks import Layout, Member
 from fairstep.optim.roles import ROLES, Named, Role
@@ -30,8 +30,7 @@ class Routed(torch.optim.Optimizer):
     """
 
     spec: ClassVar[OptimizerSpec]
-    ownership: OwnedShards | None = None
-    """What this process steps, where several share the work; None: everything."""
+    _ownership: OwnedShards | None = None
 
     def __init__(
         self,
@@ -63,6 +62,25 @@ class Routed(torch.optim.Optimizer):
     def rules(self) -> dict[str, Rule]:
         """The spec's rules by name."""
         return {part.rule.name: part.rule for part in self.spec.parts}
+
+    @property
+    def ownership(self) -> OwnedShards | None:
+        """What this process steps, where several share the work; None: everything. Follows the parameters."""
+        if any_dtensor(p for group in self.param_groups for p in group["params"]):
+            from fairstep.optim.engine.dtensors import DTensorShards  # loads what few need
+
+            if self._ownership is None:
+                self._refuse_splits()
+            work = dict(self.named_parameters()), self.step_costs, self.in_by_out
+            self._ownership = DTensorShards.of_parameters(*work, before=self._ownership)
+        return self._ownership
+
+    def _refuse_splits(self) -> None:
+        """Raise ValueError if a matrix is split, whose parts would have owners of their own."""
+        for group in self.param_groups:
+            if group.get(SPLITS, 1) > 1 and not self.rules[group["rule"]].elementwise:
+                name = group["param_names"][0]
+                raise ValueError(f"parameter {name} is split into matrices, and so cannot be divided over processes")
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Route the parameters of a group and add them, as one group per rule and weight decay."""
@@ -126,19 +144,21 @@ class Routed(torch.optim.Optimizer):
                 items = [replace(item, name=f"group{len(self.param_groups)}.{item.name}") for item in items]
         return items
 
-    def members(self) -> Iterator[tuple[dict[str, Any], Member]]:
-        """(param group, parameter or the piece of it that this process steps) of all that it steps."""
-        rules = self.rules
+    def members(self, absent: bool = False) -> Iterator[tuple[dict[str, Any], Member]]:
+        """(param group, parameter or the piece of it that this process steps) of all that it steps, or ``absent``."""
+        rules, ownership = self.rules, self.ownership
+        tensors = (ownership.absent if absent else ownership.tensors) if ownership else {} if absent else None
         for group in self.param_groups:
             rule = rules[group["rule"]]
             for name, p in zip(group["param_names"], group["params"], strict=True):
-                tensor = self.ownership.tensors.get(name) if self.ownership else p
+                tensor = p if tensors is None else tensors.get(name)
                 if tensor is not None:
                     turned = name in self.in_by_out
                     splits = group.get(SPLITS, 1)
                     layout = Layout.of(rule, self.roles[name], tensor.mT if turned else tensor, splits)
-                    shard = self.ownership.row_shard(name) if self.ownership else None
-                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard, turned)
+                    shard = ownership.row_shard(name) if ownership else None
+                    first = ownership.owned[name].start if ownership and not absent else 0
+                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard, turned, first)
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""

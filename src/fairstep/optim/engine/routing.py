@@ -152,10 +152,10 @@ def refuse_untold(spec: OptimizerSpec, items: list[Named], assigned: Mapping[str
 
 def stored_in_by_out(item: Named, role: Role) -> bool:
     """Whether a weight is stored as input x output, as Transformers' Conv1D (GPT-2) and some experts are."""
-    name = type(item.layer).__name__
+    names = {kind.__name__ for kind in type(item.layer).__mro__}  # FSDP2 derives a class from a layer's
     if role == "expert":
-        return name in IN_BY_OUT or getattr(item.layer, "is_transposed", False) is True
-    return name == "Conv1D" and item.tensor.ndim == 2 and getattr(item.layer, "nf", None) == item.tensor.shape[1]
+        return not names.isdisjoint(IN_BY_OUT) or getattr(item.layer, "is_transposed", False) is True
+    return "Conv1D" in names and item.tensor.ndim == 2 and getattr(item.layer, "nf", None) == item.tensor.shape[1]
 
 
 def _is_frozen_code(item: Named) -> bool:
@@ -171,8 +171,8 @@ def _is_vector(item: Named) -> bool:
     own, tensor, layer = item.name.rpartition(".")[2], item.tensor, item.layer
     if own.endswith("bias") or own in ("A_log", "weight_g") or getattr(tensor, "_no_weight_decay", False):
         return True
-    if own == "original0" and ".parametrizations." in f".{item.name}" and tensor[0].numel() == 1:  # of weight_norm
-        return True
+    if own == "original0" and ".parametrizations." in f".{item.name}" and len(tensor) == tensor.numel():
+        return True  # of weight_norm
     if isinstance(layer, nn.modules.conv._ConvNd):
         return layer.groups > 1 and layer.groups == layer.in_channels
     return tensor.ndim > 2 and tensor.shape[-1] == tensor.numel()

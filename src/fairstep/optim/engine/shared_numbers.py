@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fairstep.optim.engine.signals import Supplied
@@ -71,5 +72,6 @@ def _check_one_rate(rule: str, groups: Iterable[Mapping[str, Any]]) -> None:
 def _nothing(rule: Rule, group: dict[str, Any]) -> Tensor:
     """The share of a process that has no parameter of the rule."""
     p, context = group["params"][0], Context(group)
-    empty = p.new_empty((0,) if rule.elementwise else (0, 1, 1), dtype=compute_dtype(p.dtype))
+    size = (0,) if rule.elementwise else (0, 1, 1)
+    empty = torch.empty(size, dtype=compute_dtype(p.dtype), device=p.device)
     return call(rule.measure, context, empty, call(rule.init, context, empty), empty)

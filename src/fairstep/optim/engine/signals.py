@@ -84,6 +84,9 @@ def check(optimizer: str, stacks: Sequence[Stack], supplied: Supplied) -> None:
 @contextmanager
 def previous_weights(optimizer: Routed) -> Iterator[None]:
     """Every parameter at its weights before its last step, if its rule keeps them; at the end all are as before."""
+    ownership = optimizer.ownership
+    if ownership:
+        ownership.fetch(gradients=False)
     members = [member for _, member in optimizer.members() if "previous" in member.entry]
     oriented = [(member.oriented(member.tensor.detach()), member.entry["previous"]) for member in members]
     kept = [(p, previous.view(p.shape)) for p, previous in oriented]
@@ -91,9 +94,13 @@ def previous_weights(optimizer: Routed) -> Iterator[None]:
     with torch.no_grad():
         for p, previous in kept:
             p.copy_(previous)
+        if ownership:
+            ownership.collect()
     try:
         yield
     finally:
         with torch.no_grad():
             for (p, _), present in zip(kept, now, strict=True):
                 p.copy_(present)
+            if ownership:
+                ownership.collect()

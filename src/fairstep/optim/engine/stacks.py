@@ -15,6 +15,7 @@ Layout: a parameter is ``rows`` items of shape ``tail``, and a stack is the conc
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -86,6 +87,8 @@ class Member:
     """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
     turned: bool = False
     """Whether the parameter is stored as input x output. Its state is output x input, as all that a rule sees."""
+    first: int = 0
+    """Its first row in the whole parameter, of which it may be a piece."""
 
     def oriented(self, x: Tensor) -> Tensor:
         """A tensor of the parameter's shape, as a view, the way the rule sees it; or back."""
@@ -154,6 +157,7 @@ class Stack:
         members = self.members
         self.params = [member.tensor for member in members]
         self._rounds = rounding == "stochastic" and self.params[0].dtype == torch.bfloat16
+        self._stream = zlib.crc32(f"{members[0].name} from {members[0].first}".encode())
         self._turned = any(member.turned for member in members)
         self.context = Context(self.group, members[0].shard)
         self.tail = members[0].layout.tail
@@ -178,7 +182,7 @@ class Stack:
             yield self._gradients, self._weights, slice(None)
             if write:
                 if self._rounds:
-                    round_stochastically_(self._weights, self.step)
+                    round_stochastically_(self._weights, self.step, 0, self._stream)
                 torch._foreach_copy_(params, self._weight_views)
             return
         p, gradient = params[0], grads[0].reshape(-1, *self.tail)
@@ -190,7 +194,7 @@ class Stack:
             yield gradient[rows].to(self.dtype), weights, rows
             if write and weights.dtype != p.dtype:
                 if self._rounds:
-                    round_stochastically_(weights, self.step, start)
+                    round_stochastically_(weights, self.step, start, self._stream)
                 parameter[rows] = weights
         if write and parameter.data_ptr() != p.data_ptr():
             p.copy_(parameter.view(p.shape))

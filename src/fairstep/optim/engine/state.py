@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 import torch
@@ -25,12 +26,13 @@ _NOT_SETTINGS = ("params", "param_names", "in_by_out")
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the tensors that an optimizer keeps per parameter; any torch optimizer.
 
-    Tensors in nested containers count, a tensor that is met twice counts once, and parameters do not count.
+    Tensors in nested containers count, a tensor that is met twice counts once. Parameters do not, nor tensors without
+    memory (meta).
     """
     seen = {id(p) for group in optimizer.param_groups for p in group["params"]}
     total = 0
     for tensor in _tensors(optimizer.state.values()):
-        if id(tensor) not in seen:
+        if id(tensor) not in seen and not tensor.is_meta:
             seen.add(id(tensor))
             total += tensor.numel() * tensor.element_size()
     return total
@@ -50,20 +52,26 @@ def dump(optimizer: Routed) -> dict[str, Any]:
     """State and settings by parameter name. The tensors are the live ones, as with any torch optimizer.
 
     An optimizer that shares its work has the state of what it steps, with a ``StateShard`` for each divided tensor.
+    torch.distributed.checkpoint gets the state of DTensors as DTensors, from all ranks together.
     """
     groups = [
         {"params": list(group["param_names"])}
         | {k: v for k, v in group.items() if k not in _NOT_SETTINGS}
-        | ({"in_by_out": turned} if (turned := _in_by_out(optimizer, group)) else {})
+        | ({"in_by_out": turned} if (turned := by_number.in_by_out(optimizer, group)) else {})
         for group in optimizer.param_groups
     ]
     state = {name: dict(optimizer.state[p]) for name, p in optimizer.named_parameters() if optimizer.state.get(p)}
-    if optimizer.ownership:
-        for name, layout in _layouts(optimizer):
-            if name in state:
-                state[name] = {k: layout.shard(k, v) if isinstance(v, Tensor) else v for k, v in state[name].items()}
+    layouts, asked, ownership = dict(_layouts(optimizer)), by_number.asked(), optimizer.ownership
+    for name in state if ownership else ():
+        if name in layouts:
+            layout = layouts[name]
+            state[name] = {k: layout.shard(k, v) if isinstance(v, Tensor) else v for k, v in state[name].items()}
+        elif not asked:
+            state[name] = {"step": state[name]["step"]}
+    if asked and ownership and not ownership.by_caller:
+        state = _dtensor_state().distribute(ownership, state, layouts)
     saved = {"format": FORMAT, "optimizer": optimizer.spec.name, "state": state, "param_groups": groups}
-    return by_number.numbered(saved) if by_number.asked() else saved
+    return by_number.numbered(saved) if asked else saved
 
 
 def check(optimizer: Routed, names: Collection[str] | None = None) -> None:
@@ -113,6 +121,27 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
                 key: int(value) if key == "step" else value.to(p.device) if isinstance(value, Tensor) else value
                 for key, value in entries[name].items()
             }
+    for group, member in optimizer.members(absent=True):
+        if entry := saved["state"].get(member.name):
+            kept = {KEPT: member.tensor} if KEPT in entry else {}
+            numbers = {key: value for key, value in entry.items() if not isinstance(value, Tensor | NoneType)}
+            member.entry.update(_fresh(optimizer, group, member) | numbers | kept | {"step": int(entry["step"])})
+
+
+def describe_absent(optimizer: Routed) -> None:
+    """Give parameters that have a gradient and that other ranks step the entries of a first step, without memory."""
+    parameters = dict(optimizer.named_parameters())
+    for group, member in optimizer.members(absent=True):
+        if parameters[member.name].grad is not None and not member.entry:
+            member.entry.update({"step": 0} | _fresh(optimizer, group, member))
+
+
+def count_absent(optimizer: Routed) -> None:
+    """Count a step of the parameters that have a gradient and that other ranks step."""
+    parameters = dict(optimizer.named_parameters())
+    for _, member in optimizer.members(absent=True):
+        if parameters[member.name].grad is not None:
+            member.entry["step"] += 1
 
 
 def name_peak(group: dict[str, Any], saved: Mapping[str, Any]) -> None:
@@ -136,6 +165,9 @@ def allocate_like(optimizer: Routed, described: Mapping[str, Any]) -> dict[str, 
                     f"{tuple(value.shape)}, where the parameter has {tuple(layout.shape)}"
                 )
         state[name] = {k: layout.allocate_like(k, v) if isinstance(v, Tensor) else None for k, v in entry.items()}
+    for _, member in optimizer.members(absent=True):
+        entry = described.get("state", {}).get(member.name, {})
+        state[member.name] = {key: None for key, value in entry.items() if not isinstance(value, Tensor)}
     return {**{key: None for key in described if key != "state"}, "state": state}
 
 
@@ -157,9 +189,15 @@ def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str,
     """The state of what the optimizer steps, by name, checked."""
     entries = {}
     settings = {other["params"][0]: other for other in saved["param_groups"]}
-    layouts = dict(_layouts(optimizer))
-    for group, member in optimizer.members():
-        name, entry = member.name, saved["state"].get(member.name, {})
+    layouts, ownership = dict(_layouts(optimizer)), optimizer.ownership
+    members = {member.name: (group, member) for group, member in optimizer.members()}
+    for name, _ in optimizer.named_parameters():
+        entry = saved["state"].get(name, {})
+        if ownership and not ownership.by_caller:
+            entry = _dtensor_state().localise(ownership, name, entry, layouts.get(name))
+        if name not in members:
+            continue
+        group, member = members[name]
         entries[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
         problem = _problem(optimizer, member, entries[name], {**group, **settings[group["param_names"][0]]})
         if problem:
@@ -209,18 +247,13 @@ def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
                 f"the state dict groups its parameters differently, from {other['params'][0]} on; build the optimizer "
                 "with the same param groups, roles, overrides and undecayed as the saved one"
             )
-        if differing := set(_in_by_out(optimizer, group)) ^ set(other.get("in_by_out", ())):
+        if differing := set(by_number.in_by_out(optimizer, group)) ^ set(other.get("in_by_out", ())):
             name = group["param_names"][min(differing)]
             raise ValueError(
                 f"the state dict has the state of {name} the other way round: a weight stored as in x out is now "
                 "stepped as out x in, and this state is of an earlier version or of another model; begin with a new "
                 "optimizer"
             )
-
-
-def _in_by_out(optimizer: Routed, group: Mapping[str, Any]) -> list[int]:
-    """Places in a param group of the weights that are stored as in x out. A square one's state shows it in no shape."""
-    return [place for place, name in enumerate(group["param_names"]) if name in optimizer.in_by_out]
 
 
 def _problem(
@@ -233,12 +266,11 @@ def _problem(
     """Why the rule cannot go on from this state with these settings, which may decide over shapes; empty: it can."""
     if not entry:
         return ""
-    rule, name, layout, p = optimizer.rules[group["rule"]], member.name, member.layout, member.tensor
+    name, p = member.name, member.tensor
     if not isinstance(entry, dict) or not isinstance(entry.get("step"), int | Tensor):
         return f"the state of {name} does not say how many steps were taken"
-    items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(p.dtype), device="meta")
-    fresh = call(rule.init, Context(group, member.shard), items)
-    expected = {key: (*layout.lead, *x.shape[1:]) if isinstance(x, Tensor) else "number" for key, x in fresh.items()}
+    fresh = _fresh(optimizer, group, member)
+    expected = {key: _shape(value) for key, value in fresh.items()}
     given = {key: _shape(value) for key, value in entry.items() if key not in ("step", KEPT)}
     if expected != given:
         return f"the state of {name} has the shapes {given}, and not {expected}"
@@ -251,6 +283,20 @@ def _problem(
         if device and isinstance(value, Tensor) and entry[key].device != device:
             return f"the {key} of {name} is on {entry[key].device}, and the parameter on {device}"
     return ""
+
+
+def _fresh(optimizer: Routed, group: Mapping[str, Any], member: Member) -> dict[str, Any]:
+    """Its state before the first step, as its entry shows it, without memory."""
+    rule, layout = optimizer.rules[group["rule"]], member.layout
+    items = torch.empty((layout.rows, *layout.tail), dtype=compute_dtype(member.tensor.dtype), device="meta")
+    state = call(rule.init, Context(group, member.shard), items)
+    return {key: x.new_empty((*layout.lead, *x.shape[1:])) if isinstance(x, Tensor) else x for key, x in state.items()}
+
+
+def _dtensor_state() -> Any:
+    from fairstep.optim.engine import dtensor_state  # loads what few need
+
+    return dtensor_state
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:

@@ -95,6 +95,8 @@ def divide_shards(
 
     The parameters named in the second result are divided as ``divide`` does, so that shards must travel to owners.
     """
+    if ranks == 1:
+        return divide(works, 1), frozenset()
     kept: list[dict[str, Piece]] = [{} for _ in range(ranks)]
     others: list[StepCost] = []
     for work in works:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -62,9 +62,6 @@ class Exchange:
         """The model's whole weights by name, for the first rank. To be called by all ranks."""
         return self.model.state_dict()
 
-    def weights_were_read(self) -> None:
-        """Every rank has read what it has of the model's weights from a checkpoint. To be called by all ranks."""
-
     @contextlib.contextmanager
     def plain_model(self) -> Iterator[Any]:
         """A model with the present weights of which any derivative can be taken; None: the one that is trained."""
@@ -73,14 +70,6 @@ class Exchange:
     def take_seconds(self) -> dict[str, float]:
         """Seconds of communication that nothing else hid, since this was last asked."""
         return {}
-
-
-def unpack(flat: Tensor, views: Iterable[Tensor]) -> None:
-    """The values of one vector into tensors that lie end to end in it."""
-    for view in views:
-        values, flat = flat[: view.numel()], flat[view.numel() :]
-        if values.data_ptr() != view.data_ptr():
-            view.copy_(values.view(view.shape))
 
 
 class Divided(Exchange):

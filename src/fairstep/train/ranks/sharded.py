@@ -20,9 +20,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fairstep.optim.engine import Engine
+from fairstep.optim.engine.owned import unpack
 from fairstep.optim.sharding.partition import divide
 from fairstep.optim.sharding.step_cost import Piece
-from fairstep.train.ranks.exchange import Divided, unpack
+from fairstep.train.ranks.exchange import Divided
 from fairstep.train.ranks.world import World
 
 BUCKET_BYTES = 25 * 2**20
