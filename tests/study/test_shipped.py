@@ -82,5 +82,7 @@ def test_the_cell_of_track_3_is_its_baseline() -> None:
     )
     hyperparameters = spec.optimizer.hyperparameters
     assert (hyperparameters["lr"], hyperparameters["weight_decay"], hyperparameters["momentum"]) == (0.025, 0.05, 0.95)
-    assert hyperparameters["lr"] * hyperparameters["adam_lr_ratio"] == pytest.approx(0.015)
+    rates = {role: 0.025 * hyperparameters[f"{role}.lr_ratio"] for role in ("embedding", "head", "vector")}
+    assert rates == pytest.approx({"embedding": 0.7, "head": 0.004, "vector": 0.015})
+    assert hyperparameters["aux.weight_decay"] == 0.001
     assert (hyperparameters["adam_eps"], hyperparameters["ns_eps"]) == (1e-10 / 2**19, 1e-7 / 2**19)
