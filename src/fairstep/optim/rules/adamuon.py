@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import OrthogonalisingRule
 from fairstep.optim.rule import Context, State, call
+from fairstep.optim.rules.adamw import with_companion
 from fairstep.optim.rules.muon import D_MUON, OPTIONS, momentum_ahead
 from fairstep.optim.spec import Hyperparameter
 
@@ -70,7 +71,7 @@ ADAMUON = replace(
     aliases=("ada-muon",),
     title="AdaMuon",
     reference=f"Si et al. 2025, https://arxiv.org/abs/{_PAPER.removeprefix('arXiv ')}",
-    parts=tuple(replace(p, rule=AdaMuonRule()) if "matrix" in p.roles else p for p in D_MUON.parts),
+    parts=with_companion(AdaMuonRule()),
     hyperparameters={
         **_KEPT,
         "lr": replace(_KEPT["lr"], source="as D-Muon, whose step has the same size; 6e-4 in the authors' GPT-2"),

@@ -69,3 +69,22 @@ ADAMW = OptimizerSpec(
         "cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up is ours, between S (2 %) and W (40 %) at their shortest"
     ),
 )
+
+
+_AS_ADAMW = "as adamw, so that contestants differ in the matrices' rule only"
+COMPANION_SETTINGS = {
+    "adam_lr_ratio": Hyperparameter(1.0, "learning rate of the AdamW part over lr", _AS_ADAMW, "(0, inf)"),
+    "adam_beta1": Hyperparameter(0.9, "AdamW part: decay rate of the first moment", _AS_ADAMW, "[0, 1)"),
+    "adam_beta2": Hyperparameter(0.95, "AdamW part: decay rate of the second moment", _AS_ADAMW, "[0, 1)"),
+    "adam_eps": Hyperparameter(1e-8, "AdamW part: added to the root", _AS_ADAMW, "[0, inf)"),
+}
+"""Hyperparameters of the AdamW in ``with_companion``."""
+
+
+def with_companion(rule: Rule) -> tuple[Part, Part]:
+    """A rule for matrices, and AdamW for embedding, head and vectors."""
+    rename = {name: f"adam_{name}" for name in AdamWRule().hyperparameters}
+    return (
+        Part(("matrix", "expert", "router"), rule),
+        Part(("embedding", "head", "vector"), AdamWRule(), rename=rename, lr_ratio="adam_lr_ratio"),
+    )

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import Orthogonalises, newton_schulz_flops
 from fairstep.optim.rule import Context, State, call
+from fairstep.optim.rules.adamw import with_companion
 from fairstep.optim.rules.muon import MUON, OPTIONS
 from fairstep.optim.spec import Hyperparameter
 
@@ -122,7 +123,7 @@ DION2 = replace(
     aliases=(),
     title="Dion2",
     reference="Ahn, Amsel, Langford 2025, https://arxiv.org/abs/2512.16928",
-    parts=tuple(replace(p, rule=Dion2Rule()) if "matrix" in p.roles else p for p in MUON.parts),
+    parts=with_companion(Dion2Rule()),
     hyperparameters={
         **_KEPT,
         "lr": replace(_KEPT["lr"], source="arXiv 2512.16928, 160M"),
@@ -140,7 +141,7 @@ NORDION2 = replace(
     class_name="NorDion2",
     aliases=("dion3",),
     title="NorDion2 (Dion3)",
-    parts=tuple(replace(p, rule=NorDion2Rule()) if "matrix" in p.roles else p for p in MUON.parts),
+    parts=with_companion(NorDion2Rule()),
     hyperparameters={
         **DION2.hyperparameters,
         "beta2": Hyperparameter(0.95, "decay rate of the rows' second moment", _CODE, "[0, 1)"),

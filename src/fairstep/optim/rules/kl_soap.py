@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.rule import Rule, State
-from fairstep.optim.rules.adamw import AdamWRule
+from fairstep.optim.rules.adamw import COMPANION_SETTINGS, with_companion
 from fairstep.optim.rules.soap import first_bases, project_in, project_out
-from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +133,6 @@ def inverse_roots(values: Tensor) -> Tensor:
 
 
 _CODE = "yorkerlin/KL-Methods"
-_AS_ADAMW = "as adamw, so that contestants differ in the matrices' rule only"
 
 
 def _spec(name: str, class_name: str, title: str, rule: Rule) -> OptimizerSpec:
@@ -142,15 +141,7 @@ def _spec(name: str, class_name: str, title: str, rule: Rule) -> OptimizerSpec:
         class_name=class_name,
         title=title,
         reference="Lin et al. 2025, https://arxiv.org/abs/2509.03378",
-        parts=(
-            Part(("matrix", "expert", "router"), rule),
-            Part(
-                ("embedding", "head", "vector"),
-                AdamWRule(),
-                rename={name: f"adam_{name}" for name in ("beta1", "beta2", "eps")},
-                lr_ratio="adam_lr_ratio",
-            ),
-        ),
+        parts=with_companion(rule),
         hyperparameters={
             "lr": Hyperparameter(3e-3, "learning rate", "as soap; 1e-4 in the authors' code", "(0, inf)"),
             "weight_decay": Hyperparameter(0.1, "decoupled weight decay, after the step", "as soap", "[0, inf)"),
@@ -161,10 +152,7 @@ def _spec(name: str, class_name: str, title: str, rule: Rule) -> OptimizerSpec:
             "precondition_frequency": Hyperparameter(
                 10, "calls from one refresh of the basis to the next", _CODE, "[1, inf)"
             ),
-            "adam_lr_ratio": Hyperparameter(1.0, "learning rate of the AdamW part over lr", _AS_ADAMW, "(0, inf)"),
-            "adam_beta1": Hyperparameter(0.9, "AdamW part: decay rate of the first moment", _AS_ADAMW, "[0, 1)"),
-            "adam_beta2": Hyperparameter(0.95, "AdamW part: decay rate of the second moment", _AS_ADAMW, "[0, 1)"),
-            "adam_eps": Hyperparameter(1e-8, "AdamW part: added to the root", _AS_ADAMW, "[0, inf)"),
+            **COMPANION_SETTINGS,
         },
         search_space={"lr": Grid.geometric(4e-3, 3, "as soap, in whose unit it is")},
         lr_unit="as AdamW, in the rotated basis",

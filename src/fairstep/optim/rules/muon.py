@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import SETTINGS, OrthogonalisingRule
 from fairstep.optim.rule import Context, State, call
-from fairstep.optim.rules.adamw import AdamWRule
-from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.rules.adamw import COMPANION_SETTINGS, with_companion
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,8 +90,6 @@ def momentum_ahead(grad: Tensor, m: Tensor, mu: float, nesterov: bool) -> Tensor
 
 EQUALIZE_EPS, NORMALIZE_EPS = 1e-8, 1e-7
 """Added to sums of squares, by MuonEq's and Muon+'s authors."""
-_ADAM = {name: f"adam_{name}" for name in ("beta1", "beta2", "eps")}
-_AS_ADAMW = "as adamw, so that contestants differ in the matrices' rule only"
 
 
 OPTIONS = {
@@ -113,13 +111,6 @@ OPTIONS = {
 """Hyperparameters of ``MuonRule`` that rules of its kin do not have."""
 
 
-def _parts() -> tuple[Part, ...]:
-    return (
-        Part(("matrix", "expert", "router"), MuonRule()),
-        Part(("embedding", "head", "vector"), AdamWRule(), rename=_ADAM, lr_ratio="adam_lr_ratio"),
-    )
-
-
 def _hyperparameters(lr: Hyperparameter, scale: Hyperparameter, ratio: Hyperparameter) -> dict[str, Hyperparameter]:
     return {
         "lr": lr,
@@ -129,10 +120,8 @@ def _hyperparameters(lr: Hyperparameter, scale: Hyperparameter, ratio: Hyperpara
         **SETTINGS,
         "scale": scale,
         **OPTIONS,
+        **COMPANION_SETTINGS,
         "adam_lr_ratio": ratio,
-        "adam_beta1": Hyperparameter(0.9, "AdamW part: decay rate of the first moment", _AS_ADAMW, "[0, 1)"),
-        "adam_beta2": Hyperparameter(0.95, "AdamW part: decay rate of the second moment", _AS_ADAMW, "[0, 1)"),
-        "adam_eps": Hyperparameter(1e-8, "AdamW part: added to the root", _AS_ADAMW, "[0, inf)"),
     }
 
 
@@ -148,7 +137,7 @@ MUON = OptimizerSpec(
     aliases=("muon-jordan", "muon-keller"),
     title="Muon",
     reference="Jordan et al. 2024, https://kellerjordan.github.io/posts/muon",
-    parts=_parts(),
+    parts=with_companion(MuonRule()),
     hyperparameters=_hyperparameters(
         Hyperparameter(0.02, "learning rate of the matrices", "Jordan", "(0, inf)"),
         _scale("shape", "Jordan; W; S"),
@@ -169,7 +158,7 @@ D_MUON = OptimizerSpec(
     aliases=("dmuon", "moonlight", "muon-moonlight"),
     title="D-Muon (Moonlight's Muon)",
     reference="Liu et al. 2025, https://arxiv.org/abs/2502.16982",
-    parts=_parts(),
+    parts=with_companion(MuonRule()),
     hyperparameters=_hyperparameters(
         Hyperparameter(1e-3, "learning rate of all parameters", "S, 124M", "(0, inf)"),
         _scale("rms", "arXiv 2502.16982; S"),

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import OrthogonalisingRule
 from fairstep.optim.rule import Context, State, call
+from fairstep.optim.rules.adamw import with_companion
 from fairstep.optim.rules.muon import D_MUON, OPTIONS
 from fairstep.optim.spec import Hyperparameter
 
@@ -110,7 +111,7 @@ MUOWN = replace(
     aliases=(),
     title="Muown",
     reference=f"Lion et al. 2026, https://arxiv.org/abs/{_PAPER.removeprefix('arXiv ')}",
-    parts=tuple(replace(p, rule=MuownRule()) if "matrix" in p.roles else p for p in D_MUON.parts),
+    parts=with_companion(MuownRule()),
     hyperparameters={
         **_KEPT,
         "lr": replace(_KEPT["lr"], source=_PAPER),

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import OrthogonalisingRule
 from fairstep.optim.rule import Context, State, call
+from fairstep.optim.rules.adamw import with_companion
 from fairstep.optim.rules.muon import D_MUON, OPTIONS, momentum_ahead
 from fairstep.optim.spec import Hyperparameter
 
@@ -82,7 +83,7 @@ NORMUON = replace(
     aliases=("nor-muon",),
     title="NorMuon",
     reference="Li et al. 2025, https://arxiv.org/abs/2510.05491",
-    parts=tuple(replace(p, rule=NorMuonRule()) if "matrix" in p.roles else p for p in D_MUON.parts),
+    parts=with_companion(NorMuonRule()),
     hyperparameters={
         **{name: known for name, known in D_MUON.hyperparameters.items() if name not in OPTIONS},
         "lr": replace(D_MUON.hyperparameters["lr"], source="as D-Muon, whose step has the same size"),

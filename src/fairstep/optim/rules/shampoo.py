@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.blocks import BLOCK_SIZE, BlockRule
 from fairstep.optim.rule import Context, State
-from fairstep.optim.rules.adamw import AdamWRule
+from fairstep.optim.rules.adamw import COMPANION_SETTINGS, with_companion
 from fairstep.optim.rules.soap import accumulate
-from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,7 +124,6 @@ def inverse_root(factor: Tensor, power: float, eps: float) -> Tensor:
 
 _LIBRARY = "torch-shampoo"
 _TRACK = "modded-nanogpt track 3, result 21"
-_AS_ADAMW = "as adamw, so that contestants differ in the matrices' rule only"
 
 SHAMPOO = OptimizerSpec(
     name="shampoo",
@@ -132,15 +131,7 @@ SHAMPOO = OptimizerSpec(
     aliases=("distributed-shampoo",),
     title="Shampoo (Adam grafting)",
     reference="Gupta et al. 2018, https://arxiv.org/abs/1802.09568; Shi et al. 2023, https://arxiv.org/abs/2309.06497",
-    parts=(
-        Part(("matrix", "expert", "router"), ShampooRule()),
-        Part(
-            ("embedding", "head", "vector"),
-            AdamWRule(),
-            rename={name: f"adam_{name}" for name in ("beta1", "beta2", "eps")},
-            lr_ratio="adam_lr_ratio",
-        ),
-    ),
+    parts=with_companion(ShampooRule()),
     hyperparameters={
         "lr": Hyperparameter(1.5e-3, "learning rate", _TRACK, "(0, inf)"),
         "weight_decay": Hyperparameter(0.1, "decoupled weight decay", f"as adamw; 0.2 in {_TRACK}", "[0, inf)"),
@@ -152,10 +143,7 @@ SHAMPOO = OptimizerSpec(
         "precondition_frequency": Hyperparameter(5, "steps from one pair of roots to the next", _TRACK, "[1, inf)"),
         "sides": Hyperparameter("both", "preconditioned sides (see the equations)", _LIBRARY, SIDES),
         "block_size": BLOCK_SIZE,
-        "adam_lr_ratio": Hyperparameter(1.0, "learning rate of the AdamW part over lr", _AS_ADAMW, "(0, inf)"),
-        "adam_beta1": Hyperparameter(0.9, "AdamW part: decay rate of the first moment", _AS_ADAMW, "[0, 1)"),
-        "adam_beta2": Hyperparameter(0.95, "AdamW part: decay rate of the second moment", _AS_ADAMW, "[0, 1)"),
-        "adam_eps": Hyperparameter(1e-8, "AdamW part: added to the root", _AS_ADAMW, "[0, inf)"),
+        **COMPANION_SETTINGS,
     },
     search_space={"lr": Grid.geometric(4e-3, 3, "as soap, whose step has Adam's size too")},
     lr_unit="as AdamW: the step has the norm of Adam's",

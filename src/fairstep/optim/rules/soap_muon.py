@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import Orthogonalises, newton_schulz_flops
 from fairstep.optim.rule import Context, State, call
+from fairstep.optim.rules.adamw import with_companion
 from fairstep.optim.rules.muon import MUON, OPTIONS, momentum_ahead
 from fairstep.optim.rules.soap import accumulate, first_bases, project_in, project_out, sort_and_turn
 from fairstep.optim.spec import Hyperparameter
@@ -116,7 +117,7 @@ SOAP_MUON = replace(
     aliases=("soapmuon",),
     title="SOAP-Muon",
     reference="Vyas et al. 2025 (note); https://github.com/KellerJordan/modded-nanogpt, track 3",
-    parts=tuple(replace(p, rule=SOAPMuonRule()) if "matrix" in p.roles else p for p in MUON.parts),
+    parts=with_companion(SOAPMuonRule()),
     hyperparameters={
         **_KEPT,
         "beta2": Hyperparameter(0.9, "decay rate of the rotated second moment", _TRACK, "[0, 1)"),
