@@ -17,7 +17,7 @@ from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import script_json, static, text
 from fairstep.report.section import Page, template
 from fairstep.report.stores import contest_page
-from fairstep.runs import Ledger, Store, StoreError, write_atomic
+from fairstep.runs import Ledger, Store, write_atomic
 from fairstep.runs.differences import siblings
 
 LEFTOVER_SECONDS = 600.0
@@ -37,11 +37,7 @@ def write_report(store: Store, ledger: Ledger, path: Path, trials: Trials | None
 
 def attempts(store: Store, ledger: Ledger) -> list[str]:
     """That a contest is not the first of its contestants in its store, if so. A ledger that cannot be read is none."""
-    ledgers = []
-    for path in store.ledger_paths():
-        with contextlib.suppress(StoreError):
-            ledgers.append(Store.ledger_at(path))
-    return [sentence for sentence in [siblings(ledger, ledgers)] if sentence]
+    return [sentence for sentence in [siblings(ledger, store.readable_ledgers())] if sentence]
 
 
 def write_page(page: Page, path: Path) -> Path:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from fairstep.runs.certificate import Certificate
 from fairstep.runs.design import Design, Look
-from fairstep.runs.files import digest_of, parse_json, read_bytes, write_atomic
+from fairstep.runs.files import digest_of, parse_json, write_atomic
 from fairstep.runs.frozen import Record, Value, explain
 from fairstep.runs.run import Status
 from fairstep.runs.spec import FORMAT
@@ -124,9 +124,8 @@ class Ledger(Record):
         write_atomic(path, f'{{\n "digest": "{digest}",{text[1:]}')
 
     @classmethod
-    def read(cls, path: Path) -> Ledger:
-        """Raises ValueError with one sentence."""
-        raw = read_bytes(path)
+    def parse(cls, raw: bytes) -> Ledger:
+        """The ledger that a file's content is. Raises ValueError with one sentence."""
         try:
             values = parse_json(raw)
             digest = values.pop("digest", "")
