@@ -180,3 +180,21 @@ def equivalence(mine: Sequence[float], reference: Sequence[float], margin: float
     degrees = sum(parts) ** 2 / sum(part**2 / (len(one) - 1) for part, one in zip(parts, (a, b), strict=True))
     half = t_quantile(degrees, 0.95) * math.sqrt(sum(parts))
     return Equivalence(difference, difference - half, difference + half, margin)
+
+
+def repeated(again: Sequence[float], before: Sequence[float], known: Sequence[float], margin: float) -> Equivalence:
+    """Two one-sided t tests at 5 % whether runs that were trained again have their losses within ``margin``.
+
+    ``again`` and ``before`` are losses of the same seeds. sigma, the deviation of one run, is estimated from ``known``,
+    all runs of that configuration. Runs of one seed share part of their noise, so that the standard error of the mean
+    difference is at most sigma sqrt(2 / n). Losses that are equal to the bit have no noise. Raises AnalysisError where
+    sigma is not known.
+    """
+    difference = float(np.mean(np.asarray(again, dtype=float) - np.asarray(before, dtype=float)))
+    if list(again) == list(before):
+        return Equivalence(0.0, 0.0, 0.0, margin)
+    sigma, degrees = pooled_deviation([known])
+    if not degrees:
+        raise AnalysisError("the deviation of one run follows from at least two runs")
+    half = t_quantile(degrees, 0.95) * sigma * math.sqrt(2 / len(again))
+    return Equivalence(difference, difference - half, difference + half, margin)

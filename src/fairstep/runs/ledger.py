@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from fairstep.runs.baseline_source import BaselineSource
 from fairstep.runs.certificate import Certificate
 from fairstep.runs.design import Design, Look
 from fairstep.runs.files import digest_of, parse_json, write_atomic
@@ -115,6 +116,8 @@ class Ledger(Record):
     """Designs that had ended when more seeds were asked for. Each had an alpha of its own."""
     looks: tuple[Look, ...] = ()
     """Every look that was taken."""
+    baseline_from: BaselineSource | None = None
+    """Where the baseline's runs were taken from. Null: they were trained for this contest."""
     altered: bool = Field(default=False, exclude=True)
     """Whether the file was changed after it was written, which its digest tells."""
 

@@ -12,6 +12,17 @@ from fairstep.runs.run import Checked, Run
 from fairstep.study import unsupported
 
 
+def wrong_with(store: Store) -> Iterator[str]:
+    """All problems of a store and all that it lacks."""
+    try:
+        runs, checked = checked_all(store)
+    except StoreError as error:
+        yield f"{error}."
+        return
+    yield from gaps(store, checked)
+    yield from problems(store, runs, checked)
+
+
 def checked_all(store: Store) -> tuple[list[Run], dict[str, Checked]]:
     """The runs of a store, and their files as far as they can be read, by identity."""
     runs = store.runs()

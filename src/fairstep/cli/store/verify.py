@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import tyro
 
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
-from fairstep.cli.shared.store_problems import checked_all, gaps, problems
-from fairstep.runs import Store, StoreError
+from fairstep.cli.shared.store_problems import wrong_with
+from fairstep.runs import Store
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,3 @@ def main(arguments: list[str]) -> int:
                 screen.out(f"* {path}: {line}")
             screen.out(f"{path}: {f'{len(lines)} problem(s)' if lines else 'verified'}")
     return 1 if any(found.values()) else 0
-
-
-def wrong_with(store: Store) -> Iterator[str]:
-    """All problems of a store and all that it lacks."""
-    try:
-        runs, checked = checked_all(store)
-    except StoreError as error:
-        yield f"{error}."
-        return
-    yield from gaps(store, checked)
-    yield from problems(store, runs, checked)

@@ -17,13 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from fairstep.runs import Design, Spec, Summary, Value
 from fairstep.study.command_workload import CommandWorkload
 from fairstep.study.protocols import Protocol
 from fairstep.study.protocols.grid import Grid
-from fairstep.study.protocols.search import Problem
+from fairstep.study.protocols.search import Problem, Search
 from fairstep.study.protocols.space import Configuration, Space
+from fairstep.study.tournament.recorded import Recorded
 from fairstep.study.workload import TUNABLE, Workload
 
 AnyWorkload = Workload | CommandWorkload
@@ -95,7 +97,7 @@ class Contest:
     """``seeds`` of the final runs: a number, or a design such as "3..8" (``runs.Design``). ``budgets`` are fractions of
     a cell's tokens, 1 not among them. ``refine``: see ``Problem``. ``trials`` limits the tuning of one contestant in
     one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
-    default is W's acceptance threshold."""
+    default is W's acceptance threshold. ``recorded``: contestants whose search is over, in a contest of one cell."""
 
     cells: Mapping[str, AnyWorkload]
     contestants: tuple[Contestant, ...]
@@ -110,6 +112,7 @@ class Contest:
     extensions: int = 4
     refine: bool = False
     trials: int = 0
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
 
     @cached_property
     def design(self) -> Design:
@@ -120,6 +123,11 @@ class Contest:
     def own_cells(self) -> dict[str, Workload]:
         """The cells that fairstep's own trainer trains: all of them, or none."""
         return {name: workload for name, workload in self.cells.items() if isinstance(workload, Workload)}
+
+    def search(self, contestant: str, problems: Mapping[str, Problem]) -> Search[Any]:
+        """The protocol's search of a contestant, by cell; a recorded contestant's trials again."""
+        recorded = self.recorded.get(contestant)
+        return self.protocol.search(problems) if recorded is None else recorded.search(problems)
 
     def problems(self, contestant: Contestant) -> dict[str, Problem]:
         """What a contestant's protocol is to solve, by cell."""

@@ -126,7 +126,8 @@ class _Runner:
         store, design = self.store, self.contest.design
         self.bases = {cell: declared(base, store.ledger(base.name), design) for cell, base in self.bases.items()}
         self.results = results_of(store)
-        self.plan = Plan(self.contest, self.results, failures_of(store, self.bases))
+        elsewhere = {run: count for one in self.contest.recorded.values() for run, count in one.failures.items()}
+        self.plan = Plan(self.contest, self.results, elsewhere | failures_of(store, self.bases))
         self.state = State(self.plan)
         self.attempts: Counter[str] = Counter()
         self.failures: dict[str, str] = {}

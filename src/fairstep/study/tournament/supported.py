@@ -12,10 +12,11 @@ from typing import Any
 
 from fairstep.runs import Certificate, Ledger, Trial
 from fairstep.runs.run import Checked
-from fairstep.study.protocols.search import TUNING_SEED, Problem, Tuning
-from fairstep.study.protocols.space import Axis, Key, Space, key
+from fairstep.study.protocols.search import TUNING_SEED
+from fairstep.study.protocols.space import Key, key
 from fairstep.study.tournament.certify import Fresh, certify
 from fairstep.study.tournament.ledgers import effort_of
+from fairstep.study.tournament.recorded import tuning_of
 
 OTHERWISE = ("cell", "notes", "seconds", "edge", "missing")
 """Fields that runs do not decide."""
@@ -38,16 +39,9 @@ def unsupported(ledger: Ledger, runs: Mapping[str, Checked]) -> Iterator[str]:
 
 def _again(proof: Certificate, trials: list[Trial], runs: Mapping[str, Checked]) -> Certificate:
     """The certificate that the trials with results support."""
-    axes = {
-        one.name: Axis((*one.tried, *one.untried, *one.impossible, one.value), fixed=True) for one in proof.coordinates
-    }
-    tuning = Tuning(Problem(Space(axes), {}))
-    chosen = dict(proof.configuration)
+    tuning, chosen = tuning_of(proof), dict(proof.configuration)
     finals: dict[int, float] = {}
     finalists: dict[Key, dict[int, float]] = {}
-    for one in proof.coordinates:
-        for value in one.impossible:
-            tuning.losses[key({**chosen, one.name: value})] = math.nan
     for trial in trials:
         spec, summary, _ = runs.get(trial.run, Checked(None, None))
         if spec is None or summary is None or trial.status == "unfinished":
