@@ -160,6 +160,8 @@ def stored_baseline(path: Path, contest: Contest, seeds: int) -> StoredBaseline:
     """The baseline of a contest of one cell, in a store, whose first ``seeds`` final runs are to be trained again.
     Raises ValueError that names what is missing or different."""
     store, name = Store(path), contest.baseline
+    if not store.path.is_dir():
+        raise ValueError(f"--baseline-from {path} is no folder; name a store")
     if said := next(wrong_with(store), None):
         raise ValueError(f"--baseline-from {path} is refused: {said.rstrip('.')}")
     ledgers = [(at, store.ledger_at(at)) for at in store.ledger_paths()]
@@ -182,6 +184,18 @@ def stored_baseline(path: Path, contest: Contest, seeds: int) -> StoredBaseline:
         )
     return chosen
 
+
+FIRST = (
+    "model.preset",
+    "model",
+    "data",
+    "precision",
+    "batch_sequences",
+    "tokens",
+    "evaluation.final_tokens",
+    "schedule",
+)
+"""Fields from which others follow, so that they are named first."""
 
 Differences = dict[str, tuple[Any, Any]]
 """Field -> its value here and in the store."""
@@ -230,6 +244,7 @@ def _differences(here: Any, there: RunSpec) -> Differences:
     own, other = (dict(_flat("", one.model_dump(mode="json"))) for one in (here, there))
     elsewhere = ("execution.", "data.name", "data.source")
     fields = [field for field in dict.fromkeys([*own, *other]) if not field.startswith(elsewhere)]
+    fields.sort(key=lambda field: next((n for n, one in enumerate(FIRST) if field.startswith(one)), len(FIRST)))
     pairs = {field: (own.get(field), other.get(field)) for field in fields}
     return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
 
