@@ -50,6 +50,8 @@ class CompareOptions:
 
     Example: fairstep compare adamw muon --trainer examples/plain/study.toml
 
+    Example: fairstep compare adamw muon --baseline-from results/pocket
+
     Stop it at any moment: the same command goes on without repeating a finished run.
     """
 
