@@ -13,6 +13,7 @@ from tests.study.simulate import SimulatedLauncher
 from tests.study.test_contest import SPACE, WORKLOAD
 
 from fairstep.analysis import Trials, contest_result
+from fairstep.analysis.verdict.step_time import StepTimes
 from fairstep.cli import main
 from fairstep.cli.shared.baseline_store import StoredBaseline, stored_baseline
 from fairstep.runs import Run, RunSpec, Store
@@ -114,21 +115,30 @@ def test_the_verdict_says_where_its_baseline_is_from(tmp_path: Path) -> None:
     assert len(taken) == found.runs == len(baseline.runs) - 2
 
 
+def shaken(spec: RunSpec) -> float:
+    """A few parts of the sigma of these objectives, as another processor may bring: 0 on average over two seeds."""
+    return 1e-3 * (-1) ** spec.init_seed
+
+
 @pytest.mark.parametrize(("off", "said"), [(0.2, "tune it here"), (0.019, "more --baseline-seeds may decide")])
 def test_a_baseline_that_is_not_reached_is_refused_with_the_numbers(off: float, said: str, tmp_path: Path) -> None:
     held, store = contest("adamw", "muon"), source(tmp_path / "source")
     baseline, made = stored_baseline(store.path, held, 2), objectives(0)
-    again = trained_again(Store(tmp_path / "again").writable(), baseline, held, 2, lambda spec: loss(made, spec) + off)
+    again = trained_again(
+        Store(tmp_path / "again").writable(), baseline, held, 2, lambda spec: loss(made, spec) + off + shaken(spec)
+    )
     with pytest.raises(ValueError, match=r"seed 1: \d\.\d{4} here, \d\.\d{4} there") as refused:
         baseline.checked(again, 0.02)
-    assert f"the difference {off:+.4f} has the 90 % interval" in str(refused.value)
+    assert f"the difference {off:+.4f} has the 95 % interval" in str(refused.value)
     assert said in str(refused.value)
 
 
 def test_a_small_difference_is_within_the_margin(tmp_path: Path) -> None:
     held, store = contest("adamw", "muon"), source(tmp_path / "source")
     baseline, made = stored_baseline(store.path, held, 2), objectives(0)
-    again = trained_again(Store(tmp_path / "again").writable(), baseline, held, 2, lambda spec: loss(made, spec) + 1e-4)
+    again = trained_again(
+        Store(tmp_path / "again").writable(), baseline, held, 2, lambda spec: loss(made, spec) + 1e-4 + shaken(spec)
+    )
     found = baseline.checked(again, 0.02)
     assert not found.equal and -0.02 < found.low < 1e-4 < found.high < 0.02
     assert "differ by +0.0001 nats" in found.sentence("adamw")
@@ -150,6 +160,26 @@ def test_another_workload_is_named_by_its_field(changes: dict[str, Any], said: s
     with pytest.raises(ValueError, match="is of another workload") as refused:
         stored_baseline(store.path, held, 2)
     assert said in str(refused.value)
+
+
+def test_a_step_is_timed_on_this_machine_alone(tmp_path: Path) -> None:
+    held, store = contest("adamw", "muon"), source(tmp_path / "source")
+    baseline = stored_baseline(store.path, held, 1)
+    again, own = Store(tmp_path / "again").writable(), Store(tmp_path / "own").writable()
+    made = objectives(0)
+    runs = trained_again(again, baseline, held, 1, lambda spec: loss(made, spec))
+    baseline.take(own, runs)
+    for run in own.runs():
+        summary = run.summary
+        assert summary is not None
+        slow = 10.0 if "taken_from" in run.environment else 1.0
+        timed = summary.model_copy(update={"step_seconds": slow, "optimizer_seconds": slow / 4, "digest": ""})
+        run.write_summary(timed)
+    (ledger,) = store.ledgers()
+    assert StepTimes.of(Trials.read(ledger, own.runs())).step_seconds("adamw") == pytest.approx(10.0)
+    found = baseline.checked(runs, 0.02)
+    ledger = ledger.model_copy(update={"baseline_from": found})
+    assert StepTimes.of(Trials.read(ledger, own.runs())).step_seconds("adamw") == pytest.approx(1.0)
 
 
 def test_what_a_store_lacks_is_named(tmp_path: Path) -> None:

@@ -187,6 +187,32 @@ def test_a_newer_format_is_refused(packed: Path, capsys: pytest.CaptureFixture[s
     assert main(["store", "pack", str(packed), "--out", str(packed.parent / "new")]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "value", "said"),
+    [
+        ("ledgers.parquet", "ledger", "../other", "the column ledger must hold names of letters"),
+        ("ledgers.parquet", "content", None, "the column content must have a value for each ledger"),
+        ("runs.parquet", "run", "", "the column run must hold names of letters"),
+        ("runs.parquet", "spec", None, "the column spec must have a value for each run"),
+        ("runs.parquet", "summary", "{", "summary.json of run"),
+        ("curves.parquet", "run", "another", "the run another is not in runs.parquet"),
+    ],
+)
+def test_a_table_that_is_none_is_named(
+    packed: Path, name: str, column: str, value: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pl.read_parquet(packed / name)
+    cells = pl.Series(column, [value, *table[column].to_list()[1:]], dtype=pl.String)
+    table.with_columns(cells).write_parquet(packed / name)
+    seal(packed)
+    assert any(said in line for line in verified(packed, capsys))
+
+
+def test_a_packed_store_beside_the_store(original: Store, packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(packed), str(original.path), "--out", str(packed.parent / "both.html")]) == 0
+    assert "ended in two stores, with the same losses to the last bit" in (packed.parent / "both.html").read_text()
+
+
 @pytest.mark.parametrize("missing", ["runs.parquet", "ledgers.parquet"])
 def test_a_missing_file_is_named(packed: Path, missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     (packed / missing).unlink()

@@ -183,18 +183,20 @@ def equivalence(mine: Sequence[float], reference: Sequence[float], margin: float
 
 
 def repeated(again: Sequence[float], before: Sequence[float], known: Sequence[float], margin: float) -> Equivalence:
-    """Two one-sided t tests at 5 % whether runs that were trained again have their losses within ``margin``.
+    """Whether runs that were trained again have the mean loss of before, within ``margin``: two one-sided tests.
 
-    ``again`` and ``before`` are losses of the same seeds. sigma, the deviation of one run, is estimated from ``known``,
-    all runs of that configuration. Runs of one seed share part of their noise, so that the standard error of the mean
-    difference is at most sigma sqrt(2 / n). Losses that are equal to the bit have no noise. Raises AnalysisError where
-    sigma is not known.
+    ``again`` and ``before`` are losses of the same n seeds, ``known`` those of all runs of that configuration. The
+    interval of the mean difference is the narrower of two, each with 2.5 % beyond each end, so that both together err
+    with 5 % at most (Bonferroni). One has the deviation of the n differences. The other has the deviation sigma of
+    ``known``: runs of one seed share part of their noise, so that the standard error is at most sigma sqrt(2 / n).
+    Losses that are equal to the bit have no noise. Raises AnalysisError where neither deviation is known.
     """
-    difference = float(np.mean(np.asarray(again, dtype=float) - np.asarray(before, dtype=float)))
-    if list(again) == list(before):
+    differences = np.asarray(again, dtype=float) - np.asarray(before, dtype=float)
+    difference, count = float(differences.mean()), len(differences)
+    if not differences.any():
         return Equivalence(0.0, 0.0, 0.0, margin)
-    sigma, degrees = pooled_deviation([known])
-    if not degrees:
-        raise AnalysisError("the deviation of one run follows from at least two runs")
-    half = t_quantile(degrees, 0.95) * sigma * math.sqrt(2 / len(again))
-    return Equivalence(difference, difference - half, difference + half, margin)
+    spreads = (pooled_deviation([known]), math.sqrt(2 / count)), (pooled_deviation([differences]), math.sqrt(1 / count))
+    halves = [t_quantile(degrees, 0.975) * sigma * factor for (sigma, degrees), factor in spreads if degrees]
+    if not halves:
+        raise AnalysisError("the deviation of a run follows from at least two runs")
+    return Equivalence(difference, difference - min(halves), difference + min(halves), margin)

@@ -90,7 +90,7 @@ class CompareOptions:
     """Final runs of such a baseline that are trained again."""
     baseline_margin: float = 0.02
     """Nats within which their losses must lie of the store's, unless they are equal to the last bit: two one-sided
-    tests at 5 %, with the spread of the store's final runs."""
+    tests at 5 %, with the spread of the store's final runs or of the differences, whichever is narrower."""
     unchecked: bool = False
     """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
     workers: int = 0

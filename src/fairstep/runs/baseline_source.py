@@ -27,7 +27,7 @@ class BaselineSource(Record):
     difference: float
     """Mean of here minus store."""
     low: float
-    """Lower end of the difference's 90 % interval, two one-sided tests at 5 %. Equal losses: 0."""
+    """Lower end of the difference's 95 % interval (``analysis.statistics.repeated``). Equal losses: 0."""
     high: float
     """Upper end of it."""
     margin: float
@@ -43,7 +43,7 @@ class BaselineSource(Record):
         found = "their losses are equal to the last bit"
         if not self.equal:
             found = (
-                f"their losses differ by {self.difference:+.4f} nats on average (90 % interval {self.low:+.4f} to "
+                f"their losses differ by {self.difference:+.4f} nats on average (95 % interval {self.low:+.4f} to "
                 f"{self.high:+.4f}, within the margin of {self.margin:g})"
             )
         return (

@@ -51,6 +51,8 @@ TABLES: dict[str, dict[str, Any]] = {
     "ledgers.parquet": {"ledger": pl.String, "content": pl.String},
 }
 """File -> column -> type. ``signals_seconds``: mean over the rows of timings.jsonl, null without any."""
+NEEDED = ("spec", "summary", "content")
+"""Columns that have a value in every row."""
 CURVE = tuple(TABLES["curves.parquet"])[1:]
 
 
@@ -185,6 +187,11 @@ def _table(path: Path, digest: Any, schema: Mapping[str, Any]) -> pl.DataFrame:
         if table.schema.get(name) != kind:
             raise ValueError(f"{path}: the column {name} must be {kind}, not {table.schema.get(name)}")
     key = next(iter(schema))
-    if path.name != "curves.parquet" and (table[key].is_null().any() or table[key].is_duplicated().any()):
+    names = table[key]
+    if names.is_null().any() or not names.str.contains(r"^[\w+=-][\w.+=-]*$").all():
+        raise ValueError(f"{path}: the column {key} must hold names of letters, digits and .+=-")
+    if path.name != "curves.parquet" and names.is_duplicated().any():
         raise ValueError(f"{path}: the column {key} must name each {key} once")
+    if empty := [name for name in NEEDED if name in schema and table[name].is_null().any()]:
+        raise ValueError(f"{path}: the column {empty[0]} must have a value for each {key}")
     return table

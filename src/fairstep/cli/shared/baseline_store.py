@@ -81,7 +81,7 @@ class StoredBaseline:
             far = found.low > margin or found.high < -margin
             remedy = "tune it here, without --baseline-from" if far else "more --baseline-seeds may decide"
             raise ValueError(
-                f"{refused}: the difference {found.difference:+.4f} has the 90 % interval [{found.low:+.4f}, "
+                f"{refused}: the difference {found.difference:+.4f} has the 95 % interval [{found.low:+.4f}, "
                 f"{found.high:+.4f}], which is not within the margin of {margin:g} nats; {remedy}"
             )
         return BaselineSource(
