@@ -19,7 +19,7 @@ from fairstep import optim
 from fairstep.analysis import AnalysisError
 from fairstep.analysis.statistics import repeated
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.store_problems import wrong_with
+from fairstep.cli.shared.store_problems import trained_otherwise, wrong_with
 from fairstep.cli.shared.tournament import run_study
 from fairstep.runs import Ledger, Run, RunSpec, Store, Value, write_atomic
 from fairstep.runs.baseline_source import BaselineSource
@@ -80,9 +80,11 @@ class StoredBaseline:
         if not found.equivalent:
             far = found.low > margin or found.high < -margin
             remedy = "tune it here, without --baseline-from" if far else "more --baseline-seeds may decide"
+            otherwise = trained_otherwise(self.runs[again[seeds[0]].id], again[seeds[0]])
+            differs = f" (otherwise than there: {otherwise})" if otherwise else ""
             raise ValueError(
                 f"{refused}: the difference {found.difference:+.4f} has the 95 % interval [{found.low:+.4f}, "
-                f"{found.high:+.4f}], which is not within the margin of {margin:g} nats; {remedy}"
+                f"{found.high:+.4f}], which is not within the margin of {margin:g} nats{differs}; {remedy}"
             )
         return BaselineSource(
             store=str(self.store.path),

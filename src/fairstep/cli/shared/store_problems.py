@@ -105,3 +105,9 @@ def _result(checked: Checked) -> bool:
 
 def _sealed(checked: Checked) -> bool:
     return checked.summary is None or bool(checked.summary.digest)
+
+
+def trained_otherwise(before: Run, after: Run) -> str:
+    """What differs between how two runs of one spec were trained and may change their last bits, in words."""
+    old, new = before.environment, after.environment
+    return ", ".join(name for name in ("processor", "torch", "threads", "compiled") if old.get(name) != new.get(name))

@@ -13,7 +13,7 @@ import tyro
 
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
-from fairstep.cli.shared.store_problems import checked_all, problems
+from fairstep.cli.shared.store_problems import checked_all, problems, trained_otherwise
 from fairstep.optim.catalogue.registry import is_foreign
 from fairstep.runs import CommandSpec, Run, Store
 
@@ -94,12 +94,11 @@ def _repeated(run: Run, store: Store, foreign: bool) -> tuple[bool | None, str]:
             new = train(spec, store, show)
     except (ValueError, OSError) as error:
         return None, f"Run {run.id} cannot be trained again: {error}."
-    after, kinds = new.environment, ("processor", "torch", "threads", "compiled")
     kept = None if run.packed is None else {(row.get("kind"), row.get("step")) for row in run.metrics()}
     if _losses(new, kept) == _losses(run):
         return True, f"Run {run.id} ({spec.optimizer.name}) has the same losses again, to the bit."
-    elsewhere = [name for name in kinds if before.get(name) != after.get(name)]
-    why = f"; {', '.join(elsewhere)} differ, and with them the last bits may" if elsewhere else ""
+    elsewhere = trained_otherwise(run, new)
+    why = f"; {elsewhere} differ, and with them the last bits may" if elsewhere else ""
     losses = [one.summary.final_loss if one.summary else None for one in (run, new)]
     return False, f"Run {run.id} ({spec.optimizer.name}) has the final loss {losses[0]}, and again {losses[1]}{why}."
 
