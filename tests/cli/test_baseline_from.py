@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.study import test_plan
 from tests.study.played import bases, play, random_objective, stored, summary_of
 from tests.study.simulate import SimulatedLauncher
 from tests.study.test_contest import SPACE, WORKLOAD
@@ -16,10 +17,10 @@ from fairstep.analysis import Trials, contest_result
 from fairstep.analysis.verdict.step_time import StepTimes
 from fairstep.cli import main
 from fairstep.cli.shared.baseline_store import StoredBaseline, stored_baseline
-from fairstep.runs import Run, RunSpec, Store
+from fairstep.runs import Run, RunSpec, Store, Summary
 from fairstep.study import Contest, Contestant, Plan, carry_out, ledgers
 from fairstep.study.forecast.objectives import Synthetic
-from fairstep.study.protocols import Star
+from fairstep.study.protocols import Protocol, Star
 
 COST = 0.55
 """Part of a contest's tokens that it may cost at most with a baseline from a store."""
@@ -88,6 +89,24 @@ def test_the_certificate_is_the_store_s(tmp_path: Path) -> None:
     (before,), (after,) = store.ledgers(), ledgers(plan, bases(plan.contest)).values()
     assert after.certificates["adamw"] == before.certificates["adamw"]
     assert after.choices["adamw"] == before.choices["adamw"]
+
+
+@pytest.mark.parametrize("protocol", test_plan.PROTOCOLS, ids=lambda protocol: type(protocol).__name__)
+def test_a_study_of_many_cells_lends_a_baseline_to_each(protocol: Protocol, tmp_path: Path) -> None:
+    store = stored(play(test_plan.contest(protocol), test_plan.answer()), tmp_path)
+    made = {ledger.cell.tokens: ledger for ledger in store.ledgers()}
+    for workload in test_plan.CELLS.values():
+        held = replace(contest("adamw", "muon", seeds=2), cells={"": workload})
+        baseline = stored_baseline(store.path, held, 2)
+        known = {run.id: run.summary for run in baseline.runs.values()}
+        plan = Plan(baseline.contest(held), known.get)
+        while (identity := plan.take()) is not None:
+            spec = plan.specs[identity]
+            assert spec.optimizer_name == "muon"
+            plan.tell(identity, Summary(status="done", final_loss=3.0, steps=spec.steps, tokens=spec.tokens))
+        (ledger,) = ledgers(plan, bases(plan.contest)).values()
+        before = made[workload.tokens].certificates["adamw"]
+        assert ledger.certificates["adamw"] == before.model_copy(update={"cell": ""})
 
 
 def test_the_verdict_says_where_its_baseline_is_from(tmp_path: Path) -> None:
