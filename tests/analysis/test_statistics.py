@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairstep.analysis import AnalysisError, mean_interval, paired_difference, pooled_deviation
+from fairstep.analysis.statistics import repeated
 
 LOSSES = st.floats(min_value=0.5, max_value=12.0)
 
@@ -76,3 +78,35 @@ def test_nothing_repeated_has_no_deviation() -> None:
     sigma, degrees = pooled_deviation([[1.0], [2.0]])
     assert math.isnan(sigma)
     assert degrees == 0
+
+
+def test_repeated_runs_have_the_narrower_of_two_spreads() -> None:
+    # sigma = 1 with 2 degrees of freedom, t(2, 0.975) = 4.302653, standard error sqrt(2 / 2).
+    # Differences 1 and 0: deviation sqrt(1 / 2) with 1 degree, t(1, 0.975) = 12.706205, standard error 1 / 2.
+    found = repeated([2.0, 2.0], [1.0, 2.0], [1.0, 2.0, 3.0], 5.0)
+    assert found.difference == pytest.approx(0.5)
+    assert (found.low, found.high) == (pytest.approx(0.5 - 4.302653), pytest.approx(0.5 + 4.302653))
+    assert found.equivalent and not repeated([2.0, 2.0], [1.0, 2.0], [1.0, 2.0, 3.0], 4.0).equivalent
+    # Differences 0.1 and 0.2: deviation 0.1 sqrt(1 / 2), standard error 0.05.
+    found = repeated([1.1, 2.2], [1.0, 2.0], [1.0, 2.0, 3.0], 1.0)
+    assert (found.low, found.high) == (pytest.approx(0.15 - 0.05 * 12.706205), pytest.approx(0.15 + 0.05 * 12.706205))
+
+
+def test_runs_that_differ_by_the_margin_seldom_pass() -> None:
+    """Both tests together, at a true difference of the margin: 5 % at most."""
+    draw = np.random.default_rng(3)
+    for shared in (0.0, 0.9, 0.999):
+        common, alone = math.sqrt(shared), math.sqrt(1 - shared)
+        passed = 0
+        for _ in range(2000):
+            seeds = draw.normal(size=5)
+            before = common * seeds + alone * draw.normal(size=5)
+            again = common * seeds[:3] + alone * draw.normal(size=3) + 1.0
+            passed += repeated(list(again), list(before[:3]), list(before), 1.0).equivalent
+        assert passed <= 0.05 * 2000 + 3 * math.sqrt(0.05 * 0.95 * 2000)
+
+
+def test_runs_that_repeat_to_the_bit_need_no_spread() -> None:
+    assert repeated([1.0], [1.0], [1.0], 1e-9).equivalent
+    with pytest.raises(AnalysisError, match="at least two runs"):
+        repeated([1.1], [1.0], [1.0], 1.0)

@@ -10,7 +10,7 @@ import pytest
 from tests.runs.test_spec import spec
 
 from fairstep.runs import Cell, Choice, Ledger, Store, StoreError, Summary, Trial, write_atomic
-from fairstep.runs.files import read_jsonl
+from fairstep.runs.files import json_rows
 from fairstep.runs.table import RUN_COLUMNS, TRIAL_COLUMNS, trial_table
 
 CELL = Cell(
@@ -60,7 +60,7 @@ def test_a_cut_off_summary_is_unfinished(tmp_path: Path) -> None:
 def test_a_cut_off_last_row_of_metrics_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert read_jsonl(path) == [{"step": 1}, {"step": 2}]
+    assert json_rows(path.read_bytes()) == [{"step": 1}, {"step": 2}]
 
 
 def test_a_ledger_joins_trials_with_results(tmp_path: Path) -> None:

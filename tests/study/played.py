@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 
-from fairstep.runs import RunSpec, Summary, Trial
-from fairstep.study import Contest, Plan, Space
+from fairstep.runs import Ledger, RunSpec, Store, Summary, Trial, write_atomic
+from fairstep.study import Contest, Plan, Space, ledgers
 from fairstep.study.forecast.objectives import Synthetic
 
 Answer = Callable[[str, Trial, RunSpec], float]
@@ -23,6 +25,40 @@ def play(contest: Contest, answer: Answer) -> Plan:
         cell, trial = plan.roles(identity)[0]
         plan.tell(identity, summary_of(spec, answer(cell, trial, spec)))
     return plan
+
+
+def bases(contest: Contest) -> dict[str, Ledger]:
+    """Ledgers to begin with, by cell."""
+    names = tuple(contestant.name for contestant in contest.contestants)
+    common = {"study": "played", "command": "fairstep compare", "baseline": contest.baseline, "contestants": names}
+    return {
+        cell: Ledger(name=f"played-{cell}".rstrip("-"), cell=workload.cell(1, 1), design=contest.design, **common)
+        for cell, workload in contest.own_cells.items()
+    }
+
+
+def stored(plan: Plan, folder: Path, evaluations: int = 0) -> Store:
+    """The store that a played contest would have left behind, with digests, and so many evaluations on the way."""
+    store = Store(folder).writable()
+    for identity, spec in plan.specs.items():
+        run, summary = store.run(identity), plan.summaries[identity]
+        write_atomic(run.directory / "spec.json", spec.to_json(), durable=False)
+        places = [round(spec.steps * n / evaluations) for n in range(1, evaluations + 1)]
+        rows = [
+            {
+                "kind": "evaluation",
+                "step": step,
+                "tokens": step * spec.batch_tokens,
+                "loss": 5 - step / 1e3,
+                "windows": 8,
+            }
+            for step in places
+        ]
+        write_atomic(run.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows), durable=False)
+        run.write_summary(run.sealed(summary))
+    for ledger in ledgers(plan, bases(plan.contest)).values():
+        store.write_ledger(ledger)
+    return store
 
 
 def summary_of(spec: RunSpec, loss: float, seconds: float = 0.0) -> Summary:

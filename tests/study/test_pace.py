@@ -13,7 +13,7 @@ from fairstep.cli.shared import pace
 from fairstep.cost.pace import Pace, evaluated, short, steps_for
 from fairstep.data import Corpus
 from fairstep.runs import EvaluationSpec, ScheduleSpec, Store
-from fairstep.runs.files import read_jsonl
+from fairstep.runs.files import json_rows
 from fairstep.study import Layout
 from fairstep.train import train
 
@@ -48,7 +48,7 @@ def test_short_runs_of_other_lengths_texts_and_schedules_are_one(tiny: Any) -> N
 def test_evaluations_are_those_of_a_real_run(tiny: Any, corpus: Corpus, tmp_path: Path) -> None:
     for steps, every in ((60, 20), (61, 20), (7, 20), (4, 1)):
         spec = tiny(tokens=8 * 16 * steps, evaluation=EvaluationSpec(every_steps=every, tokens=250, final_tokens=1000))
-        rows = read_jsonl(train(spec, Store(tmp_path)).directory / "metrics.jsonl")
+        rows = json_rows((train(spec, Store(tmp_path)).directory / "metrics.jsonl").read_bytes())
         assert evaluated(spec) == 16 * sum(row["windows"] for row in rows if row["kind"] == "evaluation")
 
 

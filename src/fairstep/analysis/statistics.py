@@ -180,3 +180,23 @@ def equivalence(mine: Sequence[float], reference: Sequence[float], margin: float
     degrees = sum(parts) ** 2 / sum(part**2 / (len(one) - 1) for part, one in zip(parts, (a, b), strict=True))
     half = t_quantile(degrees, 0.95) * math.sqrt(sum(parts))
     return Equivalence(difference, difference - half, difference + half, margin)
+
+
+def repeated(again: Sequence[float], before: Sequence[float], known: Sequence[float], margin: float) -> Equivalence:
+    """Whether runs that were trained again have the mean loss of before, within ``margin``: two one-sided tests.
+
+    ``again`` and ``before`` are losses of the same n seeds, ``known`` those of all runs of that configuration. The
+    interval of the mean difference is the narrower of two, each with 2.5 % beyond each end, so that both together err
+    with 5 % at most (Bonferroni). One has the deviation of the n differences. The other has the deviation sigma of
+    ``known``: runs of one seed share part of their noise, so that the standard error is at most sigma sqrt(2 / n).
+    Losses that are equal to the bit have no noise. Raises AnalysisError where neither deviation is known.
+    """
+    differences = np.asarray(again, dtype=float) - np.asarray(before, dtype=float)
+    difference, count = float(differences.mean()), len(differences)
+    if not differences.any():
+        return Equivalence(0.0, 0.0, 0.0, margin)
+    spreads = (pooled_deviation([known]), math.sqrt(2 / count)), (pooled_deviation([differences]), math.sqrt(1 / count))
+    halves = [t_quantile(degrees, 0.975) * sigma * factor for (sigma, degrees), factor in spreads if degrees]
+    if not halves:
+        raise AnalysisError("the deviation of a run follows from at least two runs")
+    return Equivalence(difference, difference - min(halves), difference + min(halves), margin)

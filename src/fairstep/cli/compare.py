@@ -17,6 +17,7 @@ import tyro
 from fairstep import optim
 from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen, space
+from fairstep.cli.shared.baseline_store import check_options, take_baseline
 from fairstep.cli.shared.fitness import check_fitness
 from fairstep.cli.shared.options import (
     Assignments,
@@ -51,6 +52,8 @@ class CompareOptions:
     Example: fairstep compare adamw lion muon soap --store runs/first
 
     Example: fairstep compare adamw muon --trainer examples/plain/study.toml
+
+    Example: fairstep compare adamw muon --baseline-from results/pocket
 
     Stop it at any moment: the same command goes on without repeating a finished run.
     """
@@ -87,6 +90,14 @@ class CompareOptions:
     trainer: Path | None = None
     """Compare in a trainer of your own: a TOML file with [trainer] and [[cells]], perhaps a study file, whose
     contestants may be named (docs/howto/my-trainer.md). Any other name is a value of {optimizer}."""
+    baseline_from: Path | None = None
+    """A store, packed or not, in which the baseline was tuned on this workload. Its runs are taken from there, and only
+    the others are trained, after an equivalence check: some of its final runs are trained again here."""
+    baseline_seeds: int = 2
+    """Final runs of such a baseline that are trained again."""
+    baseline_margin: float = 0.02
+    """Nats within which their losses must lie of the store's, unless they are equal to the last bit: two one-sided
+    tests at 5 %, with the spread of the store's final runs or of the differences, whichever is narrower."""
     unchecked: bool = False
     """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
     workers: int = 0
@@ -107,6 +118,8 @@ class CompareOptions:
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
+    if options.baseline_from is not None:
+        check_options(options.baseline_seeds, options.baseline_margin, options.save, options.trainer)
     if options.trainer is not None:
         return compare_around(options.trainer, options, contest_of(options), arguments)
     contestants = contestant_tables(options)
@@ -125,14 +138,23 @@ def main(arguments: list[str]) -> int:
     division, workload = launcher.layout, cell.workload
     at_once = f"{plural(division.workers, 'run')} at a time with {plural(division.threads, 'thread')}"
     began = time.perf_counter()
+    command = shlex.join(["fairstep", "compare", *arguments])
+    taken: dict[str, Any] = {}
+    if options.baseline_from is not None:
+        again = options.baseline_seeds, options.baseline_margin
+        source = take_baseline(options.baseline_from, *again, study, texts, store, command)
+        if source is None:
+            return 1
+        taken = {"prepared": source[0].contest, "baseline_from": source[1]}
     ledgers = run_study(
         study,
         texts,
         store,
         launcher,
-        shlex.join(["fairstep", "compare", *arguments]),
+        command,
         f"{', '.join(names)} on {workload.data.name}: {model_text(cell.size.name, cell.size.parameters_matrix)}, "
         f"{workload.tokens:,} tokens a run, {at_once}, {workload.precision}",
+        **taken,
     )
     if ledgers is None:
         return 1
@@ -147,16 +169,17 @@ def study_of(
     """The study that the options describe, of one cell, and its text, prepared now. Raises ValueError.
 
     The study is named by its contestants. It holds the text by content, so that its ledger has one name on every
-    machine.
+    machine. A baseline from elsewhere is in its name.
     """
     cells, data = cells_table(options.workload), data_table(options.workload)
     corpus = corpus_of(data)
     assert isinstance(cells.tokens, int)
     longest = round(cells.tokens * max((1.0, *options.budgets)))
     text = text_of(corpus, data, longest, named(options.workload.model, options.workload.context).context)
+    elsewhere = "" if options.baseline_from is None else f"-from-{options.baseline_from.resolve().name}"
     described = table(
         StudyTable,
-        name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants),
+        name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants) + elsewhere,
         baseline=baseline,
         **contest_of(options),
         data={corpus.name: data.model_copy(update={"fingerprint": corpus.fingerprint})},

@@ -54,8 +54,8 @@ class PrepareOptions:
 
     sources: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files or quoted globs (txt, md, json, jsonl, csv, tsv, parquet; packed as .gz, .bz2, .xz, .zst), *.bin of nanoGPT
-    or llm.c, hf:OWNER/NAME[:CONFIG[:SPLIT]], prepared corpora; with =WEIGHT behind each, a mixture. Default: Python's
-    standard library."""
+    or llm.c, hf:OWNER/NAME[:CONFIG[:SPLIT]], package:NAME==VERSION, prepared corpora; with =WEIGHT behind each, a
+    mixture. Default: Python's standard library."""
     name: str = ""
     """A name by which the corpus is found later: --data NAME. It may not be another corpus's."""
     tokenizer: str = "bpe"

@@ -6,6 +6,7 @@ CACHE/locks/                                       one file a corpus; the kernel
 CACHE/names/NAME                                   the folder of the corpus that was given this name
 CACHE/verified/                                    the state of the files of each corpus that was read through
 CACHE/downloads/                                   text that was streamed from elsewhere
+CACHE/packages/                                    archives of packages, and the text that they ship
 """
 
 import errno

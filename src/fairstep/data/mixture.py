@@ -26,7 +26,8 @@ def weighted(sources: Sequence[str]) -> list[tuple[str, float]]:
     for source in sources:
         name, equals, weight = source.rpartition("=")
         try:
-            value = float(weight) if equals and name and not Path(source).exists() else None
+            weighs = equals and name and not name.endswith("=") and not Path(source).exists()  # NAME==VERSION is none
+            value = float(weight) if weighs else None
         except ValueError:
             value = None
         if value is not None and not (value > 0 and math.isfinite(value)):

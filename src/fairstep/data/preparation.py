@@ -1,14 +1,14 @@
 """From what the user names to a prepared corpus in the cache.
 
-A source is text (files and globs, ``stdlib``, ``hf:...``), token files of other trainers (``*.bin``), a prepared corpus
-by name or folder, or a mixture: several sources, each with its weight behind an equals sign.
+A source is text (files and globs, ``stdlib``, ``hf:...``, ``package:...``), token files of other trainers (``*.bin``),
+a prepared corpus by name or folder, or a mixture: several sources, each with its weight behind an equals sign.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fairstep.data import bpe, hub, tokenizer
+from fairstep.data import bpe, hub, packages, tokenizer
 from fairstep.data.build import VALIDATION_SHARE, Recipe, build
 from fairstep.data.cache import check_name, corpora, find_corpus, give_name
 from fairstep.data.corpus import Corpus
@@ -110,6 +110,9 @@ def _with_tokenizer_of(corpus: Corpus, settings: _Settings) -> _Settings:
 def _single(sources: list[str], settings: _Settings) -> Corpus:
     """The corpus of sources that belong together."""
     cache = settings.cache
+    sources = [
+        str(packages.text_of(source, cache)) if source.startswith(packages.PREFIX) else source for source in sources
+    ]
     if len(sources) == 1 and sources[0] != STDLIB:
         (source,) = sources
         if source.startswith(hub.PREFIX):

@@ -93,20 +93,24 @@ def parse_json(text: str | bytes) -> Any:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The file's JSON object, or None when it is missing, was cut off or holds something else."""
     try:
-        value = parse_json(read_bytes(path))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return json_object(read_bytes(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def json_object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object that a text is, or None when it was cut off or is something else."""
+    try:
+        value = parse_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All whole rows; what follows a line that is no object, as of a kill, is left out."""
+def json_rows(text: bytes) -> list[dict[str, Any]]:
+    """All whole rows of JSON lines; what follows a line that is no object, as of a kill, is left out."""
     rows: list[dict[str, Any]] = []
-    try:
-        lines = read_bytes(path).splitlines()
-    except FileNotFoundError:
-        return rows
-    for line in lines:
+    for line in text.splitlines():
         try:
             row = parse_json(line)
         except ValueError:

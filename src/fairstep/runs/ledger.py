@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from fairstep.runs.baseline_source import BaselineSource
 from fairstep.runs.certificate import Certificate
 from fairstep.runs.design import Design, Look
-from fairstep.runs.files import digest_of, parse_json, read_bytes, write_atomic
+from fairstep.runs.files import digest_of, parse_json, write_atomic
 from fairstep.runs.frozen import Record, Value, explain
 from fairstep.runs.run import Status
 from fairstep.runs.spec import FORMAT
@@ -115,6 +116,8 @@ class Ledger(Record):
     """Designs that had ended when more seeds were asked for. Each had an alpha of its own."""
     looks: tuple[Look, ...] = ()
     """Every look that was taken."""
+    baseline_from: BaselineSource | None = None
+    """Where the baseline's runs were taken from. Null: they were trained for this contest."""
     altered: bool = Field(default=False, exclude=True)
     """Whether the file was changed after it was written, which its digest tells."""
 
@@ -124,9 +127,8 @@ class Ledger(Record):
         write_atomic(path, f'{{\n "digest": "{digest}",{text[1:]}')
 
     @classmethod
-    def read(cls, path: Path) -> Ledger:
-        """Raises ValueError with one sentence."""
-        raw = read_bytes(path)
+    def parse(cls, raw: bytes) -> Ledger:
+        """The ledger that a file's content is. Raises ValueError with one sentence."""
         try:
             values = parse_json(raw)
             digest = values.pop("digest", "")

@@ -58,7 +58,7 @@ def merged(copies: Sequence[tuple[Store, Ledger]]) -> StoredContest:
             trials.setdefault((trial.contestant, trial.phase, trial.run), trial)
         for identity in dict.fromkeys(trial.run for trial in ledger.trials):
             run, earlier = store.run(identity), runs.get(identity)
-            if earlier is None or (run.directory.is_dir() and not earlier.finished):
+            if earlier is None or (run.exists and not earlier.finished):
                 runs[identity] = run
     first = copies[0][1]
     names = tuple(dict.fromkeys(name for _, ledger in copies for name in ledger.contestants))

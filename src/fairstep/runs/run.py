@@ -13,17 +13,19 @@ summary.json          written last and at once: a run without a summary is unfin
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from fairstep.runs.command_spec import CommandSpec
-from fairstep.runs.files import digest_of, parse_json, read_bytes, read_json, read_jsonl, write_atomic
+from fairstep.runs.files import digest_of, json_object, json_rows, parse_json, read_bytes, write_atomic
 from fairstep.runs.frozen import Record, SpecError, explain
 from fairstep.runs.spec import RunSpec
 
@@ -116,18 +118,35 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run's directory. Reading one never writes to it."""
+    """A run's directory, or its ``packed`` files by name in a packed store. Reading one never writes to it."""
 
     directory: Path
+    packed: Mapping[str, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
         return self.directory.name
 
+    def read(self, name: str) -> bytes:
+        """The content of one of its files. Raises OSError, FileNotFoundError if there is none."""
+        if self.packed is None:
+            return read_bytes(self.directory / name)
+        if name not in self.packed:
+            raise FileNotFoundError(errno.ENOENT, "this file is not packed", str(self.directory / name))
+        return self.packed[name]
+
+    def has(self, name: str) -> bool:
+        """Whether it has a file of that name."""
+        return (self.directory / name).exists() if self.packed is None else name in self.packed
+
+    @property
+    def exists(self) -> bool:
+        return self.packed is not None or self.directory.is_dir()
+
     @property
     def spec(self) -> Spec:
         """Raises SpecError if the file cannot be read as a spec of this version, FileNotFoundError if it is missing."""
-        raw = read_bytes(self.directory / "spec.json")
+        raw = self.read("spec.json")
         return CommandSpec.from_json(raw) if b'"trainer"' in raw else RunSpec.from_json(raw)
 
     @property
@@ -141,13 +160,13 @@ class Run:
     @property
     def summary(self) -> Summary | None:
         """None while unfinished; a summary that cannot be read, or cannot be true of the run, counts as none."""
-        return self.checked.summary if (self.directory / "summary.json").exists() else None
+        return self.checked.summary if self.has("summary.json") else None
 
     @property
     def unchecked_summary(self) -> Summary | None:
         """The summary as it stands, for a run that has ended this moment: ``summary`` takes ten times as long."""
         try:
-            return Summary.model_validate_json(read_bytes(self.directory / "summary.json"))
+            return Summary.model_validate_json(self.read("summary.json"))
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
 
@@ -157,7 +176,7 @@ class Run:
         spec = None
         try:
             spec = self.spec
-            raw = read_bytes(self.directory / "summary.json")
+            raw = self.read("summary.json")
         except (FileNotFoundError, NotADirectoryError):
             return Checked(spec, None)
         except (SpecError, OSError) as error:
@@ -179,12 +198,15 @@ class Run:
 
     def _digest(self, spec: Spec, summary: dict[str, Any]) -> str:
         """Of everything that a verdict rests on. The spec enters without what two machines may write differently."""
-        try:
-            metrics = read_bytes(self.directory / "metrics.jsonl")
-        except FileNotFoundError:
-            metrics = b""
         text = json.dumps(spec.evidence(), sort_keys=True)
-        return digest_of(summary, text.encode(), metrics)
+        return digest_of(summary, text.encode(), self._read_any("metrics.jsonl"))
+
+    def _read_any(self, name: str) -> bytes:
+        """Empty for a file that is not there."""
+        try:
+            return self.read(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
 
     @property
     def status(self) -> Status:
@@ -211,15 +233,15 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        return read_json(self.directory / "env.json") or {}
+        return json_object(self._read_any("env.json")) or {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl: ``kind`` (train or evaluation), ``step``, ``tokens``, ``loss``, measurements."""
-        return read_jsonl(self.directory / "metrics.jsonl")
+        return json_rows(self._read_any("metrics.jsonl"))
 
     def timings(self) -> list[dict[str, Any]]:
         """Rows of timings.jsonl: ``step`` and the mean seconds of a step and of its parts since the row before."""
-        return read_jsonl(self.directory / "timings.jsonl")
+        return json_rows(self._read_any("timings.jsonl"))
 
     def sealed(self, summary: Summary) -> Summary:
         """The summary with the digest of the run's files as they are now. Nothing may be written to them after."""

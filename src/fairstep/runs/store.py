@@ -2,6 +2,8 @@
 
 STORE/runs/<identity>/...     one run each
 STORE/ledgers/<name>.json     which run was spent on which contestant, and why
+
+A packed store (``pack.py``) is read as any other, and never written to.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairstep.runs.files import read_bytes
 from fairstep.runs.ledger import Ledger
 from fairstep.runs.run import Run
 from fairstep.runs.spec import RunSpec
@@ -19,19 +23,35 @@ from fairstep.runs.spec import RunSpec
 if TYPE_CHECKING:
     import polars as pl
 
+    from fairstep.runs.pack import Pack
+
 
 class StoreError(ValueError):
     """The store cannot be used; the message says what, where, and what would be right."""
 
 
 class Store:
-    """Runs under one folder. Nothing is cached: every call reads the files."""
+    """Runs under one folder. Nothing is cached: every call reads the files, except those of a packed store."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
 
+    @cached_property
+    def packed(self) -> Pack | None:
+        """The content of a packed store; None of any other. Raises StoreError."""
+        if not (self.path / "pack.json").is_file():
+            return None
+        from fairstep.runs.pack import read_pack  # loads polars
+
+        try:
+            return read_pack(self.path)
+        except (ValueError, OSError) as error:
+            raise StoreError(str(error)) from None
+
     def writable(self) -> Store:
         """Create the folders and prove that they can be written. Raises StoreError."""
+        if (self.path / "pack.json").exists():
+            raise StoreError(f"the store {self.path} is packed, and no runs are added to it; name another with --store")
         try:
             str(self.path.absolute()).encode()
         except UnicodeEncodeError:
@@ -60,10 +80,13 @@ class Store:
 
     def run(self, spec: RunSpec | str) -> Run:
         """The run of a spec, or of an identity, whether or not it exists yet."""
-        return Run(self.runs_folder / (spec if isinstance(spec, str) else spec.identity))
+        identity = spec if isinstance(spec, str) else spec.identity
+        return Run(self.runs_folder / identity, self.packed.runs.get(identity) if self.packed else None)
 
     def runs(self) -> list[Run]:
         """Every run directory, by identity."""
+        if self.packed:
+            return [self.run(identity) for identity in sorted(self.packed.runs)]
         if not self.runs_folder.is_dir():
             return []
         return [Run(path) for path in _visible(self.runs_folder.iterdir()) if (path / "spec.json").exists()]
@@ -86,7 +109,7 @@ class Store:
         return [self.ledger_at(path) for path in self.ledger_paths()]
 
     def readable_ledgers(self) -> list[Ledger]:
-        """The same without those that cannot be read."""
+        """The ledgers that can be read, oldest first."""
         ledgers = []
         for path in self.ledger_paths():
             with contextlib.suppress(StoreError):
@@ -95,22 +118,28 @@ class Store:
 
     def ledger_paths(self) -> list[Path]:
         """Files of ledgers, oldest first."""
+        if self.packed:
+            return [self.ledgers_folder / f"{name}.json" for name in self.packed.ledgers]
         return sorted(
             _visible(self.ledgers_folder.glob("*.json")), key=lambda path: (path.lstat().st_mtime_ns, path.name)
         )
 
     def ledger(self, name: str) -> Ledger | None:
         path = self.ledgers_folder / f"{name}.json"
-        return self.ledger_at(path) if path.exists() else None
+        known = name in self.packed.ledgers if self.packed else path.exists()
+        return self.ledger_at(path) if known else None
 
     def write_ledger(self, ledger: Ledger) -> None:
         ledger.write(self.ledgers_folder / f"{ledger.name}.json")
 
-    @staticmethod
-    def ledger_at(path: Path) -> Ledger:
-        """The ledger in a file. Raises StoreError."""
+    def ledger_bytes(self, path: Path) -> bytes:
+        """The content of one of ``ledger_paths``. Raises OSError."""
+        return self.packed.ledgers[path.stem] if self.packed else read_bytes(path)
+
+    def ledger_at(self, path: Path) -> Ledger:
+        """The ledger in one of ``ledger_paths``. Raises StoreError."""
         try:
-            return Ledger.read(path)
+            return Ledger.parse(self.ledger_bytes(path))
         except (ValueError, OSError) as error:
             newer = "newer fairstep" in str(error)
             remedy = (

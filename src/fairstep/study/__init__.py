@@ -13,6 +13,7 @@ from fairstep.study.protocols.space import Axis, Configuration, Space
 from fairstep.study.tournament.contest import Contest, Contestant
 from fairstep.study.tournament.ledgers import certificates, differences, ledgers
 from fairstep.study.tournament.runner import ContestError, Patience, State, carry_out, results_of, with_designs
+from fairstep.study.tournament.supported import unsupported
 from fairstep.study.tournament.trials import Plan
 from fairstep.study.workload import TUNABLE, Workload
 
@@ -45,5 +46,6 @@ __all__ = [
     "layout",
     "ledgers",
     "results_of",
+    "unsupported",
     "with_designs",
 ]

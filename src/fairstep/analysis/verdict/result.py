@@ -24,8 +24,9 @@ def contest_result(
     Keys: ``name``, ``baseline``, ``cell`` (null without a ledger), ``contestants`` (rows of Verdict and of
     ``extra_statistics``), ``curve`` (the baseline's budgets), ``crossings`` (changes of order on the way, which no
     verdict rests on), ``design`` (with its looks; null if none was declared), ``load`` (of the machine, while the final
-    runs were timed) and ``notes``. A ledger is read with
-    ``runs``, which may be all runs of a store. ``judged``: its verdicts, if they are known already. Raises
+    runs were timed), ``baseline_from`` (the store that the baseline's runs were taken from, with the check; null if
+    they were trained here) and ``notes``. A ledger is read with ``runs``, which may be all runs of a store.
+    ``judged``: its verdicts, if they are known already. Raises
     AnalysisError when the runs cannot be compared.
     """
     trials = contest if isinstance(contest, Trials) else Trials.read(contest, runs)
@@ -33,6 +34,7 @@ def contest_result(
     extra = extra_statistics(trials, judged)
     curve, load = _curve_rows(trials), StepTimes.of(trials).load
     told = [load_note(load)] if load and any(row.time_verdict for row in judged) else []
+    source = trials.ledger.baseline_from if trials.ledger else None
     return {
         "name": trials.ledger.name if trials.ledger else "",
         "baseline": trials.baseline,
@@ -42,6 +44,7 @@ def contest_result(
         "crossings": crossing_rows(trials),
         "design": _design(trials),
         "load": load,
+        "baseline_from": source.model_dump(mode="json") if source else None,
         "notes": [*_notes(trials, judged, curve), *design_notes(trials, judged), *told, *trials.unchecked],
     }
 
@@ -66,7 +69,9 @@ def _at_edge(trials: Trials, name: str) -> bool:
 
 def _notes(trials: Trials, judged: Sequence[Verdict], curve: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader must know before believing the table, one sentence each."""
-    notes = [
+    source = trials.ledger.baseline_from if trials.ledger else None
+    notes = [source.sentence(trials.baseline)] if source else []
+    notes += [
         f"The best value found for {row.name} is still the outermost one tried; a wider search may lower its loss."
         for row in judged
         if _at_edge(trials, row.name)

@@ -86,11 +86,14 @@ def _loads(trials: Trials) -> tuple[tuple[float, ...], int]:
 
 
 def _parts(trials: Trials, row: Row) -> tuple[float, float] | None:
-    """Seconds of a step of a final run: the model's, and the optimizer's with its signals."""
+    """Seconds of a step of a final run: the model's, and the optimizer's with its signals. None for a run that was
+    taken from a store of another machine."""
     step, optimizer = row["step_seconds"], row["optimizer_seconds"]
     if row["status"] != "done" or not step or optimizer is None:
         return None
     run = trials.runs.get(row["run"])
+    if run is not None and trials.ledger and trials.ledger.baseline_from and "taken_from" in run.environment:
+        return None
     signals = mean(timing.get("signals_seconds", 0.0) for timing in run.timings()) if run else 0.0
     own = optimizer + signals
     return (step - own, own) if step > own else None

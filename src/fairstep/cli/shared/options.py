@@ -117,7 +117,8 @@ class WorkloadOptions:
     """Tokens of a sequence. Default: the model's own; of a config at most 1024, of a function 128."""
     data: tuple[str, ...] = ()
     """Files or quoted globs (txt, md, jsonl, parquet; *.bin of nanoGPT and llm.c), a prepared corpus by name or folder,
-    hf:OWNER/NAME, or several with weights: a=3 b=1 (docs/howto/text.md). Default: Python's standard library."""
+    hf:OWNER/NAME, package:NAME==VERSION, or several with weights: a=3 b=1 (docs/howto/text.md). Default: Python's
+    standard library."""
     vocabulary: int = 512
     """Tokens of the byte-level BPE that is trained on the text."""
     tokenizer: str = "bpe"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from fairstep.cli.shared.dispatch import fail
 from fairstep.cli.shared.verdict import print_verdict
 from fairstep.cli.shared.watch import Expected, watching
 from fairstep.runs import Ledger, Store
-from fairstep.study import ContestError, Launcher, Patience, carry_out, with_designs
+from fairstep.runs.baseline_source import BaselineSource
+from fairstep.study import Contest, ContestError, Launcher, Patience, carry_out, with_designs
 from fairstep.study.file.cells import Text
 from fairstep.study.file.study import AnyStudy, CommandStudy
 from fairstep.study.file.toml import toml_of
@@ -28,18 +29,22 @@ def run_study(
     command: str,
     announcement: str,
     every_trial: bool = False,
+    prepared: Callable[[Contest], Contest] = lambda contest: contest,
+    baseline_from: BaselineSource | None = None,
 ) -> dict[str, Ledger] | None:
     """The complete ledgers by cell; None if a trial failed in all its attempts, which is then said.
 
-    ``command`` is kept in the ledgers. ``every_trial``: see ``watching``. Raises StudyError.
+    ``command`` is kept in the ledgers. ``every_trial``: see ``watching``. ``prepared`` makes the contest that is
+    carried out from the study's; ``baseline_from``: where its baseline's runs are from. Raises StudyError.
     """
-    contest = study.contest(texts, launcher.threads)
+    contest = prepared(study.contest(texts, launcher.threads))
     if isinstance(study, CommandStudy):
         bases = study.ledgers(contest, study.cells(), command)
         if not study.trainer.code:
             screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
     else:
         bases = study.ledgers(contest, study.cells(texts), command)
+    bases = {cell: base.model_copy(update={"baseline_from": baseline_from}) for cell, base in bases.items()}
     if changed := study.changed_since(store.ledgers()):
         screen.say(changed)
     declared = with_designs(bases, store, contest.design)

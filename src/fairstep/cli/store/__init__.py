@@ -14,6 +14,8 @@ MENU = Menu(
         "": {
             "check": Verb("hold every file of a store against the others, and train runs again"),
             "list": Verb("the contests of a store, and what differs between them"),
+            "pack": Verb("a store in a few small files, for a repository"),
+            "verify": Verb("whether stores are evidence that others may build on"),
         }
     },
     more="""\
@@ -21,6 +23,8 @@ examples:
   fairstep store check runs/demo
   fairstep store check runs/demo --again 2
   fairstep store list runs/demo
+  fairstep store pack runs/demo --out results/demo
+  fairstep store verify results/*
 """,
 )
 

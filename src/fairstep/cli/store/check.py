@@ -15,9 +15,8 @@ from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.foreign import code_of_others
 from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.store_problems import checked_all, problems, trained_otherwise
 from fairstep.runs import CommandSpec, Run, Store
-from fairstep.runs.checks import checked_runs, ledger_problems
-from fairstep.runs.store import StoreError
 
 
 @dataclass(frozen=True)
@@ -45,40 +44,27 @@ def main(arguments: list[str]) -> int:
     if options.again < 0:
         raise ValueError(f"--again must be at least 0, not {options.again}")
     store = Store(options.store)
-    runs = store.runs()
+    runs, checked = checked_all(store)
     if not runs and not store.ledger_paths():
         raise ValueError(f"the store {store.path} has no runs and no ledgers; name a folder that a verb wrote")
-    checked = {run.id: run.checked for run in runs}
-    problems = [f"{one.problem}." for one in checked.values() if one.problem]
-    problems += contradictions(store, runs)
+    found = list(problems(store, runs, checked))
     unsealed = sum(one.summary is not None and not one.summary.digest for one in checked.values())
     ended = [run for run in runs if (summary := checked[run.id].summary) and summary.status != "failed"]
     repeats = list(again(chosen(ended, options.again), options.foreign))
-    problems += [row["said"] for row in repeats if row["equal"] is False]
+    found += [row["said"] for row in repeats if row["equal"] is False]
     if options.json:
         facts = {"store": str(store.path), "runs": len(runs), "finished": len(ended), "without_digest": unsealed}
-        print(json.dumps(facts | {"problems": problems, "again": repeats}, indent=1))
-        return 1 if problems else 0
-    for sentence in problems:
+        print(json.dumps(facts | {"problems": found, "again": repeats}, indent=1))
+        return 1 if found else 0
+    for sentence in found:
         screen.out(f"* {sentence}")
     for row in repeats:
         if row["equal"] is not False:
             screen.out(f"* {row['said']}")
     old = f"; {unsealed} of them were written before there were digests" if unsealed else ""
-    found = plural(len(problems), "problem") if problems else "No problem"
-    screen.out(f"{len(runs)} runs, {len(ended)} with results{old}. {found}.")
-    return 1 if problems else 0
-
-
-def contradictions(store: Store, runs: Sequence[Run]) -> Iterator[str]:
-    """What is wrong with the store's ledgers, beside the runs' own problems."""
-    for path in store.ledger_paths():
-        try:
-            ledger = store.ledger_at(path)
-        except StoreError as error:
-            yield f"{error}."
-            continue
-        yield from (line for line in ledger_problems(ledger, checked_runs(ledger, runs)) if " of run " not in line)
+    said = plural(len(found), "problem") if found else "No problem"
+    screen.out(f"{len(runs)} runs, {len(ended)} with results{old}. {said}.")
+    return 1 if found else 0
 
 
 def chosen(runs: Sequence[Run], count: int) -> list[Run]:
@@ -110,17 +96,18 @@ def _repeated(run: Run, store: Store, foreign: bool) -> tuple[bool | None, str]:
             new = train(spec, store, show)
     except (ValueError, OSError) as error:
         return None, f"Run {run.id} cannot be trained again: {error}."
-    after, kinds = new.environment, ("processor", "torch", "threads", "compiled")
-    if _losses(new) == _losses(run):
+    kept = None if run.packed is None else {(row.get("kind"), row.get("step")) for row in run.metrics()}
+    if _losses(new, kept) == _losses(run):
         return True, f"Run {run.id} ({spec.optimizer.name}) has the same losses again, to the bit."
-    elsewhere = [name for name in kinds if before.get(name) != after.get(name)]
-    why = f"; {', '.join(elsewhere)} differ, and with them the last bits may" if elsewhere else ""
+    elsewhere = trained_otherwise(run, new)
+    why = f"; {elsewhere} differ, and with them the last bits may" if elsewhere else ""
     losses = [one.summary.final_loss if one.summary else None for one in (run, new)]
     return False, f"Run {run.id} ({spec.optimizer.name}) has the final loss {losses[0]}, and again {losses[1]}{why}."
 
 
-def _losses(run: Run) -> list[Any]:
-    """Everything of a run that its spec decides and a verdict rests on."""
+def _losses(run: Run, kept: set[tuple[Any, Any]] | None = None) -> list[Any]:
+    """Everything of a run that its spec decides and a verdict rests on; of its curve only the points ``kept``."""
     summary = run.summary
     rows = [(row.get("kind"), row.get("step"), row.get("loss")) for row in run.metrics()]
+    rows = [row for row in rows if kept is None or row[:2] in kept]
     return [summary and (summary.status, summary.final_loss, summary.validation_losses), rows]

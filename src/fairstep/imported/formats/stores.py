@@ -16,6 +16,8 @@ KIND = "fairstep store"
 
 
 def claims(path: Path) -> bool:
+    if (path / "pack.json").is_file():
+        return True
     return path.is_dir() and (path / "ledgers").is_dir() and (path / "runs").is_dir()
 
 

@@ -26,7 +26,7 @@ class DataTable(Table):
     """A text: what ``--data`` and its companions take (docs/howto/text.md). No source: Python's standard library."""
 
     source: list[str] = []
-    """Files, quoted globs, folders, or hf:OWNER/NAME. Empty: Python's standard library."""
+    """Files, quoted globs, folders, hf:OWNER/NAME or package:NAME==VERSION. Empty: Python's standard library."""
     tokenizer: str = "bpe"
     """bpe (trained on the text), bytes, gpt2, a tokenizer file, or the name of a prepared corpus."""
     vocabulary: Positive = 512

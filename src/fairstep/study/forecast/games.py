@@ -181,7 +181,7 @@ def _played(contest: Contest, table: _Table, problems: Problems, losses: Objecti
                     answer(cell, Wanted(standing.chosen, "final", seed))
 
         mine = {cell: problems[cell, contestant.name] for cell in contest.cells}
-        solve(contest.protocol.search(mine), answer, settled)
+        solve(contest.search(contestant.name, mine), answer, settled)
     return dict(spendings)
 
 

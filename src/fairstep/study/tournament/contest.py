@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from fairstep import optim
 from fairstep.model.facts import parameter_table
@@ -25,8 +26,9 @@ from fairstep.runs import Design, Spec, Summary, Value
 from fairstep.study.command_workload import CommandWorkload
 from fairstep.study.protocols import Protocol
 from fairstep.study.protocols.grid import Grid
-from fairstep.study.protocols.search import Problem
+from fairstep.study.protocols.search import Problem, Search
 from fairstep.study.protocols.space import Configuration, Space
+from fairstep.study.tournament.recorded import Recorded
 from fairstep.study.workload import TUNABLE, Workload
 
 AnyWorkload = Workload | CommandWorkload
@@ -136,7 +138,7 @@ class Contest:
     a cell's tokens, 1 not among them. ``refine``: see ``Problem``. ``trials`` limits the tuning of one contestant in
     one cell (0: the protocol decides). ``tolerance`` (nats per token) says which configurations are near the best; its
     default is W's acceptance threshold. ``declared``: the designs in the ledgers, by cell, where earlier contests
-    left less alpha."""
+    left less alpha. ``recorded``: contestants whose search is over, in a contest of one cell."""
 
     cells: Mapping[str, AnyWorkload]
     contestants: tuple[Contestant, ...]
@@ -154,6 +156,7 @@ class Contest:
     """Rounds of the stage ``companions`` after the protocol (``protocols/companions.py``)."""
     trials: int = 0
     declared: Mapping[str, Design] = field(default_factory=dict)
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
 
     @cached_property
     def design(self) -> Design:
@@ -190,6 +193,11 @@ class Contest:
                 f"nothing is searched for {names}{same}: the verdict is on these settings, not on the optimizers"
             )
         return said
+
+    def search(self, contestant: str, problems: Mapping[str, Problem]) -> Search[Any]:
+        """The protocol's search of a contestant, by cell; a recorded contestant's trials again."""
+        recorded = self.recorded.get(contestant)
+        return self.protocol.search(problems) if recorded is None else recorded.search(problems)
 
     def problems(self, contestant: Contestant) -> dict[str, Problem]:
         """What a contestant's protocol is to solve, by cell."""

@@ -36,6 +36,12 @@ class Standing:
 def choose(contest: Contest, standing: Standing) -> Search[None]:
     """Repeat the configurations near the best one, if there are several, and choose; none where all diverged."""
     tuning = standing.tuning
+    if (recorded := contest.recorded.get(standing.contestant)) is not None:
+        losses = yield Ask(recorded.finalists)
+        for wanted, loss in zip(recorded.finalists, losses, strict=True):
+            standing.finalists.setdefault(key(wanted.configuration), {})[wanted.seed] = loss
+        standing.chosen = recorded.choice or None
+        return
     best = tuning.best
     near = tuning.near(contest.tolerance)[: contest.finalists]
     if len(near) > 1:
@@ -52,7 +58,10 @@ def confirm(contest: Contest, standing: Standing) -> Search[None]:
     """Run the chosen one on the first seeds of all contestants, and the baseline's at other budgets."""
     if (chosen := standing.chosen) is not None:
         seeds = range(1, contest.design.first + 1)
-        longest = max(contest.budgets, default=0.0) if standing.contestant == contest.baseline else 0.0
+        recorded = contest.recorded.get(standing.contestant)
+        known = recorded.budgets if recorded is not None else ()
+        curved = standing.contestant == contest.baseline and not known
+        longest = max(contest.budgets, default=0.0) if curved else 0.0
         beside = [rate for rate in _rates(contest, standing) if longest > 1]
         near = [budget for budget in contest.budgets if longest and not (beside and _nearer(budget, longest))]
         workload = contest.cells[standing.cell]
@@ -60,7 +69,7 @@ def confirm(contest: Contest, standing: Standing) -> Search[None]:
             Wanted({**chosen, "lr": rate}, "budget", TUNING_SEED, workload.tokens_of(longest)) for rate in beside
         ]
         finals = [Wanted(chosen, "final", seed) for seed in seeds]
-        losses = yield Ask([*finals, *searched, *_budgets(contest, standing, chosen, near)])
+        losses = yield Ask([*finals, *known, *searched, *_budgets(contest, standing, chosen, near)])
         standing.finals = dict(zip(seeds, losses, strict=False))
         if searched:
             tried = losses[len(finals) : len(finals) + len(searched)]

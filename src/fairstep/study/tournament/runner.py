@@ -140,7 +140,8 @@ class _Runner:
         designs = {cell: base.design for cell, base in self.bases.items() if base.design is not None}
         self.contest = replace(self.contest, declared=designs)
         self.results = results_of(store)
-        self.plan = Plan(self.contest, self.results, failures_of(store, self.bases))
+        elsewhere = {run: count for one in self.contest.recorded.values() for run, count in one.failures.items()}
+        self.plan = Plan(self.contest, self.results, elsewhere | failures_of(store, self.bases))
         self.state = State(self.plan)
         self.attempts: Counter[str] = Counter()
         self.failures: dict[str, str] = {}

@@ -69,7 +69,7 @@ class Plan:
         self._contestants = {contestant.name: contestant for contestant in contest.contestants}
         self._confirmed: dict[str, dict[str, Standing]] = {}
         for contestant in contest.contestants:
-            self._begin(_Task(contest.protocol.search(contest.problems(contestant)), contestant))
+            self._begin(_Task(contest.search(contestant.name, contest.problems(contestant)), contestant))
         self._run()
 
     # What is known.

@@ -1,0 +1,73 @@
+"""A contestant whose search is over: its trials are known from a ledger, and no protocol is asked again.
+
+Its runs are results like any other. A plan asks for exactly the trials of the ledger and takes the ledger's choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fairstep.runs import Certificate
+from fairstep.study.protocols.search import (
+    TUNING_SEED,
+    Ask,
+    Hyperparameters,
+    InEveryCell,
+    Problem,
+    Search,
+    Settled,
+    Tuning,
+    Wanted,
+)
+from fairstep.study.protocols.space import Axis, Space, key
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One contestant in one cell. ``proof``: its certificate. ``searched`` and ``budgets``: its trials of these phases,
+    in order. ``failures``: attempts that came to nothing, by run."""
+
+    proof: Certificate
+    choice: Hyperparameters
+    searched: tuple[Wanted, ...] = ()
+    budgets: tuple[Wanted, ...] = ()
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def finalists(self) -> list[Wanted]:
+        """Trials of the search on seeds of their own, by which one configuration was chosen."""
+        return [wanted for wanted in self.searched if wanted.seed != TUNING_SEED]
+
+    def search(self, problems: Mapping[str, Problem]) -> Search[None]:
+        """In place of a protocol's."""
+        yield InEveryCell({cell: self._in_cell() for cell in problems})
+
+    def _in_cell(self) -> Search[None]:
+        tuning = tuning_of(self.proof)
+        trials = [wanted for wanted in self.searched if wanted.seed == TUNING_SEED]
+        losses = yield Ask(trials)
+        for wanted, loss in zip(trials, losses, strict=True):
+            place = key(wanted.configuration)
+            tuning.losses[place], tuning.configurations[place] = loss, dict(wanted.configuration)
+        yield Settled(tuning)
+
+
+def space_of(proof: Certificate) -> Space:
+    """The grids as a certificate lists them. Only an end that was at an edge can be one."""
+    return Space(
+        {
+            one.name: Axis((*one.tried, *one.untried, *one.impossible, one.value), fixed=not one.edge)
+            for one in proof.coordinates
+        }
+    )
+
+
+def tuning_of(proof: Certificate) -> Tuning:
+    """The search that a certificate is of, before the losses of its trials."""
+    tuning = Tuning(Problem(space_of(proof), {}), notes=list(proof.notes))
+    for one in proof.coordinates:
+        for value in one.impossible:
+            tuning.losses[key({**proof.configuration, one.name: value})] = math.nan
+    return tuning
