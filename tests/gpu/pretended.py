@@ -37,7 +37,7 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> Elsewhere:
-        made: Elsewhere = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Elsewhere = torch.Tensor._make_wrapper_subclass(
             cls,
             here.size(),
             strides=here.stride(),
@@ -106,11 +106,11 @@ class _Generator(torch.Generator):
 
     def __new__(cls, device: Any = "cpu") -> _Generator:
         made = super().__new__(cls)
-        (_there.add if torch.device(device).type == NAME else _there.discard)(made._cdata)  # type: ignore[attr-defined]
+        (_there.add if torch.device(device).type == NAME else _there.discard)(made._cdata)
         return made
 
 
-class _Module(_DummyBackendModule):  # type: ignore[misc]
+class _Module(_DummyBackendModule):
     """What autocast asks a device's module for."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
