@@ -75,10 +75,10 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         strays = [x for x in flat if not isinstance(x, Elsewhere) and x.ndim]
         if strays:
             raise RuntimeError(f"{name}: {tuple(strays[0].shape)} on the processor among tensors on the device")
-    generator = kwargs.get("generator")
-    if generator is not None and there and generator._cdata not in _there:
-        raise RuntimeError(f"{name}: a generator on the processor for tensors on the device")
     placed = bool(there) if device is None else torch.device(device).type == NAME
+    generator = kwargs.get("generator")
+    if generator is not None and placed and generator._cdata not in _there:
+        raise RuntimeError(f"{name}: a generator on the processor for tensors on the device")
     if name in ("aten::copy_", "aten::_foreach_copy_"):
         first = args[0] if isinstance(args[0], Tensor) else args[0][0]
         placed = isinstance(first, Elsewhere)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fairstep import optim
 from fairstep.model import build
 from fairstep.optim.wrappers import wrappers
-from fairstep.runs import RunSpec
+from fairstep.runs import OptimizerChoice, RunSpec
 from fairstep.train.step import Trainer
 
 __all__ = ["cache", "corpus", "tiny"]
@@ -30,8 +30,16 @@ __all__ = ["cache", "corpus", "tiny"]
 CPU = torch.device("cpu")
 NAMES = [*optim.names(), *(f"adamw+{wrapper}" for wrapper in wrappers())]
 
-TRAINED = ("adamw", "sophia-g", "sophia-h", "mars-adamw", "schedule-free-adamw", "prodigy", "soap")
-"""With every signal, evaluation weights, shared numbers."""
+TRAINED: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "sophia-g": {"interval": 1},
+    "sophia-h": {"interval": 1},
+    "mars-adamw": {"form": "exact"},
+    "schedule-free-adamw": {},
+    "prodigy": {},
+    "soap": {},
+}
+"""With every signal in every step, evaluation weights, shared numbers."""
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +112,8 @@ def test_the_device_refuses_what_cuda_refuses(device: torch.device) -> None:
             mixed()
     with pytest.raises(RuntimeError, match="a generator on the processor"):
         x.normal_(generator=torch.Generator().manual_seed(0))
+    with pytest.raises(RuntimeError, match="a generator on the processor"):
+        torch.randn(2, device=device, generator=torch.Generator().manual_seed(0))
     x.normal_(generator=torch.Generator(device).manual_seed(0))
     assert (x + torch.tensor(1.0)).device == device, "a number may come from the processor"
     assert x.cpu().device == CPU
@@ -204,7 +214,9 @@ def on(spec: RunSpec, device: torch.device) -> Iterator[Trainer]:
 )
 def test_the_trainer_keeps_to_the_device(name: str, device: torch.device, tiny: Any, tmp_path: Path) -> None:
     """Batches, signals, clipping, the step, sizes of updates, evaluation, and the state of a checkpoint."""
-    spec = tiny(name, lr=optim.get(name).search_space["lr"].values[0])
+    settings = {"lr": optim.get(name).search_space["lr"].values[0], **TRAINED[name]}
+    chosen = OptimizerChoice(name=name, hyperparameters=optim.get(name).validate(settings))
+    spec = tiny().model_copy(update={"optimizer": chosen})
     losses = {}
     for place in (device, CPU):
         with on(spec, place) as trainer:
