@@ -119,7 +119,7 @@ class _Module(_DummyBackendModule):
 
 @functools.cache
 def _register() -> None:
-    """For this process; it cannot be undone, and changes nothing for who does not name the device."""
+    """For this process; it cannot be undone, and torch takes the device for the machine's accelerator from then on."""
     _setup_privateuseone_for_python_backend(NAME, _Module())
 
 
