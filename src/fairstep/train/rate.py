@@ -40,8 +40,11 @@ def rates_file() -> Path:
 
 
 def measured_rate(device: torch.device, precision: str) -> float:
-    """``matmul_rate``, measured now. On one thread of a processor the clock is the thread's own, which stands still while
-    another program has the core: precisions must not be told apart by who disturbed them."""
+    """``matmul_rate``, measured now.
+
+    On one thread of a processor the clock is the thread's own, which stands still while another program has the core:
+    precisions must not be told apart by who disturbed them.
+    """
     side = DEVICE_SIDE if device.type == "cuda" else CPU_SIDE
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
