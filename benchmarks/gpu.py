@@ -36,7 +36,8 @@ from fairstep.model import build, preset
 from fairstep.model.shapes import flops_per_token
 from fairstep.runs import machine
 from fairstep.train.rate import measured_rate
-from gpu_checks import CHECKS, Place
+from fairstep.train.setup import can_compile
+from gpu_checks import CHECKS, NotRun, Place
 from optimizer_peers import CONTESTS
 from optimizer_sets import SETS, parameters
 from optimizer_step import heavyball_as_it_is_written, measure, ours, synchronize
@@ -84,22 +85,27 @@ def check(session: Session, name: str) -> None:
             said = "told" if row.limit is None else "passed" if row.passed else "FAILED"
             limit = "" if row.limit is None else f" (at most {row.limit:g})"
             print(f"{said:7} {row.what}: {row.found:.3g}{limit}", file=sys.stderr, flush=True)
+    except NotRun as why:
+        session.not_run[f"{name}, the rest"] = str(why)
+    except torch.OutOfMemoryError:
+        raise  # says something of the device's size, and nothing of what was to be checked
     except Exception:  # a check that breaks has failed, and the others are still worth running
         traceback.print_exc()
         rows.append({"what": f"{name} to its end", "found": 1.0, "limit": 0.0, "passed": False})
-    session.found[name] = {"rows": rows, "seconds": time.monotonic() - began}
+    finally:
+        session.found[name] = {"rows": rows, "seconds": time.monotonic() - began}
 
 
 def mfu(session: Session) -> None:
-    """Forward, backward, clipping and AdamW on random tokens, in the device's best way: bf16 and compiled."""
+    """Forward, backward, clipping and AdamW on random tokens, on a GPU in bf16, and compiled if it can be."""
     place = session.place
     quick, cuda = place.quick, place.device == "cuda"
     config = preset("106k" if quick else "semenov/124m").model
-    sequences = 4 if quick else 32
+    sequences, compiled = 4 if quick else 32, cuda and can_compile(place.device)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
     model: nn.Module = build(config).to(place.device)
-    forward: Any = torch.compile(model, dynamic=False) if cuda else model
+    forward: Any = torch.compile(model, dynamic=False) if compiled else model
     optimizer = optim.build("adamw", model)
     tokens = torch.randint(config.vocabulary, (sequences, config.context + 1)).to(place.device)
     seconds = []
@@ -120,6 +126,7 @@ def mfu(session: Session) -> None:
     peak = peak_of(torch.cuda.get_device_name()) if cuda else None
     session.found["mfu"] = {
         "model": config.preset,
+        "compiled": compiled,
         "batch_tokens": sequences * config.context,
         "step_seconds": step,
         "tokens_per_second": rate,
@@ -216,8 +223,9 @@ def show(report: Report) -> None:
             print(f"| {name} | {len(rows)} | {failed} | {told} | {report['found'][name]['seconds']:.0f} |")
     if found := report["found"].get("mfu"):
         sheet = found["share_of_data_sheet"]
+        how = "compiled" if found["compiled"] else "eager"
         print(
-            f"\nMFU, {found['model']}, {found['batch_tokens']:,} tokens a step: "
+            f"\nMFU, {found['model']}, {found['batch_tokens']:,} tokens a step, {how}: "
             f"{found['tokens_per_second']:,.0f} tokens/s, "
             f"{found['share_of_measured_products']:.1%} of the measured rate of products"
             + (f", {sheet:.1%} of the data sheet's" if sheet else "")

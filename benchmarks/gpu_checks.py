@@ -37,6 +37,7 @@ from fairstep.runs import (
     Store,
 )
 from fairstep.train import Progress, train
+from fairstep.train.setup import can_compile
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("adamw", "muon", "soap", "schedule-free-adamw")
@@ -59,6 +60,10 @@ class Place:
     @property
     def optimizers(self) -> tuple[str, ...]:
         return QUICK if self.quick else tuple(sorted(optim.names()))
+
+
+class NotRun(Exception):
+    """Why a check, or the rest of it, cannot be run here."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,14 @@ def compiled(place: Place) -> Iterator[Row]:
     float32 differs by the order of sums (1e-7 an operation, grown over ten steps); bf16 has 8 bits.
     """
     reference = _trained("cpu", False, False, place.quick)
-    for bf16 in (False, True):
-        eager = _trained(place.device, bf16, False, place.quick)
-        yield from _differences(f"eager {'bf16' if bf16 else 'float32'}", eager, reference, 3e-2 if bf16 else 1e-4)
+    eager = {bf16: _trained(place.device, bf16, False, place.quick) for bf16 in (False, True)}
+    for bf16, found in eager.items():
+        yield from _differences(f"eager {'bf16' if bf16 else 'float32'}", found, reference, 3e-2 if bf16 else 1e-4)
+    if not place.quick and not can_compile(place.device):
+        raise NotRun("torch.compile needs triton on CUDA, a C++ compiler on a processor")
+    for bf16, found in eager.items():
         faster = _trained(place.device, bf16, True, place.quick)
-        yield from _differences(f"compiled {'bf16' if bf16 else 'float32'}", faster, eager, 3e-2 if bf16 else 1e-4)
+        yield from _differences(f"compiled {'bf16' if bf16 else 'float32'}", faster, found, 3e-2 if bf16 else 1e-4)
 
 
 def _differences(what: str, a: tuple[float, float], b: tuple[float, float], limit: float) -> Iterator[Row]:
