@@ -7,7 +7,7 @@ STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test unit lint format docs test-faults test-oracles test-browser test-ray bench clean
+.PHONY: demo test unit lint format docs test-faults test-oracles test-browser test-ray test-gpu bench clean
 
 demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdict and a page
 	$(BIN)/fairstep demo --store $(STORE)
@@ -29,6 +29,10 @@ test-browser: $(VENV)/.browser  ## the report in a real Chromium
 
 test-ray: $(VENV)/.ray  ## studies on a real Ray and on submitit's local executor, workers killed in the middle
 	$(PYTEST) -rs tests/study/test_launchers.py tests/external/test_launchers.py
+
+test-gpu: $(VENV)/.dev  ## on a machine with CUDA: equality with the processor, then speed; under ten minutes
+	$(PYTEST) -m gpu -rs tests/gpu
+	$(BIN)/python benchmarks/gpu.py --only mfu,peers,overhead --minutes 5
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ SETS: dict[str, Shapes] = {
     "20m-matrices": llama(12, 384, 1024),
     "124m": llama(12, 768, 2048, 50_304, tied=True),
     "124m-matrices": llama(12, 768, 2048),
+    "720m": llama(12, 2048, 5632, 50_304, tied=True),
 }
 
 

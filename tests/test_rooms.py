@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "imported": {"runs", "analysis"},
     "train": {"optim", "model", "data", "runs"},
     "external": {"runs"},
-    "cost": {"optim", "model", "runs"},
+    "cost": {"optim", "model", "data", "runs"},
     "study": {"runs", "analysis", "published", "cost", "optim", "model"},
     "recommend": {"runs", "analysis", "published", "cost", "optim", "model"},
     "report": {"runs", "analysis", "published"},
@@ -70,7 +70,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("run",),
         ("__main__",),
     ),
-    "cost": (("devices", "pace", "rank_shares"), ("run_cost",)),
+    "cost": (("devices", "pace", "precision", "rank_shares"), ("run_cost",)),
     "study": (
         ("launchers", "protocols", "published_runs"),
         ("command_workload", "workload"),

@@ -39,14 +39,14 @@ FULL_RANK_TOLERANCE = 1e-5
 """Largest relative difference between processors; with torch's and MKL's oldest kernels it is 1.2e-7."""
 
 
-def golden_losses(name: str) -> list[float]:
+def golden_losses(name: str, device: str = "cpu") -> list[float]:
     """Losses of a tiny model on fixed random tokens that repeat, so that there is something to learn."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     square = name in FULL_RANK
     config = ModelConfig(layers=2, width=32, heads=2, mlp_width=32 if square else 64, vocabulary=64, context=32)
-    model = Llama(config).to(torch.float64 if square else torch.float32)
-    tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33]
+    model = Llama(config).to(torch.float64 if square else torch.float32).to(device)
+    tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33].to(device)
     spec = optim.get(name)
     dtypes = dict.fromkeys(spec.product_dtypes, "float32")  # not the processor's choice
     optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1], **dtypes)

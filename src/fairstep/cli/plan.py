@@ -24,6 +24,7 @@ from fairstep.cli.shared.pace import HINT, basis, paced
 from fairstep.cli.shared.screen import duration, size_text
 from fairstep.cli.shared.sizes import SizeOptions, sequences_of, size_of
 from fairstep.cost.devices import CPU_UTILISATION, Device, device
+from fairstep.cost.precision import auto_precision
 from fairstep.cost.rank_shares import RankShares
 from fairstep.cost.run_cost import COMPILER, Cost, cost
 from fairstep.runs import DataSpec, Execution, Run, RunSpec, machine
@@ -54,7 +55,7 @@ class PlanOptions:
     set: Assignments = ()
     """A hyperparameter, for example --set block_size=256; may be given several times."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """auto: bf16 on a named device; on this machine where its hardware multiplies it."""
+    """auto: bf16 on a named device; on this machine where its hardware multiplies it faster than float32."""
     compile: bool = True
     """Whether the model is compiled."""
     device: str = "this"
@@ -144,7 +145,7 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
 def precision_of(options: PlanOptions, on_cpu: bool) -> Literal["float32", "bf16"]:
     if options.precision != "auto":
         return options.precision
-    return machine().precision if on_cpu else "bf16"
+    return auto_precision() if on_cpu else "bf16"
 
 
 def this_machine(options: PlanOptions, spec: RunSpec) -> Device:

@@ -6,12 +6,12 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 
 @dataclass(frozen=True)
 class Machine:
-    """``cores`` are those that this process may use (affinity and cgroup quota), ``memory_bytes`` what is free now."""
+    """``cores`` are those that this process may use (affinity and cgroup quota), ``memory_bytes`` what is free now,
+    ``cpu_bf16`` whether the processor claims instructions for bf16."""
 
     processor: str
     cores: int
@@ -22,11 +22,6 @@ class Machine:
     @property
     def device(self) -> str:
         return "cuda" if self.gpus else "cpu"
-
-    @property
-    def precision(self) -> Literal["bf16", "float32"]:
-        """bf16 where the hardware multiplies it; emulated bf16 on a CPU is slower than float32."""
-        return "bf16" if self.gpus or self.cpu_bf16 else "float32"
 
 
 def machine() -> Machine:

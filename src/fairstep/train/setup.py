@@ -19,7 +19,9 @@ import torch
 
 import fairstep
 from fairstep.runs import RunSpec, machine
+from fairstep.runs.rates import kept_bf16_gain
 from fairstep.train.ranks.world import ALONE, World
+from fairstep.train.rate import rates_file
 
 
 def prepare_process(spec: RunSpec, world: World = ALONE) -> torch.device:
@@ -97,6 +99,7 @@ def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "precision": spec.precision,
+        "bf16_over_float32": kept_bf16_gain(rates_file(), here) if device.type == "cpu" else None,
         "compiled": compiled,
         "data_source": list(spec.data.source),
     }

@@ -21,6 +21,7 @@ from fairstep import optim
 from fairstep.cli.shared.help import help_text, options_of
 from fairstep.cli.shared.shown import drawing
 from fairstep.cli.shared.texts import corpus_of, text_of
+from fairstep.cost.precision import auto_precision
 from fairstep.model import AnyPreset, named
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
@@ -149,7 +150,7 @@ class WorkloadOptions:
     evaluation_tokens: int = 131_072
     """Validation tokens of the final evaluation (all there are, if the text has fewer)."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """auto: bf16 where the hardware multiplies it, else float32. Weights and optimizer state are float32."""
+    """auto: bf16 where the hardware multiplies it faster, else float32. Weights and optimizer state are float32."""
     micro_batch_sequences: int = 0
     """Sequences per forward pass (gradients are accumulated). Default: the whole batch at once."""
     threads: int = 0
@@ -164,9 +165,9 @@ def prepared(options: WorkloadOptions) -> tuple[Workload, AnyPreset, Layout]:
     corpus = corpus_of(data)
     size = named(options.model, options.context)
     division = layout(machine(), size.parameters(corpus.vocabulary), threads=options.threads)
-    assert isinstance(cells.tokens, int)
+    assert isinstance(cells.tokens, int) and cells.precision != "auto"
     texts = {corpus.name: text_of(corpus, data, cells.tokens, size.context)}
-    (cell,) = cells_of(cells, 0, texts, Place(execution(options, division), machine().precision))
+    (cell,) = cells_of(cells, 0, texts, Place(execution(options, division), cells.precision))
     return cell.workload, size, division
 
 
@@ -192,7 +193,7 @@ def cells_table(options: WorkloadOptions) -> CellsTable:
         context=options.context,
         tokens=max(1, round(wanted / batch_tokens)) * batch_tokens,
         batch_sequences=sequences,
-        precision=machine().precision if options.precision == "auto" else options.precision,
+        precision=auto_precision() if options.precision == "auto" else options.precision,
         evaluation_tokens=options.evaluation_tokens,
         **{name: getattr(options, name) for name in SHAPE},
     )

@@ -16,6 +16,7 @@ from fairstep.cli.shared.options import (
     hyperparameters,
 )
 from fairstep.cli.shared.texts import corpus_of, text_of
+from fairstep.cost.precision import auto_precision
 from fairstep.runs import RunSpec, machine
 from fairstep.study import layout
 from fairstep.study.published_runs import Variant, run_preset
@@ -50,7 +51,7 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
         tokens=tokens,
         hyperparameters=complete,
         seed=seed,
-        precision=here.precision if options.precision == "auto" else options.precision,
+        precision=auto_precision(here) if options.precision == "auto" else options.precision,
         batch_sequences=options.batch_sequences,
         validation_tokens=min(wanted, text.evaluable(context)),
         execution=execution(

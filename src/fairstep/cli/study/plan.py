@@ -17,6 +17,7 @@ from fairstep.cli.shared.pace import HINT, basis, paced
 from fairstep.cli.shared.screen import duration
 from fairstep.cost.devices import Device
 from fairstep.cost.devices import device as device_named
+from fairstep.cost.precision import auto_precision
 from fairstep.cost.run_cost import Cost
 from fairstep.runs import machine
 from fairstep.study.file.launcher import layout_of
@@ -104,7 +105,7 @@ def on_this_machine(costs: Mapping[tuple[str, str], Cost]) -> dict[tuple[str, st
     from fairstep.train.rate import this_device  # loads torch
 
     here, first = machine(), next(iter(costs.values())).device
-    _, rate, memory = this_device(here.device, here.cores, here.precision)
+    _, rate, memory = this_device(here.device, here.cores, auto_precision(here))
     device = replace(first, flops=rate, memory_bytes=first.memory_bytes or memory)
     return {
         place: replace(one, device=device, seconds_expected=one.seconds_expected * first.flops / rate)

@@ -67,7 +67,7 @@ class CellsTable(Table):
     batch_tokens: str | Positive | list[str | Positive] = []
     """Tokens of an optimizer step, in place of sequences."""
     precision: Literal["float32", "bf16", "auto"] = "auto"
-    """Precision of the matrix products. auto: bf16 where the hardware multiplies it, else float32."""
+    """Precision of the matrix products. auto: bf16 where the hardware multiplies it faster, else float32."""
     schedule: ScheduleKind | Literal["own"] | list[ScheduleKind | Literal["own"]] = []
     """Learning rate after the warm-up. own: each optimizer's own schedule, as W compares them."""
     warmup_fraction: Part | list[Part] = []

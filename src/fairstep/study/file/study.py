@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from fairstep.cost.devices import CPU_UTILISATION, Device
 from fairstep.cost.devices import device as device_named
+from fairstep.cost.precision import auto_precision
 from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import DataSpec, Design, Execution, Ledger, RunSpec, machine
 from fairstep.runs.frozen import explain
@@ -87,7 +88,7 @@ class Study:
             parallel=launcher.parallel,
             micro_batch_sequences=launcher.micro_batch_sequences,
         )
-        return Place(run, "bf16" if named else here.precision)
+        return Place(run, "bf16" if named else auto_precision(here))
 
     @property
     def device(self) -> Device:

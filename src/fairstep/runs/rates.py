@@ -1,0 +1,27 @@
+"""Rates of matrix products as they are kept in the cache's ``rates.json``: names and values, read without torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from fairstep.runs.files import read_json
+from fairstep.runs.machine import Machine
+
+
+def rate_name(device: str, threads: int, precision: str) -> str:
+    """Under which a rate is kept. ``threads``: 0 on an accelerator."""
+    return f"{device}, {threads} threads, {precision}, torch {importlib.metadata.version('torch')}"
+
+
+def kept_rate(path: Path, name: str) -> float | None:
+    """FLOPs per second, None where none was measured or the file is not as this version writes it."""
+    known = read_json(path)
+    rate = known.get(name) if isinstance(known, dict) else None
+    return float(rate) if isinstance(rate, int | float) and 0 < rate < 1e20 else None
+
+
+def kept_bf16_gain(path: Path, here: Machine) -> float | None:
+    """The rate of bf16 over float32 on one thread of this processor; None where either was not measured."""
+    bf16, float32 = (kept_rate(path, rate_name(here.processor, 1, precision)) for precision in ("bf16", "float32"))
+    return bf16 / float32 if bf16 and float32 else None
