@@ -38,6 +38,9 @@ def hf_config(config: ModelConfig) -> dict[str, Any]:
         raise ValueError("Transformers has no model like track3 (squared ReLU, half-rotated heads, a bias of the head)")
     if config.architecture != "llama":
         raise ValueError(f"only decoders can be exported, not {config.architecture}: it has no loss of the next token")
+    for scale in ("attention_scale", "residual_scale", "output_scale"):
+        if getattr(config, scale) != type(config).model_fields[scale].default:
+            raise ValueError(f"Transformers' Llama has no {scale}; only models without one can be exported")
     moe = config.moe
     if moe is not None and (moe.routing != "top_k" or moe.capacity_factor or moe.shared_experts):
         choice = (
