@@ -162,6 +162,10 @@ def test_the_new_fields_leave_the_identity_of_earlier_models_alone() -> None:
             {"moe": {"experts": 2, "experts_per_token": 3}},
             r"experts_per_token must be at most 2 \(the experts\), not 3",
         ),
+        (
+            {"architecture": "gpt2", "residual_scale": 0.5},
+            "residual_scale is an option of the llama architecture, not of gpt2",
+        ),
         ({"architecture": "bert", "qk_norm": True}, "qk_norm is an option of the llama architecture, not of bert"),
         (
             {"architecture": "track3", "tied_head": True},

@@ -7,6 +7,7 @@ every layer has something to learn within ten steps.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ def coordinates(
     batches = _batches(config, sequences, seed)
     probe, _ = next(batches)
     first = _activations(model, probe)
-    optimizer = optim.build(choice.name, model, **choice.hyperparameters)
+    hyperparameters: dict[str, Any] = dict(choice.hyperparameters)
+    optimizer = optim.build(choice.name, model, **hyperparameters)
     for _ in range(steps):
         tokens, targets = next(batches)
         optimizer.zero_grad()
