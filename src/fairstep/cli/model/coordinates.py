@@ -88,8 +88,10 @@ def main(arguments: list[str]) -> int:
 def _prepared(options: CoordinatesOptions, name: str, base: int, width: int) -> tuple[ModelConfig, OptimizerChoice]:
     """The model of a width, and the optimizer for it."""
     spec = optim.get(name)
-    grid = spec.search_space["lr"].values
-    hyper = spec.validate({"lr": grid[len(grid) // 2]})
+    if spec.signals:
+        raise ValueError(f"{name} asks for {' and '.join(spec.signals)}, which the check does not supply; leave it out")
+    grid = spec.search_space["lr"].values if "lr" in spec.search_space else ()
+    hyper = spec.validate({"lr": grid[len(grid) // 2]} if grid else {})
     small, model = (_model(options, base, base), _model(options, base, width))
     if options.transfer == "mup":
         rule = MuP(small)
