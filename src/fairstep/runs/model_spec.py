@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fairstep.runs.frozen import Frozen, Positive
 
 Count = Annotated[int, Field(ge=0)]
 Coefficient = Annotated[float, Field(ge=0)]
 Architecture = Literal["llama", "gpt2", "bert", "track3"]
+SCALES = ("attention_scale", "residual_scale", "output_scale")
+"""Fields of a ModelSpec that multiply what a part of the model gives."""
 Initialisation = Literal["depth_scaled", "flat", "fan_in", "zero_outputs", "mup"]
 
 
@@ -100,6 +102,13 @@ class ModelSpec(Frozen):
     moe: MoESpec | None = None
     """Experts in place of every block's MLP. none: a dense model."""
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without scales at their defaults, which came later: files of runs without them are written as they were."""
+        fields: dict[str, Any] = written(self)
+        default = {name: type(self).model_fields[name].default for name in SCALES}
+        return {name: value for name, value in fields.items() if name not in default or value != default[name]}
+
     @property
     def elsewhere(self) -> set[str]:
         """Fields that are no part of a run's identity."""
@@ -152,8 +161,7 @@ class ModelSpec(Frozen):
     @model_validator(mode="after")
     def _only_llama_has_options(self) -> ModelSpec:
         if self.architecture != "llama":
-            scales = ("attention_scale", "residual_scale", "output_scale")
-            for name in ("kv_heads", "qk_norm", "moe", *scales):
+            for name in ("kv_heads", "qk_norm", "moe", *SCALES):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} is an option of the llama architecture, not of {self.architecture}")
         return self
