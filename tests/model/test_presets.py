@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -179,6 +181,15 @@ def test_impossible_models_are_refused(change: dict[str, object], words: str) ->
     sizes = {"layers": 1, "width": 16, "heads": 2, "mlp_width": 8, "vocabulary": 300, "context": 8}
     with pytest.raises(ValueError, match=words):
         ModelSpec(**(sizes | change))
+
+
+def test_scales_are_written_where_they_are_set() -> None:
+    """Files of runs from before them stay as they were."""
+    model = preset("27k").model
+    assert not [name for name in json.loads(model.model_dump_json()) if name.endswith("_scale")]
+    scaled = model.model_copy(update={"residual_scale": 0.5})
+    assert scaled.model_dump(exclude_defaults=True)["residual_scale"] == 0.5
+    assert ModelSpec.model_validate_json(scaled.model_dump_json()) == scaled
 
 
 def test_presets_agree_with_the_published_tables() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fairstep import optim
 from fairstep.model import preset
+from fairstep.model.exported import exported_config
 from fairstep.runs import Value
 from fairstep.study.file.line_numbers import StudyError
 from fairstep.study.file.study import Study, read
@@ -80,6 +81,11 @@ def test_the_model_has_scales() -> None:
     assert (model.initialisation, model.residual_scale, model.attention_scale) == ("mup", 0.5, 0.0)
     assert MuP(preset("27k").model).model(BASE).attention_scale == pytest.approx(32**0.5 / 64)
     assert UP.model(WIDE.model_copy(update={"tied_head": True})).output_scale == 0.5
+
+
+def test_scales_have_no_equal_in_transformers() -> None:
+    with pytest.raises(ValueError, match="Transformers' Llama has no residual_scale; only models without one can be"):
+        exported_config(UP.model(WIDE))
 
 
 FILE = """
