@@ -61,7 +61,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("judged",),
     ),
     "train": (
-        ("weights",),
+        ("coordinates", "weights"),
         ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
         ("checkpoints", "evaluate", "export", "setup"),
         ("downstream", "signals"),
@@ -72,7 +72,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "cost": (("devices", "pace", "precision", "rank_shares"), ("run_cost",)),
     "study": (
-        ("launchers", "protocols", "published_runs"),
+        ("launchers", "protocols", "published_runs", "transfer"),
         ("command_workload", "workload"),
         ("tournament",),
         ("file", "forecast"),

@@ -17,6 +17,7 @@ CONFIGS = {
     "qk_norm": TINY.model_copy(update={"qk_norm": True}),
     "z_loss": TINY.model_copy(update={"z_loss": 1e-4}),
     "fan_in": TINY.model_copy(update={"initialisation": "fan_in"}),
+    "scales": TINY.model_copy(update={"attention_scale": 0.2, "residual_scale": 0.5, "output_scale": 0.5}),
     "moe": TINY.model_copy(update={"moe": MoEConfig(experts=4)}),
     "moe_capacity": TINY.model_copy(update={"moe": MoEConfig(experts=4, capacity_factor=1.0)}),
     "moe_shared": TINY.model_copy(update={"moe": MoEConfig(experts=4, shared_experts=2, balance_scale="switch")}),
@@ -114,6 +115,36 @@ def test_the_first_loss_is_that_of_a_uniform_guess(name: str) -> None:
         pytest.skip("W's head is larger, so its first logits are not small")
     model, tokens = model_of(name), batch(16)
     assert model.eval()(tokens[:, :-1], tokens[:, 1:]).item() == pytest.approx(math.log(64), abs=0.06)
+
+
+def test_scales_are_factors_of_what_they_name() -> None:
+    """Of scores, of what a block adds, of logits: folded into the weights, they give the same logits."""
+    torch.manual_seed(0)
+    scaled = build(TINY.model_copy(update={"attention_scale": 0.2, "residual_scale": 0.5, "output_scale": 0.25}))
+    plain = build(TINY)
+    weights = scaled.state_dict()
+    for name in weights:
+        if name.endswith("attention.q.weight"):
+            weights[name] = weights[name] * (0.2 * TINY.head_width**0.5)
+        elif name.endswith(("attention.o.weight", "down.weight")):
+            weights[name] = weights[name] * 0.5
+        elif name == "norm.weight":
+            weights[name] = weights[name] * 0.25
+    plain.load_state_dict(weights)
+    tokens = batch()[:, :12]
+    torch.testing.assert_close(scaled.logits(tokens), plain.logits(tokens), rtol=1e-5, atol=1e-6)
+
+
+def test_initialisation_of_mup() -> None:
+    """Head and residual outputs 0, embedding N(0, 0.1^2), hidden N(0, 1 / inputs) (arXiv 2512.05620)."""
+    torch.manual_seed(0)
+    config = TINY.model_copy(update={"width": 128, "mlp_width": 256, "vocabulary": 512, "initialisation": "mup"})
+    weights = dict(build(config).named_parameters())
+    assert weights["embedding.weight"].std().item() == pytest.approx(0.1, rel=0.02)
+    for name in ("attention.q", "attention.v", "mlp.gate", "mlp.up"):
+        assert weights[f"blocks.0.{name}.weight"].std().item() == pytest.approx(128**-0.5, rel=0.03)
+    for name in ("head", "blocks.1.attention.o", "blocks.1.mlp.down"):
+        assert not weights[f"{name}.weight"].any()
 
 
 def test_initialisation_of_semenov_also_inside_experts() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -162,6 +164,10 @@ def test_the_new_fields_leave_the_identity_of_earlier_models_alone() -> None:
             {"moe": {"experts": 2, "experts_per_token": 3}},
             r"experts_per_token must be at most 2 \(the experts\), not 3",
         ),
+        (
+            {"architecture": "gpt2", "residual_scale": 0.5},
+            "residual_scale is an option of the llama architecture, not of gpt2",
+        ),
         ({"architecture": "bert", "qk_norm": True}, "qk_norm is an option of the llama architecture, not of bert"),
         (
             {"architecture": "track3", "tied_head": True},
@@ -175,6 +181,15 @@ def test_impossible_models_are_refused(change: dict[str, object], words: str) ->
     sizes = {"layers": 1, "width": 16, "heads": 2, "mlp_width": 8, "vocabulary": 300, "context": 8}
     with pytest.raises(ValueError, match=words):
         ModelSpec(**(sizes | change))
+
+
+def test_scales_are_written_where_they_are_set() -> None:
+    """Files of runs from before them stay as they were."""
+    model = preset("27k").model
+    assert not [name for name in json.loads(model.model_dump_json()) if name.endswith("_scale")]
+    scaled = model.model_copy(update={"residual_scale": 0.5})
+    assert scaled.model_dump(exclude_defaults=True)["residual_scale"] == 0.5
+    assert ModelSpec.model_validate_json(scaled.model_dump_json()) == scaled
 
 
 def test_presets_agree_with_the_published_tables() -> None:

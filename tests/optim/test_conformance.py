@@ -136,7 +136,7 @@ def test_a_checkpoint_does_not_depend_on_stacking(name: str, make_model: Callabl
 
 @every_optimizer
 @pytest.mark.parametrize("stacked", [True, False])
-@pytest.mark.parametrize("decay", ["decoupled", "independent", "coupled", "cautious"])
+@pytest.mark.parametrize("decay", ["decoupled", "independent", "coupled", "cautious", "corrected"])
 def test_gradients_are_not_changed(
     name: str, stacked: bool, decay: str, make_model: Callable[..., nn.Module], feed: Any
 ) -> None:

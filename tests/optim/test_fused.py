@@ -25,7 +25,7 @@ def trained(optimizer_class: type[Engine], dtype: torch.dtype = torch.float64, *
     return w.detach()
 
 
-@pytest.mark.parametrize("decay", ["decoupled", "independent", "coupled", "cautious"])
+@pytest.mark.parametrize("decay", ["decoupled", "independent", "coupled", "cautious", "corrected"])
 def test_the_fused_kernel_is_the_rule(decay: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fused = trained(AdamW, decay=decay)
     monkeypatch.delitem(descent.FUSED, AdamWRule)
@@ -39,6 +39,7 @@ def test_the_fused_kernel_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatc
     for decay, dtype, taken in (
         ("decoupled", torch.float32, 6),
         ("independent", torch.float32, 6),
+        ("corrected", torch.float32, 6),
         ("cautious", torch.float32, 0),
         ("decoupled", torch.bfloat16, 0),  # whose state is float32
     ):

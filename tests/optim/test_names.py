@@ -36,7 +36,13 @@ WEN = {  # text and figures, and the names of its code and records
     "soap": ("Soap", "soap", "soape", "SOAPe"),
     "sophia-h": ("Sophia-H", "sophiah", "sophia_h"),
 }
-OTHERS = {"cautious-lion": ("C-Lion",), "adamh": ("AdamH",), "muonh": ("MuonH",), "normuon": ("NorMuon",)}
+OTHERS = {
+    "cautious-lion": ("C-Lion",),
+    "adamh": ("AdamH",),
+    "muonh": ("MuonH",),
+    "adamc": ("AdamC",),
+    "normuon": ("NorMuon",),
+}
 
 
 @pytest.mark.parametrize("spellings", [SEMENOV, WEN, OTHERS], ids=["S", "W", "others"])

@@ -181,6 +181,40 @@ def test_cautious_decay_is_the_decay_mode() -> None:
     assert all(torch.equal(p, q) for p, q in zip(*params, strict=True))
 
 
+@both
+def test_corrected_decay_is_quadratic_in_the_schedule(base: str) -> None:
+    """arXiv 2506.02285: lr_t^2 / lr_max * lambda of matrices, in the warm-up too; vectors keep lr_t * lambda."""
+    trained, _ = ours(f"{base}+corrected-decay")
+    twin = {}
+    for n, w in start().items():
+        s: State = {}
+        for step in range(1, STEPS + 1):
+            decay = WD * rate(step) if w.ndim == 2 else WD
+            w = BASES[base][0](w, gradient(w, n, step), s, LR * rate(step), decay)
+        twin[n] = w
+    hold(trained, twin)
+
+
+@both
+def test_independent_decay_follows_the_schedule_alone(base: str) -> None:
+    trained, _ = ours(f"{base}+independent-decay", weight_decay=0.01)
+    twin = {}
+    for n, w in start().items():
+        s: State = {}
+        for step in range(1, STEPS + 1):
+            shrunk = (1 - rate(step) * 0.01) * w
+            w = shrunk + BASES[base][0](w, gradient(w, n, step), s, LR * rate(step), 0.0) - w
+        twin[n] = w
+    hold(trained, twin)
+
+
+def test_corrected_decay_is_of_normalised_weights(make_model: Callable[..., nn.Module]) -> None:
+    optimizer = build("adamc", make_model(), undecayed=())
+    decays = {optimizer.roles[n]: group["decay"] for group in optimizer.param_groups for n in group["param_names"]}
+    others = {role: "decoupled" for role in decays if role not in ("matrix", "expert")}
+    assert others and decays == {**dict.fromkeys(decays, "corrected"), **others}
+
+
 def test_the_average_is_of_weights_on_the_ball_and_of_points_not_ahead() -> None:
     """Wrappers apply in one order: constraint, lookahead, average."""
     trained, evaluated = ours("muon+ema+hyperball+ema-nesterov", ema_decay=0.0, schedule_steps=0)
@@ -195,6 +229,7 @@ def test_names() -> None:
     assert get("muon+ema+hyperball").name == "muonh+ema"
     assert get("adamw+hyperball") is get("adamh") and get("muon+hyperball") is get("muonh")
     assert get("adamw+cautious") is get("cautious") and get("lion+cautious") is get("c-lion")
+    assert get("adamw+corrected-decay") is get("AdamC")
     assert get("adamh+cautious") is get("cautious-adamw+hyperball")
     assert get("adamw+sf") is get("adamw+schedule_free") and get("adamw+schedule-free") is not get("sf-adamw")
     assert get("ademamix+tail").hyperparameters["schedule_steps"] is get("ademamix").hyperparameters["schedule_steps"]
@@ -204,15 +239,18 @@ def test_names() -> None:
 
 
 def _fresh(name: str, wrapper: str) -> bool:
-    """Whether the optimizer does not have the wrapper already."""
+    """Whether the optimizer has neither the wrapper nor one that contradicts it."""
+    if get(name).decay == "corrected" and wrappers()[wrapper].decides:
+        return False
     return all(wrapper not in part.rule.name.split("+") for part in get(name).parts)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("adamw+emma", r"unknown wrapper 'emma' \(did you mean ema\?\); there are cautious, cautious-decay, hyperball"),
+        ("adamw+emma", r"unknown wrapper 'emma' \(did you mean ema\?\); there are cautious, cautious-decay, cor"),
         ("adamw+ema+ema", "the wrapper ema is named twice"),
+        ("adamc+cwd", "cautious-decay and corrected-decay both say how weights decay; keep one of them"),
         ("adamh+hyperball", "the wrapper hyperball is named twice"),
         ("admw+ema", r"unknown optimizer 'admw' \(did you mean"),
         (

@@ -164,13 +164,14 @@ class LanguageModel(nn.Module):
             elif config.initialisation == "fan_in":
                 std = 1 / config.width if parameter is self.embedding.weight else parameter.shape[-1] ** -0.5
                 nn.init.trunc_normal_(parameter, 0.0, std, -TRUNCATION * std, TRUNCATION * std)
-            elif config.initialisation == "zero_outputs":
+            elif config.initialisation in ZERO_OUTPUTS:
+                embedding_std, variance = ZERO_OUTPUTS[config.initialisation]
                 if parameter is self.embedding.weight:
-                    parameter.normal_()
+                    parameter.normal_(0.0, embedding_std)
                 elif parameter is self.head.weight or name.endswith(WRITES_RESIDUAL):
                     parameter.zero_()
                 else:
-                    parameter.normal_(0.0, (0.33 / parameter.shape[-1]) ** 0.5)
+                    parameter.normal_(0.0, (variance / parameter.shape[-1]) ** 0.5)
             else:
                 scaled = config.initialisation == "depth_scaled" and name.endswith(WRITES_RESIDUAL)
                 parameter.normal_(0.0, residual_std if scaled else config.init_std)
@@ -178,5 +179,9 @@ class LanguageModel(nn.Module):
 
 WRITES_RESIDUAL = ("attention.o.weight", "down.weight", "experts.down")
 """Ends of the names of matrices that write to the residual stream."""
+
+ZERO_OUTPUTS = {"zero_outputs": (1.0, 0.33), "mup": (0.1, 1.0)}
+"""Initialisations whose head and residual outputs are 0: standard deviation of the embedding, and the variance of other
+weights times their inputs."""
 
 MEASURED = ("z_loss", "balance_loss", "router_z_loss", "unrouted_tokens")

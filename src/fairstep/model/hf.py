@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fairstep.model.config import ModelConfig
+from fairstep.runs.model_spec import SCALES
 
 
 def hf_config(config: ModelConfig) -> dict[str, Any]:
@@ -38,6 +39,9 @@ def hf_config(config: ModelConfig) -> dict[str, Any]:
         raise ValueError("Transformers has no model like track3 (squared ReLU, half-rotated heads, a bias of the head)")
     if config.architecture != "llama":
         raise ValueError(f"only decoders can be exported, not {config.architecture}: it has no loss of the next token")
+    for scale in SCALES:
+        if getattr(config, scale) != type(config).model_fields[scale].default:
+            raise ValueError(f"Transformers' Llama has no {scale}; only models without one can be exported")
     moe = config.moe
     if moe is not None and (moe.routing != "top_k" or moe.capacity_factor or moe.shared_experts):
         choice = (

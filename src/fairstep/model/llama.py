@@ -28,6 +28,7 @@ class Attention(nn.Module):
         self.k = nn.Linear(width, key_width, bias=False)
         self.v = nn.Linear(width, key_width, bias=False)
         self.o = nn.Linear(width, width, bias=False)
+        self.scale = config.attention_scale or None
         self.q_norm = RMSNorm(self.head_width, config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_width, config.norm_eps) if config.qk_norm else None
 
@@ -38,11 +39,11 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if self.shared_by > 1:
             k, v = (f.repeat_interleave(self.shared_by, dim=1) for f in (k, v))
-        return self.o(attend(q, k, v, mask).transpose(1, 2).flatten(-2))
+        return self.o(attend(q, k, v, mask, scale=self.scale).transpose(1, 2).flatten(-2))
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); a mixture of experts may stand for the MLP."""
+    """x + c attention(norm(x)), then x + c mlp(norm(x)) with c = residual_scale; experts may stand for the MLP."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -55,11 +56,15 @@ class Block(nn.Module):
         else:
             self.mlp = Mixture(config.width, config.mlp_width, config.moe)
         self.routed = config.moe is not None
+        self.residual_scale = config.residual_scale
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> tuple[Tensor, Routing | None]:
-        x = x + self.attention(self.attention_norm(x), cos, sin, mask)
+        x = x + self._scaled(self.attention(self.attention_norm(x), cos, sin, mask))
         y = self.mlp(self.mlp_norm(x))
-        return (x + y[0], y[1]) if self.routed else (x + y, None)
+        return (x + self._scaled(y[0]), y[1]) if self.routed else (x + self._scaled(y), None)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.residual_scale == 1 else x * self.residual_scale
 
 
 class Llama(LanguageModel):
@@ -87,4 +92,5 @@ class Llama(LanguageModel):
             x, routing = block(x, cos, sin, mask)
             if routing is not None:
                 routings.append(routing)
-        return self.norm(x), routings
+        x = self.norm(x)
+        return x if self.config.output_scale == 1 else x * self.config.output_scale, routings

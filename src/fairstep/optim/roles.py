@@ -14,6 +14,11 @@ Role = Literal["matrix", "embedding", "head", "vector", "expert", "router"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """vector: fewer than two dimensions (gains of norms, biases). expert: a stack of matrices (experts, output, input)."""
 
+UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
+"""Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
+NORMALISED: tuple[Role, ...] = ("matrix", "expert")
+"""Roles of weights that a normalisation follows: the next block's norm divides their scale out again."""
+
 
 @dataclass(frozen=True, eq=False)
 class Named:

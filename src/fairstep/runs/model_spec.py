@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fairstep.runs.frozen import Frozen, Positive
 
 Count = Annotated[int, Field(ge=0)]
 Coefficient = Annotated[float, Field(ge=0)]
 Architecture = Literal["llama", "gpt2", "bert", "track3"]
-Initialisation = Literal["depth_scaled", "flat", "fan_in", "zero_outputs"]
+SCALES = ("attention_scale", "residual_scale", "output_scale")
+"""Fields of a ModelSpec that multiply what a part of the model gives."""
+Initialisation = Literal["depth_scaled", "flat", "fan_in", "zero_outputs", "mup"]
 
 
 class MoESpec(Frozen):
@@ -88,9 +90,24 @@ class ModelSpec(Frozen):
     for what writes to the residual stream (S). flat: N(0, init_std^2) for all. fan_in: normal, cut at 3 standard
     deviations, with standard deviation 1 / sqrt(inputs), and 1 / width for the embedding (W). zero_outputs: 0 for the
     head and what writes to the residual stream, N(0, 1) for the embedding, N(0, 0.33 / inputs) else (modded-nanogpt).
+    mup: 0 for the head and what writes to the residual stream, N(0, 0.1^2) for the embedding, N(0, 1 / inputs) else
+    (arXiv 2512.05620).
     """
+    attention_scale: Coefficient = 0.0
+    """Factor of the products of queries and keys. 0: 1 / sqrt(head width)."""
+    residual_scale: float = Field(default=1.0, gt=0)
+    """Factor of what attention and MLP add to the residual stream."""
+    output_scale: float = Field(default=1.0, gt=0)
+    """Factor of the logits."""
     moe: MoESpec | None = None
     """Experts in place of every block's MLP. none: a dense model."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without scales at their defaults, which came later: files of runs without them are written as they were."""
+        fields: dict[str, Any] = written(self)
+        default = {name: type(self).model_fields[name].default for name in SCALES}
+        return {name: value for name, value in fields.items() if name not in default or value != default[name]}
 
     @property
     def elsewhere(self) -> set[str]:
@@ -144,7 +161,7 @@ class ModelSpec(Frozen):
     @model_validator(mode="after")
     def _only_llama_has_options(self) -> ModelSpec:
         if self.architecture != "llama":
-            for name in ("kv_heads", "qk_norm", "moe"):
-                if getattr(self, name):
+            for name in ("kv_heads", "qk_norm", "moe", *SCALES):
+                if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} is an option of the llama architecture, not of {self.architecture}")
         return self

@@ -23,6 +23,7 @@ from fairstep.runs import (
     Value,
 )
 from fairstep.study.protocols.space import Configuration
+from fairstep.study.transfer import MuP
 
 WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_tokens")
 SHAPE = ("final_fraction", "decay_fraction", "decay_shape", "warmup_shape", "warmup_start", "positions")
@@ -59,6 +60,8 @@ class Workload:
     clip_norm: float = 1.0
     evaluation_tokens: int = 131_072
     execution: Execution = field(default_factory=Execution)
+    transfer: MuP | None = None
+    """How hyperparameters, which are then those of a base model, become the model's."""
 
     def __post_init__(self) -> None:
         given = [name for name in WARMUPS if getattr(self, name) is not None]
@@ -123,6 +126,8 @@ class Workload:
         tokens = self.tokens if tokens is None else tokens
         steps = tokens // self.batch_tokens
         known = optim.get(optimizer)
+        if self.transfer:
+            hyperparameters = self.transfer.hyperparameters(optimizer, hyperparameters, self.model, undecayed)
         schedule = self.schedule_of(optimizer, steps)
         for name, value in hyperparameters.items():
             if is_override(name) and (own := split(name)[1]) in SCHEDULED:

@@ -15,6 +15,7 @@ MENU = Menu(
             "check": Verb(
                 "roles, counts, first loss, gradients and repetition of a model, before any compute is spent"
             ),
+            "coordinates": Verb("whether activations keep their size over widths, with and without muP"),
             "list": Verb("the presets: sizes, context, batch, FLOPs a token"),
         }
     },
@@ -23,6 +24,7 @@ examples:
   fairstep model check examples/own_model/model.py:build
   fairstep model check hf:examples/hf/config.json
   fairstep model check 106k
+  fairstep model coordinates --widths 64 128 256 --transfer mup
   fairstep model list
 """,
 )

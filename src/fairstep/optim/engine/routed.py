@@ -13,14 +13,12 @@ from fairstep.optim.engine import routing, torch_forms
 from fairstep.optim.engine.owned import OwnedShards, any_dtensor
 from fairstep.optim.engine.routing import Roles
 from fairstep.optim.engine.stacks import Layout, Member
-from fairstep.optim.roles import ROLES, Named, Role
+from fairstep.optim.roles import NORMALISED, ROLES, Named, Role
+from fairstep.optim.roles import UNDECAYED as UNDECAYED
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
 from fairstep.optim.spec.overrides import SPLITS, is_override
-
-UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
-"""Roles without weight decay unless told otherwise, as in W: norms and the embedding; the head is decayed."""
 
 
 class Routed(torch.optim.Optimizer):
@@ -112,7 +110,8 @@ class Routed(torch.optim.Optimizer):
                 routing.check_splits(seen, role, settings.get(SPLITS, 1))
             if not rule.decayed or (role in self.undecayed and "weight_decay" not in own):
                 settings["weight_decay"] = 0.0
-            settings = {"rule": rule.name, "decay": self.decay, **settings, **({"role": role} if apart else {})}
+            decay = "decoupled" if self.decay == "corrected" and role not in NORMALISED else self.decay
+            settings = {"rule": rule.name, "decay": decay, **settings, **({"role": role} if apart else {})}
             buckets.setdefault((role in self.undecayed, *settings.items()), (settings, []))[1].append(item)
         added: list[dict[str, Any]] = []
         for settings, members in buckets.values():

@@ -7,9 +7,11 @@ and lambda the weight decay:
     independent    W <- (1 - (eta / eta_0) lambda) W - eta u       follows the schedule but not the learning rate
     coupled        g <- g + lambda W before the rule sees it       L2 regularisation
     cautious       W <- W - eta (u + lambda [u W >= 0] W)          arXiv 2510.12402
+    corrected      W <- (1 - (eta^2 / eta_0) lambda) W - eta u     arXiv 2506.02285, of matrices and experts
 
-A rule may ask that the first two shrink the weights after the step instead (SOAP does), and may take the step in its
-own way (``Rule.move``).
+Corrected decay is for weights that a normalisation follows; parameters with another role have the decoupled one
+(``roles.NORMALISED``). A rule may ask that the decay which shrinks all weights alike comes after the step instead
+(SOAP does), and may take the step in its own way (``Rule.move``).
 """
 
 from __future__ import annotations
@@ -70,6 +72,8 @@ def _descend_part(rule: Rule, group: dict[str, Any], direction: Tensor, factor: 
         shrink = 1 - lr * weight_decay
     elif decay == "independent":
         shrink = 1 - lr / Context(group).peak_lr * weight_decay
+    elif decay == "corrected":
+        shrink = 1 - lr * _share_of_peak(group) * weight_decay
     elif decay == "cautious" and weight_decay:
         agrees = direction * weights >= 0
         weights.sub_(weights * agrees, alpha=lr * weight_decay)
@@ -80,12 +84,17 @@ def _descend_part(rule: Rule, group: dict[str, Any], direction: Tensor, factor: 
         weights.mul_(shrink)
 
 
+def _share_of_peak(group: dict[str, Any]) -> float:
+    """eta / eta_0: where in its schedule a param group is."""
+    return float(group["lr"]) / Context(group).peak_lr
+
+
 def _step_by_kernel(stack: Stack, factor: float) -> bool:
     """Whether the step was taken by a kernel of torch's own, which knows decay proportional to the learning rate."""
     kernel = FUSED.get(type(stack.rule))
     if kernel is None:
         return False
-    proportional = stack.group["decay"] in ("decoupled", "independent")
+    proportional = stack.group["decay"] in ("decoupled", "independent", "corrected")
     if not proportional and any(group["weight_decay"] for group, _, _ in stack.parts):
         return False
     grads: list[Tensor] = [p.grad for p in stack.params]  # type: ignore[misc]
@@ -104,6 +113,8 @@ def _fused_adamw(stack: Stack, grads: list[Tensor], factor: float) -> None:
         weight_decay = group["weight_decay"]
         if group["decay"] == "independent":
             weight_decay /= Context(group).peak_lr
+        elif group["decay"] == "corrected":
+            weight_decay *= _share_of_peak(group)
         torch._fused_adamw_(
             *(lists if len(stack.parts) == 1 else [one[mine] for one in lists]),
             lr=float(group["lr"]) * factor,

@@ -18,7 +18,7 @@ from fairstep.optim.spec.overrides import Overridable, is_override
 from fairstep.optim.spec.part import Part
 from fairstep.optim.spec.tunings import Tuned
 
-Decay = Literal["decoupled", "independent", "coupled", "cautious"]
+Decay = Literal["decoupled", "independent", "coupled", "cautious", "corrected"]
 DECAYS: tuple[Decay, ...] = get_args(Decay)
 """Forms of weight decay; the equations are in ``engine.step``."""
 

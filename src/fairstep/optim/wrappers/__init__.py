@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Iterable
 
@@ -34,7 +35,7 @@ def wrappers() -> dict[str, Wrapper]:
 def parse(words: Iterable[str]) -> tuple[str, ...]:
     """The names of these wrappers in the order in which they apply; aliases and spelling as for optimizers.
 
-    Raises UnknownOptimizerError for a word that names none, and for one that is named twice.
+    Raises UnknownOptimizerError for a word that names none, for one that is named twice, and for two that contradict.
     """
     by_key = {key(word): w.name for w in wrappers().values() for word in (w.name, *w.aliases)}
     chosen: list[str] = []
@@ -47,7 +48,11 @@ def parse(words: Iterable[str]) -> tuple[str, ...]:
         if name in chosen:
             raise UnknownOptimizerError(f"the wrapper {name} is named twice; once is all that it can do")
         chosen.append(name)
-    return tuple(name for name in wrappers() if name in chosen)
+    known = tuple(wrapper for wrapper in wrappers().values() if wrapper.name in chosen)
+    for first, second in itertools.combinations(known, 2):
+        if first.decides and first.decides == second.decides:
+            raise UnknownOptimizerError(f"{first.name} and {second.name} both say {first.decides}; keep one of them")
+    return tuple(wrapper.name for wrapper in known)
 
 
 @functools.cache

@@ -84,6 +84,8 @@ class Wrapper:
     wrap: Callable[[OptimizerSpec], OptimizerSpec]
     """Everything but names, texts and the wrapper's own hyperparameters, which ``derive`` adds."""
     aliases: tuple[str, ...] = ()
+    decides: str = ""
+    """What it settles alone, in words: of two wrappers that settle the same thing one must go."""
 
     def derive(self, spec: OptimizerSpec) -> OptimizerSpec:
         """The spec of ``spec`` with this wrapper around it. A hyperparameter that both have is one."""

@@ -26,4 +26,5 @@ CAUTIOUS_DECAY = Wrapper(
     order=20,
     hyperparameters={},
     wrap=cautious_decay,
+    decides="how weights decay",
 )

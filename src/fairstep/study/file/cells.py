@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fairstep.model import AnyPreset, named
+from fairstep.model.config import ModelConfig
 from fairstep.model.foreign.sources import described, is_foreign
 from fairstep.model.named import changed
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DataSpec, Execution, Value
 from fairstep.study.file.schema import CellsTable, token_count
+from fairstep.study.transfer import MuP
 from fairstep.study.workload import WARMUPS, Workload
 
 LENGTHS = ("tokens", "chinchilla", "steps")
@@ -74,14 +76,19 @@ def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: P
         raise CellError("data", f"there is no [data.{unknown[0]}]; the study's texts are {', '.join(texts)}")
     varied = {"model": _list(table.model), "data": names, "length": _list(getattr(table, length))}
     varied["batch"] = _list(getattr(table, batch)) if batch else [None]
-    others = [key for key in (*RUN_LISTS, *MODEL_OPTIONS) if _list(getattr(table, key)) and key not in WARMUPS]
+    others = [
+        key for key in (*RUN_LISTS, *MODEL_OPTIONS, "transfer") if _list(getattr(table, key)) and key not in WARMUPS
+    ]
     for key in [*([warmup] if warmup else []), *others]:
         varied[key] = _list(getattr(table, key))
+    transfer = _transfer(table)
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
         size = _named(chosen["model"], table.context)
         text = texts[chosen["data"]]
         workload = _workload(table, size, text, chosen, length, batch, place)
+        if transfer and chosen["transfer"] == "mup":
+            workload = _transferred(workload, transfer)
         yield StudyCell(_name(table, {**chosen, "model": size.name}, varied, length), number, workload, size, length)
 
 
@@ -128,6 +135,31 @@ def _workload(
         **{key: getattr(table, key) for key in RUN_VALUES},
         **given,
     )
+
+
+def _transfer(table: CellsTable) -> MuP | None:
+    """From the table's model of base width, the first of them that is the shallowest. Raises CellError."""
+    if "mup" not in _list(table.transfer):
+        if table.base_width:
+            raise CellError("base_width", 'base_width is of transfer = "mup"; add that, or leave base_width out')
+        return None
+    models = [_named(name, table.context).model for name in models_of(table)]
+    ours = [model for model in models if isinstance(model, ModelConfig)]
+    if len(ours) < len(models):
+        raise CellError("transfer", 'transfer = "mup" sets scales of fairstep\'s own models; leave it out for others')
+    widths = sorted({model.width for model in ours})
+    base = table.base_width or widths[0]
+    if base not in widths:
+        there = ", ".join(map(str, widths))
+        raise CellError("base_width", f"no model of these cells has base_width {base}; their widths are {there}")
+    return MuP(min((model for model in ours if model.width == base), key=lambda model: model.layers))
+
+
+def _transferred(workload: Workload, transfer: MuP) -> Workload:
+    try:
+        return replace(workload, model=transfer.model(workload.model), transfer=transfer)
+    except ValueError as error:
+        raise CellError("transfer", str(error)) from None
 
 
 def _name(table: CellsTable, chosen: Mapping[str, Any], varied: Mapping[str, list[Any]], length: str) -> str:

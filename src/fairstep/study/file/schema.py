@@ -97,6 +97,12 @@ class CellsTable(Table):
     """Coefficient of the z-loss. 0: none."""
     qk_norm: bool | list[bool] = []
     """Whether queries and keys are normalised."""
+    transfer: Literal["none", "mup"] | list[Literal["none", "mup"]] = []
+    """How hyperparameters go from one width and depth to another. mup: learning rates, eps, weight decay, first weights
+    and scales by the ratio to the model of ``base_width`` (arXiv 2512.05620). none: they stay as they are."""
+    base_width: Count = 0
+    """With ``transfer``: width of the model, one of this table's, whose hyperparameters those of the contestants are.
+    0: the narrowest."""
     micro_batch_sequences: Count = 0
     """Sequences of a forward pass. 0: the launcher's value."""
 
