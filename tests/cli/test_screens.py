@@ -37,9 +37,21 @@ VERBS = (
     ("plan", "muon", "--preset", "semenov/124m", "--device", "h100"),
     ("study", "plan", "{study}", "--device", "h100"),
 )
-TRAINING = {("demo",), ("compare",), ("judge",), ("train",), ("study", "run"), ("export",), ("eval",)}
+TRAINING = {
+    ("demo",),
+    ("compare",),
+    ("judge",),
+    ("train",),
+    ("study", "run"),
+    ("export",),
+    ("eval",),
+    ("store", "verify"),
+}
 """Verbs whose screens are drawn below from runs that are there."""
-SLOWER = {("doctor",), ("data", "prepare"), ("data", "inspect"), ("data", "list"), ("data", "remove")}
+SLOWER = {
+    *{("doctor",), ("data", "prepare"), ("data", "inspect"), ("data", "list"), ("data", "remove")},
+    *{("model", "coordinates"), ("store", "pack")},
+}
 STUDY = str(Path(__file__).parents[2] / "studies" / "demo.toml")
 
 
@@ -100,6 +112,17 @@ def test_screens_of_contests(
     assert "This call took 6 min 40 s." in said
     study_run.print_all(store, {"short, 2x": two_contests.ledger}, as_json=False)
     check(capsys.readouterr().out, columns)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_a_store_that_is_refused(
+    columns: int, two_contests: FakeContest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs have no digests, because nothing trained them."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    store = str(two_contests.store.path)
+    assert main(["store", "verify", store]) == 1
+    check(capsys.readouterr().out, columns, store[:10])
 
 
 @pytest.mark.parametrize("columns", [60, 80])

@@ -7,18 +7,18 @@ run has a result, and every look is written down. ``analysis.verdict.looks`` has
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Self
+from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from fairstep.runs.frozen import Record
 
+LONGEST = 200
+"""Seeds of the longest design of several looks."""
+
 
 class Design(Record):
     """Paired seeds ``first..most``: a look after each number of seeds from ``first`` to ``most``."""
-
-    LONGEST: ClassVar[int] = 200
-    """Seeds of the longest design of several looks."""
 
     first: int = Field(ge=0)
     """Seeds at the first look."""
@@ -40,8 +40,8 @@ class Design(Record):
                 raise ValueError(f"begins with {self.first}, and a look needs at least 2 paired seeds")
             if self.most is not None and self.most < self.first:
                 raise ValueError(f"ends before it begins; write {self.most}..{self.first}")
-            if (self.most or 0) > self.LONGEST:
-                raise ValueError(f"looks at more than {self.LONGEST} seeds; end it there, or nowhere")
+            if (self.most or 0) > LONGEST:
+                raise ValueError(f"looks at more than {LONGEST} seeds; end it there, or nowhere")
         return self
 
     @classmethod
