@@ -14,14 +14,21 @@ def rate_name(device: str, threads: int, precision: str) -> str:
     return f"{device}, {threads} threads, {precision}, torch {importlib.metadata.version('torch')}"
 
 
+def gain_name(processor: str) -> str:
+    """Under which the rate of bf16 over float32 on one thread is kept."""
+    return f"{processor}, bf16 over float32, torch {importlib.metadata.version('torch')}"
+
+
 def kept_rate(path: Path, name: str) -> float | None:
-    """FLOPs per second, None where none was measured or the file is not as this version writes it."""
+    """What is kept under a name, None where none was measured or the file is not as this version writes it."""
     known = read_json(path)
     rate = known.get(name) if isinstance(known, dict) else None
     return float(rate) if isinstance(rate, int | float) and 0 < rate < 1e20 else None
 
 
 def kept_bf16_gain(path: Path, here: Machine) -> float | None:
-    """The rate of bf16 over float32 on one thread of this processor; None where either was not measured."""
-    bf16, float32 = (kept_rate(path, rate_name(here.processor, 1, precision)) for precision in ("bf16", "float32"))
-    return bf16 / float32 if bf16 and float32 else None
+    """The rate of bf16 over float32 on one thread of this processor; None where it was not measured.
+
+    It is no quotient of kept rates, which may be of times when other programs had different shares of the processor.
+    """
+    return kept_rate(path, gain_name(here.processor))
