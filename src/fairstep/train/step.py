@@ -56,7 +56,7 @@ class Trainer:
         self.evaluation_objective = Objective(spec.model, self.device)
         hyperparameters: dict[str, Any] = dict(spec.optimizer.hyperparameters)
         for name in optim.get(spec.optimizer.name).product_dtypes:
-            if hyperparameters.get(name) == "auto":  # specs of earlier versions left it to the device
+            if hyperparameters.get(name, "auto") == "auto":  # specs of earlier versions left it to the device
                 hyperparameters[name] = "float32" if self.device.type == "cpu" else "bfloat16"
         if spec.optimizer.undecayed is not None:
             hyperparameters["undecayed"] = spec.optimizer.undecayed
