@@ -152,7 +152,8 @@ def test_mistakes_of_the_command_line(arguments: list[str], sentence: str, capsy
     assert sentence in " ".join(capsys.readouterr().err.split())
 
 
-def test_screens_show_roles_and_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+def test_screens_show_roles_and_ratios(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
     assert main(["optimizers", "show", "muon"]) == 0
     shown = capsys.readouterr().out
     assert "embedding: adamw, learning rate 0.2 (adam_lr_ratio) x lr; also beta1, beta2, eps, weight_decay" in shown

@@ -23,6 +23,9 @@ Found = tuple[float, list[tuple[int, float]]]
 LARGEST_FILE = 200_000_000
 """Bytes of a file with losses."""
 
+LONGEST_FIELD = 2**17
+"""Characters of a value in a CSV of losses."""
+
 
 class LossError(ValueError):
     """A trainer ended without a loss that can be read."""
@@ -125,6 +128,7 @@ def _table(text: str) -> list[Any]:
     """The rows of CSV without their empty cells, as loggers leave them where a row has no such value. Raises
     LossError."""
     try:
+        csv.field_size_limit(LONGEST_FIELD)  # of the process: whoever reads texts from CSV sets another one
         rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=""))
     except csv.Error as error:
         raise LossError(f"its loss cannot be read: the CSV is none ({error})") from None
