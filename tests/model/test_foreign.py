@@ -151,7 +151,10 @@ def test_ours_pass_too(name: str) -> None:
     assert sum(math.prod(route.shape) * route.count for route in routes(build(model))) == counts(model).total
 
 
-def test_the_verb_prints_the_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_prints_the_table_and_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     command = ["model", "check", f"{PLACE}:unused", "--vocabulary", "300", "--context", "16"]
     assert main(command) == 1
     said = capsys.readouterr().out
