@@ -11,6 +11,7 @@ import pytest
 CASES = Path(__file__).with_name("placement_cases.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["test_an_optimizer", "not test_an_optimizer"])
 def test_everything_keeps_to_the_device_of_the_parameters(group: str, tmp_path: Path) -> None:
     options = [
