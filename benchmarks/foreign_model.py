@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal, get_args
 
 from fairstep import optim
 from fairstep.cli.shared.options import WorkloadOptions, prepared
@@ -23,9 +24,12 @@ from fairstep.model import preset
 from fairstep.model.hf import hf_config, hf_weights
 from fairstep.train.step import Trainer
 
+Precision = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-def trainer(model: str, precision: str) -> Trainer:
-    options = WorkloadOptions(model=model, tokens="500k", threads=1, precision=precision)  # type: ignore[arg-type]
+
+def trainer(model: str, precision: Precision) -> Trainer:
+    options = WorkloadOptions(model=model, tokens="500k", threads=1, precision=precision)
     workload, _, _ = prepared(options)
     return Trainer(workload.spec("adamw", dict(optim.get("adamw").validate({"lr": 1e-3})), seed=0))
 
@@ -38,10 +42,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(hf_config(preset(arguments.preset).model)))
-        for precision in ("float32", "bf16"):
+        for precision in PRECISIONS:
             sides = {"ours": trainer(arguments.preset, precision), "theirs": trainer(f"hf:{folder}", precision)}
             ours = sides["ours"]
-            weights = hf_weights(ours.spec.model, {n: p.detach() for n, p in ours.model.named_parameters()})  # type: ignore[arg-type]
+            config = preset(arguments.preset).config(ours.spec.model.vocabulary)
+            weights = hf_weights(config, {n: p.detach() for n, p in ours.model.named_parameters()})
             sides["theirs"].model.load_state_dict(weights)
             first = {name: side.step(0)[0] for name, side in sides.items()}
             seconds: dict[str, list[float]] = {name: [] for name in sides}

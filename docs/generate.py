@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from unittest.mock import patch
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -71,9 +72,9 @@ def write(docs: Path) -> None:
 
 def said(*arguments: str) -> str:
     """What ``fairstep`` with these arguments prints on standard output."""
-    os.environ["COLUMNS"] = HELP_WIDTH
     text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+    quiet = contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO())
+    with patch.dict(os.environ, COLUMNS=HELP_WIDTH), quiet[0], quiet[1], contextlib.suppress(SystemExit):
         main(list(arguments))
     return text.getvalue().rstrip()
 

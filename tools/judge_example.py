@@ -7,6 +7,7 @@ import io
 import os
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 from fairstep.cli import main
 
@@ -19,8 +20,7 @@ LINE = "judge examples/muon-variants.csv --baseline muon"
 def block() -> str:
     """The command with its output, as the page has it."""
     said = io.StringIO()
-    os.environ["COLUMNS"] = "118"
-    with contextlib.chdir(ROOT), contextlib.redirect_stdout(said):
+    with patch.dict(os.environ, COLUMNS="118"), contextlib.chdir(ROOT), contextlib.redirect_stdout(said):
         assert main(LINE.split()) == 0
     lines = "\n".join(line.rstrip() for line in said.getvalue().strip().split("\n"))
     return f"<!-- judge -->\n```console\n$ fairstep {LINE}\n{lines}\n```\n<!-- /judge -->"

@@ -63,5 +63,5 @@ def _from_config(spec: ForeignModelSpec) -> Any:
         return from_config(spec)
     except SpecError:
         raise
-    except Exception as error:
+    except Exception as error:  # a config may break any of its models' code
         raise SpecError(f"Transformers cannot build {spec.source}: {said(error)}") from error

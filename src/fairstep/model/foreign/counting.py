@@ -84,7 +84,7 @@ def _passes(spec: ForeignModelSpec, model: ForeignModel, parameters: int) -> tup
         return (*_pass(spec, model, "meta"), "")
     except SpecError:
         raise
-    except Exception as error:
+    except Exception as error:  # somebody else's code
         why = said(error)
     if parameters > MOST_ON_CPU:
         return None, 0.0, f"the module cannot be run on the meta device ({why})"

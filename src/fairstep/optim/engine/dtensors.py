@@ -131,7 +131,8 @@ class DTensorShards(OwnedShards):
     def _find_shards(self) -> None:
         """Follow shards to other memory: loading, converting and moving a model may replace it."""
         for name, p in self.parameters.items():
-            own: Tensor = p.to_local()  # type: ignore[attr-defined]
+            assert isinstance(p, DTensor)
+            own = p.to_local()
             if name in self.shards and _memory(self.shards[name]) == _memory(own):
                 continue
             own = self.shards[name] = own.detach()

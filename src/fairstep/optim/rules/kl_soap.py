@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fairstep.optim._lazy import torch
 from fairstep.optim.rule import Rule, State
 from fairstep.optim.rules.adamw import COMPANION_SETTINGS, with_companion
-from fairstep.optim.rules.soap import first_bases, project_in, project_out
+from fairstep.optim.rules.soap import factors, first_bases, project_in, project_out
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule
 
 if TYPE_CHECKING:
@@ -53,12 +53,10 @@ class KLShampooRule(Rule):
     moments: ClassVar[tuple[str, ...]] = ("m",)
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
-        state = {name: torch.zeros_like(param) for name in self.moments}
-        for side, n in zip("LR", param.shape[-2:], strict=True):
-            for name in (side, "Q_" + side):
-                state[name] = param.new_zeros(len(param), n, n)
-            state["values_" + side] = param.new_full((len(param), n), START)
-        return state
+        sides = dict(zip("LR", param.shape[-2:], strict=True))
+        moments = {name: torch.zeros_like(param) for name in self.moments}
+        values = {"values_" + side: param.new_full((len(param), n), START) for side, n in sides.items()}
+        return moments | factors(param, sides, "Q_") | values
 
     def update(
         self,

@@ -30,7 +30,7 @@ from fairstep.optim._lazy import torch
 from fairstep.optim.maths.blocks import BLOCK_SIZE, BlockRule
 from fairstep.optim.rule import Context, State
 from fairstep.optim.rules.adamw import COMPANION_SETTINGS, with_companion
-from fairstep.optim.rules.soap import accumulate
+from fairstep.optim.rules.soap import accumulate, factors
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ class ShampooRule(BlockRule):
     def init_matrix(self, param: Tensor, *, sides: str) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
         o, i = param.shape[-2:]
-        for side, n in self._sides(o, i, sides).items():
-            for name in (side, "P_" + side):
-                state[name] = param.new_zeros(len(param), n, n)
-        return state
+        return state | factors(param, self._sides(o, i, sides), "P_")
 
     def update_matrix(
         self,

@@ -40,6 +40,8 @@ from fairstep.optim.sharding import row_sums
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 
@@ -72,10 +74,7 @@ class SOAPRule(BlockRule):
     def init_matrix(self, param: Tensor, *, max_precond_dim: int, context: Context) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
         o, i = row_sums.row_count(param.shape[-2], context.rows), param.shape[-1]
-        for side, n in self._sides(o, i, max_precond_dim).items():
-            for name in (side, "Q_" + side):
-                state[name] = param.new_zeros(len(param), n, n)
-        return state
+        return state | factors(param, self._sides(o, i, max_precond_dim), "Q_")
 
     def update_matrix(
         self,
@@ -131,6 +130,11 @@ def adam(m: Tensor, v: Tensor, tau: int, beta1: float, beta2: float, eps: float)
     """m / (sqrt(v) + eps) with Adam's bias corrections applied to the whole: eps meets the uncorrected root."""
     correction = (1 - beta2**tau) ** 0.5 / (1 - beta1**tau)
     return m / v.sqrt().add_(eps).mul_(1 / correction)
+
+
+def factors(param: Tensor, sides: Mapping[str, int], made: str) -> dict[str, Tensor]:
+    """For each side of n rows or columns zeros (s, n, n): its factor, and what is ``made`` of it (Q_: a basis)."""
+    return {name: param.new_zeros(len(param), n, n) for side, n in sides.items() for name in (side, made + side)}
 
 
 def project_in(x: Tensor, state: State) -> Tensor:

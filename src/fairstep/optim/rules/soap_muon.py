@@ -34,7 +34,7 @@ from fairstep.optim.maths.newton_schulz import Orthogonalises, newton_schulz_flo
 from fairstep.optim.rule import Context, State, call
 from fairstep.optim.rules.adamw import with_companion
 from fairstep.optim.rules.muon import MUON, OPTIONS, momentum_ahead
-from fairstep.optim.rules.soap import accumulate, first_bases, project_in, project_out, sort_and_turn
+from fairstep.optim.rules.soap import accumulate, factors, first_bases, project_in, project_out, sort_and_turn
 from fairstep.optim.spec import Hyperparameter
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ class SOAPMuonRule(Orthogonalises):
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
-        for side, n in zip("LR", param.shape[-2:], strict=True):
-            for name in (side, "Q_" + side):
-                state[name] = param.new_zeros(len(param), n, n)
-        return state
+        return state | factors(param, dict(zip("LR", param.shape[-2:], strict=True)), "Q_")
 
     def update(
         self,
