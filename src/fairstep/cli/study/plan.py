@@ -169,13 +169,13 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         )
 
 
-REGRET = """* Regret: nats per token by which the chosen configurations are above the optima of their objectives, the mean of
-  all contestants. 10 and 90 %: over games."""
+REGRET = (
+    "* Regret: nats per token by which what is chosen is above its objective's optimum, mean of all contestants and "
+    "cells. 10 and 90 %: over games."
+)
 
 
-def beside_grid(
-    contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast
-) -> dict[str, Forecast]:
+def beside_grid(contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Forecast]:
     """A thrifty contest and the full grid of it, in the same games; empty for other protocols."""
     if not isinstance(contest.protocol, Thrifty):
         return {}
@@ -222,14 +222,15 @@ def hours(spent: Spent) -> str:
 
 def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Any]:
     """``cells``, ``phases`` and ``all``: least, expected and most of the games. ``runs``: one of every cell and
-    contestant. ``beside``: of the protocol thrifty and the full grid, expected, with the regret in nats; empty for other
-    protocols. ``low`` and ``high``, once the games' 10th and 90th percentiles, repeat least and most."""
+    contestant. ``beside``: of the protocol thrifty and the full grid, expected, with the regret in nats; empty for
+    other protocols. ``low`` and ``high``, once the games' 10th and 90th percentiles, repeat least and most."""
 
     def spread(cell: str | None = None, phase: str | None = None) -> dict[str, Any]:
         ends = asdict(found.spread(cell, phase))
         return ends | {"low": ends["least"], "high": ends["most"]}
 
     device: Device = next(iter(costs.values())).device
+    beside = beside_grid(contest, costs, found)
     return {
         "study": study.name,
         "digest": study.digest,
@@ -241,7 +242,5 @@ def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost
         "cells": {cell: spread(cell=cell) for cell in contest.cells},
         "phases": {phase: spread(phase=phase) for phase in PHASES},
         "runs": [{"cell": cell, "contestant": name, **one.row()} for (cell, name), one in costs.items()],
-        "beside": {
-            name: asdict(one.spread().expected) | regret(one) for name, one in beside_grid(contest, costs, found).items()
-        },
+        "beside": {name: asdict(one.spread().expected) | regret(one) for name, one in beside.items()},
     }

@@ -104,7 +104,9 @@ def forecast(contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Forecas
     for game in range(games):
         seeds = design.first + round((longest - design.first) * game / max(games - 1, 1))
         played.append(_played(contest, table, problems, objectives(problems, game, games), seeds))
-    return Forecast(ideal, tuple(game for game, _ in played), tuple(statistics.fmean(lost) for _, lost in played if lost))
+    return Forecast(
+        ideal, tuple(game for game, _ in played), tuple(statistics.fmean(lost) for _, lost in played if lost)
+    )
 
 
 def _each(statistic: Callable[[Sequence[float]], float], spent: Sequence[Spent]) -> Spent:

@@ -49,8 +49,9 @@ RATE_FALLS = (-0.23, 0.14)
 """Exponent of tokens in the best learning rate, mean and deviation over eleven optimizers (W, 130M, 1x to 8x)."""
 
 DRIFT = 0.25
-"""Steps that the optimum of any other hyperparameter moves when tokens double (deviation). In W optima move by 0.90 steps
-from a length to twice it and by 1.03 to eight times it, which is mostly noise; what grows with the length is this."""
+"""Steps that the optimum of any other hyperparameter moves when tokens double (deviation). In W optima move by 0.90
+steps from a length to twice it and by 1.03 to eight times it. Most of that is noise; what grows with the length is
+this."""
 
 Problems = Mapping[tuple[str, str], Problem]
 Objectives = Mapping[tuple[str, str], Synthetic]

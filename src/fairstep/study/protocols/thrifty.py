@@ -1,7 +1,7 @@
 """A search on shorter schedules, and the learning rate again at the cell's length: ``protocol = "thrifty"``.
 
-1. Every hyperparameter is swept in turn, once (``Descent``), with whole schedules of ``part`` of the cell's tokens; grids
-   grow there. A run that is cut off says less: its learning rate has not decayed (docs/results/thrift.md).
+1. Every hyperparameter is swept in turn, once (``Descent``), with whole schedules of ``part`` of the cell's tokens;
+   grids grow there. A run that is cut off is no result: its learning rate has not decayed.
 2. The learning rates found are carried to the cell's length by lr ~ tokens^EXPONENT.
 3. At the cell's length the ``rivals`` best combinations of all other hyperparameters run at their carried rates. Around
    the best of them the learning rate is tried one step of its grid below and above, and its edges are followed.
