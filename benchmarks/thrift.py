@@ -120,7 +120,8 @@ def exponents() -> list[float]:
     for record in records():
         if record.model_size == "130m":
             places[record.optimizer].append((math.log2(record.ratio), vertex(line(record, "learning_rate"))))
-    return [float(np.polyfit(*np.array(points).T, 1)[0]) for points in places.values()]
+    lines = [np.array(points).T for points in places.values()]
+    return [float(np.polyfit(ratios, rates, 1)[0]) for ratios, rates in lines]
 
 
 def vertex(losses: Mapping[Value, float]) -> float:

@@ -43,7 +43,10 @@ PROTOCOLS: dict[str, Protocol] = {
 
 def contest(protocol: Protocol) -> Contest:
     contestants = tuple(Contestant(name, START, SPACE) for name in ("adamw", "lion"))
-    return Contest(CELLS, contestants, "adamw", protocol, seeds=2, finalists=2, budgets=(0.5,), extensions=2)
+    budgets = (
+        (0.7,) if isinstance(protocol, Thrifty) else (0.5,)
+    )  # 0.5 of 2x is a run of 1x, of whichever phase is first
+    return Contest(CELLS, contestants, "adamw", protocol, seeds=2, finalists=2, budgets=budgets, extensions=2)
 
 
 def costs(held: Contest) -> dict[tuple[str, str], Cost]:

@@ -1,4 +1,4 @@
-"""The protocol thrifty on formulas whose optimum is known at every length, in a plan, and refused where it has no law."""
+"""The protocol thrifty on formulas whose optimum is known at every length, in a plan, and refused without a law."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def played() -> Plan:
 
     def answer(cell: str, trial: Trial, spec: RunSpec) -> float:
         here = made["", trial.contestant].at_length(spec.tokens / WORKLOAD.tokens)
-        return here.run(trial.hyperparameters, spec.init_seed) + (0.01 * spec.init_seed if trial.phase == "final" else 0)
+        return here.run(trial.hyperparameters, spec.init_seed) + (
+            0.01 * spec.init_seed if trial.phase == "final" else 0
+        )
 
     return play(held, answer)
 
