@@ -162,7 +162,7 @@ grid.weight_decay = [0.05, 0.1, 0.2]
 @pytest.mark.parametrize(
     ("changed", "to", "said"),
     [
-        ("chinchilla = 1", "steps = 100", "adamw in 27k-100-steps: 0.25 of its run is 25 steps, and nobody has"),
+        ("chinchilla = 1", "steps = 100", "adamw in 27k-100-steps: 0.25 of its run is 25 steps, and with fewer"),
         ("batch_sequences = 8", "batch_sequences = 8\nwarmup_steps = 9", "its warm-up does not shrink with the"),
         ("batch_sequences = 8", 'batch_sequences = 8\nschedule = "constant"', "its learning rate does not decay"),
         ("grid.weight_decay", "only = []\ngrid.weight_decay", "adamw in 27k-1x: it has no grid of learning rates"),

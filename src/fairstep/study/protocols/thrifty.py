@@ -25,8 +25,8 @@ EXPONENT = -0.32
 """Of tokens, in the best learning rate: Bjorck et al. 2025, arXiv 2409.19913 (AdamW, 50M to 2.7B parameters). Eleven
 optimizers of W at 130M have -0.23 with a deviation of 0.14 (benchmarks/thrift.py)."""
 
-LEAST_STEPS = 30
-"""Of a shorter schedule. Nobody has measured the law below."""
+LEAST_STEPS = 100
+"""Of a shorter schedule. With 32 steps what was carried lost 0.15 and 0.22 nats (docs/results/thrift.md)."""
 
 LENGTHS = ("batch_sequences", "warmup_steps", "warmup_tokens")
 """Hyperparameters whose best values follow the length of a run in ways for which there is no law here."""
@@ -70,8 +70,8 @@ class Thrifty:
             yield f"part must be between 0 and 1, not {self.part:g}"
         elif self.steps(problem) < LEAST_STEPS:
             yield (
-                f"{self.part:g} of its run is {self.steps(problem)} steps, and nobody has measured the law below "
-                f"{LEAST_STEPS}; make the run longer, or part larger"
+                f"{self.part:g} of its run is {self.steps(problem)} steps, and with fewer than {LEAST_STEPS} the law "
+                "has not held; make the run longer, or part larger"
             )
         if axis is None or not axis.searched or not axis.numeric or min(map(float, axis.values)) <= 0:
             yield "it has no grid of learning rates; give it grid.lr with two or more"
