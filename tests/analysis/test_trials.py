@@ -94,7 +94,7 @@ def test_without_a_status_the_loss_decides_it(loss: float | None, verdict: str) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"phase": "test"}, "row 1: the phase must be tune, final or budget, not 'test'"),
+        ({"phase": "test"}, "row 1: the phase must be short, tune, final or budget, not 'test'"),
         ({"final_loss": "low"}, "row 1: final_loss must be a number in nats per token or missing, not 'low'"),
         ({"tokens": 0}, "row 1: tokens must be a whole number of at least 1, not 0"),
         ({"tokens": float("nan")}, "row 1: tokens must be a whole number of at least 1, not nan"),

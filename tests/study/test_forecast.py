@@ -18,7 +18,7 @@ from fairstep.runs import RunSpec, Trial, Value
 from fairstep.study import Axis, Contest, Contestant, Space, Workload
 from fairstep.study.forecast.games import Forecast, forecast
 from fairstep.study.forecast.random_objectives import objectives
-from fairstep.study.protocols import TPE, Descent, Grid, Protocol, Semenov, Star, Wen
+from fairstep.study.protocols import TPE, Descent, Grid, Protocol, Semenov, Star, Thrifty, Wen
 from fairstep.study.tournament.trials import Plan
 
 SPACE = Space(
@@ -37,12 +37,16 @@ PROTOCOLS: dict[str, Protocol] = {
     "grid": Grid(),
     "wen": Wen(phase2=("2x",), phase3=("4x",), checked=("4x",)),
     "semenov": Semenov("2x", {"4x": ("beta2",)}),
+    "thrifty": Thrifty(part=0.3),  # no shorter run is another cell's
 }
 
 
 def contest(protocol: Protocol) -> Contest:
     contestants = tuple(Contestant(name, START, SPACE) for name in ("adamw", "lion"))
-    return Contest(CELLS, contestants, "adamw", protocol, seeds=2, finalists=2, budgets=(0.5,), extensions=2)
+    budgets = (
+        (0.7,) if isinstance(protocol, Thrifty) else (0.5,)
+    )  # 0.5 of 2x is a run of 1x, of whichever phase is first
+    return Contest(CELLS, contestants, "adamw", protocol, seeds=2, finalists=2, budgets=budgets, extensions=2)
 
 
 def costs(held: Contest) -> dict[tuple[str, str], Cost]:
@@ -71,7 +75,10 @@ def test_a_game_counts_what_the_plan_would_run(protocol: Protocol) -> None:
         made = objectives(problems, game, len(found.games))
 
         def answer(cell: str, trial: Trial, spec: RunSpec, made: Mapping = made) -> float:  # type: ignore[type-arg]
-            return made[cell, trial.contestant].run(trial.hyperparameters, spec.init_seed)
+            objective = made[cell, trial.contestant]
+            if trial.phase == "short":
+                objective = objective.at_length(spec.tokens / held.cells[cell].tokens)
+            return objective.run(trial.hyperparameters, spec.init_seed)
 
         runs, tokens = spent(play(held, answer))
         counted: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from tests.study.test_contest import WORKLOAD
 
 from fairstep.runs import Summary
 from fairstep.study import Axis, Contest, Contestant, Plan, Space, Workload, certificates
-from fairstep.study.protocols import Protocol, Semenov, Star, Wen
+from fairstep.study.protocols import Protocol, Semenov, Star, Thrifty, Wen
 
 SPACE = Space({"lr": Axis((0.001, 0.002, 0.004), domain="(0, inf)"), "beta2": Axis((0.9, 0.95, 0.98), domain="[0, 1)")})
 CELLS = {f"{n}x": Workload(**(vars(WORKLOAD) | {"tokens": 6400 * n})) for n in (1, 2, 4, 8)}
@@ -22,7 +22,7 @@ def contest(protocol: Protocol) -> Contest:
 
 def answer() -> Answer:
     """By the run's own length: a run of half of 2x is the same run as one of 1x, and serves both."""
-    lengths = (3200, 6400, 12_800, 25_600, 51_200)
+    lengths = (3200, 6400, 12_800, 25_600, 51_200, 1600)
     made = {
         (tokens, name): random_objective(SPACE, 10 * i + j)
         for i, tokens in enumerate(lengths)
@@ -45,6 +45,7 @@ PROTOCOLS: list[Protocol] = [
     Star(),
     Wen(phase2=("4x",), phase3=("8x",), checked=("8x",)),
     Semenov("2x", {"8x": ("beta2",)}),
+    Thrifty(),
 ]
 
 

@@ -35,7 +35,7 @@ def test_a_shipped_study_is_planned(path: Path) -> None:
     found = forecast(contest, costs)
     took = time.process_time() - began
     spread = found.spread()
-    assert len(costs) * max(1, contest.seeds) <= spread.least.trials <= spread.expected.trials
+    assert len(costs) * contest.design.first <= spread.least.trials <= spread.expected.trials
     assert spread.expected.trials <= spread.most.trials
     assert spread.expected.tokens > 0
     assert spread.expected.flops > 0

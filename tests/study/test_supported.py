@@ -11,7 +11,7 @@ from tests.study.test_plan import SPACE, answer, contest
 from fairstep.runs import Ledger
 from fairstep.runs.run import Checked
 from fairstep.study import Plan, ledgers, unsupported
-from fairstep.study.protocols import TPE, Descent, Grid, Protocol, Random, Semenov, Star, Wen
+from fairstep.study.protocols import TPE, Descent, Grid, Protocol, Random, Semenov, Star, Thrifty, Wen
 
 PROTOCOLS: dict[str, Protocol] = {
     "grid": Grid(),
@@ -21,6 +21,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "tpe": TPE(trials=6),
     "wen": Wen(phase2=("4x",), phase3=("8x",), checked=("8x",)),
     "semenov": Semenov("2x", {"8x": ("beta2",)}),
+    "thrifty": Thrifty(),
 }
 
 

@@ -4,8 +4,9 @@ A trial needs a contestant, a phase, a seed, its tokens and its final loss. Ever
 hyperparameters, status, run identity, seconds and state bytes. What cannot be checked without a column is listed in
 ``unchecked``, and a contest's notes repeat it.
 
-The phases are ``tune`` (the search of hyperparameters), ``final`` (the chosen ones on seeds that the search has not
-seen) and ``budget`` (the baseline at other lengths, which turn a loss into tokens).
+The phases are ``tune`` (the search of hyperparameters), ``short`` (the part of it on shorter schedules), ``final`` (the
+chosen ones on seeds that the search has not seen) and ``budget`` (the baseline at other lengths, which turn a loss into
+tokens).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class ContestantTrials:
 
     @cached_property
     def tuning(self) -> tuple[Row, ...]:
-        """Trials of the search."""
+        """Trials of the search at the final runs' length."""
         return tuple(row for row in self.rows if row["phase"] == "tune")
 
     @cached_property

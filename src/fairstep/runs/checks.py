@@ -25,7 +25,7 @@ def trial_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
     optimizers = _optimizers(ledger, read)
     searched: dict[str, set[tuple[int, int]]] = {}
     for trial in ledger.trials:
-        if trial.phase == "tune" and (checked := read.get(trial.run)) and checked.spec:
+        if trial.phase in ("short", "tune") and (checked := read.get(trial.run)) and checked.spec:
             searched.setdefault(trial.contestant, set()).add((checked.spec.init_seed, checked.spec.data_seed))
     problems = []
     for trial in ledger.trials:
@@ -93,7 +93,7 @@ def _cell_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
         }
         if "batch_sequences" not in trial.hyperparameters:
             facts["batch_tokens"] = (spec.batch_tokens, cell.batch_tokens)
-            if trial.phase != "budget":
+            if trial.phase not in ("short", "budget"):
                 facts["tokens"], facts["steps"] = (spec.tokens, cell.tokens), (spec.steps, cell.steps)
         if summary is not None and summary.parameters:
             facts["parameters"] = (summary.parameters, cell.parameters)

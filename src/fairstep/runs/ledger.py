@@ -20,8 +20,9 @@ from fairstep.runs.frozen import Record, Value, explain
 from fairstep.runs.run import Status
 from fairstep.runs.spec import FORMAT
 
-Phase = Literal["tune", "final", "budget"]
-"""tune: search of hyperparameters. final: the chosen ones on a fresh seed. budget: the baseline at other lengths."""
+Phase = Literal["short", "tune", "final", "budget"]
+"""short: search of hyperparameters on shorter schedules. tune: the same at the cell's length. final: the chosen ones on
+a fresh seed. budget: the baseline at other lengths."""
 
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -33,8 +34,8 @@ class Trial(Record):
     contestant: str
     """Name of the contestant."""
     phase: Phase
-    """tune: search of hyperparameters. final: the chosen ones on a fresh seed. budget: the baseline at other
-    lengths."""
+    """short: search of hyperparameters on shorter schedules. tune: the same at the cell's length. final: the chosen
+    ones on a fresh seed. budget: the baseline at other lengths."""
     run: str
     """Identity of the run."""
     hyperparameters: dict[str, Value]

@@ -15,7 +15,7 @@ def check_comparable(rows: Iterable[Row], lengths: bool = True) -> None:
     seen: dict[str, tuple[str, Any]] = {}
     flat: dict[str | None, Row] = {None: {}}
     for row in rows:
-        if row["phase"] == "tune":
+        if row["phase"] in ("short", "tune"):
             continue
         if row["workload"] not in flat:
             flat[row["workload"]] = _flat(json.loads(row["workload"]))

@@ -175,7 +175,7 @@ def _problem(rule: Rule, contestant: ContestantTrials) -> tuple[Outcome, str] | 
 def _facts(contestant: ContestantTrials) -> Row:
     """Costs and choices, which need no verdict."""
     ended = {row["run"]: row for row in contestant.rows if row["status"] in ("done", "diverged")}
-    tuning = {row["run"] for row in contestant.tuning} & ended.keys()
+    tuning = {row["run"] for row in contestant.rows if row["phase"] in ("short", "tune")} & ended.keys()
     budget = {row["run"] for row in contestant.rows if row["phase"] == "budget"} & ended.keys()
     done = [row for row in contestant.finals if row["status"] == "done"]
     chosen = next((row for row in contestant.finals if row["hyperparameters"] is not None), None)

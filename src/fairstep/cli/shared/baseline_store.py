@@ -216,11 +216,11 @@ def _read(store: Store, path: Path, ledger: Ledger, contest: Contest) -> tuple[D
     chosen = final.optimizer
     contestant = Contestant(name, _unfilled(final), space_of(proof), chosen.name, undecayed=chosen.undecayed)
     wrong: Differences = {}
-    wanted: dict[str, list[Wanted]] = {"tune": [], "final": [], "budget": []}
+    wanted: dict[str, list[Wanted]] = {"short": [], "tune": [], "final": [], "budget": []}
     finals: dict[int, float] = {}
     for trial in trials:
         spec = specs[trial.run]
-        tokens = None if spec.tokens == workload.tokens and trial.phase != "budget" else spec.tokens
+        tokens = spec.tokens if trial.phase in ("short", "budget") or spec.tokens != workload.tokens else None
         wanted[trial.phase].append(Wanted(trial.hyperparameters, trial.phase, spec.init_seed, tokens))
         asked = workload.tokens if trial.phase == "final" else spec.tokens
         own = contestant.spec(workload, trial.hyperparameters, spec.init_seed, asked)
@@ -229,7 +229,7 @@ def _read(store: Store, path: Path, ledger: Ledger, contest: Contest) -> tuple[D
         if trial.phase == "final":
             finals[spec.init_seed] = _loss(runs[trial.run])
     failures = {trial.run: trial.failures for trial in trials if trial.failures}
-    recorded = Recorded(proof, choice, tuple(wanted["tune"]), tuple(wanted["budget"]), failures)
+    recorded = Recorded(proof, choice, tuple(wanted["tune"]), tuple(wanted["budget"]), failures, tuple(wanted["short"]))
     return wrong, StoredBaseline(store, path, ledger, contestant, recorded, runs, finals)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from fairstep.runs import machine
 from fairstep.study.file.launcher import layout_of
 from fairstep.study.file.study import CommandStudy, Study, read
 from fairstep.study.forecast.games import PHASES, Forecast, Spent, Spread, forecast
+from fairstep.study.protocols.grid import Grid
+from fairstep.study.protocols.thrifty import Thrifty
 from fairstep.study.tournament.contest import Contest
 
 
@@ -33,6 +36,8 @@ class PlanOptions:
     What a protocol asks for depends on results, so it is played on random objectives: with noise, and with optima off
     the starting point and beyond the grids, from hardly to far. "expected" is the mean of these games, "least" and
     "most" are their ends; "least" is mostly the game in which every search begins at its optimum.
+
+    For the protocol thrifty its tokens and its regret are printed beside those of the full grid, in the same games.
 
     Example: fairstep study plan studies/wen-phase1.toml --device h100
     Example: fairstep study plan studies/pocket-wen.toml --measure
@@ -144,6 +149,12 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         if phase is None or spread.most.trials:
             rows.append([phase or "all", *trials(spread), *numbers(spread.expected)])
     screen.print_table("Phases", header, rows)
+    if beside := beside_grid(contest, costs, found):
+        print()
+        rows = [beside_row(name, one, beside["grid"]) for name, one in beside.items()]
+        header = ["protocol", "trials", "tokens", "over the grid's", "regret", "10 % of games", "90 %"]
+        screen.print_table("Beside the full grid", header, rows)
+        screen.out(f"\n{REGRET}")
     screen.out(
         f"\n* Trials: {len(found.games)} games on random objectives, with noise and with starting points that fit from "
         "well to badly. Tokens, FLOPs and hours are expected ones."
@@ -156,6 +167,31 @@ def show(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], 
         screen.out(
             "* The cost of optimizers of other packages is not known before they run; the model's alone is counted."
         )
+
+
+REGRET = (
+    "* Regret: nats per token by which what is chosen is above its objective's optimum, mean of all contestants and "
+    "cells. 10 and 90 %: over games."
+)
+
+
+def beside_grid(contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Forecast]:
+    """A thrifty contest and the full grid of it, in the same games; empty for other protocols."""
+    if not isinstance(contest.protocol, Thrifty):
+        return {}
+    return {"thrifty": found, "grid": forecast(replace(contest, protocol=Grid()), costs)}
+
+
+def beside_row(name: str, one: Forecast, grid: Forecast) -> list[str]:
+    spent, whole = one.spread().expected, grid.spread().expected
+    lost = [f"{value:.4f}" for value in regret(one).values()]
+    return [name, f"{spent.trials:,}", count_text(spent.tokens), f"{spent.tokens / whole.tokens:.2f}", *lost]
+
+
+def regret(one: Forecast) -> dict[str, float]:
+    """Of the games, in nats per token: mean, 10 % and 90 %."""
+    tenths = statistics.quantiles(one.regrets, n=10, method="inclusive")
+    return {"regret": statistics.fmean(one.regrets), "regret_low": tenths[0], "regret_high": tenths[-1]}
 
 
 def hours_from(costs: Sequence[Cost], each: int) -> str:
@@ -186,13 +222,15 @@ def hours(spent: Spent) -> str:
 
 def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Any]:
     """``cells``, ``phases`` and ``all``: least, expected and most of the games. ``runs``: one of every cell and
-    contestant. ``low`` and ``high``, once the games' 10th and 90th percentiles, repeat least and most."""
+    contestant. ``beside``: of the protocol thrifty and the full grid, expected, with the regret in nats; empty for
+    other protocols. ``low`` and ``high``, once the games' 10th and 90th percentiles, repeat least and most."""
 
     def spread(cell: str | None = None, phase: str | None = None) -> dict[str, Any]:
         ends = asdict(found.spread(cell, phase))
         return ends | {"low": ends["least"], "high": ends["most"]}
 
     device: Device = next(iter(costs.values())).device
+    beside = beside_grid(contest, costs, found)
     return {
         "study": study.name,
         "digest": study.digest,
@@ -204,4 +242,5 @@ def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost
         "cells": {cell: spread(cell=cell) for cell in contest.cells},
         "phases": {phase: spread(phase=phase) for phase in PHASES},
         "runs": [{"cell": cell, "contestant": name, **one.row()} for (cell, name), one in costs.items()],
+        "beside": {name: asdict(one.spread().expected) | regret(one) for name, one in beside.items()},
     }

@@ -6,15 +6,17 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fairstep.runs import Cell, Ledger
 from fairstep.study.file.line_numbers import LineNumbers
 from fairstep.study.file.protocol import ProtocolError, named_hyperparameters, protocol_of
 from fairstep.study.file.schema import ContestTable
-from fairstep.study.protocols import Protocol
+from fairstep.study.protocols import Protocol, Thrifty
+from fairstep.study.protocols.search import Problem
 from fairstep.study.tournament.contest import AnyWorkload, Contest, Contestant
+from fairstep.study.workload import Workload
 
 
 def contest_of(
@@ -45,7 +47,31 @@ def contest_of(
             contest.problems(contestant)
     except ValueError as error:
         raise lines.error(["companions"], f"companions: {error}") from None
+    if isinstance(contest.protocol, Thrifty):
+        for sentence in lawless(contest, contest.protocol):
+            raise lines.error(["protocol", "name"], sentence)
     return contest
+
+
+def lawless(contest: Contest, protocol: Thrifty) -> Iterator[str]:
+    """Where the protocol has no law to carry a learning rate by, one sentence each with what is missing."""
+    for contestant in contest.contestants:
+        for cell, problem in contest.problems(contestant).items():
+            for why in (*_undecayed(contestant, contest.cells[cell], problem), *protocol.lacks(problem)):
+                yield f"thrifty has no law for {contestant.name} in {cell}: {why}"
+
+
+def _undecayed(contestant: Contestant, workload: AnyWorkload, problem: Problem) -> Iterator[str]:
+    """Why a shorter schedule would not be the cell's in small."""
+    if not isinstance(workload, Workload):
+        yield "the schedule is somebody else's trainer's; take another protocol"
+        return
+    workload = workload.changed({name: at for name, at in problem.start.items() if not contestant.has(name)})
+    schedule = workload.schedule_of(contestant.optimizer or contestant.name, problem.tokens // problem.batch_tokens)
+    if schedule.kind == "constant":
+        yield "its learning rate does not decay (schedule constant); take another schedule or protocol"
+    if workload.schedule != "own" and workload.warmup_fraction is None:
+        yield "its warm-up does not shrink with the schedule; give it as warmup_fraction"
 
 
 def _baseline(table: ContestTable, lines: LineNumbers, names: list[str]) -> str:

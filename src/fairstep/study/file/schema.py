@@ -136,7 +136,7 @@ class ProtocolTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = "grid"
-    """grid, random, tpe, star, descent, wen or semenov."""
+    """grid, random, tpe, star, descent, wen, semenov or thrifty."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from fairstep.study.protocols.space import Key, key
 from fairstep.study.tournament.contest import FINALIST_SEED, Contest, Contestant
 from fairstep.study.tournament.finals import Standing, choose, confirm
 
-PHASES = ("tune", "finalists", "final", "budget")
+PHASES = ("short", "tune", "finalists", "final", "budget")
 
 MOST_GAMES, FEWEST_GAMES, TRIALS = 40, 3, 8_000
 """As many games as come to about so many trials, if all were as short as the first."""
@@ -67,10 +67,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What was spent where every search began at its optimum (``ideal``), and in the games that were drawn."""
+    """What was spent where every search began at its optimum (``ideal``), and in the games that were drawn; of these
+    also the regret: nats by which the chosen configurations are above their optima, mean over contestants and cells."""
 
     ideal: Game
     games: tuple[Game, ...]
+    regrets: tuple[float, ...] = ()
 
     def spread(self, cell: str | None = None, phase: str | None = None) -> Spread:
         """Of a cell, a phase, or all."""
@@ -94,7 +96,7 @@ def forecast(contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Forecas
         for cell, problem in contest.problems(contestant).items()
     }
     design = contest.design
-    ideal = _played(contest, table, problems, at_start(problems), design.first)
+    ideal, _ = _played(contest, table, problems, at_start(problems), design.first)
     trials = sum(spent.trials for spent in ideal.values()) * getattr(contest.protocol, "effort", 1)
     games = min(MOST_GAMES, max(FEWEST_GAMES, TRIALS // max(1, trials)))
     longest = 2 * design.first if design.most is None else design.most
@@ -102,7 +104,9 @@ def forecast(contest: Contest, costs: Mapping[tuple[str, str], Cost]) -> Forecas
     for game in range(games):
         seeds = design.first + round((longest - design.first) * game / max(games - 1, 1))
         played.append(_played(contest, table, problems, objectives(problems, game, games), seeds))
-    return Forecast(ideal, tuple(played))
+    return Forecast(
+        ideal, tuple(game for game, _ in played), tuple(statistics.fmean(lost) for _, lost in played if lost)
+    )
 
 
 def _each(statistic: Callable[[Sequence[float]], float], spent: Sequence[Spent]) -> Spent:
@@ -153,9 +157,12 @@ def spent(spec: Spec, one: Cost | None) -> Spent:
     return Spent(1, tokens, flops, flops / (one.device.flops * one.device.utilisation))
 
 
-def _played(contest: Contest, table: _Table, problems: Problems, losses: Objectives, seeds: int) -> Game:
-    """One game: every contestant's searches to their end, and its final runs on so many seeds. A run that several cells
-    ask for is counted once."""
+def _played(
+    contest: Contest, table: _Table, problems: Problems, losses: Objectives, seeds: int
+) -> tuple[Game, list[float]]:
+    """One game: every contestant's searches to their end, and its final runs on so many seeds; the regrets of what was
+    chosen, in nats. A run that several cells ask for is counted once."""
+    regrets = []
     spendings: dict[tuple[str, str], Spent] = defaultdict(Spent)
     counted: set[tuple[str, Key, int]] = set()
     for contestant in contest.contestants:
@@ -170,19 +177,24 @@ def _played(contest: Contest, table: _Table, problems: Problems, losses: Objecti
             if (place := (run.identity, of_optimizer, wanted.seed)) not in counted:
                 counted.add(place)
                 spendings[cell, _phase(wanted)] += run.spent
-            return losses[cell, contestant.name].run(wanted.configuration, wanted.seed)
+            objective = losses[cell, contestant.name]
+            if wanted.phase == "short" and wanted.tokens is not None:
+                objective = objective.at_length(wanted.tokens / contest.cells[cell].tokens)
+            return objective.run(wanted.configuration, wanted.seed)
 
         def settled(cell: str, request: Settled, contestant: Contestant = contestant, answer: Answer = answer) -> None:
             standing = Standing(cell, contestant.name, request.tuning)
             solve(choose(contest, standing), answer, cell=cell)
             solve(confirm(contest, standing), answer, cell=cell)
             if standing.chosen is not None:
+                objective = losses[cell, contestant.name]
+                regrets.append(objective.loss(standing.chosen) - objective.floor)
                 for seed in range(contest.design.first + 1, seeds + 1):
                     answer(cell, Wanted(standing.chosen, "final", seed))
 
         mine = {cell: problems[cell, contestant.name] for cell in contest.cells}
         solve(contest.search(contestant.name, mine), answer, settled)
-    return dict(spendings)
+    return dict(spendings), regrets
 
 
 def _phase(wanted: Wanted) -> str:

@@ -5,7 +5,8 @@ With p_i the place of hyperparameter i along its grid, in steps, and o_i the opt
     loss = floor + sum_i curvature_i d_i^2 + sum_i<j interaction_ij d_i d_j,   d = p - o
 
 plus normal noise with a common sigma. All runs of a seed share one part of the noise (initialisation and data order);
-each run has the other part for itself. A learning rate more than ``cliff`` steps above the optimum diverges.
+each run has the other part for itself. A learning rate more than ``cliff`` steps above the optimum diverges. With every
+doubling of tokens the optimum moves by ``drift`` steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import operator
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fairstep.runs import Value
@@ -35,8 +36,18 @@ class Synthetic:
     cliff: float = math.inf
     floor: float = 3.0
     salt: str = ""
+    drift: Mapping[str, float] = field(default_factory=dict)
     _known: dict[tuple[str, Value], float] = field(default_factory=dict, repr=False, compare=False)
+    _lengths: dict[float, Synthetic] = field(default_factory=dict, repr=False, compare=False)
     _draw: random.Random = field(default_factory=random.Random, repr=False, compare=False)
+
+    def at_length(self, ratio: float) -> Synthetic:
+        """The objective of schedules of ``ratio`` times the tokens, with noise of its own."""
+        if ratio not in self._lengths:
+            doublings, salt = math.log2(ratio), f"{self.salt} {ratio:.6g}"
+            moved = {name: place + doublings * self.drift.get(name, 0.0) for name, place in self.optimum.items()}
+            self._lengths[ratio] = replace(self, optimum=moved, salt=salt, _known={}, _lengths={})
+        return self._lengths[ratio]
 
     def loss(self, configuration: Configuration) -> float:
         """Without noise; inf where it diverges."""

@@ -11,6 +11,7 @@ from fairstep.study.protocols.one_cell import OneCell, Protocol, settle
 from fairstep.study.protocols.sampling import Random
 from fairstep.study.protocols.semenov import Semenov
 from fairstep.study.protocols.star_search import Star
+from fairstep.study.protocols.thrifty import Thrifty
 from fairstep.study.protocols.tpe import TPE
 from fairstep.study.protocols.wen import Wen, sensitive
 
@@ -22,6 +23,7 @@ PROTOCOLS: dict[str, type] = {
     "tpe": TPE,
     "wen": Wen,
     "semenov": Semenov,
+    "thrifty": Thrifty,
 }
 """By the name that a study file uses; a protocol's parameters are the fields of its class."""
 
@@ -35,6 +37,7 @@ __all__ = [
     "Random",
     "Semenov",
     "Star",
+    "Thrifty",
     "Wen",
     "sensitive",
     "settle",

@@ -75,7 +75,9 @@ class Problem:
     ``refine``: whether the learning rate is tried a factor of sqrt 2 beside the best one at the end. ``trials``: the
     largest number of tuning trials (0: no limit). ``parameters`` (matrix parameters) and ``tokens`` place the cell for
     laws over scale. ``companions`` are hyperparameters that are tuned at the end (``companions.py``) in so many
-    ``rounds``, before ``refine``; ``ratios`` gives what they are in a configuration that does not say.
+    ``rounds``, before ``refine``; ``ratios`` gives what they are in a configuration that does not say. ``batch_tokens``
+    are those of a step. ``shorter``: the tokens of a whole schedule that is searched in place of the cell's; None: the
+    cell's own.
     """
 
     space: Space
@@ -88,6 +90,8 @@ class Problem:
     companions: tuple[str, ...] = ()
     rounds: int = 0
     ratios: Callable[[Configuration], Configuration] = field(default=dict, compare=False)
+    batch_tokens: int = 1
+    shorter: int | None = None
 
     def from_start(self, start: Configuration, only: Iterable[str] | None = None) -> Problem:
         """The same cell, begun elsewhere, with only some of its hyperparameters searched."""
@@ -126,7 +130,9 @@ class Tuning:
         left = limit - self.trials if limit else len(new)
         asked = dict(list(new.items())[: max(0, left)])
         if asked:
-            answers = yield Ask([Wanted(configuration) for configuration in asked.values()])
+            tokens = self.problem.shorter
+            phase: Phase = "tune" if tokens is None else "short"
+            answers = yield Ask([Wanted(configuration, phase, tokens=tokens) for configuration in asked.values()])
             self.losses.update(zip(asked, answers, strict=True))
             self.configurations.update(asked)
         if len(asked) < len(new):

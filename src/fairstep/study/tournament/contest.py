@@ -107,6 +107,7 @@ class Contestant:
             trials=trials,
             parameters=workload.parameters_matrix,
             tokens=workload.tokens,
+            batch_tokens=workload.batch_tokens,
             companions=self._companions(workload) if companions else (),
             rounds=companions,
             ratios=lambda configuration: self._ratios(workload, {**given, **configuration}),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from fairstep.runs import Certificate, Design, Ledger, Look, Trial
+from fairstep.runs import Certificate, Design, Ledger, Look, Phase, Trial
 from fairstep.study.protocols.search import Problem, Tuning
 from fairstep.study.protocols.space import Space
 from fairstep.study.tournament.certify import Effort, Fresh, certify
@@ -14,6 +14,9 @@ from fairstep.study.tournament.trials import Plan
 
 Place = tuple[str, str]
 """A cell and a contestant."""
+
+SEARCHES: tuple[Phase, ...] = ("short", "tune")
+"""Phases in which hyperparameters are searched: the effort that is to be equal."""
 
 
 def ledgers(plan: Plan, bases: Mapping[str, Ledger]) -> dict[str, Ledger]:
@@ -91,7 +94,7 @@ def _certificate(plan: Plan, place: Place, trials: list[Trial]) -> Certificate:
     tolerance, effort = plan.contest.tolerance, effort_of(trials)
     standing = plan.standings.get(place)
     if standing is None:
-        listed = sum(trial.phase == "tune" for trial in trials)
+        listed = sum(trial.phase in SEARCHES for trial in trials)
         lacks = [f"Tuning goes on: {effort.trials} of {listed} trials known so far have results."]
         return certify(contestant, cell, Tuning(Problem(Space(), {})), None, Fresh(), tolerance, effort, lacks)
     lacks = [] if standing.complete else ["Runs on fresh seeds go on."]
@@ -105,7 +108,7 @@ def effort_of(trials: list[Trial]) -> Effort:
     trials = [trial for trial in trials if trial.phase != "budget"]
     spent = [trial for trial in trials if trial.status != "unfinished"]
     return Effort(
-        trials=sum(trial.phase == "tune" for trial in spent),
+        trials=sum(trial.phase in SEARCHES for trial in spent),
         fresh=sum(trial.phase == "final" for trial in spent),
         failures=sum(trial.failures for trial in trials),
         tokens=sum(trial.tokens for trial in spent),
@@ -118,7 +121,7 @@ def differences(ledger: Ledger) -> list[str]:
     tokens."""
     trials: dict[str, list[Trial]] = {name: [] for name in ledger.contestants}
     for trial in ledger.trials:
-        if trial.phase == "tune":
+        if trial.phase in SEARCHES:
             trials[trial.contestant].append(trial)
     spent = {name: effort_of(mine) for name, mine in trials.items()}
     sentences = []

@@ -27,13 +27,14 @@ from fairstep.study.protocols.space import Axis, Space, key
 @dataclass(frozen=True)
 class Recorded:
     """One contestant in one cell. ``proof``: its certificate. ``searched`` and ``budgets``: its trials of these phases,
-    in order. ``failures``: attempts that came to nothing, by run."""
+    in order. ``failures``: attempts that came to nothing, by run. ``short``: its trials on shorter schedules."""
 
     proof: Certificate
     choice: Hyperparameters
     searched: tuple[Wanted, ...] = ()
     budgets: tuple[Wanted, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
+    short: tuple[Wanted, ...] = ()
 
     @property
     def finalists(self) -> list[Wanted]:
@@ -47,8 +48,8 @@ class Recorded:
     def _in_cell(self) -> Search[None]:
         tuning = tuning_of(self.proof)
         trials = [wanted for wanted in self.searched if wanted.seed == TUNING_SEED]
-        losses = yield Ask(trials)
-        for wanted, loss in zip(trials, losses, strict=True):
+        losses = yield Ask([*self.short, *trials])
+        for wanted, loss in zip(trials, losses[len(self.short) :], strict=True):
             place = key(wanted.configuration)
             tuning.losses[place], tuning.configurations[place] = loss, dict(wanted.configuration)
         yield Settled(tuning)

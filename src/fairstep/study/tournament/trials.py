@@ -20,7 +20,7 @@ from fairstep.study.protocols.search import Ask, InEveryCell, OfEvery, Search, S
 from fairstep.study.tournament.contest import Contest, Contestant, Results
 from fairstep.study.tournament.finals import Standing, choose, confirm, look_on
 
-ORDER: dict[Phase, int] = {"tune": 0, "budget": 1, "final": 2}
+ORDER: dict[Phase, int] = {"short": 0, "tune": 0, "budget": 1, "final": 2}
 """Within a phase the longest run starts first, so that the last workers end together."""
 
 
