@@ -30,7 +30,7 @@ from fairstep.train.signals import Signals
 
 FILE = Path(__file__).parent / "golden.json"
 STEPS = 30
-FULL_RANK = ("kl-shampoo", "kl-soap", "shampoo", "soap", "soap-muon")
+FULL_RANK = ("kl-shampoo", "kl-soap", "rekls", "shampoo", "soap", "soap-muon")
 """Optimizers whose steps depend on a basis of their factors' null space."""
 AMPLIFIES = ("soap-muon",)
 """Rounding grows tenfold in three steps, in float64 too: small elements are whitened, and then orthogonalised."""
@@ -50,7 +50,7 @@ def golden_losses(name: str, device: str = "cpu") -> list[float]:
     spec = optim.get(name)
     dtypes = dict.fromkeys(spec.product_dtypes, "float32")  # not the processor's choice
     optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1], **dtypes)
-    signals = Signals(optimizer, model, model.logits, micro=4, seeds=(0,))
+    signals = Signals(optimizer, model, model.logits, micro=4, seeds=(0,), model=model)
     peaks = [group["lr"] for group in optimizer.param_groups]
     losses = []
     for step in range(STEPS):
@@ -60,7 +60,8 @@ def golden_losses(name: str, device: str = "cpu") -> list[float]:
         loss = model(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        signals.supply(step, tokens[:, :-1], tokens[:, 1:], (1 / (norm + 1e-6)).clamp(max=1.0))
+        scale = (1 / (norm + 1e-6)).clamp(max=1.0)
+        signals.supply(step, tokens[:, :-1], tokens[:, 1:], scale, loss.item())
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())

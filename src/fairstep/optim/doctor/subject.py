@@ -91,12 +91,19 @@ def feed(params: Mapping[str, Tensor], step: int, feedback: float = 1.0) -> None
 
 
 def step_with_signals(optimizer: Any, params: Mapping[str, Tensor]) -> None:
-    """A step, with what the optimizer declares that it needs beside gradients (see ``signals``): a curvature of 1, and
-    the gradient itself as the one of this batch at the weights before."""
+    """A step, with stand-ins for what the optimizer declares that it needs beside gradients (see ``signals``)."""
     for signal, names in optimizer.due().items() if hasattr(optimizer, "due") else ():
-        again = signal == "previous_gradient"
-        optimizer.supply(signal, {n: params[n].grad if again else torch.ones_like(params[n]) for n in names})
+        optimizer.supply(signal, _stand_in(signal, {name: params[name] for name in names}))
     optimizer.step()
+
+
+def _stand_in(signal: str, params: Mapping[str, Tensor]) -> Any:
+    """A loss of 1, logits that QK-clip leaves alone, the gradient as that at the weights before, curvature 1."""
+    if signal == "loss":
+        return 1.0
+    if signal == "attention_logits":
+        return {name: torch.ones(1) for name in params}
+    return {name: p.grad if signal == "previous_gradient" else torch.ones_like(p) for name, p in params.items()}
 
 
 def run(optimizer: Any, model: nn.Module, first: int, last: int, feedback: float = 1.0) -> None:

@@ -29,6 +29,7 @@ class AdamWRule(Rule):
     name = "adamw"
     elementwise = True
     moments = ("m", "v")
+    eight_bit = {"m": True, "v": False}
     flops_per_element = 12
 
     def update(
