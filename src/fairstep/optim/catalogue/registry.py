@@ -87,7 +87,7 @@ def _wrapped(name: str, *words: str) -> OptimizerSpec:
     base = get(name)
     if not base.parts:
         raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {name} is another package's")
-    plain, *inside = next((alias for alias in base.aliases if "+" in alias), base.name).split("+")
+    plain, *inside = next((alias for alias in base.aliases if "+" in alias.strip("+")), base.name).split("+")
     names = parse((*inside, *words))
     for end in range(len(names), -1, -1):
         start = _words().get(key("+".join((plain, *names[:end]))))
