@@ -18,7 +18,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from fairstep.optim._lazy import torch
 
@@ -145,7 +145,7 @@ class Rule:
     """Whether the learning rates of all its param groups must be the same, apart from 0."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Names of state that has the shape of the parameter and begins at zero. Other state is a method ``init``."""
-    eight_bit: Mapping[str, bool] = {}
+    eight_bit: ClassVar[tuple[tuple[str, Literal["signed", "positive"]], ...]] = ()
     """Moments that may be kept in 8 bits, and whether they have a sign; a subclass does not inherit them."""
     floats_per_element: ClassVar[int]
     """Floats of state for each element of a matrix, by default the moments. Another count is ``state_floats``."""
@@ -164,7 +164,7 @@ class Rule:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse rules written for the earlier convention. Raises TypeError."""
         super().__init_subclass__(**kwargs)
-        cls.eight_bit = vars(cls).get("eight_bit", {})
+        cls.eight_bit = vars(cls).get("eight_bit", ())
         if "moments" in vars(cls):
             cls.floats_per_element = len(cls.moments)
         for count, formula in (("floats_per_element", "state_formula"), ("flops_per_element", "flops_formula")):

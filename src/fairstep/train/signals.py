@@ -50,11 +50,12 @@ class Signals:
     ) -> None:
         self.optimizer: Any = optimizer
         self.model = model
-        if "attention_logits" in getattr(getattr(optimizer, "spec", None), "signals", ()):
+        spec = getattr(optimizer, "spec", None)
+        if spec and "attention_logits" in spec.signals:
             if not hasattr(model, "watch_attention"):
                 raise ValueError(
-                    f"{self.optimizer.spec.name} needs the largest attention logits of every head, and this model does "
-                    "not give them; take a model of ours, or an optimizer without qk-clip"
+                    f"{spec.name} needs the largest attention logits of every head, and this model does not give them; "
+                    "take a model of ours, or an optimizer without qk-clip"
                 )
             model.watch_attention()
         self.loss_function, self.logits_function = loss_function, logits_function

@@ -90,17 +90,16 @@ def feed(params: Mapping[str, Tensor], step: int, feedback: float = 1.0) -> None
         p.grad = (noise + feedback * p.detach()).to(p.dtype)
 
 
-def step_with_signals(optimizer: Any, params: Mapping[str, Tensor]) -> None:
+def step_with_signals(optimizer: Any, params: Mapping[str, Tensor], loss: float = 1.0) -> None:
     """A step, with stand-ins for what the optimizer declares that it needs beside gradients (see ``signals``)."""
     for signal, names in optimizer.due().items() if hasattr(optimizer, "due") else ():
-        optimizer.supply(signal, _stand_in(signal, {name: params[name] for name in names}))
+        given = loss if signal == "loss" else _stand_in(signal, {name: params[name] for name in names})
+        optimizer.supply(signal, given)
     optimizer.step()
 
 
 def _stand_in(signal: str, params: Mapping[str, Tensor]) -> Any:
-    """A loss of 1, logits that QK-clip leaves alone, the gradient as that at the weights before, curvature 1."""
-    if signal == "loss":
-        return 1.0
+    """Logits that QK-clip leaves alone, the gradient as that at the weights before, a curvature of 1."""
     if signal == "attention_logits":
         return {name: torch.ones(1) for name in params}
     return {name: p.grad if signal == "previous_gradient" else torch.ones_like(p) for name, p in params.items()}

@@ -66,9 +66,9 @@ def check_takers(optimizer: Routed) -> None:
     """Raise ValueError if a signal that belongs to heads is of no use, because no parameter takes it."""
     for signal in set(optimizer.spec.signals).intersection(BY_HEAD).difference(due(optimizer)):
         raise ValueError(
-            f"{optimizer.spec.name} is about queries and keys, and no parameter of this model belongs to a layer with "
-            f"such a name ({', '.join(sorted(QUERY))}; {', '.join(sorted(KEY))}); give layers of their own these names, "
-            f"or take an optimizer without {signal}"
+            f"{optimizer.spec.name} is about queries and keys, and no layer of this model has such a name "
+            f"({', '.join(sorted(QUERY | KEY))}); give queries and keys layers of these names, or take an optimizer "
+            f"that asks for no {signal}"
         )
 
 
@@ -99,8 +99,10 @@ def accept(optimizer: Routed, signal: str, values: Mapping[str, Tensor] | Tensor
 
 def _number(signal: str, value: Any) -> Tensor:
     number = value.detach() if isinstance(value, Tensor) else value
-    if isinstance(number, bool) or not isinstance(number, Real | Tensor) or (
-        isinstance(number, Tensor) and number.numel() != 1
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, Real | Tensor)
+        or (isinstance(number, Tensor) and number.numel() != 1)
     ):
         raise ValueError(f"{signal} must be one number, not {_kind(value)}")
     return torch.tensor(float(number), dtype=torch.float64)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 class MuonRule(OrthogonalisingRule):
     name = "muon"
     moments = ("m",)
-    eight_bit = {"m": True}
+    eight_bit = (("m", "signed"),)
     flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 

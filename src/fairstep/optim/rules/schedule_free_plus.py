@@ -51,7 +51,7 @@ class ScheduleFreePlusRule(AdamWRule):
     def due(self, step: int) -> tuple[str, ...]:
         return ("loss",)
 
-    def init(self, param: Tensor, *, eps: float) -> dict[str, Any]:  # type: ignore[override]
+    def init(self, param: Tensor, *, eps: float) -> dict[str, Any]:
         moments = {name: torch.zeros_like(param) for name in self.moments}
         return {**moments, "z": param.clone(), "b": 1.0, "largest": eps, "weight_sum": 0.0}
 

@@ -45,18 +45,16 @@ class EightBitRule(WrappedRule):
 
     def __init__(self, inner: Rule) -> None:
         super().__init__(inner)
-        self.signs = inner.eight_bit  # name of a moment -> whether it has a sign
-        kept = len(self.signs)
+        self.signed = {name: sign == "signed" for name, sign in inner.eight_bit}
+        kept = len(self.signed)
         self.state_formula = f"{kept if kept > 1 else ''} N (1/4 + 1/state_block)".strip()
 
-    def init(
-        self, param: Tensor, *, state_block: int, state_min_elements: int, context: Context
-    ) -> dict[str, Any]:
+    def init(self, param: Tensor, *, state_block: int, state_min_elements: int, context: Context) -> dict[str, Any]:
         state = call(self.inner.init, context, param)
         n = param.shape[-2] * param.shape[-1]
         if n < state_min_elements:
             return state
-        for name in self.signs:
+        for name in self.signed:
             del state[name]
             blocks = len(param), -(-n // state_block)
             state[name + "_codes"] = torch.zeros(*blocks, state_block, dtype=torch.uint8, device=param.device)
@@ -74,23 +72,23 @@ class EightBitRule(WrappedRule):
         state_map: str,
         context: Context,
     ) -> Tensor | None:
-        if not any(name + "_codes" in state for name in self.signs):
+        if not any(name + "_codes" in state for name in self.signed):
             return call(self.inner.update, context, grad, state, param, step)
-        direction = grad.new_empty(grad.shape)  # contiguous, whatever the gradient is
+        maps = {name: (state_map if signed else "dynamic", signed) for name, signed in self.signed.items()}
+        direction = grad.new_empty(grad.shape)
         flat_grad, flat_param, flat_direction = (x.reshape(len(x), -1) for x in (grad, param, direction))
         for elements, blocks in self._pieces(flat_grad.shape[1], state_block):
-            part = flat_grad[:, elements]
+            part, weights = flat_grad[:, elements], flat_param[:, elements]
             shape = part.shape if self.inner.elementwise else grad.shape
-            moments = {}
-            for name, signed in self.signs.items():
+            kept = dict(state)
+            for name, kind in maps.items():
                 codes, scale = state[name + "_codes"][:, blocks], state[name + "_scale"][:, blocks]
-                kind = state_map if signed else "dynamic"
-                moments[name] = dequantise(codes, scale, part.shape[1], kind, signed).reshape(shape)
-            given = part.reshape(shape), {**state, **moments}, flat_param[:, elements].reshape(shape)
-            flat_direction[:, elements] = call(self.inner.update, context, *given, step).reshape(part.shape)
-            for name, signed in self.signs.items():
-                kind = state_map if signed else "dynamic"
-                codes, scale = quantise(moments[name].reshape(part.shape), state_block, kind, signed)
+                kept[name] = dequantise(codes, scale, part.shape[1], *kind).reshape(shape)
+            u = call(self.inner.update, context, part.reshape(shape), kept, weights.reshape(shape), step)
+            assert u is not None, "a rule of moments steps from its first call on"
+            flat_direction[:, elements] = u.reshape(part.shape)
+            for name, kind in maps.items():
+                codes, scale = quantise(kept[name].reshape(part.shape), state_block, *kind)
                 state[name + "_codes"][:, blocks] = codes
                 state[name + "_scale"][:, blocks] = scale
         return direction
@@ -102,12 +100,12 @@ class EightBitRule(WrappedRule):
             stop = min(start + length, n)
             yield slice(start, stop), slice(start // block, -(-stop // block))
 
-    def state_floats(self, o: int, i: int, *, state_block: int, state_min_elements: int, context: Context) -> int:
-        whole = call(self.inner.state_floats, context, o, i)
-        if o * i < state_min_elements:
+    def state_floats(self, o: int, i: int, *, context: Context) -> int:
+        whole, block = call(self.inner.state_floats, context, o, i), context.group["state_block"]
+        if o * i < context.group["state_min_elements"]:
             return whole
-        blocks = -(-o * i // state_block)
-        return whole - len(self.signs) * (o * i - blocks - -(-blocks * state_block // 4))
+        blocks = -(-o * i // block)
+        return whole - len(self.signed) * (o * i - blocks - -(-blocks * block // 4))
 
 
 def eight_bit(spec: OptimizerSpec) -> OptimizerSpec:
@@ -115,7 +113,7 @@ def eight_bit(spec: OptimizerSpec) -> OptimizerSpec:
     (part,) = (part for part in spec.parts if "matrix" in part.roles)
     if not part.rule.eight_bit:
         raise UnknownOptimizerError(
-            f"{spec.name} has no 8-bit state, because its matrices keep more than moments that bear rounding to 8 bits; "
+            f"{spec.name} has no 8-bit state, because its matrices keep other state than moments that bear rounding; "
             "adamw, lion, signum, muon and d-muon have it"
         )
     roles = [role for role in part.roles if role not in FLOATS]
