@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fairstep.optim.catalogue import registry
 from fairstep.optim.catalogue.foreign import ForeignSpec
+from fairstep.optim.engine.signals import in_form
 
 
 class SmallModel(nn.Module):
@@ -91,18 +92,13 @@ def feed(params: Mapping[str, Tensor], step: int, feedback: float = 1.0) -> None
 
 
 def step_with_signals(optimizer: Any, params: Mapping[str, Tensor], loss: float = 1.0) -> None:
-    """A step, with stand-ins for what the optimizer declares that it needs beside gradients (see ``signals``)."""
+    """A step, with what the optimizer declares that it needs beside gradients (see ``signals``): this loss, a curvature
+    of 1, attention logits of 1, and the gradient itself as the one of this batch at the weights before."""
     for signal, names in optimizer.due().items() if hasattr(optimizer, "due") else ():
-        given = loss if signal == "loss" else _stand_in(signal, {name: params[name] for name in names})
-        optimizer.supply(signal, given)
+        again = signal == "previous_gradient"
+        made_up = {n: params[n].grad if again else torch.ones_like(params[n]) for n in names}
+        optimizer.supply(signal, loss if signal == "loss" else in_form(signal, made_up))
     optimizer.step()
-
-
-def _stand_in(signal: str, params: Mapping[str, Tensor]) -> Any:
-    """Logits that QK-clip leaves alone, the gradient as that at the weights before, a curvature of 1."""
-    if signal == "attention_logits":
-        return {name: torch.ones(1) for name in params}
-    return {name: p.grad if signal == "previous_gradient" else torch.ones_like(p) for name, p in params.items()}
 
 
 def run(optimizer: Any, model: nn.Module, first: int, last: int, feedback: float = 1.0) -> None:

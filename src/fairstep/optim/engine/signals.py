@@ -97,6 +97,14 @@ def accept(optimizer: Routed, signal: str, values: Mapping[str, Tensor] | Tensor
     return dict(values)
 
 
+def in_form(signal: str, tensors: Mapping[str, Tensor]) -> Any:
+    """Made-up tensors of the parameters' shapes as what a signal asks for: one positive number, one head each, or
+    themselves. For whoever tries an optimizer without a model."""
+    if signal in NUMBERS:
+        return torch.stack([x.double().abs().mean() for x in tensors.values()]).mean()
+    return {name: x.reshape(-1)[:1] for name, x in tensors.items()} if signal in BY_HEAD else dict(tensors)
+
+
 def _number(signal: str, value: Any) -> Tensor:
     number = value.detach() if isinstance(value, Tensor) else value
     if (
