@@ -153,3 +153,15 @@ def test_pieces_of_ranks_are_whole_matrices(make_model: Any) -> None:
     kinds = {cost.name: cost.kind for cost in optimizer.step_costs()}
     assert kinds["blocks.0.q.weight"] == "whole" and kinds["moe.experts"] == "experts"
     assert kinds["embedding.weight"] == "elements"
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_codes_are_found_by_the_first_bits_of_a_number(signed: bool) -> None:
+    """As a search finds them: at midpoints, right beside them, and anywhere between."""
+    from fairstep.optim.maths.quantisation import _nearest, _tables
+
+    _, middle = _tables(signed, torch.float32, torch.device("cpu"))
+    up, down = (torch.nextafter(middle, torch.full_like(middle, end)) for end in (2.0, -2.0))
+    anywhere = torch.randn(2**16, generator=torch.Generator().manual_seed(0)).exp().neg().exp()
+    x = torch.cat([middle, up, down, anywhere, torch.tensor([0.0, 1.0]), -anywhere if signed else anywhere])
+    assert torch.equal(_nearest(x, signed), torch.bucketize(x, middle).to(torch.uint8))

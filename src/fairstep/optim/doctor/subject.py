@@ -96,7 +96,7 @@ def step_with_signals(optimizer: Any, params: Mapping[str, Tensor], loss: float 
     of 1, attention logits of 1, and the gradient itself as the one of this batch at the weights before."""
     for signal, names in optimizer.due().items() if hasattr(optimizer, "due") else ():
         again = signal == "previous_gradient"
-        made_up = {n: params[n].grad if again else torch.ones_like(params[n]) for n in names}
+        made_up: dict[str, Any] = {n: params[n].grad if again else torch.ones_like(params[n]) for n in names}
         optimizer.supply(signal, loss if signal == "loss" else in_form(signal, made_up))
     optimizer.step()
 

@@ -47,13 +47,37 @@ def quantise(x: Tensor, block: int, kind: str, signed: bool) -> tuple[Tensor, Te
     """
     s, n = x.shape
     blocks = -(-n // block)
-    x = torch.nn.functional.pad(x, (0, blocks * block - n)).view(s, blocks, block)
-    scale = x.abs().amax(-1)
+    if missing := blocks * block - n:
+        x = torch.nn.functional.pad(x, (0, missing))
+    x = x.view(s, blocks, block)
+    scale = torch.linalg.vector_norm(x, torch.inf, -1)
     relative = x / scale.clamp(min=torch.finfo(x.dtype).tiny)[..., None]
     if kind == "linear":
         return relative.mul_(127).round_().add_(127).to(torch.uint8), scale
-    _, midpoints = _tables(signed, x.dtype, x.device)
-    return torch.bucketize(relative, midpoints, out_int32=True).to(torch.uint8), scale
+    return _nearest(relative, signed), scale
+
+
+def _nearest(relative: Tensor, signed: bool) -> Tensor:
+    """The codes of the dynamic map's nearest values, in uint8."""
+    if relative.dtype != torch.float32:
+        return torch.bucketize(relative, _tables(signed, relative.dtype, relative.device)[1]).to(torch.uint8)
+    # A search among midpoints takes 40 ns for each element on a CPU. The first 16 bits of a float32 leave no more than
+    # two codes to choose from, with one midpoint between them.
+    lower, midpoint = _by_first_bits(signed, relative.device)
+    bits = (relative.view(torch.int32).reshape(-1) >> 16) & 0xFFFF
+    above = relative.reshape(-1) > midpoint.index_select(0, bits)
+    return lower.index_select(0, bits).add_(above).view(relative.shape)
+
+
+@functools.cache
+def _by_first_bits(signed: bool, device: Device) -> tuple[Tensor, Tensor]:
+    """For the first 16 bits of a float32: the code of the least number with them, and the midpoint above it, or inf."""
+    _, middle = _tables(signed, torch.float32, torch.device("cpu"))
+    first = (torch.arange(2**16) << 16).to(torch.int32)
+    ends = torch.stack((first, first | 0xFFFF)).view(torch.float32)
+    lower, upper = (torch.bucketize(x, middle) for x in (ends.amin(0), ends.amax(0)))
+    between = torch.where(upper > lower, middle[lower.clamp(max=len(middle) - 1)], torch.inf)
+    return lower.to(device, torch.uint8), between.to(device)
 
 
 def dequantise(codes: Tensor, scale: Tensor, n: int, kind: str, signed: bool) -> Tensor:
