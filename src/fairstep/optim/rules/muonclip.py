@@ -8,8 +8,8 @@ Matrices (o x i):
 
 Embedding, head and vectors: AdamW (see ``adamw``) with learning rate lr * adam_lr_ratio and its own betas.
 
-Kimi Team, "Kimi K2: Open Agentic Intelligence", arXiv 2507.20534, algorithm 1. Optimizer state: 1 float per matrix
-element, 2 per element of the rest.
+Kimi Team, "Kimi K2: Open Agentic Intelligence", arXiv 2507.20534. Optimizer state: 1 float per matrix element, 2 per
+element of the rest.
 
 Differences from other implementations: pytorch-optimizer divides the rows of keys that queries share by the number of
 query heads, and so scales half a head.

@@ -10,13 +10,12 @@ Heads of queries that share keys have one gamma, that of the largest S among the
 signal attention_logits (see ``signals``): in a loop of one's own, the largest logits by parameter name before a step.
 The trainer has them of our models with attention that does not normalise queries and keys. No state of its own.
 
-Kimi Team, "Kimi K2: Open Agentic Intelligence", arXiv 2507.20534, section 2.1. The form for shared keys is
-Megatron-LM's.
+Kimi Team, "Kimi K2: Open Agentic Intelligence", arXiv 2507.20534. The form for shared keys is Megatron-LM's.
 
 Query and key are known by the name of their layer (q, q_proj, wq, query, k, ...). A model without such a layer, whose
-layers have other names or one fused matrix, is refused. An attention module with a q_norm or
-k_norm is refused, because a norm takes any scale of its input out again. The parts without and with rotation of
-multi-head latent attention, which K2 clips by different powers, are not here.
+layers have other names or one fused matrix, is refused. An attention module with a q_norm or k_norm is refused, because
+a norm takes any scale of its input out again. The parts without and with rotation of multi-head latent attention, which
+K2 clips by different powers, are not here.
 """
 
 from __future__ import annotations
