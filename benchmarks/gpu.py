@@ -34,6 +34,7 @@ from fairstep import optim
 from fairstep.cost.devices import DEVICES
 from fairstep.model import build, preset
 from fairstep.model.shapes import flops_per_token
+from fairstep.optim.engine.signals import in_form
 from fairstep.runs import machine
 from fairstep.train.rate import measured_rate
 from fairstep.train.setup import can_compile
@@ -184,7 +185,7 @@ def step_seconds(session: Session, name: str, size: str) -> float:
         for w in p.all:
             w.grad = noise(w)
         for signal, names in mine.due().items():
-            mine.supply(signal, {n: noise(named[n]) for n in names})
+            mine.supply(signal, in_form(signal, {n: noise(named[n]) for n in names}))
         synchronize(p.all[0])
         began = time.perf_counter()
         mine.step()

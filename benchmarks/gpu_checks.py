@@ -26,6 +26,7 @@ from fairstep.cost.devices import Device
 from fairstep.cost.run_cost import cost
 from fairstep.data import Corpus, prepare
 from fairstep.model import ModelConfig, build, preset
+from fairstep.optim.engine.signals import in_form
 from fairstep.runs import (
     DataSpec,
     EvaluationSpec,
@@ -125,7 +126,7 @@ def _stepped(name: str, device: str) -> list[Tensor]:
         for p in parameters.values():
             p.grad = noise(p)
         for signal, names in optimizer.due().items():
-            optimizer.supply(signal, {n: noise(parameters[n]) for n in names})
+            optimizer.supply(signal, in_form(signal, {n: noise(parameters[n]) for n in names}))
         optimizer.step()
     return [p.detach() for p in parameters.values()]
 

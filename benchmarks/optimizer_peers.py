@@ -134,6 +134,12 @@ CONTESTS: dict[str, Contest] = {
             plain("heavyball", HB, "AdamW", betas=BETAS),
         ]
     ),
+    "adamc": Contest(
+        [
+            plain("pytorch-optimizer", PO, "AdamC", betas=BETAS, weight_decouple=True),
+            plain("heavyball", HB, "AdamC", betas=BETAS, max_lr=LR),
+        ]
+    ),
     "nadamw": Contest(
         [
             plain("torch NAdam", TORCH, "NAdam", betas=BETAS, decoupled_weight_decay=True),
@@ -207,6 +213,7 @@ CONTESTS: dict[str, Contest] = {
             muon_groups("pytorch-optimizer", "Muon", use_adjusted_lr=True),
         ]
     ),
+    "muonclip": Contest([muon_groups("pytorch-optimizer, no clip", "MuonClip")]),
     "normuon": Contest([muon_groups("pytorch-optimizer", "NorMuon")]),
     "scion": Contest([Peer("pytorch-optimizer", scion)]),
     "soap": Contest(
@@ -224,4 +231,4 @@ CONTESTS: dict[str, Contest] = {
         ]
     ),
 }
-"""By our optimizer's name. Without a peer: sophia-h (as sophia-g without its signal), adamh, muonh."""
+"""By our optimizer's name. All others are without a peer that can be installed here."""

@@ -137,21 +137,24 @@ def trained(
     def logits(tokens: Tensor, other: Any = None) -> Tensor:
         return (other or model).logits(tokens)
 
-    signals = Signals(optimizer, loss, logits, MICRO, (0,), run)
+    signals = Signals(optimizer, loss, logits, MICRO, (0,), run, model)
     draw = torch.Generator().manual_seed(1)
     for step in range(STEPS):
         tokens = torch.randint(model.config.vocabulary, (SEQUENCES, CONTEXT + 1), generator=draw)
         inputs, targets = share(tokens[:, :-1]), share(tokens[:, 1:])
         parts = list(zip(inputs.split(MICRO), targets.split(MICRO), strict=True))
         given = gradients[step] if same else None
+        total = torch.zeros((), dtype=dtype)
         with _replaced(model, given, len(parts)):
             for part, (x, y) in enumerate(parts, 1):
                 with run.backward_pass(last=part == len(parts)):
-                    (run.forward(x, y) / len(parts)).backward()
+                    of_part = run.forward(x, y) / len(parts)
+                    of_part.backward()
+                total += of_part.detach()
         if world.size == 1:
             gradients.append([p.grad.clone() for p in model.parameters()])  # type: ignore[union-attr]
         norm = run.clip(1.0)
-        signals.supply(step, inputs, targets, (1.0 / (norm + 1e-6)).clamp(max=1.0))
+        signals.supply(step, inputs, targets, (1.0 / (norm + 1e-6)).clamp(max=1.0), world.mean(total).item())
         optimizer.step()
         run.collect()
         optimizer.zero_grad(set_to_none=True)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from fairstep import optim
 from fairstep.model import build
+from fairstep.optim.engine.signals import in_form
 from fairstep.optim.wrappers import wrappers
 from fairstep.runs import OptimizerChoice, RunSpec
 from fairstep.train.step import Trainer
@@ -77,7 +78,7 @@ def step(optimizer: Any, count: int) -> None:
             p.grad = noise("gradient", name, taken, p.shape).to(p.dtype).to(p.device)
         for signal, names in optimizer.due().items():
             values = {n: noise(signal, n, 0, parameters[n].shape).to(parameters[n].device) for n in names}
-            optimizer.supply(signal, values)
+            optimizer.supply(signal, in_form(signal, values))
         optimizer.step()
 
 

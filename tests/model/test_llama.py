@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from fairstep.model import PRESETS, Llama, ModelConfig
-from fairstep.model.base import explicit_attention
+from fairstep.model.attention import explicit_attention
 from fairstep.model.layers import rope_tables, rotate
 
 TINY = ModelConfig(layers=2, width=16, heads=2, mlp_width=48, vocabulary=64, context=12)

@@ -32,12 +32,16 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional as F
 
 from fairstep import optim
+from fairstep.optim.engine.signals import BY_HEAD, NUMBERS, in_form
 
 STEPS, SAVED = 5, 3
 VARIANTS = {
     "mars-shampoo form=exact": {"form": "exact"},
     "sophia-g interval=2": {"interval": 2},
     "soap block_size=4": {"block_size": 4, "precondition_frequency": 2},
+    "muonclip qk_threshold=0.01": {"qk_threshold": 0.01},
+    "adamw-8bit state_block=8": {"state_block": 8, "state_min_elements": 20},
+    "muon-8bit state_block=8": {"state_block": 8, "state_min_elements": 20},
     "muon+ema": {},
     "muon+hyperball": {},
     "adamw+schedule-free+ema-nesterov": {},
@@ -45,6 +49,7 @@ VARIANTS = {
 NAMES = [*(name for name in optim.names() if optim.get(name).parts), *VARIANTS]
 FLAT, PLAIN = StateDictOptions(flatten_optimizer_state_dict=True), StateDictOptions()
 STORED = ["adamw", "muon", "soap", "kron", "adam-mini", "prodigy", "scion", "muon+ema", *list(VARIANTS)[-1:]]
+STORED += ["schedule-free-plus", "adamw-8bit state_block=8", "muon-8bit state_block=8"]
 LOOPED = ["adamw", "muon", "prodigy", "muon+ema"]
 
 
@@ -72,7 +77,7 @@ class Odd(nn.Module):
         double = {"dtype": torch.float64}
         self.embedding = nn.Embedding(13, 6, **double)
         self.wide = nn.Linear(6, 7, **double)
-        self.same = nn.Linear(6, 7, bias=False, **double)
+        self.q = nn.Linear(6, 7, bias=False, **double)
         self.small = nn.Linear(6, 3, **double)
         self.stored = Conv1D(9, 6)
         self.experts = Experts()
@@ -90,7 +95,7 @@ def given(model: nn.Module, step: int) -> None:
     draw = torch.Generator().manual_seed(step)
     for name, p in model.named_parameters():
         value = torch.randn(p.shape, generator=draw, dtype=torch.float64).to(p.dtype)
-        missing = step in {"same.weight": (1, 4), "small.bias": (1, 2)}.get(name, ())
+        missing = step in {"q.weight": (1, 4), "small.bias": (1, 2)}.get(name, ())
         p.grad = None if missing else like(p, value)
 
 
@@ -125,7 +130,10 @@ def train(model: nn.Module, optimizer: Any, first: int, last: int) -> None:
             with context:  # the "gradient" is a function of the weights
                 seen = copies(model)
             values = {n: 0.1 * seen[n].square() for n in names}
-            optimizer.supply(signal, {n: like(parameters[n], v) if "." in n else v for n, v in values.items()})
+            if signal in (*NUMBERS, *BY_HEAD):
+                optimizer.supply(signal, in_form(signal, values))
+            else:
+                optimizer.supply(signal, {n: like(parameters[n], v) if "." in n else v for n, v in values.items()})
         optimizer.step()
 
 

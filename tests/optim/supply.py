@@ -8,12 +8,18 @@ import torch
 from torch import Tensor
 
 from fairstep import optim
+from fairstep.optim.engine.signals import BY_HEAD, NUMBERS
 
 
 def noise(signal: str, name: str, step: int, shape: torch.Size) -> Tensor:
     """The same for the same arguments, in float64."""
     generator = torch.Generator().manual_seed(hash_of(signal, name, step))
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def logits(name: str, step: int, shape: torch.Size) -> Tensor:
+    """The largest ones of two heads, around QK-clip's threshold; of one where rows are odd."""
+    return 100 + 20 * noise("attention_logits", name, step, torch.Size([2 - shape[0] % 2]))
 
 
 def hash_of(*words: object) -> int:
@@ -27,7 +33,12 @@ def supplied(optimizer: Any) -> Any:
         parameters = dict(optimizer.named_parameters())
         for signal, names in optimizer.due().items():
             steps = {name: optimizer.state[parameters[name]].get("step", 0) for name in names}
-            optimizer.supply(signal, {n: noise(signal, n, steps[n], parameters[n].shape) for n in names})
+            if signal in NUMBERS:
+                optimizer.supply(signal, 1 + noise(signal, "", max(steps.values()), torch.Size([1])).abs())
+            elif signal in BY_HEAD:
+                optimizer.supply(signal, {n: logits(n, steps[n], parameters[n].shape) for n in names})
+            else:
+                optimizer.supply(signal, {n: noise(signal, n, steps[n], parameters[n].shape) for n in names})
 
     optimizer.register_step_pre_hook(supply)
     return optimizer

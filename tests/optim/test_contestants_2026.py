@@ -1,4 +1,5 @@
-"""AdaMuon, Dion2, Muown, MuonEq, Muon+, Shampoo, SOAP-Muon, KL-Shampoo and KL-SOAP against literal twins, in float64.
+"""AdaMuon, Dion2, Muown, MuonEq, Muon+, Muon^2, Shampoo, SOAP-Muon, MOSO, KL-Shampoo, KL-SOAP and REKLS against literal
+twins, in float64.
 
 A twin follows the paper's or the reference code's equations for one matrix, in the original space where the package
 rotates, and row by row where the package selects or scales.
@@ -265,6 +266,71 @@ def test_kl_shampoo(name: str, frequency: int) -> None:
     hyper = {"beta1": 0.9, "beta2": 0.8, "shampoo_beta": 0.7, "precondition_frequency": frequency}
     found = measured(name, twin, **hyper)
     assert max(value for n, value in found.items() if full_rank(n)) < 1e-6, found
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("scale", ["shape", "rms"])
+def test_muon2(scale: str, nesterov: bool) -> None:
+    def twin(w: Tensor, g: Tensor, s: State, lr: float) -> Tensor:
+        s["m"] = 0.9 * s.get("m", torch.zeros_like(w)) + 0.1 * g
+        s["v"] = 0.8 * s.get("v", torch.zeros_like(w)) + 0.2 * g * g
+        u = 0.9 * s["m"] + 0.1 * g if nesterov else s["m"]
+        x = twins.orthogonalise(u / (s["v"].sqrt() + 1e-3), 4)
+        c = max(1, w.shape[0] / w.shape[1]) ** 0.5 if scale == "shape" else 0.2 * math.sqrt(max(w.shape))
+        return (1 - lr * WD) * w - lr * c * x
+
+    hyper = {"momentum": 0.9, "nesterov": nesterov, "beta2": 0.8, "eps": 1e-3, "scale": scale}
+    found = measured("muon2", twin, 0.2, ns_steps=4, ns_coefficients="quintic", **hyper)
+    assert max(found.values()) < 1e-11, found
+
+
+def test_rekls() -> None:
+    """In the original space: matrices to a power instead of bases; with a large eps, which all factors start from."""
+
+    def twin(w: Tensor, g: Tensor, s: State, lr: float) -> Tensor:
+        o, i = w.shape
+        if not s:
+            s |= {"t": 0, "L": torch.zeros(o, o, dtype=w.dtype), "R": torch.zeros(i, i, dtype=w.dtype)}
+            s |= {"QL": torch.eye(o, dtype=w.dtype), "QR": torch.eye(i, dtype=w.dtype), "m": 0 * w, "v": 0 * w}
+            s |= {"l": torch.zeros(o, dtype=w.dtype), "r": torch.zeros(i, dtype=w.dtype)}
+        s["t"] += 1
+        weight = 0.3 / (1 - 0.7 ** s["t"])
+        inverse = {k: s["Q" + k] @ torch.diag(1 / s[k.lower()].clamp(min=1e-2)) @ s["Q" + k].T for k in "LR"}
+        s["L"] = (1 - weight) * s["L"] + weight * g @ inverse["R"] @ g.T / i
+        s["R"] = (1 - weight) * s["R"] + weight * g.T @ inverse["L"] @ g / o
+        for k in "LR":
+            values, vectors = torch.linalg.eigh(s[k])
+            s[k.lower()], s["Q" + k] = values.flip(0), vectors.flip(1)
+        gt = s["QL"].T @ g @ s["QR"]
+        s["m"], s["v"] = 0.9 * s["m"] + 0.1 * g, 0.8 * s["v"] + 0.2 * gt * gt
+        mh = s["QL"].T @ s["m"] @ s["QR"] / (1 - 0.9 ** s["t"])
+        u = s["QL"] @ (mh / ((s["v"] / (1 - 0.8 ** s["t"])).sqrt() + 1e-2)) @ s["QR"].T
+        return (1 - lr * WD) * w - lr * u
+
+    found = measured("rekls", twin, beta1=0.9, beta2=0.8, shampoo_beta=0.7, eps=1e-2)
+    assert max(value for n, value in found.items() if full_rank(n)) < 1e-6, found
+
+
+def test_moso() -> None:
+    def twin(w: Tensor, g: Tensor, s: State, lr: float) -> Tensor:
+        s["t"] = t = s.get("t", 0) + 1
+        s["m"] = 0.9 * s.get("m", torch.zeros_like(w)) + 0.1 * g
+        a = s["m"] if w.shape[0] <= w.shape[1] else s["m"].T  # the shorter side has the rows
+        weight = 0.3 / (1 - 0.7**t)
+        s["C"] = (1 - weight) * s.get("C", 0.0) + weight * a @ a.T
+        v = s.get("v", torch.zeros_like(a))
+        if t == 1:
+            s["Q"] = torch.linalg.eigh(s["C"]).eigenvectors.flip(1)
+        else:
+            order = torch.diag(s["Q"].T @ s["C"] @ s["Q"]).argsort(descending=True)
+            v, s["Q"] = v[order], torch.linalg.qr(s["C"] @ s["Q"][:, order]).Q
+        p = s["Q"].T @ a
+        s["v"] = 0.8 * v + 0.2 * p * p
+        u = s["Q"] @ (p / (s["v"].sqrt() + 1e-8))
+        return (1 - lr * WD) * w - lr * (u if w.shape[0] <= w.shape[1] else u.T)
+
+    found = measured("moso", twin, momentum=0.9, beta2=0.8, shampoo_beta=0.7)
+    assert max(found.values()) < 1e-6, found
 
 
 def test_twelve_convergent_steps_are_nearer_to_orthogonal_than_five_quintic_ones() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,9 @@ from tests.optim import twins
 from tests.optim.test_rules import gradient, rate, start
 from torch import Tensor, nn
 
-from fairstep.optim import Rule, build, get, names
+from fairstep.optim import Rule, build, get, names, version
+from fairstep.optim import wrappers as module
+from fairstep.optim.catalogue import registry
 from fairstep.optim.wrappers import WrappedRule, derive, wrappers
 
 State = dict[str, Any]
@@ -239,16 +244,20 @@ def test_names() -> None:
 
 
 def _fresh(name: str, wrapper: str) -> bool:
-    """Whether the optimizer has neither the wrapper nor one that contradicts it."""
-    if get(name).decay == "corrected" and wrappers()[wrapper].decides:
+    """Whether the optimizer has neither the wrapper nor one that contradicts it, and can have it."""
+    if wrapper == "8bit" and not get(name).part("matrix").rule.eight_bit:
         return False
-    return all(wrapper not in part.rule.name.split("+") for part in get(name).parts)
+    if get(name).decay == "corrected" and wrappers()[wrapper].decides == "how weights decay":
+        return False
+    inside = {word for part in get(name).parts for word in part.rule.name.split("+")[1:]}
+    own = {wrappers()[word].decides for word in inside} - {""}
+    return wrapper not in inside and wrappers()[wrapper].decides not in own
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("adamw+emma", r"unknown wrapper 'emma' \(did you mean ema\?\); there are cautious, cautious-decay, cor"),
+        ("adamw+emma", r"unknown wrapper 'emma' \(did you mean ema\?\); there are 8bit, cautious, cautious-decay, cor"),
         ("adamw+ema+ema", "the wrapper ema is named twice"),
         ("adamc+cwd", "cautious-decay and corrected-decay both say how weights decay; keep one of them"),
         ("adamh+hyperball", "the wrapper hyperball is named twice"),
@@ -303,3 +312,80 @@ def test_classes_are_found_again_by_their_pickles() -> None:
     optimizer = build("muon+hyperball+ema", [("w", nn.Parameter(torch.ones(2, 2)))])
     assert type(pickle.loads(pickle.dumps(optimizer))) is type(optimizer)
     assert "ema_decay" in str(type(optimizer).__signature__)  # type: ignore[attr-defined]
+
+
+MINE = '''
+"""Every step half as long."""
+from dataclasses import replace
+
+from fairstep.optim.rule import Context, call
+from fairstep.optim.spec import Hyperparameter
+from fairstep.optim.wrappers import WrappedRule, Wrapper
+from fairstep.optim.wrappers.base import wrap_parts
+
+
+class ShorterRule(WrappedRule):
+    suffix = "shorter"
+
+    def update(self, grad, state, param, step, *, share: float, context: Context):
+        return share * call(self.inner.update, context, grad, state, param, step)
+
+
+def shorter(spec):
+    return replace(spec, parts=wrap_parts(spec, ShorterRule))
+
+
+SHORTER = Wrapper("anything", "shorter steps", "a test", 12,
+                  {"share": Hyperparameter(0.5, "share of the step", "a test", "(0, 1]")}, shorter)
+NOTHING = 3
+'''
+
+
+@pytest.fixture
+def entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "shorter_steps.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = {"shorter": "shorter_steps:SHORTER", "nothing": "shorter_steps:NOTHING", "gone": "no_such_place:IT"}
+    made = [EntryPoint(name, value, module.PLUGINS) for name, value in {**points, "ema": "shorter_steps:IT"}.items()]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: made if group == module.PLUGINS else [])
+    caches = (module.plugins, module._loaded, module.derive, registry.plugins, registry._of_versions)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+    sys.modules.pop("shorter_steps", None)
+
+
+@pytest.mark.usefixtures("entry_points")
+def test_a_package_has_wrappers_of_its_own() -> None:
+    spec = get("muon+Shorter+ema")
+    assert spec is get("muon+ema+shorter") and spec.name == "muon+shorter+ema" and "half as long" in spec.text
+    assert spec.hyperparameters["share"].default == 0.5
+    assert spec.version.startswith("shorter_steps, source ") and version(spec.name) == spec.version
+    assert not version("muon+ema") and not get("muon+ema").version, "ours comes before a package's of the same name"
+    w = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    for name, p in zip(("adamw", "adamw+shorter"), w, strict=True):
+        p.grad = torch.ones(3)
+        build(name, [("w", p)], lr=0.1).step()
+    torch.testing.assert_close(1 - w[1], (1 - w[0]) / 2)
+
+
+@pytest.mark.usefixtures("entry_points")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "muon+nothing",
+            r"the wrapper nothing \(shorter_steps:NOTHING\) is a int, and should be a fairstep.optim.wrap",
+        ),
+        ("muon+gone", r"the wrapper gone \(no_such_place:IT\) cannot be imported: ModuleNotFoundError: No module"),
+        (
+            "muon+shortest",
+            r"unknown wrapper 'shortest' \(did you mean shorter.*\); there are 8bit, .*, tail, shorter, no",
+        ),
+    ],
+)
+def test_what_is_no_wrapper_of_a_package(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        get(name)

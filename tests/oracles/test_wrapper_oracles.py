@@ -89,6 +89,44 @@ def heavyball_adamw(p: Params, name: str, **settings: Any) -> Optimizers:
     return [getattr(heavyball, name)(p.values(), lr=LR, betas=(0.9, 0.95), eps=1e-8, **settings)]
 
 
+def pytorch_optimizer_adamc(p: Params) -> Optimizers:
+    """Its eps meets the uncorrected root, so that it is 0 on both sides."""
+    import pytorch_optimizer
+
+    groups = [
+        {"params": [w for n, w in p.items() if (n in MATRICES) == normalized], "normalized": normalized}
+        for normalized in (True, False)
+    ]
+    settings = {"betas": (0.9, 0.95), "weight_decay": 0.5, "weight_decouple": True, "eps": 0.0}
+    return [pytorch_optimizer.AdamC(groups, lr=LR, **settings)]
+
+
+LOGITS = torch.tensor([150.0, 80.0, 400.0, -20.0])
+"""Of four heads in every step: some above QK-clip's threshold of 100."""
+
+
+def pytorch_optimizer_muonclip(p: Params) -> Optimizers:
+    import pytorch_optimizer
+
+    sides = {"q": "query", "k": "key"}
+    clipped = [{"params": [p[n]], "use_muon": True, "attention_name": "a", "qk_clip": s} for n, s in sides.items()]
+    groups = [*clipped, {"params": [w for n, w in p.items() if n not in sides], "use_muon": True}]
+    optimizer = pytorch_optimizer.MuonClip(groups, lr=LR, weight_decay=0.1)
+    optimizer.step = partial(optimizer.step, attention_max_logits={"a": LOGITS})
+    return [optimizer]
+
+
+def with_logits(optimizer: Any) -> Any:
+    """Ours, supplied before each step."""
+
+    def supply(optimizer: Any, *_: Any) -> None:
+        for signal, names in optimizer.due().items():
+            optimizer.supply(signal, dict.fromkeys(names, LOGITS))
+
+    optimizer.register_step_pre_hook(supply)
+    return optimizer
+
+
 SF = {"beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1}
 MUON = {"weight_decay": 0.1}
 ADAMW = {"beta1": 0.9, "beta2": 0.95}
@@ -169,6 +207,27 @@ ORACLES = [
         {**ADAMW, "beta1": 0.0},
         MATRICES,
         torch.float32,
+    ),
+    Oracle(
+        "adamc", "pytorch_optimizer.AdamC", pytorch_optimizer_adamc, 1e-6, {**ADAMW, "weight_decay": 0.5, "eps": 0.0}
+    ),
+    Oracle(
+        "adamc",
+        "heavyball.AdamC",
+        partial(heavyball_adamw, name="AdamC", max_lr=LR, weight_decay=0.5),
+        1e-4,
+        {**ADAMW, "weight_decay": 0.5},
+        MATRICES,  # it takes all parameters for normalised
+        torch.float32,
+    ),
+    Oracle(
+        "muonclip",
+        "pytorch_optimizer.MuonClip",
+        pytorch_optimizer_muonclip,
+        1e-6,
+        MUON,
+        MATRICES,
+        prepare=with_logits,
     ),
     Oracle(
         "adamw+cautious-decay",

@@ -30,10 +30,12 @@ from fairstep.train.signals import Signals
 
 FILE = Path(__file__).parent / "golden.json"
 STEPS = 30
-FULL_RANK = ("kl-shampoo", "kl-soap", "shampoo", "soap", "soap-muon")
+FULL_RANK = ("kl-shampoo", "kl-soap", "rekls", "shampoo", "soap", "soap-muon")
 """Optimizers whose steps depend on a basis of their factors' null space."""
 AMPLIFIES = ("soap-muon",)
 """Rounding grows tenfold in three steps, in float64 too: small elements are whitened, and then orthogonalised."""
+AT_WORK: dict[str, Any] = {"state_min_elements": 256, "qk_threshold": 0.5}
+"""Settings with which 8-bit state and QK-clip do something in so small a model."""
 TOLERANCE = 1e-3
 FULL_RANK_TOLERANCE = 1e-5
 """Largest relative difference between processors; with torch's and MKL's oldest kernels it is 1.2e-7."""
@@ -49,8 +51,9 @@ def golden_losses(name: str, device: str = "cpu") -> list[float]:
     tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33].to(device)
     spec = optim.get(name)
     dtypes = dict.fromkeys(spec.product_dtypes, "float32")  # not the processor's choice
-    optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1], **dtypes)
-    signals = Signals(optimizer, model, model.logits, micro=4, seeds=(0,))
+    at_work = {key: value for key, value in AT_WORK.items() if key in spec.hyperparameters}
+    optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1], **dtypes, **at_work)
+    signals = Signals(optimizer, model, model.logits, micro=4, seeds=(0,), model=model)
     peaks = [group["lr"] for group in optimizer.param_groups]
     losses = []
     for step in range(STEPS):
@@ -60,7 +63,8 @@ def golden_losses(name: str, device: str = "cpu") -> list[float]:
         loss = model(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        signals.supply(step, tokens[:, :-1], tokens[:, 1:], (1 / (norm + 1e-6)).clamp(max=1.0))
+        scale = (1 / (norm + 1e-6)).clamp(max=1.0)
+        signals.supply(step, tokens[:, :-1], tokens[:, 1:], scale, loss.item())
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps([row_of(spec) for spec in specs], indent=1))
         return 0
-    from fairstep.optim.wrappers import wrappers
+    from fairstep.optim.wrappers import plugins, wrappers
 
     described = [
         [spec.name, description(spec), spec.reference.replace("https://arxiv.org/abs/", "arXiv ")] for spec in specs
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
     screen.print_table("", header, rows, left=3)
     screen.out(f"\nstate: floats a parameter; FLOPs: a parameter and step; both of a {SHAPE[0]} x {SHAPE[1]} matrix.")
     screen.out(f"Wrappers, added with a plus (adamw+ema): {', '.join(wrappers())}.")
-    for name, path in optim.plugins().items():
+    for name, path in (optim.plugins() | {f"+{name}": path for name, path in plugins().items()}).items():
         screen.out(f"From installed packages: {name} ({path}).")
     return 0
 

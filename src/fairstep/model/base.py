@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from fairstep.model.attention import WatchedAttention
 from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT, ModelConfig
 from fairstep.model.loss import capped, head_loss
 from fairstep.model.precision import wide
@@ -33,25 +33,6 @@ class Routing(NamedTuple):
     z: Tensor
     load: Tensor
     unrouted: Tensor
-
-
-def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
-    """softmax(scale q k^T + mask) v, written out. mask: (T, T), 0 or -inf; ``scale``: 1 / sqrt(K) if none is given.
-
-    For short contexts on a CPU this beats the flash kernel several times over, whose backward pass is slow with
-    few heads; benchmarks/train_throughput.py measures both.
-    """
-    scores = wide(q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5 if scale is None else scale) + mask
-    return torch.softmax(scores, dim=-1).to(v.dtype) @ v
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = True, scale: float | None = None
-) -> Tensor:
-    """Attention of q, k, v: (B, H, T, K). A mask asks for the written-out form."""
-    if mask is None:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
-    return explicit_attention(q, k, v, mask, scale)
 
 
 class LanguageModel(nn.Module):
@@ -146,6 +127,29 @@ class LanguageModel(nn.Module):
             return {"z_loss": found["z_loss"]}
         found["expert_load"] = (self.measured_load / passes).tolist()
         return found if self.config.z_loss else {name: value for name, value in found.items() if name != "z_loss"}
+
+    def watch_attention(self) -> None:
+        """Keep the largest attention logits of each head in training from now on. Raises ValueError without any."""
+        watched = [module for module in self.modules() if isinstance(module, WatchedAttention)]
+        if not watched:
+            raise ValueError(
+                f"the model {self.config.architecture} normalises its queries and keys, whose scale then changes no "
+                "attention logit; take an optimizer without qk-clip, or another model"
+            )
+        for module in watched:
+            module.watch()
+
+    def take_attention_logits(self) -> dict[str, Tensor]:
+        """Names of the parameters of queries and keys, with the largest logits (key heads,) since this was last asked.
+
+        -inf before the first forward pass in training.
+        """
+        found: dict[str, Tensor] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, WatchedAttention):
+                largest = module.take()
+                found |= {f"{name}.{own}": largest for own, _ in module.named_parameters() if own[:2] in ("q.", "k.")}
+        return found
 
     def reset_measurements(self) -> None:
         """Forget what was measured; to be called before a step that is to be measured alone."""

@@ -12,11 +12,12 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairstep.model.base import LanguageModel, attend
+from fairstep.model.attention import WatchedAttention, attend
+from fairstep.model.base import LanguageModel
 from fairstep.model.config import ModelConfig
 
 
-class Attention(nn.Module):
+class Attention(WatchedAttention):
     """Multi-head self-attention with biases."""
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
@@ -26,7 +27,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
-        return self.o(attend(q, k, v, mask, self.causal).transpose(1, 2).flatten(-2))
+        largest = self.largest if self.training else None
+        return self.o(attend(q, k, v, mask, self.causal, largest=largest).transpose(1, 2).flatten(-2))
 
 
 class MLP(nn.Module):

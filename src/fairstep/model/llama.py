@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fairstep.model.base import LanguageModel, Routing, attend
+from fairstep.model.attention import WatchedAttention, attend
+from fairstep.model.base import LanguageModel, Routing
 from fairstep.model.config import ModelConfig
 from fairstep.model.layers import MLP, RMSNorm, rope_tables, rotate
 from fairstep.model.moe import Mixture
 
 
-class Attention(nn.Module):
+class Attention(WatchedAttention):
     """Causal multi-head self-attention with separate q, k, v, o matrices (so that each is one matrix to Muon).
 
     With fewer heads of keys and values than of queries, neighbouring queries share one (arXiv 2305.13245).
@@ -22,7 +23,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, key_width = config.width, config.key_width
-        self.head_width = config.head_width
+        self.heads, self.head_width = config.heads, config.head_width
         self.shared_by = width // key_width
         self.q = nn.Linear(width, width, bias=False)
         self.k = nn.Linear(width, key_width, bias=False)
@@ -39,7 +40,8 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if self.shared_by > 1:
             k, v = (f.repeat_interleave(self.shared_by, dim=1) for f in (k, v))
-        return self.o(attend(q, k, v, mask, scale=self.scale).transpose(1, 2).flatten(-2))
+        largest = self.largest if self.training else None
+        return self.o(attend(q, k, v, mask, scale=self.scale, largest=largest).transpose(1, 2).flatten(-2))
 
 
 class Block(nn.Module):

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairstep.model.base import LanguageModel, attend
+from fairstep.model.attention import attend
+from fairstep.model.base import LanguageModel
 from fairstep.model.config import ModelConfig
 from fairstep.model.layers import rotate
 from fairstep.model.precision import product_dtype, wide

@@ -9,7 +9,8 @@ Sub-rooms, from the ground up; each imports only what is below it:
     roles, _lazy                 what a parameter is for; torch at its first use
     rule                         what a rule is, and how it gets hyperparameters
     spec, sharding               descriptions without torch; how ranks share the work
-    maths, wrappers              mathematics that rules share; changes that go around any optimizer
+    maths                        mathematics that rules share
+    wrappers                     changes that go around any optimizer
     rules                        one optimizer a file
     engine                       the torch optimizer that runs rules
     catalogue                    optimizers by name, ours and anyone's

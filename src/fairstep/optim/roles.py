@@ -19,6 +19,10 @@ UNDECAYED: tuple[Role, ...] = ("vector", "embedding")
 NORMALISED: tuple[Role, ...] = ("matrix", "expert")
 """Roles of weights that a normalisation follows: the next block's norm divides their scale out again."""
 
+QUERY = frozenset({"q", "q_proj", "wq", "to_q", "query"})
+KEY = frozenset({"k", "k_proj", "wk", "to_k", "key"})
+"""Names of the layers that make queries and keys, in lower case."""
+
 
 @dataclass(frozen=True, eq=False)
 class Named:
@@ -30,3 +34,8 @@ class Named:
     owner: nn.Module | None = None
     telling: bool = True
     """Whether the name says anything: a place in a list does not, nor the "weight" of a layer given by itself."""
+
+    @property
+    def layer_name(self) -> str:
+        """The last part of the name without its own "weight" or "bias", in lower case."""
+        return self.name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2].lower()

@@ -17,8 +17,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from fairstep.optim._lazy import torch
 
@@ -61,10 +61,12 @@ class Context:
 
     ``group``: the live param group. Beside hyperparameters it has the settings of its parameters (``Rule.settings``).
     ``rows``: which rows of the matrix this rank has; None: all. ``sharding.row_sums`` adds up over the ranks.
+    ``given``: for ``agree``, signals that are numbers, such as the loss.
     """
 
     group: Hyper
     rows: RowShard | None = None
+    given: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def shared(self) -> dict[str, float]:
@@ -143,6 +145,8 @@ class Rule:
     """Whether the learning rates of all its param groups must be the same, apart from 0."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Names of state that has the shape of the parameter and begins at zero. Other state is a method ``init``."""
+    eight_bit: ClassVar[tuple[tuple[str, Literal["signed", "positive"]], ...]] = ()
+    """Moments that may be kept in 8 bits, and whether they have a sign; a subclass does not inherit them."""
     floats_per_element: ClassVar[int]
     """Floats of state for each element of a matrix, by default the moments. Another count is ``state_floats``."""
     flops_per_element: ClassVar[float]
@@ -160,6 +164,7 @@ class Rule:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse rules written for the earlier convention. Raises TypeError."""
         super().__init_subclass__(**kwargs)
+        cls.eight_bit = vars(cls).get("eight_bit", ())
         if "moments" in vars(cls):
             cls.floats_per_element = len(cls.moments)
         for count, formula in (("floats_per_element", "state_formula"), ("flops_per_element", "flops_formula")):

@@ -45,7 +45,7 @@ def recommendation(
     drop = _measured_drop(points, measured, target, study)
     notes.append(_law_note(law, target) if drop is None else _drop_note(drop, study))
     predictions = list(forecast(points, target, law, study, drop=drop))
-    foreign = sorted({row.optimizer for row in predictions if any(map(is_foreign, row.optimizer.split("+")))})
+    foreign = sorted({row.optimizer for row in predictions if is_foreign(row.optimizer)})
     if foreign:
         notes.append(f"Of other packages, and so not imported and not ranked: {', '.join(foreign)}.")
     rows = [row for row in predictions if row.optimizer not in foreign and _is_known(row.optimizer)]

@@ -8,6 +8,7 @@ between steps. ``fairstep.optim.signals`` says what the signals are, and how ano
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class Signals:
     ``loss_function``: the loss that is trained. ``logits_function``: scores of the model, uncompiled, because curvature
     needs other losses and second derivatives of them. Both take another model as their last argument, for fsdp.
     ``micro``: sequences at a time. ``seeds``: the run's. ``exchange``: with the processes that share each batch.
+    ``model``: whose attention is watched, where the optimizer asks for its logits. Raises ValueError if it cannot be.
     """
 
     def __init__(
@@ -44,19 +46,37 @@ class Signals:
         micro: int,
         seeds: Iterable[int],
         exchange: Exchange | None = None,
+        model: Any = None,
     ) -> None:
         self.optimizer: Any = optimizer
+        self.model = model
+        spec = getattr(optimizer, "spec", None)
+        if spec and "attention_logits" in spec.signals:
+            if not hasattr(model, "watch_attention"):
+                raise ValueError(
+                    f"{spec.name} needs the largest attention logits of every head, and this model does not give them; "
+                    "take a model of ours, or an optimizer without qk-clip"
+                )
+            model.watch_attention()
         self.loss_function, self.logits_function = loss_function, logits_function
         self.micro, self.seeds = micro, tuple(seeds)
         self.exchange = exchange or Exchange(ALONE, nn.Identity(), None, optimizer)
         self.world = self.exchange.world
 
-    def supply(self, step: int, inputs: Tensor, targets: Tensor, gradient_scale: Tensor | float = 1.0) -> float:
+    def supply(
+        self,
+        step: int,
+        inputs: Tensor,
+        targets: Tensor,
+        gradient_scale: Tensor | float = 1.0,
+        loss: float = math.nan,
+    ) -> float:
         """Compute and hand over what the coming optimizer step needs; returns the seconds that it took.
 
         ``step`` counts from 0. ``inputs``, ``targets``: (B, T), this process's share of the step's batch.
         ``gradient_scale`` is what clipping multiplied its gradient by, which the previous gradient must share, lest
-        their difference be one of scales. Gradients (``p.grad``) are left alone.
+        their difference be one of scales. ``loss``: the mean of the whole batch, as it was trained. Gradients
+        (``p.grad``) are left alone.
         """
         due = self.exchange.due()
         if not due:
@@ -64,7 +84,13 @@ class Signals:
         own = self.optimizer.due()
         began = time.perf_counter()
         for signal, names in due.items():
+            values: Any
             match signal:
+                case "loss":
+                    values = loss
+                case "attention_logits":
+                    found = self.model.take_attention_logits()
+                    values = {name: self.world.total(found[name], True) for name in names}
                 case "gauss_newton_diagonal":
                     values = self._gauss_newton(names, step, inputs, targets)
                 case "hessian_diagonal":

@@ -77,7 +77,7 @@ class Trainer:
         self.exchange = exchange(spec.execution.parallel, world, self.model, self.forward, self.optimizer)
 
         seeds = spec.init_seed, spec.data_seed
-        self.signals = Signals(self.optimizer, self.loss, self.logits, self.micro, seeds, self.exchange)
+        self.signals = Signals(self.optimizer, self.loss, self.logits, self.micro, seeds, self.exchange, self.trained)
         self.watch = Stopwatch(self.device)
         self.sizes = Sizes(self.model, spec.execution.dynamics, roles)
 
@@ -126,7 +126,7 @@ class Trainer:
             self.sizes.before()
         clip = self.spec.clip_norm
         scale = (clip / (norm + 1e-6)).clamp(max=1.0) if clip else 1.0
-        signals = self.signals.supply(step, inputs, targets, scale)
+        signals = self.signals.supply(step, inputs, targets, scale, mean)
         before = self.watch.now()
         self.optimizer.step()
         after = self.watch.now()

@@ -8,7 +8,7 @@ from fairstep.runs import ForeignModelSpec, RunSpec
 
 def code_of_others(spec: RunSpec) -> str:
     """What of a run is other people's code, in words; empty if nothing is."""
-    if any(map(is_foreign, spec.optimizer.name.split("+"))):
+    if is_foreign(spec.optimizer.name):
         return f"{spec.optimizer.name}, another package's optimizer"
     if isinstance(spec.model, ForeignModelSpec) and spec.model.factory:
         return f"{spec.model.factory}, somebody's own model"

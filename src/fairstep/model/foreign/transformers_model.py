@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairstep.model.base import explicit_attention
+from fairstep.model.attention import explicit_attention
 from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT
 from fairstep.runs import ForeignModelSpec, SpecError
 

@@ -10,12 +10,14 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import rules
 from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
 from fairstep.optim.spec.overrides import flat
-from fairstep.optim.wrappers import derive, key, parse
+from fairstep.optim.wrappers import derive, key, named, parse
+from fairstep.optim.wrappers import is_foreign as is_foreign_wrapper
 
 if TYPE_CHECKING:
     from fairstep.optim.engine.engine import Engine
@@ -87,13 +89,24 @@ def _wrapped(name: str, *words: str) -> OptimizerSpec:
     base = get(name)
     if not base.parts:
         raise UnknownOptimizerError(f"wrappers go around fairstep's own optimizers, and {name} is another package's")
-    plain, *inside = next((alias for alias in base.aliases if "+" in alias), base.name).split("+")
+    plain, *inside = next((alias for alias in base.aliases if "+" in alias.strip("+")), base.name).split("+")
     names = parse((*inside, *words))
     for end in range(len(names), -1, -1):
         start = _words().get(key("+".join((plain, *names[:end]))))
         if start:
-            return derive(start, names[end:])
+            return _of_versions(derive(start, names[end:]), names)
     raise AssertionError(f"{plain} is the name of a built-in optimizer")
+
+
+@functools.cache
+def _of_versions(spec: OptimizerSpec, names: tuple[str, ...]) -> OptimizerSpec:
+    """With the versions of the packages that its wrappers are from, which are part of a run's identity."""
+    modules = dict.fromkeys(named(name).module for name in names if named(name).module)
+    if not modules:
+        return spec
+    from fairstep.optim.catalogue.provenance import version_of  # only those who bring a wrapper pay for it
+
+    return replace(spec, version="; ".join(map(version_of, modules)))
 
 
 def build(
@@ -128,13 +141,20 @@ def plugins() -> dict[str, str]:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a name is a path (dotted or not), or an entry point's name that no built-in optimizer has: what ``get``
-    would import."""
-    return ":" in name or (key(name) not in _words() and ("." in name or name in plugins()))
+    """Whether a name, or a part of it between pluses, is a path (dotted or not), or an entry point's name that nothing
+    of ours has: what ``get`` would import."""
+    return ":" in name or (key(name) not in _words() and any(map(_is_foreign_part, enumerate(name.split("+")))))
+
+
+def _is_foreign_part(part: tuple[int, str]) -> bool:
+    place, word = part
+    if place:
+        return is_foreign_wrapper(word)
+    return key(word) not in _words() and ("." in word or word in plugins())
 
 
 def version(name: str) -> str:
-    """Which code a foreign optimizer is (see ``provenance``); empty for the built-in ones and for unknown names."""
+    """Which code a foreign optimizer or wrapper is (see ``provenance``); empty for ours and for unknown names."""
     return get(name).version if is_foreign(name) else ""
 
 

@@ -174,7 +174,7 @@ def _quadratic(subject: Subject, lr: float) -> float:
     first = loss()
     for _ in range(200):
         w.grad, b.grad = (w - target).detach(), (b - 1).detach()
-        step_with_signals(optimizer, {"w": w, "b": b})
+        step_with_signals(optimizer, {"w": w, "b": b}, loss())
     if callable(getattr(optimizer, "eval", None)):
         optimizer.eval()
     return loss() / first

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fairstep.optim.catalogue import registry
 from fairstep.optim.catalogue.foreign import ForeignSpec
+from fairstep.optim.engine.signals import in_form
 
 
 class SmallModel(nn.Module):
@@ -90,12 +91,13 @@ def feed(params: Mapping[str, Tensor], step: int, feedback: float = 1.0) -> None
         p.grad = (noise + feedback * p.detach()).to(p.dtype)
 
 
-def step_with_signals(optimizer: Any, params: Mapping[str, Tensor]) -> None:
-    """A step, with what the optimizer declares that it needs beside gradients (see ``signals``): a curvature of 1, and
-    the gradient itself as the one of this batch at the weights before."""
+def step_with_signals(optimizer: Any, params: Mapping[str, Tensor], loss: float = 1.0) -> None:
+    """A step, with what the optimizer declares that it needs beside gradients (see ``signals``): this loss, a curvature
+    of 1, attention logits of 1, and the gradient itself as the one of this batch at the weights before."""
     for signal, names in optimizer.due().items() if hasattr(optimizer, "due") else ():
         again = signal == "previous_gradient"
-        optimizer.supply(signal, {n: params[n].grad if again else torch.ones_like(params[n]) for n in names})
+        made_up: dict[str, Any] = {n: params[n].grad if again else torch.ones_like(params[n]) for n in names}
+        optimizer.supply(signal, loss if signal == "loss" else in_form(signal, made_up))
     optimizer.step()
 
 

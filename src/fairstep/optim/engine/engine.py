@@ -88,6 +88,8 @@ class Engine(Routed):
         self.stacked, self.rounding = stacked, rounding
         self._forget_stacks()
         super().__init__(params, roles, decay, undecayed, hyper)
+        if isinstance(params, nn.Module):
+            signals.check_takers(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show a subclass's hyperparameters with their defaults in ``help`` and editors."""
@@ -123,6 +125,8 @@ class Engine(Routed):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+            if "loss" in self.due() and loss is not None:
+                self.supply("loss", loss)
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
         fresh, ownership = not any(self.state.values()), self.ownership
@@ -132,7 +136,8 @@ class Engine(Routed):
         if fresh and self._asks_for_state():
             return loss
         if ownership:
-            supplied, total = ownership.cut_signals(supplied), ownership.total
+            numbers = {signal: value for signal, value in supplied.items() if signal in signals.NUMBERS}
+            supplied, total = ownership.cut_signals(supplied) | numbers, ownership.total
         signals.check(self.spec.name, stacks, supplied)
         update_shared(stacks, self.param_groups, supplied, self.rules, total)
         advance(stacks, supplied)
@@ -178,8 +183,11 @@ class Engine(Routed):
         """Signal -> names of the parameters that need it in the coming step; mostly nothing (see ``signals``)."""
         return signals.due(self)
 
-    def supply(self, signal: str, values: Mapping[str, Tensor]) -> None:
-        """Give a due signal to the coming step, by parameter name. Raises ValueError if it is not due or misshapen."""
+    def supply(self, signal: str, values: Mapping[str, Tensor] | Tensor | float) -> None:
+        """Give a due signal to the coming step, by parameter name, or as one number for all (see ``signals``).
+
+        Raises ValueError if it is not due or misshapen.
+        """
         self._supplied[signal] = signals.accept(self, signal, values)
 
     def previous_weights(self) -> AbstractContextManager[None]:

@@ -7,12 +7,13 @@ over all parameters before any parameter is updated, so that they do not depend 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fairstep.optim.engine.signals import Supplied
+from fairstep.optim.engine.signals import NUMBERS, Supplied
 from fairstep.optim.engine.stacks import Stack, compute_dtype
 from fairstep.optim.engine.step import blocks
 from fairstep.optim.rule import Context, Rule, Total, call
@@ -52,7 +53,8 @@ def update_shared(
             sums = total(sums if sums is not None else _nothing(rules[name], group))
         if sums is None:
             continue
-        context = members[0].context if members else Context(group)
+        given = {signal: supplied[signal][""].item() for signal in NUMBERS if signal in supplied}
+        context = replace(members[0].context if members else Context(group), given=given)
         numbers = call(rules[name].agree, context, sums.tolist())
         for other in groups:
             if other["rule"] == name:

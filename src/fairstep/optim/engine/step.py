@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairstep.optim.engine.signals import Supplied
+from fairstep.optim.engine.signals import NUMBERS, Supplied
 from fairstep.optim.engine.stacks import Stack
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.rules.adamw import AdamWRule
@@ -50,7 +50,8 @@ def blocks(stack: Stack, supplied: Supplied, write: bool = True) -> Iterator[tup
     """
     weight_decay = stack.group["weight_decay"] if stack.group["decay"] == "coupled" else 0.0
     due = call(stack.rule.due, stack.context, stack.step + 1)
-    whole = {**stack.state, **{signal: stack.gather(supplied[signal]) for signal in due}}
+    tensors = {signal: stack.gather(supplied[signal]) for signal in due if signal not in NUMBERS}
+    whole = {**stack.state, **tensors}
     for grad, weights, rows in stack.blocks(write):
         state = {name: x[rows] if isinstance(x, Tensor) else x for name, x in whole.items()}
         yield grad.add(weights, alpha=weight_decay) if weight_decay else grad, weights, state

@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
+from fairstep.optim.roles import KEY, QUERY
 from fairstep.optim.rule import Context, RowSharding, Rule, State
 from fairstep.optim.rules.adamw import ADAMW
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
     from fairstep.optim.roles import Named
 
-QUERY_KEY = {name for x in ("q", "k") for name in (x, f"{x}_proj", f"w{x}", f"to_{x}")} | {"query", "key"}
-"""Names of layers, in lower case."""
 HEAD_SIZES = ("head_width", "head_dim", "head_size")
 HEAD_COUNTS = ("heads", "num_heads", "n_heads", "n_head", "num_attention_heads")
 
@@ -57,7 +56,7 @@ class AdamMiniRule(Rule):
 
     def settings(self, item: Named, *, head_size: int) -> dict[str, Any]:
         rows = 1
-        if item.name.removesuffix(".weight").rpartition(".")[2].lower() in QUERY_KEY:
+        if item.layer_name in QUERY | KEY:
             rows = head_size or _head_size(item) or 1
             if len(item.tensor) % rows:
                 raise ValueError(

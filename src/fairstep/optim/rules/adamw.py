@@ -29,6 +29,7 @@ class AdamWRule(Rule):
     name = "adamw"
     elementwise = True
     moments = ("m", "v")
+    eight_bit = (("m", "signed"), ("v", "positive"))
     flops_per_element = 12
 
     def update(

@@ -23,7 +23,7 @@ and yorkerlin/KL-Methods. Optimizer state: 2 N (KL-Shampoo: N) + 2 (o^2 + i^2) +
 
 Differences from other implementations: the authors' code has bfloat16 beside QR by default, here all is float32 or
 better. The cap and the start of 0.1 know the gradient's scale: mean-loss gradients with a root mean square below about
-1/n^2 reach the cap. REKLS of Emerging-Optimizers (a full eigendecomposition each step, bias corrections) is not this;
+1/n^2 reach the cap. REKLS (``rekls``), which has an eigendecomposition in each step and bias corrections, is not this;
 modded-nanogpt's result 19 has the cap 4000 for every side.
 """
 

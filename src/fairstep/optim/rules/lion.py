@@ -30,6 +30,7 @@ class LionRule(Rule):
     name = "lion"
     elementwise = True
     moments = ("m",)
+    eight_bit = (("m", "signed"),)
     flops_per_element = 6
 
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, beta1: float, beta2: float) -> Tensor:

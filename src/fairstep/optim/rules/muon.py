@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 class MuonRule(OrthogonalisingRule):
     name = "muon"
     moments = ("m",)
+    eight_bit = (("m", "signed"),)
     flops_per_element = 6
     flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
@@ -68,9 +69,14 @@ class MuonRule(OrthogonalisingRule):
         orthogonal = call(self.orthogonalised, context, u)  # (s, o, i)
         for side in normalize.split("-") if normalize != "none" else ():
             orthogonal = equalized(orthogonal, side, NORMALIZE_EPS)
-        o, i = grad.shape[-2:]
-        c = {"shape": max(1.0, o / i) ** 0.5, "rms": 0.2 * max(o, i) ** 0.5, "aspect": (o / i) ** 0.5}[scale]
-        return orthogonal * c
+        return scaled(orthogonal, scale)
+
+
+def scaled(orthogonal: Tensor, scale: str) -> Tensor:
+    """c O of the equations, of matrices (s, o, i)."""
+    o, i = orthogonal.shape[-2:]
+    c = {"shape": max(1.0, o / i) ** 0.5, "rms": 0.2 * max(o, i) ** 0.5, "aspect": (o / i) ** 0.5}[scale]
+    return orthogonal * c
 
 
 def equalized(x: Tensor, sides: str, eps: float) -> Tensor:

@@ -33,6 +33,7 @@ class SignumRule(Rule):
     name = "signum"
     elementwise = True
     moments = ("m",)
+    eight_bit = (("m", "signed"),)
     flops_per_element = 6
 
     def update(

@@ -21,7 +21,7 @@ whitening and Muon" (2025, a note without equations) has another form: one-sided
 Optimizer state: 2 N + 2 (o^2 + i^2) floats.
 
 Differences from other implementations: the track refreshes the basis in every step (precondition_frequency 1), which on
-gradients without noise stalls (docs/log.md). MOSO of Emerging-Optimizers has no orthogonalisation: not this.
+gradients without noise stalls (docs/log.md). MOSO (``moso``) has no orthogonalisation: not this.
 """
 
 from __future__ import annotations

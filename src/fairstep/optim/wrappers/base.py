@@ -86,6 +86,8 @@ class Wrapper:
     aliases: tuple[str, ...] = ()
     decides: str = ""
     """What it settles alone, in words: of two wrappers that settle the same thing one must go."""
+    module: str = ""
+    """Of another package's wrapper, the module that it is from; empty for ours."""
 
     def derive(self, spec: OptimizerSpec) -> OptimizerSpec:
         """The spec of ``spec`` with this wrapper around it. A hyperparameter that both have is one."""

@@ -106,4 +106,5 @@ HYPERBALL = Wrapper(
     order=30,
     hyperparameters={},
     wrap=hyperball,
+    decides="the norms of queries and keys",
 )
