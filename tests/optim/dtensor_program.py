@@ -39,12 +39,25 @@ VARIANTS = {
     "sophia-g interval=2": {"interval": 2},
     "soap block_size=4": {"block_size": 4, "precondition_frequency": 2},
     "muon+ema": {},
+    "muon splits": {"overrides": {"wide.weight": {"splits": "4:2:1"}, "experts.up": {"splits": "3:2"}}},
+    "soap splits": {"overrides": {"small.weight": {"splits": 3}, "stored.weight": {"splits": 3}}},
     "muon+hyperball": {},
     "adamw+schedule-free+ema-nesterov": {},
 }
 NAMES = [*(name for name in optim.names() if optim.get(name).parts), *VARIANTS]
 FLAT, PLAIN = StateDictOptions(flatten_optimizer_state_dict=True), StateDictOptions()
-STORED = ["adamw", "muon", "soap", "kron", "adam-mini", "prodigy", "scion", "muon+ema", *list(VARIANTS)[-1:]]
+STORED = [
+    "adamw",
+    "muon",
+    "soap",
+    "kron",
+    "adam-mini",
+    "prodigy",
+    "scion",
+    "muon+ema",
+    "muon splits",
+    *list(VARIANTS)[-1:],
+]
 LOOPED = ["adamw", "muon", "prodigy", "muon+ema"]
 
 
