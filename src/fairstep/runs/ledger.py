@@ -73,6 +73,8 @@ class Cell(Record):
     """Number of different tokens in the text."""
     precision: str
     """Precision of the matrix products: float32 or bf16."""
+    transfer: str = ""
+    """Rule by which hyperparameters come from another cell's (docs/explanation/transfer.md). Empty: none."""
 
 
 class Choice(Record):
