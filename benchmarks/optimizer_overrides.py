@@ -37,9 +37,8 @@ def measure(name: str, kind: str, shapes: Shapes, chosen: argparse.Namespace) ->
     generator = torch.Generator().manual_seed(1)
     sets = [parameters(shapes, chosen.device) for _ in range(2)]
     grads = [(1e-2 * torch.randn(w.shape, generator=generator)).to(chosen.device) for w in sets[0].all]
-    steps = (
-        20 if sum(w.numel() for w in sets[0].all) < 2**20 else 8 if name == "soap" else 4
-    )  # SOAP: bases at each tenth
+    small = sum(w.numel() for w in sets[0].all) < 2**20
+    steps = 20 if small else 8 if name == "soap" else 4  # SOAP renews its bases every tenth step
     with_, without = (
         Runner([optim.build(name, p.named.items(), overrides=given)], p, grads, steps)
         for p, given in zip(sets, (overrides_of(kind, shapes), {}), strict=True)
