@@ -12,6 +12,7 @@ from tests.optim.supply import build
 from torch import Tensor, nn
 
 from fairstep.optim import get, names
+from fairstep.optim.sharding.partition import divide
 from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec.overrides import flat
 
@@ -232,3 +233,39 @@ def test_rows_that_are_no_such_parts_are_refused(splits: Any, sentence: str) -> 
     p = nn.Parameter(torch.zeros(PARTS * ROWS, COLUMNS))
     with pytest.raises(ValueError, match=sentence):
         build("muon", [("0.qkv.weight", p)], roles="matrix", overrides={"*.qkv.weight": {"splits": splits}})
+
+
+@pytest.mark.parametrize("name", ["muon", "soap", "normuon"])
+def test_ranks_that_share_the_work_step_the_parts_of_one_process(name: str) -> None:
+    """A fused matrix has one owner, and experts are divided between them; the state goes to a process that has all."""
+    splits = {"0.qkv": {"splits": "2:1:1"}, "0.up": {"splits": "2:1:1"}, "0.gate": {"splits": 2}}
+
+    def made() -> Any:
+        params = {n: nn.Parameter(fused(0, *lead)) for n, lead in (("0.qkv", ()), ("0.up", (3,)), ("0.gate", (3,)))}
+        roles = {"0.qkv": "matrix", "0.up": "expert", "0.gate": "expert"}
+        return params, build(name, params.items(), roles=roles, overrides=splits)
+
+    def step(params: dict[str, nn.Parameter], optimizer: Any, t: int) -> None:
+        for n, p in params.items():
+            p.grad = fused(t) if n == "0.qkv" else fused(t, 3)
+        optimizer.step()
+
+    whole = made()
+    ranks = [made() for _ in range(2)]
+    ownership = divide(whole[1].step_costs(), 2)
+    for owned, (_, optimizer) in zip(ownership, ranks, strict=True):
+        optimizer.share(owned, lambda part, *_: part)
+    for t in range(1, 4):
+        step(*whole, t)
+        for one in ranks:
+            step(*one, t)
+    assert any(not piece.whole for owned in ownership for piece in owned.values())
+    for owned, (params, optimizer) in zip(ownership, ranks, strict=True):
+        saved = optimizer.state_dict()["state"]
+        for n, piece in owned.items():
+            rows = slice(None) if piece.whole else slice(piece.start, piece.stop)
+            torch.testing.assert_close(params[n].detach()[rows], whole[0][n].detach()[rows], rtol=1e-10, atol=1e-12)
+            for key, value in whole[1].state[whole[0][n]].items():
+                if isinstance(value, Tensor):
+                    mine = getattr(saved[n][key], "local", saved[n][key])
+                    torch.testing.assert_close(mine, value if piece.whole else value[rows], rtol=1e-10, atol=1e-12)
