@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "optim": (
         ("_lazy", "roles"),
-        ("rule",),
+        ("rule", "splits"),
         ("sharding", "spec"),
         ("maths",),
         ("wrappers",),

@@ -43,13 +43,28 @@ VARIANTS = {
     "adamw-8bit state_block=8": {"state_block": 8, "state_min_elements": 20},
     "muon-8bit state_block=8": {"state_block": 8, "state_min_elements": 20},
     "muon+ema": {},
+    "muon splits": {"overrides": {"wide.weight": {"splits": "4:2:1"}, "experts.up": {"splits": "3:2"}}},
+    "soap splits": {"overrides": {"small.weight": {"splits": 3}, "stored.weight": {"splits": 3}}},
     "muon+hyperball": {},
     "adamw+schedule-free+ema-nesterov": {},
 }
 NAMES = [*(name for name in optim.names() if optim.get(name).parts), *VARIANTS]
 FLAT, PLAIN = StateDictOptions(flatten_optimizer_state_dict=True), StateDictOptions()
-STORED = ["adamw", "muon", "soap", "kron", "adam-mini", "prodigy", "scion", "muon+ema", *list(VARIANTS)[-1:]]
-STORED += ["schedule-free-plus", "adamw-8bit state_block=8", "muon-8bit state_block=8"]
+STORED = [
+    "adamw",
+    "muon",
+    "soap",
+    "kron",
+    "adam-mini",
+    "prodigy",
+    "scion",
+    "muon+ema",
+    "muon splits",
+    "schedule-free-plus",
+    "adamw-8bit state_block=8",
+    "muon-8bit state_block=8",
+    *list(VARIANTS)[-1:],
+]
 LOOPED = ["adamw", "muon", "prodigy", "muon+ema"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from tests.optim.supply import build
 from torch import Tensor, nn
 
 from fairstep.optim import get, names
+from fairstep.optim.sharding.partition import divide
+from fairstep.optim.sharding.step_cost import StepCost
+from fairstep.optim.spec.overrides import flat
 
 OF_MATRICES = [name for name in names() if not get(name).part("matrix").rule.elementwise]
 PARTS, ROWS, COLUMNS = 3, 6, 8
@@ -22,9 +26,11 @@ def gradients(step: int) -> Tensor:
     return torch.randn(PARTS, ROWS, COLUMNS, generator=generator, dtype=torch.float64)
 
 
-def stepped(name: str, weights: dict[str, Tensor], gradient: Any, steps: int = 5, **hyper: Any) -> dict[str, Tensor]:
+def stepped(
+    name: str, weights: dict[str, Tensor], gradient: Any, steps: int = 5, role: str = "matrix", **hyper: Any
+) -> dict[str, Tensor]:
     params = {n: nn.Parameter(w.clone()) for n, w in weights.items()}
-    optimizer = build(name, params.items(), roles=dict.fromkeys(params, "matrix"), **hyper)
+    optimizer = build(name, params.items(), roles=dict.fromkeys(params, role), **hyper)
     for step in range(1, steps + 1):
         for n, p in params.items():
             p.grad = gradient(n, step)
@@ -92,15 +98,174 @@ def test_the_state_of_parts_is_saved_and_loaded() -> None:
     assert torch.equal(p, q)
 
 
+ROWS_OF = {"q": 4, "k": 2, "v": 2}
+"""Rows of query, key and value in grouped-query attention: two query heads for one of keys."""
+
+
+def grown(part: str, step: int, *experts: int) -> Tensor:
+    generator = torch.Generator().manual_seed(100 * step + ord(part))
+    return torch.randn(*experts, ROWS_OF[part], COLUMNS, generator=generator, dtype=torch.float64)
+
+
+def fused(step: int, *experts: int) -> Tensor:
+    return torch.cat([grown(part, step, *experts) for part in ROWS_OF], dim=-2)
+
+
+@pytest.mark.parametrize("experts", [(), (3,)], ids=["matrix", "experts"])
+@pytest.mark.parametrize("name", [name for name in OF_MATRICES if not get(name).signals])
+def test_parts_of_several_sizes_are_stepped_as_parameters_of_their_own(name: str, experts: tuple[int, ...]) -> None:
+    role = "expert" if experts else "matrix"
+    split = {"0.qkv": {"splits": (4, 2, 2)}}
+    whole = stepped(name, {"0.qkv": fused(0, *experts)}, lambda _, t: fused(t, *experts), role=role, overrides=split)
+    parts = {f"0.{part}": grown(part, 0, *experts) for part in ROWS_OF}
+    apart = stepped(name, parts, lambda n, step: grown(n[2], step, *experts), role=role)
+    torch.testing.assert_close(whole["0.qkv"], torch.cat([*apart.values()], dim=-2), rtol=1e-10, atol=1e-12)
+
+
+class Experts(nn.Module):
+    def __init__(self, stack: Tensor, turned: bool) -> None:
+        super().__init__()
+        self.is_transposed = turned
+        self.gate_up = nn.Parameter(stack.mT.contiguous() if turned else stack.clone())
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["out x in", "in x out"])
+@pytest.mark.parametrize(("splits", "edges"), [(2, (0, 4, 8)), ("2:1:1", (0, 4, 6, 8)), ("1:2:1", (0, 2, 6, 8))])
+def test_fused_matrices_of_experts_are_split_by_their_outputs(splits: Any, edges: Any, turned: bool) -> None:
+    model = nn.ModuleDict({"mlp": Experts(fused(0, 3), turned)})
+    p: Any = model["mlp"].gate_up
+    optimizer = build("muon", model, roles={"mlp.gate_up": "expert"}, overrides={"mlp.gate_up": {"splits": splits}})
+    for step in range(1, 4):
+        p.grad = fused(step, 3).mT if turned else fused(step, 3)
+        optimizer.step()
+    places = {str(first): slice(first, last) for first, last in pairwise(edges)}
+    parts = {n: fused(0, 3)[:, place] for n, place in places.items()}
+    apart = stepped("muon", parts, lambda n, step: fused(step, 3)[:, places[n]], 3, role="expert")
+    joined = torch.cat([*apart.values()], dim=1)
+    torch.testing.assert_close(p.detach().mT if turned else p.detach(), joined, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["soap", "muon+ema", "muonh"])
+def test_parts_of_several_sizes_are_evaluated_saved_and_resumed(name: str) -> None:
+    def made(w: Tensor) -> tuple[nn.Parameter, nn.Parameter, Any]:
+        p, q = nn.Parameter(w.clone()), nn.Parameter(grown("q", 0))
+        optimizer = build(name, [("0.qkv", p), ("0.q", q)], roles="matrix", overrides={"0.qkv": {"splits": "4:2:2"}})
+        return p, q, optimizer
+
+    def step(p: nn.Parameter, q: nn.Parameter, optimizer: Any, t: int) -> None:
+        p.grad, q.grad = fused(t), grown("q", t) if t % 2 else None  # its stack is another's now and then
+        optimizer.step()
+
+    one = made(fused(0))
+    for t in range(1, 6):
+        step(*one, t)
+    assert {"step", "m/0", "m/1"} <= set(one[2].state[one[0]])
+    before = one[0].detach().clone()
+    one[2].eval()
+    evaluated = one[0].detach().clone()
+    assert torch.equal(evaluated, before) == ("ema" not in name)
+    saved = copy.deepcopy(one[2].state_dict())
+    other = made(evaluated)
+    other[1].data.copy_(one[1])
+    other[2].load_state_dict(saved)
+    for _, _, optimizer in (one, other):
+        optimizer.train()
+    assert torch.equal(one[0], before)
+    for t in range(6, 9):
+        step(*one, t)
+        step(*other, t)
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+def test_state_of_other_parts_is_refused() -> None:
+    def made(**given: Any) -> torch.optim.Optimizer:
+        p = nn.Parameter(fused(0))
+        optimizer: torch.optim.Optimizer = build("muon", [("0.qkv", p)], roles="matrix", **given)
+        p.grad = fused(1)
+        optimizer.step()
+        return optimizer
+
+    by = {splits: made(overrides={"0.qkv": {"splits": splits}}).state_dict() for splits in ("2:1:1", "1:1:2", 2)}
+    for splits in by:
+        for other, state in by.items():
+            if other != splits:
+                with pytest.raises(ValueError, match=r"of another model: the state of 0.qkv has the shapes"):
+                    made(overrides={"0.qkv": {"splits": splits}}).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("4:2:2", "2:1:1"), ((64, 16, 16), "4:1:1"), ("7:7:7", 3), ("6", 6), ([5, 5], 2), (1, 1)]
+)
+def test_one_division_has_one_name(given: Any, kept: Any) -> None:
+    assert get("muon").validate(flat({"*.qkv": {"splits": given}}))["*.qkv.splits"] == kept
+
+
+def test_the_cost_of_parts_is_that_of_matrices_of_their_own() -> None:
+    def cost(role: str, shape: tuple[int, ...], **hyper: Any) -> StepCost:
+        spec = get("soap")
+        settings = spec.settings("matrix", spec.validate({}))
+        return StepCost.of("x", spec.part("matrix").rule, role, shape, {**settings, **hyper})
+
+    for lead in ((), (3,)):
+        role = "expert" if lead else "matrix"
+        whole = cost(role, (*lead, 24, 8), splits="4:1:1")
+        parts = [cost(role, (*lead, rows, 8)) for rows in (16, 4, 4)]
+        for count in ("cost", "state", "flops"):
+            assert getattr(whole, count) == pytest.approx(sum(getattr(part, count) for part in parts))
+        assert whole.kind == ("experts" if lead else "whole")
+
+
 @pytest.mark.parametrize(
     ("splits", "sentence"),
     [
-        (5, r"parameter 0.qkv.weight has 18 rows, and cannot be 5 matrices of one size"),
-        (0, r"splits must be an integer in \[1, inf\), not 0"),
-        (1.5, r"splits must be an integer in \[1, inf\), not 1.5"),
+        (5, r"parameter 0.qkv.weight has 18 rows, and cannot be 5 equal parts; the rows must be a multiple of 5"),
+        ("4:1:2", r"18 rows, and cannot be 4:1:2 parts in proportion; the rows must be a multiple of 7"),
+        (0, r"splits must be a number of equal parts from 1 on, or parts in proportion such as '4:1:1', not 0"),
+        (1.5, r"parts in proportion such as '4:1:1', not 1.5"),
+        ("4:0:1", r"parts in proportion such as '4:1:1', not '4:0:1'"),
+        ("4;1", r"parts in proportion such as '4:1:1', not '4;1'"),
+        ((4, -1), r"parts in proportion such as '4:1:1', not '4:-1'"),
+        (True, r"parts in proportion such as '4:1:1', not True"),
     ],
 )
-def test_rows_that_are_no_parts_of_one_size_are_refused(splits: Any, sentence: str) -> None:
+def test_rows_that_are_no_such_parts_are_refused(splits: Any, sentence: str) -> None:
     p = nn.Parameter(torch.zeros(PARTS * ROWS, COLUMNS))
     with pytest.raises(ValueError, match=sentence):
         build("muon", [("0.qkv.weight", p)], roles="matrix", overrides={"*.qkv.weight": {"splits": splits}})
+
+
+@pytest.mark.parametrize("name", ["muon", "soap", "normuon"])
+def test_ranks_that_share_the_work_step_the_parts_of_one_process(name: str) -> None:
+    """A fused matrix has one owner, and experts are divided between them; the state goes to a process that has all."""
+    splits = {"0.qkv": {"splits": "2:1:1"}, "0.up": {"splits": "2:1:1"}, "0.gate": {"splits": 2}}
+
+    def made() -> Any:
+        params = {n: nn.Parameter(fused(0, *lead)) for n, lead in (("0.qkv", ()), ("0.up", (3,)), ("0.gate", (3,)))}
+        roles = {"0.qkv": "matrix", "0.up": "expert", "0.gate": "expert"}
+        return params, build(name, params.items(), roles=roles, overrides=splits)
+
+    def step(params: dict[str, nn.Parameter], optimizer: Any, t: int) -> None:
+        for n, p in params.items():
+            p.grad = fused(t) if n == "0.qkv" else fused(t, 3)
+        optimizer.step()
+
+    whole = made()
+    ranks = [made() for _ in range(2)]
+    ownership = divide(whole[1].step_costs(), 2)
+    for owned, (_, optimizer) in zip(ownership, ranks, strict=True):
+        optimizer.share(owned, lambda part, *_: part)
+    for t in range(1, 4):
+        step(*whole, t)
+        for one in ranks:
+            step(*one, t)
+    assert any(not piece.whole for owned in ownership for piece in owned.values())
+    for owned, (params, optimizer) in zip(ownership, ranks, strict=True):
+        saved = optimizer.state_dict()["state"]
+        for n, piece in owned.items():
+            rows = slice(None) if piece.whole else slice(piece.start, piece.stop)
+            torch.testing.assert_close(params[n].detach()[rows], whole[0][n].detach()[rows], rtol=1e-10, atol=1e-12)
+            for key, value in whole[1].state[whole[0][n]].items():
+                if isinstance(value, Tensor):
+                    mine = getattr(saved[n][key], "local", saved[n][key])
+                    torch.testing.assert_close(mine, value if piece.whole else value[rows], rtol=1e-10, atol=1e-12)

@@ -179,3 +179,32 @@ def test_a_contestant_with_eight_cells_has_intervals_of_borrowed_variance(tmp_pa
         assert row["paired"] != row["borrowed"]
     assert borrowed_section([*cells, cells[0]]).tables[0].rows == table.rows, "the same runs are one cell"
     assert not borrowed_section([*cells[:7], cells[0]]).body
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["by the cell", "by the name, as before"])
+def test_three_sizes_say_what_becomes_of_the_speedup_by_rule(said: bool, tmp_path: Path) -> None:
+    stores = []
+    for rule, fall in (("none", 0.02), ("mup", 0.0)):
+        for place, parameters in enumerate((51_200, 102_400, 204_800)):
+            made = contest(tmp_path / f"{rule}{place}", "one", offset=-fall * place, noise=-0.001 * place)
+            cell = made.ledger.cell.model_copy(
+                update={
+                    "model": str(parameters),
+                    "parameters_matrix": parameters,
+                    "tokens": 20 * parameters,
+                    "transfer": rule if said and rule != "none" else "",
+                }
+            )
+            own = made.ledger.model_copy(update={"cell": cell, "name": f"{place}-transfer={rule}"})
+            for path in made.store.path.glob("ledgers/*"):
+                path.unlink()
+            made.store.write_ledger(own)
+            stores.append(made.store)
+    made_page = page(gather(stores), stores)
+    section = next(one for one in made_page.sections if one.key == "doublings")
+    rows = {row["transfer"]: row for row in section.tables[0].rows}
+    assert list(rows) == ["none", "mup", "mup over none"]
+    assert rows["none"]["factor"] < rows["mup"]["factor"] == pytest.approx(1.0, abs=0.02)
+    assert rows["mup over none"]["factor"] == pytest.approx(rows["mup"]["factor"] / rows["none"]["factor"])
+    trends = next(table for one in made_page.sections for table in one.tables if table.name == "trends")
+    assert [row["optimizer"] for row in trends.rows if row["against"] == "size"] == ["muon", "muon, mup"]

@@ -1,4 +1,4 @@
-"""muP: what a rule makes of a base's hyperparameters and model; the key of study files; what is refused."""
+"""Rules of transfer: what they make of a base's hyperparameters and model; the key of study files; what is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fairstep.model.exported import exported_config
 from fairstep.runs import Value
 from fairstep.study.file.line_numbers import StudyError
 from fairstep.study.file.study import Study, read
-from fairstep.study.transfer import MuP
+from fairstep.study.transfer import HyperP, Law, MuP
 
 BASE, WIDE = preset("106k").model, preset("852k").model  # widths 64 and 128, 2 and 4 layers: m = 2, n = 2
 UP = MuP(BASE)
@@ -88,6 +88,27 @@ def test_scales_have_no_equal_in_transformers() -> None:
         exported_config(UP.model(WIDE))
 
 
+@pytest.mark.parametrize("name", ["muonh", "adamh", "soap+hyperball"])
+def test_hyperp(name: str) -> None:
+    """arXiv 2603.28743: sqrt(batch), 1 / sqrt(depth), T^-0.32, whatever the width; branches by 1 / sqrt(2 L)."""
+    rule = HyperP(BASE, tokens=1000, batch_tokens=10)
+    hyper = optim.get(name).validate({"lr": 0.01})
+    assert rule.hyperparameters(name, hyper, BASE, tokens=1000, batch_tokens=10) == hyper
+    longer = rule.hyperparameters(name, hyper, WIDE, tokens=4000, batch_tokens=20)
+    assert longer == {**hyper, "lr": pytest.approx(0.01 * 2**0.5 * 0.5**0.5 * 4**-0.32)}
+    assert (rule.model(WIDE).residual_scale, rule.model(BASE).residual_scale) == (8**-0.5, 4**-0.5)
+
+
+def test_a_law_of_the_learning_rate() -> None:
+    hyper = optim.get("adamw").validate({"lr": 0.01, "head.lr_ratio": 0.5})
+    law = Law(BASE, 1000)
+    assert law.hyperparameters("adamw", hyper, WIDE, tokens=1000) == hyper
+    assert law.hyperparameters("adamw", hyper, WIDE, tokens=8000)["lr"] == pytest.approx(0.01 * 8**-0.32)
+    own = Law(BASE, 1000, by_tokens=0.0, by_width=-1.0, by_depth=-0.5)
+    assert own.hyperparameters("lion", {"lr": 0.01}, WIDE, tokens=8000) == {"lr": pytest.approx(0.01 / 2 / 2**0.5)}
+    assert law.model(WIDE) == WIDE
+
+
 FILE = """
 baseline = "adamw"
 [[cells]]
@@ -121,9 +142,43 @@ def test_a_study_has_both_ways_as_cells(tmp_path: Path) -> None:
     assert cells["106k-20-steps-transfer=mup"].model.initialisation == "mup"
 
 
+def test_ladders_of_width_depth_and_length(tmp_path: Path) -> None:
+    """A longer run of the base, and a deeper and wider model, by the law and as they are."""
+    keys = 'transfer = ["none", "law"]\nlaw = { depth = -0.5 }'
+    made = study(tmp_path, keys)
+    both = {cell.name: spec for cell, _, spec in made.starts(made.contest())}
+    text = FILE.format(keys=keys).replace("steps = 20", "steps = [20, 80]")
+    (tmp_path / "long.toml").write_text(text)
+    long = read(tmp_path / "long.toml")
+    assert isinstance(long, Study)
+    rates = {c.name: s.optimizer.hyperparameters["lr"] for c, _, s in long.starts(long.contest())}
+    assert rates["27k-20-steps-transfer=law"] == rates["27k-80-steps-transfer=none"] == 0.004
+    assert rates["27k-80-steps-transfer=law"] == pytest.approx(0.004 * 4**-0.32)
+    ratio = both["106k-20-steps-transfer=law"].tokens / both["27k-20-steps-transfer=law"].tokens
+    layers = [preset(name).model.layers for name in ("27k", "106k")]
+    assert rates["106k-20-steps-transfer=law"] == pytest.approx(0.004 * ratio**-0.32 * (layers[0] / layers[1]) ** 0.5)
+    kept = {name: one.cell(1, 1).transfer for name, one in long.contest().own_cells.items()}
+    assert {name.partition("transfer=")[2]: rule for name, rule in kept.items()} == {"none": "", "law": "law"}
+
+
+def test_budgets_of_a_run_follow_its_length(tmp_path: Path) -> None:
+    made = study(tmp_path, 'transfer = "law"')
+    workload = made.contest().own_cells["27k-20-steps"]
+    half = workload.spec("adamw", {"lr": 0.004}, 1, tokens=workload.tokens // 2)
+    assert half.optimizer.hyperparameters["lr"] == pytest.approx(0.004 * 0.5**-0.32)
+
+
 @pytest.mark.parametrize(
     ("keys", "more", "words"),
     [
+        ('transfer = "hyperp"', "", 'adamw cannot begin in 27k-20-steps: transfer = "hyperp" has no rule for adamw'),
+        (
+            'transfer = "law"',
+            '[[contestants]]\noptimizer = "prodigy"',
+            'transfer = "law" is of learning rates, and prodigy estimates its own; leave prodigy out',
+        ),
+        ('transfer = "mup"\nlaw = { width = -1 }', "", 'line 7: law has the exponents of transfer = "law"; add that'),
+        ('transfer = "law"\nbase_width = 48', "", "line 7: no model of these cells has base_width 48.*are 32, 64"),
         ('transfer = "mup"\nbase_width = 48', "", "line 7: no model of these cells has base_width 48.*are 32, 64"),
         ("base_width = 32", "", 'line 6: base_width is of transfer = "mup"; add that, or leave base_width out'),
         ('transfer = "mu"', "", "transfer must be .*not 'mu'"),

@@ -16,7 +16,7 @@ from fairstep.runs import Store
 
 @dataclass(frozen=True)
 class ClaimsOptions:
-    """Check every claim of both papers, and of modded-nanogpt's track 3, on published numbers and on your own runs.
+    """Check every claim of the papers, and of modded-nanogpt's track 3, on published numbers and on your own runs.
 
     holds: every part of the claim is supported. fails: a part is contradicted. inconclusive: intervals contain both, or
     something is missing, and the evidence says what.
@@ -28,8 +28,8 @@ class ClaimsOptions:
     """Only these claims, for example W3a F17 T4; prints their evidence in full. Default: all."""
     store: Path | None = None
     """Folder of your own contests, which are checked too."""
-    paper: Literal["wen", "semenov", "track3", "both", "all"] = "all"
-    """Only the claims of this paper, of both papers, or of the track."""
+    paper: Literal["wen", "semenov", "track3", "qiu", "both", "all"] = "all"
+    """Only the claims of this paper, of W and S (both), or of the track."""
     json: bool = False
     """Print a JSON list of rows."""
 

@@ -116,14 +116,15 @@ def step_costs(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
     if not chosen.parts:
         return None
     hyper = chosen.validate(spec.optimizer.hyperparameters)
-    made: dict[tuple[str, tuple[int, ...]], StepCost] = {}  # blocks are alike
+    made: dict[Any, StepCost] = {}  # blocks are alike
     found = []
     for parameter in table:
-        alike = parameter.role, parameter.shape
+        role: Any = parameter.role
+        own = chosen.overridden(role, hyper, parameter.name)
+        alike = role, parameter.shape, *sorted(own.items())
         if alike not in made:
-            role: Any = parameter.role
-            settings = chosen.settings(role, hyper)
             rule = chosen.part(role, hyper).rule
-            made[alike] = StepCost.of(parameter.name, rule, parameter.role, parameter.shape, settings)
+            settings = chosen.settings(role, hyper, own)
+            made[alike] = StepCost.of(parameter.name, rule, role, parameter.shape, settings)
         found.append(replace(made[alike], name=parameter.name))
     return found

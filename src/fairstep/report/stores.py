@@ -14,6 +14,7 @@ from fairstep.analysis.verdict.wording import speedup_text
 from fairstep.report import contest_sections, scaling
 from fairstep.report.borrowed import borrowed_section
 from fairstep.report.compared import compared_section
+from fairstep.report.doublings import doubling_section
 from fairstep.report.drawing import Look
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import colours, symbols, text
@@ -73,7 +74,7 @@ def _of_many(
     sections = [_overview(loaded, entries, problems)]
     if len(stores) > 1:
         sections.append(compared_section(stores, entries))
-    sections += [borrowed_section(loaded), _contests(loaded, entries)]
+    sections += [doubling_section(rows), borrowed_section(loaded), _contests(loaded, entries)]
     verdicts = [row["verdict"] for row in rows if row["verdict"] != "baseline"]
     counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(sorted(verdicts)))
     left_out = f" {plural(len(problems), 'contest')} left out." if problems else ""
@@ -102,7 +103,7 @@ def flat_rows(loaded: Iterable[LoadedContest], entries: Iterable[StoredContest])
             "store": " + ".join(entry.stores),
         }
         head |= {"model": cell.model, "parameters_matrix": cell.parameters_matrix, "data": cell.data}
-        head |= {"batch_tokens": cell.batch_tokens}
+        head |= {"batch_tokens": cell.batch_tokens, "transfer": item.ledger.transfer}
         for row in item.result["contestants"]:
             plain = {key: value for key, value in row.items() if not isinstance(value, dict | list | tuple)}
             words = {"speedup_words": speedup_text(row), "differences": differences}
@@ -136,9 +137,11 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
     points = [
         {
             "optimizer": row["name"],
-            "model_size": row["model"],
+            "model_size": row["model"] + (f", {row['transfer']}" if row["transfer"] else ""),
             "parameters": row["parameters_matrix"],
-            "chinchilla_ratio": float(f"{row['tokens'] / (20 * max(row['parameters_matrix'], 1)):.2g}"),
+            "rule": row["transfer"],
+            "chinchilla_ratio": (ratio := float(f"{row['tokens'] / (20 * max(row['parameters_matrix'], 1)):.2g}")),
+            "ratio": f"{ratio:g}" + (f", {row['transfer']}" if row["transfer"] else ""),
             "speedup": row["speedup"],
             "low": row["speedup_low"],
             "high": row["speedup_high"],
@@ -153,12 +156,16 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
     body, drawn, tables = body + table.html(), {}, [table]
     for key, axis, group, titles in (
         ("ratio", "chinchilla_ratio", "model_size", ("Chinchilla ratio", "size")),
-        ("size", "parameters", "chinchilla_ratio", ("matrix parameters", "ratio")),
+        ("size", "parameters", "ratio", ("matrix parameters", "ratio")),
     ):
         if len({row[axis] for row in points}) > 1:
             body += figure(key, f"Speedup against {titles[0]}", f"Speedups in tokens against {titles[0]}, as verdicts.")
             drawn[key] = scaling.speedups(points, axis, group, look, titles)
-    trends = trend_rows(points, {row["model_size"]: row["parameters"] for row in points})
+    parameters = {row["model_size"]: row["parameters"] for row in points}
+    trends = []
+    for rule in dict.fromkeys(row["rule"] for row in points):
+        alike = trend_rows([row for row in points if row["rule"] == rule], parameters)
+        trends += [{**row, "optimizer": f"{row['optimizer']}, {rule}" if rule else row["optimizer"]} for row in alike]
     if trends:
         shrinking = Table("trends", "Does the advantage shrink?", TREND_COLUMNS, trends)
         body += paragraph("Trend: the factor of a speedup when the size or the data ratio doubles.") + shrinking.html()

@@ -7,6 +7,7 @@ counts its cost. The ledger holds no losses: losses are in the runs, and ``table
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,6 +74,8 @@ class Cell(Record):
     """Number of different tokens in the text."""
     precision: str
     """Precision of the matrix products: float32 or bf16."""
+    transfer: str = ""
+    """Rule by which hyperparameters come from another cell's (docs/explanation/transfer.md). Empty: none."""
 
 
 class Choice(Record):
@@ -121,6 +124,12 @@ class Ledger(Record):
     """Where the baseline's runs were taken from. Null: they were trained for this contest."""
     altered: bool = Field(default=False, exclude=True)
     """Whether the file was changed after it was written, which its digest tells."""
+
+    @property
+    def transfer(self) -> str:
+        """The cell's rule of transfer; empty: none. Ledgers from before cells said it may have it in their name."""
+        named = re.search(r"transfer=(\w+)", self.name)
+        return self.cell.transfer or (named[1] if named and named[1] != "none" else "")
 
     def write(self, path: Path) -> None:
         text = self.model_dump_json(indent=1)

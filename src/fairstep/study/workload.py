@@ -23,7 +23,7 @@ from fairstep.runs import (
     Value,
 )
 from fairstep.study.protocols.space import Configuration
-from fairstep.study.transfer import MuP
+from fairstep.study.transfer import Transfer
 
 WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_tokens")
 SHAPE = ("final_fraction", "decay_fraction", "decay_shape", "warmup_shape", "warmup_start", "positions")
@@ -60,7 +60,7 @@ class Workload:
     clip_norm: float = 1.0
     evaluation_tokens: int = 131_072
     execution: Execution = field(default_factory=Execution)
-    transfer: MuP | None = None
+    transfer: Transfer | None = None
     """How hyperparameters, which are then those of a base model, become the model's."""
 
     def __post_init__(self) -> None:
@@ -127,7 +127,8 @@ class Workload:
         steps = tokens // self.batch_tokens
         known = optim.get(optimizer)
         if self.transfer:
-            hyperparameters = self.transfer.hyperparameters(optimizer, hyperparameters, self.model, undecayed)
+            length = {"tokens": tokens, "batch_tokens": self.batch_tokens}
+            hyperparameters = self.transfer.hyperparameters(optimizer, hyperparameters, self.model, undecayed, **length)
         schedule = self.schedule_of(optimizer, steps)
         for name, value in hyperparameters.items():
             if is_override(name) and (own := split(name)[1]) in SCHEDULED:
@@ -193,4 +194,5 @@ class Workload:
             fingerprint=self.data.fingerprint,
             vocabulary=self.data.vocabulary,
             precision=self.precision,
+            transfer=self.transfer.name if self.transfer else "",
         )

@@ -1,4 +1,4 @@
-"""The claims of both papers and of modded-nanogpt's optimization track, checked against published numbers and against
+"""The claims of three papers and of modded-nanogpt's optimization track, checked against published numbers and against
 the contests of a store.
 
 Each file has one subject. A claim is a statement in our words with the check that decides it (``claim.py``); evidence

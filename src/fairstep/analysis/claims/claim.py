@@ -19,7 +19,7 @@ from fairstep.analysis.claims.evidence import Cell, Evidence, Gap, gap
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 State = Literal["yes", "no", "open", "missing"]
-Paper = Literal["wen", "semenov", "track3"]
+Paper = Literal["wen", "semenov", "track3", "qiu"]
 ACCEPT = 3e-3
 """Nats: W's threshold for taking a new value in tuning. Smaller gaps are below its resolution, and count as level."""
 
@@ -65,9 +65,10 @@ class Claim:
 
 
 def claim(name: str, statement: str, conditions: str, source: str) -> Callable[[Check], Claim]:
-    """Makes a check the claim that it decides. A name with W is of Wen et al., with T of the optimization track, others
-    of Semenov et al."""
-    paper: Paper = "wen" if name.startswith("W") else "track3" if name.startswith("T") else "semenov"
+    """Makes a check the claim that it decides. A name with W is of Wen et al., with T of the optimization track, with Q
+    of Qiu et al., others of Semenov et al."""
+    papers: dict[str, Paper] = {"W": "wen", "T": "track3", "Q": "qiu"}
+    paper = papers.get(name[0], "semenov")
     return lambda check: Claim(name, paper, statement, conditions, source, check)
 
 

@@ -1,4 +1,4 @@
-"""All claims, of both papers and of the track, on published numbers and on a store, as flat rows for JSON."""
+"""All claims, of the papers and of the track, on published numbers and on a store, as flat rows for JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fairstep.analysis.claims import (
+    qiu,
     semenov_methods,
     semenov_rankings,
     semenov_settings,
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     from fairstep.runs import Store
 
 
-PAPERS: tuple[Paper, ...] = ("wen", "semenov", "track3")
+PAPERS: tuple[Paper, ...] = ("wen", "semenov", "track3", "qiu")
 
 
 def claims() -> list[Claim]:
-    """Every claim, of W, S and T, in the order of their numbers."""
+    """Every claim, of W, S, T and Q, in the order of their numbers."""
     modules = (
         *(wen_tuning, wen_speedups, wen_rankings),
         *(semenov_rankings, semenov_settings, semenov_methods),
-        *(track3_records, track3_noise),
+        *(track3_records, track3_noise, qiu),
     )
     by_id = {claim.id: claim for module in modules for claim in _claims(module)}
     return sorted(by_id.values(), key=lambda claim: (PAPERS.index(claim.paper), _place(claim.id)))
@@ -54,13 +55,13 @@ def claim_rows(
     """One flat row for each claim and source: ``id, paper, statement, conditions, source, data, verdict, evidence``.
 
     ``data`` names the numbers: the paper's, and with a ``store`` its contests in a second row. ``ids`` and
-    ``paper`` select (``both``: W and S, without the track). Raises AnalysisError when the store has no contest or one
+    ``paper`` select (``both``: W and S alone). Raises AnalysisError when the store has no contest or one
     whose runs cannot be compared.
     """
     of_store = store_evidence(store) if store is not None else None
     rows = []
     for claim in claims():
-        wanted = paper in (claim.paper, "all") or (paper == "both" and claim.paper != "track3")
+        wanted = paper in (claim.paper, "all") or (paper == "both" and claim.paper in ("wen", "semenov"))
         if wanted and (ids is None or claim.id in ids):
             for evidence in (published_evidence(claim.paper), of_store):
                 if evidence is not None:

@@ -87,6 +87,10 @@ class Cell:
     metric: str = ""
     steps: int = 0
     data: str = ""
+    transfer: str = ""
+    """Rule by which hyperparameters came from another cell's; empty: none."""
+    pairs: int = 0
+    """The fewest paired seeds of a contestant with a speedup; 0: not known."""
 
     @property
     def ratio(self) -> float:
@@ -128,8 +132,11 @@ class Evidence:
         """The cell of one published record; None in a store."""
         return next((cell for cell in self.cells if cell.key == key), None)
 
-    def speedups(self, optimizer: str) -> list[dict[str, Any]]:
-        """Rows ``model_size, chinchilla_ratio, speedup, low, high`` for trends; the ratio is rounded to 2 digits."""
+    def speedups(self, optimizer: str, transfer: str = "") -> list[dict[str, Any]]:
+        """Rows ``model_size, chinchilla_ratio, speedup, low, high`` for trends; the ratio is rounded to 2 digits.
+
+        Of the cells with this rule of transfer.
+        """
         return [
             {
                 "model_size": cell.size,
@@ -140,7 +147,7 @@ class Evidence:
             }
             for cell in self.cells
             for name, (value, low, high) in cell.speedups.items()
-            if name == optimizer
+            if name == optimizer and cell.transfer == transfer
         ]
 
     @property

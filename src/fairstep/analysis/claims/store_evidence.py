@@ -58,6 +58,8 @@ def contest_cell(ledger: Ledger, trials: Trials) -> Cell:
         key=ledger.name,
         steps=cell.steps,
         data=cell.fingerprint,
+        transfer=ledger.transfer,
+        pairs=min((one.pairs for one in judged if spelling(one.name) in speedups), default=0),
     )
 
 

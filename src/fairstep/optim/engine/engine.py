@@ -155,11 +155,10 @@ class Engine(Routed):
         ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
         parameters. ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. DTensors
         need no such call. Raises ValueError for a parameter that cannot be divided because its memory is not
-        contiguous, because it is stored as input x output, or because it is split.
+        contiguous, or because it is stored as input x output.
         """
         for name in self.in_by_out:
             raise ValueError(f"parameter {name} is stored as input x output, and so cannot be divided over processes")
-        self._refuse_splits()
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
         self._ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total)
         self._forget_stacks()

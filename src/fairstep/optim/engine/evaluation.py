@@ -14,12 +14,10 @@ from typing import Any
 
 import torch
 
+from fairstep.optim.engine.part_entry import KEPT
 from fairstep.optim.engine.routed import Routed
 from fairstep.optim.engine.stacks import compute_dtype
 from fairstep.optim.rule import Context, call
-
-KEPT = "training_weights"
-"""Name of a parameter's training weights in its state while it holds those to evaluate."""
 
 
 def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
@@ -31,16 +29,18 @@ def evaluating(state: Mapping[Any, Mapping[str, Any]]) -> bool:
 def evaluate(optimizer: Routed) -> None:
     """Put the weights to evaluate into the parameters. A second call changes nothing."""
     rules = optimizer.rules
+    already = {name for name, p in optimizer.named_parameters() if KEPT in optimizer.state.get(p, ())}
     for group, member in chain(optimizer.members(), optimizer.members(absent=True)) if optimizer.state else ():
         entry, p = member.entry, member.tensor
-        if not entry or KEPT in entry:
+        if not entry or member.name in already:
             continue
         oriented = member.oriented(p.detach())
         weights = oriented.reshape(-1, *member.layout.tail).to(compute_dtype(p.dtype))
         context = Context(group, member.shard)
         chosen = call(rules[group["rule"]].evaluation_weights, context, weights, member.rows(), entry["step"])
         if chosen is not weights:
-            entry[KEPT] = p.detach().clone()
+            if KEPT not in entry:  # another part of the parameter was first
+                entry[KEPT] = p.detach().clone()
             oriented.copy_(chosen.reshape(oriented.shape))
 
 

@@ -16,12 +16,13 @@ import torch
 from fairstep.optim.engine import state as state_dicts
 from fairstep.optim.engine.rounding import Rounding
 from fairstep.optim.engine.routed import Routed
-from fairstep.optim.engine.stacks import Placed, Scratch, Stack, alike, compute_dtype, cut, most_elements
+from fairstep.optim.engine.stacks import FusedPart, Placed, Scratch, Stack, alike, compute_dtype, cut, most_elements
 
 _MOST_SETS = 64
 """Sets of present gradients whose stacks are remembered. They hold no memory beside the stacks that are in use."""
 
 _Read = tuple[Callable[[Any], Any], dict[str, Any]]
+_Key = tuple[tuple[int, FusedPart | None], ...]
 
 
 class FormedStacks:
@@ -35,7 +36,7 @@ class FormedStacks:
 
     def _begin(self) -> None:
         self._sets: dict[tuple[bool, ...], list[Stack]] = {}
-        self.live: dict[tuple[int, ...], Stack] = {}
+        self.live: dict[_Key, Stack] = {}
         self._scratch = Scratch()
 
     def of(self, optimizer: Routed, stacked: bool, rounding: Rounding) -> list[Stack]:
@@ -79,19 +80,19 @@ class FormedStacks:
     def _form(self, optimizer: Routed, stacked: bool, rounding: Rounding) -> list[Stack]:
         """Stacks for the gradients that there are now, those that live among them, in an order that they decide."""
         rules = optimizer.rules
-        runs = {tuple([id(member.tensor) for _, member in run]): run for run in _runs(optimizer, stacked)}
+        runs = {tuple([(id(one.tensor), one.part) for _, one in run]): run for run in _runs(optimizer, stacked)}
         new = {key: run for key, run in runs.items() if key not in self.live}
-        taken = {member.name for run in new.values() for _, member in run}
+        taken = {member.key for run in new.values() for _, member in run}
         if self.live:
             state_dicts.check(optimizer, taken)
         for run in new.values():
             p = run[0][1].tensor
             if len(run) > 1:
-                elements = sum(member.tensor.numel() for _, member in run)
+                elements = sum(member.layout.elements for _, member in run)
                 self._scratch.reserve(p.device, compute_dtype(p.dtype), elements)
         made = {key: Stack(rules[run[0][0]["rule"]], run, self._scratch, rounding) for key, run in new.items()}
         for key, stack in list(self.live.items()):
-            if any(member.name in taken for member in stack.members):
+            if any(member.key in taken for member in stack.members):
                 stack.release(taken)
                 del self.live[key]
         self.live |= made

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from fairstep.optim.engine import routing, torch_forms
 from fairstep.optim.engine.owned import OwnedShards, any_dtensor
+from fairstep.optim.engine.part_entry import PartEntry
 from fairstep.optim.engine.routing import Roles
-from fairstep.optim.engine.stacks import Layout, Member
+from fairstep.optim.engine.stacks import Member, parts_of
 from fairstep.optim.roles import NORMALISED, ROLES, Named, Role
 from fairstep.optim.roles import UNDECAYED as UNDECAYED
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
-from fairstep.optim.spec.overrides import SPLITS, is_override
+from fairstep.optim.spec.overrides import is_override
+from fairstep.optim.splits import SPLITS
 
 
 class Routed(torch.optim.Optimizer):
@@ -67,18 +69,9 @@ class Routed(torch.optim.Optimizer):
         if any_dtensor(p for group in self.param_groups for p in group["params"]):
             from fairstep.optim.engine.dtensors import DTensorShards  # loads what few need
 
-            if self._ownership is None:
-                self._refuse_splits()
             work = dict(self.named_parameters()), self.step_costs, self.in_by_out
             self._ownership = DTensorShards.of_parameters(*work, before=self._ownership)
         return self._ownership
-
-    def _refuse_splits(self) -> None:
-        """Raise ValueError if a matrix is split, whose parts would have owners of their own."""
-        for group in self.param_groups:
-            if group.get(SPLITS, 1) > 1 and not self.rules[group["rule"]].elementwise:
-                name = group["param_names"][0]
-                raise ValueError(f"parameter {name} is split into matrices, and so cannot be divided over processes")
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Route the parameters of a group and add them, as one group per rule and weight decay."""
@@ -144,7 +137,10 @@ class Routed(torch.optim.Optimizer):
         return items
 
     def members(self, absent: bool = False) -> Iterator[tuple[dict[str, Any], Member]]:
-        """(param group, parameter or the piece of it that this process steps) of all that it steps, or ``absent``."""
+        """(param group, parameter or the piece of it that this process steps) of all that it steps, or ``absent``.
+
+        A matrix that is split into parts of several sizes is there once for each run of equal ones.
+        """
         rules, ownership = self.rules, self.ownership
         tensors = (ownership.absent if absent else ownership.tensors) if ownership else {} if absent else None
         for group in self.param_groups:
@@ -153,11 +149,13 @@ class Routed(torch.optim.Optimizer):
                 tensor = p if tensors is None else tensors.get(name)
                 if tensor is not None:
                     turned = name in self.in_by_out
-                    splits = group.get(SPLITS, 1)
-                    layout = Layout.of(rule, self.roles[name], tensor.mT if turned else tensor, splits)
                     shard = ownership.row_shard(name) if ownership else None
                     first = ownership.owned[name].start if ownership and not absent else 0
-                    yield group, Member(name, tensor, layout, self.state.setdefault(p, {}), shard, turned, first)
+                    entry, splits = self.state.setdefault(p, {}), group.get(SPLITS, 1)
+                    layouts = parts_of(rule, self.roles[name], tensor.mT if turned else tensor, splits)
+                    for number, (layout, part) in enumerate(layouts):
+                        own = PartEntry(entry, number) if part else entry
+                        yield group, Member(name, tensor, layout, own, shard, turned, first, part)
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fairstep.optim.roles import ROLES, Named, Role
+from fairstep.optim.roles import ROLES, Named, Role, Value
 from fairstep.optim.spec import OptimizerSpec, nearest
+from fairstep.optim.splits import SPLITS, unit
 
 Roles = str | Mapping[str, str] | Callable[[str, Tensor], str | None] | None
 """A user's own roles: names or patterns ("*.gate.weight") -> role, a function that returns a role or None, or the one
@@ -272,13 +273,19 @@ def check_patterns(known: Iterable[str], roles: Roles) -> None:
             raise ValueError(f"roles: no parameter is named {pattern!r}{nearest(pattern, known)}")
 
 
-def check_splits(item: Named, role: Role, splits: int) -> None:
-    """Raise ValueError if a parameter's rows cannot be so many matrices of one size."""
-    if splits > 1 and (role in ("expert", "vector") or item.tensor.shape[0] % splits):
-        rows = f"has {item.tensor.shape[0]} rows" if role not in ("expert", "vector") else f"has the role {role}"
+def check_splits(item: Named, role: Role, splits: Value) -> None:
+    """Raise ValueError if a parameter, as its rule sees it, cannot be divided into such parts."""
+    parts = unit(splits)
+    if parts == 1:
+        return
+    if role == "vector":
+        raise ValueError(f"parameter {item.name} has the role vector, and no rows to split; leave {SPLITS} out")
+    rows = item.tensor.shape[role == "expert"]
+    if rows % parts:
+        meant = "equal parts" if isinstance(splits, int) else "parts in proportion"
         raise ValueError(
-            f"parameter {item.name} {rows}, and cannot be {splits} matrices of one size; splits takes a divisor of a "
-            "matrix's rows"
+            f"parameter {item.name} has {rows} rows, and cannot be {splits} {meant}; the rows must be a multiple of "
+            f"{parts}"
         )
 
 

@@ -10,22 +10,26 @@ Layout: a parameter is ``rows`` items of shape ``tail``, and a stack is the conc
     vector, scalar      rows = 1                     tail = (n, 1)    stack (s, n, 1), of a rule that is not elementwise
     experts (e, o, i)   rows = e                     tail = (o, i)    stack (s, o, i)
     matrix in k splits  rows = k                     tail = (o/k, i)  stack (s, o/k, i)
+    experts in k        rows = e k                   tail = (o/k, i)  stack (s, o/k, i)
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fairstep.optim.engine.part_entry import OF_ALL_PARTS, PartEntry
 from fairstep.optim.engine.rounding import Rounding, round_stochastically_
+from fairstep.optim.roles import Value
 from fairstep.optim.rule import Context, RowShard, Rule, call
 from fairstep.optim.spec.overrides import SCHEDULED
+from fairstep.optim.splits import part_runs
 
 CPU_ELEMENTS = 2**16
 """Elements per thread that a rule handles at once on a CPU: several passes over 256 KiB a tensor stay in its cache."""
@@ -52,7 +56,8 @@ class Layout:
     """How one parameter lies in a stack (see the module's table).
 
     ``lead`` replaces the leading dimension where the parameter's own state is shown: a vector's state has the
-    parameter's shape, a matrix's state no leading dimension, the state of experts one entry per expert.
+    parameter's shape, a matrix's state no leading dimension, the state of experts one entry per expert. Splits have
+    one more, with one entry per part.
     """
 
     tail: tuple[int, ...]
@@ -63,36 +68,79 @@ class Layout:
     def of(cls, rule: Rule, role: str, p: Tensor, splits: int = 1) -> Layout:
         if rule.elementwise:
             return cls((), tuple(p.shape), p.numel())
+        parts = (splits,) if splits > 1 else ()
         if role == "expert":
-            return cls(tuple(p.shape[1:]), (p.shape[0],), p.shape[0])
+            experts, rows = p.shape[:2]
+            return cls((rows // splits, *p.shape[2:]), (experts, *parts), experts * splits)
         if role == "vector":
             return cls((p.numel(), 1), (), 1)
         shape = tuple(p.shape) or (1,)
         if role == "embedding" and len(shape) > 2 and shape[0] == 1:  # one table for all sequences of a batch
             shape = shape[1:]
-        if splits > 1:
-            return cls((shape[0] // splits, math.prod(shape[1:])), (splits,), splits)
-        return cls((shape[0], math.prod(shape[1:])), (), 1)
+        return cls((shape[0] // splits, math.prod(shape[1:])), parts, splits)
+
+    @property
+    def elements(self) -> int:
+        return self.rows * math.prod(self.tail)
+
+
+class FusedPart(NamedTuple):
+    """Rows ``start`` to ``stop`` of a matrix, or of each of a stack of experts (``dim`` 1), as the rule sees it."""
+
+    dim: int
+    start: int
+    stop: int
+
+    def of(self, oriented: Tensor) -> Tensor:
+        """The part of a tensor, a view."""
+        return oriented.narrow(self.dim, self.start, self.stop - self.start)
+
+
+def parts_of(rule: Rule, role: str, oriented: Tensor, splits: Value) -> Iterator[tuple[Layout, FusedPart | None]]:
+    """How a parameter lies in stacks: in one, or part by part where ``splits`` makes parts of several sizes.
+
+    Equal parts that follow one another lie together.
+    """
+    if rule.elementwise or splits == 1:
+        yield Layout.of(rule, role, oriented), None
+        return
+    dim = int(role == "expert")
+    runs = part_runs(splits, oriented.shape[dim])
+    for run in runs:
+        part = FusedPart(dim, run.start, run.stop) if len(runs) > 1 else None
+        yield Layout.of(rule, role, part.of(oriented) if part else oriented, run.parts), part
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A parameter in a stack. ``entry`` is its dict in ``optimizer.state``, empty before its first step."""
+    """A parameter, or a part of one, in a stack. ``entry`` is its dict in ``optimizer.state``, empty at first."""
 
     name: str
     tensor: Tensor
     layout: Layout
-    entry: dict[str, Any]
+    entry: MutableMapping[str, Any]
     shard: RowShard | None = None
     """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
     turned: bool = False
     """Whether the parameter is stored as input x output. Its state is output x input, as all that a rule sees."""
     first: int = 0
     """Its first row in the whole parameter, of which it may be a piece."""
+    part: FusedPart | None = None
+    """Which rows of a fused matrix it is, if there are others of another size."""
+
+    def entry_in(self, entry: dict[str, Any]) -> MutableMapping[str, Any]:
+        """What is the member's in a state of the whole parameter."""
+        return PartEntry(entry, self.entry.number) if isinstance(self.entry, PartEntry) else entry
+
+    @property
+    def key(self) -> tuple[str, FusedPart | None]:
+        """The only one of an optimizer's members that has it."""
+        return self.name, self.part
 
     def oriented(self, x: Tensor) -> Tensor:
-        """A tensor of the parameter's shape, as a view, the way the rule sees it; or back."""
-        return x.mT if self.turned else x
+        """Of a tensor of the parameter's shape, the part that the member is, as a view, the way the rule sees it."""
+        seen = x.mT if self.turned else x
+        return self.part.of(seen) if self.part else seen
 
     @property
     def numbers(self) -> tuple[tuple[str, Any], ...]:
@@ -105,7 +153,7 @@ class Member:
         return {
             name: value.reshape(self.layout.rows, *value.shape[lead:]) if isinstance(value, Tensor) else value
             for name, value in self.entry.items()
-            if name != "step"
+            if name not in OF_ALL_PARTS
         }
 
 
@@ -157,8 +205,9 @@ class Stack:
         members = self.members
         self.params = [member.tensor for member in members]
         self._rounds = rounding == "stochastic" and self.params[0].dtype == torch.bfloat16
-        self._stream = zlib.crc32(f"{members[0].name} from {members[0].first}".encode())
-        self._turned = any(member.turned for member in members)
+        first = members[0].first + (members[0].part.start if members[0].part else 0)
+        self._stream = zlib.crc32(f"{members[0].name} from {first}".encode())
+        self._views_needed = any(member.turned or member.part for member in members)
         self.context = Context(self.group, members[0].shard)
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)
@@ -214,15 +263,15 @@ class Stack:
         self._expose_numbers()
 
     def _oriented(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Tensors of the members' shapes as the rule sees them; members that are turned as views."""
-        if not self._turned:
+        """Tensors of the members' shapes as the rule sees them; of members that are turned, or parts, as views."""
+        if not self._views_needed:
             return tensors
         return [member.oriented(x) for member, x in zip(self.members, tensors, strict=True)]
 
-    def release(self, taken: Collection[str]) -> None:
+    def release(self, taken: Collection[tuple[str, FusedPart | None]]) -> None:
         """Free this stack's memory: members that no other stack has ``taken`` get state of their own."""
         for member in self.members:
-            if member.name not in taken:
+            if member.key not in taken:
                 own = {name: value.clone() for name, value in member.entry.items() if isinstance(value, Tensor)}
                 member.entry.update(own)
 
@@ -231,7 +280,7 @@ class Stack:
         """Whether the members' entries hold what this stack put there; anyone may change ``optimizer.state``."""
         return all(
             len(member.entry) == len(views) + len(self._shown)
-            and all(member.entry.get(name) is number for name, number in self._shown.items())
+            and all(member.entry.get(name) == number for name, number in self._shown.items())
             and all(member.entry.get(name) is view and view.data_ptr() == place for name, view, place in views)
             for member, views in zip(self.members, self._views, strict=True)
         )
@@ -254,7 +303,7 @@ class Stack:
         return {name: x.contiguous() if isinstance(x, Tensor) else x for name, x in state.items()}
 
     def _make_buffers(self, scratch: Scratch) -> None:
-        sizes = [p.numel() for p in self.params]
+        sizes = [member.layout.elements for member in self.members]
         total = sum(sizes)
         gradients, weights = (flat[:total] for flat in scratch.pair(self.params[0].device, self.dtype))
         self._gradients, self._weights = gradients.view(-1, *self.tail), weights.view(-1, *self.tail)
@@ -314,7 +363,7 @@ def cut(placed: Sequence[Placed], limit: int) -> list[Sequence[Placed]]:
     runs: list[list[Placed]] = []
     total = 0
     for group, member in placed:
-        size = member.tensor.numel()
+        size = member.layout.elements
         if not runs or total + size > limit:
             runs.append([])
             total = 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fairstep.optim.engine import by_number
-from fairstep.optim.engine.evaluation import KEPT
+from fairstep.optim.engine.part_entry import KEPT
 from fairstep.optim.engine.routed import Routed
 from fairstep.optim.engine.stacks import Member, compute_dtype
 from fairstep.optim.rule import Context, RowSharding, call
@@ -74,10 +74,10 @@ def dump(optimizer: Routed) -> dict[str, Any]:
     return by_number.numbered(saved) if asked else saved
 
 
-def check(optimizer: Routed, names: Collection[str] | None = None) -> None:
+def check(optimizer: Routed, keys: Collection[object] | None = None) -> None:
     """Raise ValueError if ``optimizer.state`` or the param groups, which anyone may change, fit the rules no more.
 
-    ``names``: of the parameters whose state is looked at; None: all.
+    ``keys``: of the members whose state is looked at; None: all.
     """
     for group in optimizer.param_groups:
         if len(group["params"]) != len(group["param_names"]):
@@ -95,7 +95,7 @@ def check(optimizer: Routed, names: Collection[str] | None = None) -> None:
             if optimizer.ownership.parameters[name] is not p:
                 raise ValueError(f"parameter {name} was replaced after the work was shared; share it again")
     for group, member in optimizer.members():
-        if names is not None and member.name not in names:
+        if keys is not None and member.key not in keys:
             continue
         problem = _problem(optimizer, member, member.entry, group, member.tensor.device)
         if problem:
@@ -124,24 +124,27 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     for group, member in optimizer.members(absent=True):
         if entry := saved["state"].get(member.name):
             kept = {KEPT: member.tensor} if KEPT in entry else {}
-            numbers = {key: value for key, value in entry.items() if not isinstance(value, Tensor | NoneType)}
+            own = member.entry_in(entry).items()
+            numbers = {key: value for key, value in own if not isinstance(value, Tensor | NoneType)}
             member.entry.update(_fresh(optimizer, group, member) | numbers | kept | {"step": int(entry["step"])})
 
 
 def describe_absent(optimizer: Routed) -> None:
     """Give parameters that have a gradient and that other ranks step the entries of a first step, without memory."""
-    parameters = dict(optimizer.named_parameters())
+    parameters = optimizer.named_parameters()
+    new = {name for name, p in parameters if p.grad is not None and not optimizer.state.get(p)}
     for group, member in optimizer.members(absent=True):
-        if parameters[member.name].grad is not None and not member.entry:
+        if member.name in new:
             member.entry.update({"step": 0} | _fresh(optimizer, group, member))
 
 
 def count_absent(optimizer: Routed) -> None:
     """Count a step of the parameters that have a gradient and that other ranks step."""
     parameters = dict(optimizer.named_parameters())
-    for _, member in optimizer.members(absent=True):
-        if parameters[member.name].grad is not None:
-            member.entry["step"] += 1
+    entries = {member.name: member.entry for _, member in optimizer.members(absent=True)}  # one for all parts
+    for name, entry in entries.items():
+        if parameters[name].grad is not None:
+            entry["step"] += 1
 
 
 def name_peak(group: dict[str, Any], saved: Mapping[str, Any]) -> None:
@@ -190,18 +193,21 @@ def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str,
     entries = {}
     settings = {other["params"][0]: other for other in saved["param_groups"]}
     layouts, ownership = dict(_layouts(optimizer)), optimizer.ownership
-    members = {member.name: (group, member) for group, member in optimizer.members()}
+    members: dict[str, list[tuple[dict[str, Any], Member]]] = {}
+    for placed in optimizer.members():
+        members.setdefault(placed[1].name, []).append(placed)
     for name, _ in optimizer.named_parameters():
         entry = saved["state"].get(name, {})
         if ownership and not ownership.by_caller:
             entry = _dtensor_state().localise(ownership, name, entry, layouts.get(name))
         if name not in members:
             continue
-        group, member = members[name]
         entries[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
-        problem = _problem(optimizer, member, entries[name], {**group, **settings[group["param_names"][0]]})
-        if problem:
-            raise ValueError(f"the state dict is of another model: {problem}")
+        for group, member in members[name]:
+            own = member.entry_in(entries[name])
+            problem = _problem(optimizer, member, own, {**group, **settings[group["param_names"][0]]})
+            if problem:
+                raise ValueError(f"the state dict is of another model: {problem}")
     return entries
 
 
@@ -267,7 +273,7 @@ def _problem(
     if not entry:
         return ""
     name, p = member.name, member.tensor
-    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int | Tensor):
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("step"), int | Tensor):
         return f"the state of {name} does not say how many steps were taken"
     fresh = _fresh(optimizer, group, member)
     expected = {key: _shape(value) for key, value in fresh.items()}

@@ -19,6 +19,7 @@ from math import prod
 from typing import Literal
 
 from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Context, Hyper, RowSharding, Rule, call
+from fairstep.optim.splits import SPLITS, part_runs
 
 Kind = Literal["elements", "experts", "rows", "whole"]
 
@@ -59,6 +60,7 @@ class StepCost:
     def of(cls, name: str, rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> StepCost:
         """``hyper``: of the parameter's group, as the rule reads it."""
         kind: Kind
+        splits = 1 if rule.elementwise else hyper.get(SPLITS, 1)
         if rule.elementwise:
             o, i = prod(shape), 1
             kind, rows, count = "elements", o, 1
@@ -68,8 +70,17 @@ class StepCost:
         else:
             o, i = (prod(shape), 1) if role == "vector" or not shape else (shape[0], prod(shape[1:]))
             kind, rows, count = "whole", o, 1
-        step, state = count * cost(rule, o, i, hyper), count * call(rule.state_floats, Context(hyper), o, i)
-        whole = cls(name, kind, rows, step, state, flops=count * call(rule.flops, Context(hyper), o, i))
+        context = Context(hyper)
+        sizes = [(run.parts * count, (run.stop - run.start) // run.parts) for run in part_runs(splits, o)]
+        step, state, flops = (
+            sum(times * one(part) for times, part in sizes)
+            for one in (
+                lambda part: cost(rule, part, i, hyper),
+                lambda part: call(rule.state_floats, context, part, i),
+                lambda part: call(rule.flops, context, part, i),
+            )
+        )
+        whole = cls(name, kind, rows, step, state, flops=flops)
         divided = row_sharding(rule, role, shape, hyper)
         if divided is None:
             return replace(whole, unit=o) if kind == "whole" else whole
@@ -105,8 +116,8 @@ def cost(rule: Rule, o: int, i: int, hyper: Hyper) -> float:
 
 
 def row_sharding(rule: Rule, role: str, shape: Sequence[int], hyper: Hyper) -> RowSharding | None:
-    """How the rows of a parameter may be divided; None: not at all."""
-    if rule.elementwise or role in ("expert", "vector") or len(shape) < 2:
+    """How the rows of a parameter may be divided; None: not at all, as where parts of it are matrices of their own."""
+    if rule.elementwise or role in ("expert", "vector") or len(shape) < 2 or hyper.get(SPLITS, 1) != 1:
         return None
     o, i = shape[0], prod(shape[1:])
     rows = call(rule.row_sharding, Context(hyper), o, i)

@@ -55,6 +55,25 @@ class Hyperparameter:
 
 
 @dataclass(frozen=True)
+class Splits(Hyperparameter):
+    """The parts of a fused matrix (``optim.splits``): how many equal ones, or a proportion."""
+
+    def check(self, name: str, value: object) -> Value:
+        """In its shortest form, so that one division has one name: 3 for "2:2:2". Raises ValueError."""
+        words = value.split(":") if isinstance(value, str) else [str(value)]
+        if isinstance(value, bool) or not all(word.isdecimal() and int(word) for word in words):
+            raise ValueError(
+                f"{name} must be a number of equal parts from 1 on, or parts in proportion such as '4:1:1', not "
+                f"{value!r}"
+            )
+        numbers = [int(word) for word in words]
+        if len(numbers) == 1:
+            return numbers[0]
+        shares = [number // math.gcd(*numbers) for number in numbers]
+        return len(shares) if max(shares) == 1 else ":".join(map(str, shares))
+
+
+@dataclass(frozen=True)
 class Grid:
     """Values that a tuner tries for one hyperparameter: geometric, so it can be extended at either end."""
 

@@ -6,7 +6,7 @@ An override is a hyperparameter with a dotted name, TARGET.NAME:
     aux.weight_decay = 1e-3       weight decay, also of parameters that have none otherwise
     head.beta2 = 0.95             a hyperparameter of their rule, under the rule's name for it
     vector.decay_fraction = 0.4   last part of the run in which their learning rate decays (see ``SCHEDULED``)
-    *.qkv.weight.splits = 3       equal parts of the rows, each a matrix of its own to a rule of matrices
+    *.qkv.weight.splits = 3       parts of the rows, each a matrix of its own to a rule of matrices (``splits``)
 
 TARGET is a role; or aux, which is every role that the matrices' rule does not take; or a parameter's name, or a pattern
 of names, with a dot or one of * ? [ in it. Of several that concern one parameter the narrowest counts: its name, then
@@ -25,8 +25,9 @@ from typing import Any
 
 from fairstep.optim.roles import ROLES, Role, Value
 from fairstep.optim.rule import Hyper
-from fairstep.optim.spec.hyperparameter import Hyperparameter, nearest
+from fairstep.optim.spec.hyperparameter import Hyperparameter, Splits, nearest
 from fairstep.optim.spec.part import Part
+from fairstep.optim.splits import SPLITS
 
 AUX = "aux"
 LR_RATIO = "lr_ratio"
@@ -36,10 +37,9 @@ SCHEDULED = {
     "final_fraction": Hyperparameter(0.0, "learning rate at the end over the peak", "", "[0, 1]"),
 }
 """What these parameters' learning-rate schedule has otherwise. The engine only keeps it, in the param group."""
-SPLITS = "splits"
 KEPT = {
     **SCHEDULED,
-    SPLITS: Hyperparameter(1, "equal parts of a fused matrix's rows that are matrices of their own", "", "[1, inf)"),
+    SPLITS: Splits(1, "parts of a fused matrix's rows that are matrices of their own", ""),
 }
 """What no rule reads."""
 
@@ -61,8 +61,11 @@ def flat(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         if not isinstance(values, Mapping):
             raise ValueError(f"overrides take {{TARGET: {{NAME: VALUE}}}}, and {target!r} has {values!r}")
         for name, value in values.items():
-            betas = value if name == "betas" and isinstance(value, list | tuple) else None
-            named = {name: value} if betas is None else {f"beta{n}": beta for n, beta in enumerate(betas, 1)}
+            named = {name: value}
+            if name == "betas" and isinstance(value, list | tuple):
+                named = {f"beta{n}": beta for n, beta in enumerate(value, 1)}
+            elif name == SPLITS and isinstance(value, list | tuple):
+                named = {name: ":".join(map(str, value))}
             found |= {f"{target}.{own}": given for own, given in named.items()}
     return found
 

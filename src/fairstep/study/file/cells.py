@@ -13,8 +13,8 @@ from fairstep.model.foreign.sources import described, is_foreign
 from fairstep.model.named import changed
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DataSpec, Execution, Value
-from fairstep.study.file.schema import CellsTable, token_count
-from fairstep.study.transfer import MuP
+from fairstep.study.file.schema import CellsTable, LawTable, token_count
+from fairstep.study.transfer import HyperP, Law, MuP, Transfer
 from fairstep.study.workload import WARMUPS, Workload
 
 LENGTHS = ("tokens", "chinchilla", "steps")
@@ -81,14 +81,17 @@ def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: P
     ]
     for key in [*([warmup] if warmup else []), *others]:
         varied[key] = _list(getattr(table, key))
-    transfer = _transfer(table)
+    base = _base(table)
+    made: list[tuple[dict[str, Any], AnyPreset, Workload]] = []
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
         size = _named(chosen["model"], table.context)
-        text = texts[chosen["data"]]
-        workload = _workload(table, size, text, chosen, length, batch, place)
-        if transfer and chosen["transfer"] == "mup":
-            workload = _transferred(workload, transfer)
+        made.append((chosen, size, _workload(table, size, texts[chosen["data"]], chosen, length, batch, place)))
+    rules = _rules(table, base, [(size, workload) for _, size, workload in made])
+    for chosen, size, workload in made:
+        rule = rules.get(chosen.get("transfer", "none"))
+        if rule:
+            workload = _transferred(workload, rule)
         yield StudyCell(_name(table, {**chosen, "model": size.name}, varied, length), number, workload, size, length)
 
 
@@ -137,27 +140,45 @@ def _workload(
     )
 
 
-def _transfer(table: CellsTable) -> MuP | None:
-    """From the table's model of base width, the first of them that is the shallowest. Raises CellError."""
-    if "mup" not in _list(table.transfer):
+def _base(table: CellsTable) -> ModelConfig | None:
+    """The table's model of base width, the shallowest of them; None without a rule of transfer. Raises CellError."""
+    rules = [rule for rule in _list(table.transfer) if rule != "none"]
+    if table.law and "law" not in rules:
+        raise CellError("law", 'law has the exponents of transfer = "law"; add that, or leave law out')
+    if not rules:
         if table.base_width:
             raise CellError("base_width", 'base_width is of transfer = "mup"; add that, or leave base_width out')
         return None
     models = [_named(name, table.context).model for name in models_of(table)]
     ours = [model for model in models if isinstance(model, ModelConfig)]
     if len(ours) < len(models):
-        raise CellError("transfer", 'transfer = "mup" sets scales of fairstep\'s own models; leave it out for others')
+        raise CellError(
+            "transfer", f'transfer = "{rules[0]}" goes by the sizes of fairstep\'s own models; leave it out for others'
+        )
     widths = sorted({model.width for model in ours})
     base = table.base_width or widths[0]
     if base not in widths:
         there = ", ".join(map(str, widths))
         raise CellError("base_width", f"no model of these cells has base_width {base}; their widths are {there}")
-    return MuP(min((model for model in ours if model.width == base), key=lambda model: model.layers))
+    return min((model for model in ours if model.width == base), key=lambda model: model.layers)
 
 
-def _transferred(workload: Workload, transfer: MuP) -> Workload:
+def _rules(table: CellsTable, base: ModelConfig | None, cells: list[tuple[AnyPreset, Workload]]) -> dict[str, Transfer]:
+    """The table's rules of transfer by name, from the base model's shortest runs."""
+    if base is None:
+        return {}
+    first = min((one for size, one in cells if size.model == base), key=lambda one: one.tokens)
+    law = table.law or LawTable()
+    return {
+        "mup": MuP(base),
+        "hyperp": HyperP(base, first.tokens, first.batch_tokens),
+        "law": Law(base, first.tokens, law.tokens, law.width, law.depth),
+    }
+
+
+def _transferred(workload: Workload, rule: Transfer) -> Workload:
     try:
-        return replace(workload, model=transfer.model(workload.model), transfer=transfer)
+        return replace(workload, model=rule.model(workload.model), transfer=rule)
     except ValueError as error:
         raise CellError("transfer", str(error)) from None
 

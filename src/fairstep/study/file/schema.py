@@ -44,6 +44,18 @@ class DataTable(Table):
         return self.model_dump(mode="json", include=content, exclude_defaults=True)
 
 
+TransferRule = Literal["none", "mup", "hyperp", "law"]
+
+
+class LawTable(Table):
+    """Exponents of the learning rate in the ratios to the base: its runs' tokens, its width, its layers."""
+
+    tokens: float = -0.32
+    """arXiv 2409.19913, for AdamW."""
+    width: float = 0.0
+    depth: float = 0.0
+
+
 class CellsTable(Table):
     """Cells: every combination of the keys that are lists. A key that is left out is as in ``Workload``."""
 
@@ -97,12 +109,15 @@ class CellsTable(Table):
     """Coefficient of the z-loss. 0: none."""
     qk_norm: bool | list[bool] = []
     """Whether queries and keys are normalised."""
-    transfer: Literal["none", "mup"] | list[Literal["none", "mup"]] = []
-    """How hyperparameters go from one width and depth to another. mup: learning rates, eps, weight decay, first weights
-    and scales by the ratio to the model of ``base_width`` (arXiv 2512.05620). none: they stay as they are."""
+    transfer: TransferRule | list[TransferRule] = []
+    """How hyperparameters go from one cell to another. mup: learning rates, eps, weight decay, first weights and scales
+    by the ratio to the model of ``base_width`` (arXiv 2512.05620). hyperp: learning rates by length, batch and depth,
+    for optimizers that keep norms (arXiv 2603.28743). law: by the powers in ``law``. none: they stay as they are."""
     base_width: Count = 0
     """With ``transfer``: width of the model, one of this table's, whose hyperparameters those of the contestants are.
     0: the narrowest."""
+    law: LawTable | None = None
+    """With ``transfer = "law"``: the exponents."""
     micro_batch_sequences: Count = 0
     """Sequences of a forward pass. 0: the launcher's value."""
 

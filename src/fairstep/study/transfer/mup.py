@@ -1,4 +1,4 @@
-"""Transfer over width and depth: what a model and its optimizer are beside a smaller one that was tuned.
+"""muP, transfer over width and depth: what a model and its optimizer are beside a smaller one that was tuned.
 
 muP as arXiv 2512.05620 (Qiu et al. 2025) has it, after a public copy of the paper's code. With m = width / width of the
 base and n = layers / layers of the base, a parameter with a inputs and b outputs over the base's gets the base's
@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from fairstep.model.config import ModelConfig, config_of
 from fairstep.model.shapes import parameter_table
@@ -50,13 +50,11 @@ class MuP:
     """From the model ``base``, whose hyperparameters are known."""
 
     base: ModelConfig
+    name: ClassVar = "mup"
 
     def model(self, model: AnyModelSpec) -> ModelConfig:
         """The model in this parametrisation. Raises ValueError for one that has none."""
-        if not isinstance(model, ModelConfig) or model.architecture != "llama":
-            name = model.architecture if isinstance(model, ModelConfig) else model.source
-            raise ValueError(f'transfer = "mup" is of the llama architecture, not of {name}; leave it out')
-        base = self.base
+        base, model = self.base, refuse_other_models(model, self.name)
         heads = {} if base.head_width == model.head_width else {"attention_scale": _attention(base, model)}
         changes: dict[str, Any] = {"initialisation": "mup", "residual_scale": base.layers / model.layers, **heads}
         if model.tied_head:
@@ -69,8 +67,12 @@ class MuP:
         hyper: Mapping[str, Value],
         model: AnyModelSpec,
         undecayed: tuple[str, ...] | None = None,
+        tokens: int = 0,
+        batch_tokens: int = 0,
     ) -> dict[str, Value]:
         """The base's hyperparameters for ``model``: with an override for each role that differs.
+
+        The run's tokens, in all and in a step, change nothing.
 
         Raises ValueError for an optimizer without a rule, and for settings that the rule does not cover.
         """
@@ -96,6 +98,14 @@ class MuP:
         for name, value in found.items():
             given[spec.canonical(name, values)] = value
         return given
+
+
+def refuse_other_models(model: AnyModelSpec, rule: str) -> ModelConfig:
+    """The model, if it has the scales that a rule sets. Raises ValueError."""
+    if not isinstance(model, ModelConfig) or model.architecture != "llama":
+        name = model.architecture if isinstance(model, ModelConfig) else model.source
+        raise ValueError(f'transfer = "{rule}" is of the llama architecture, not of {name}; leave it out')
+    return model
 
 
 def _attention(base: ModelConfig, model: ModelConfig) -> float:
