@@ -10,6 +10,7 @@ import pytest
 
 from fairstep.analysis import Trials
 from fairstep.analysis.verdict.held_out import OWN, held_out
+from fairstep.report.other_texts import other_texts
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest
@@ -61,3 +62,13 @@ def test_what_becomes_of_a_difference(fake_contest: FakeContest) -> None:
 
 def test_without_further_texts_there_is_nothing(fake_contest: FakeContest) -> None:
     assert held_out(trials(fake_contest), ["muon"]) == ([], {})
+
+
+def test_the_table_says_it_in_percent(fake_contest: FakeContest) -> None:
+    table = other_texts("texts", trials(fake_contest, plays=PLAYS, code=CODE), "cell")
+    assert table is not None
+    muon, signal = table.rows
+    assert muon["name"] == "muon" and muon[OWN].startswith("-10.0 [") and "transfers" not in muon[OWN]
+    assert muon["plays"].startswith("-5.0 [-5.") and muon["plays"].endswith("] transfers")
+    assert muon["code"].startswith("+10.0 [+") and muon["code"].endswith("] reversed")
+    assert signal["name"] == "signal over noise" and float(signal["code"]) > 1

@@ -6,7 +6,6 @@ A store has a part of its own, because losses and speedups of different texts, m
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import Any
 
 from fairstep.analysis import AnalysisError, Trials, contest_result, count_text, plural, speedup_text, verdicts
 from fairstep.analysis.verdict.extra_statistics import separable
-from fairstep.analysis.verdict.held_out import OWN, HeldOut, held_out
 from fairstep.analysis.verdict.wording import DASH
+from fairstep.report.other_texts import MEANING, TITLE, other_texts
 from fairstep.report.table import Column, Table
 from fairstep.report.tables import BADGES
 from fairstep.runs import Ledger, Store
@@ -30,14 +29,13 @@ LEGEND = (
 @dataclass(frozen=True)
 class Standing:
     """A contest, judged. ``rows``: contestant -> its row of ``contest_result``; ``apart``: the pairs (lower, higher) of
-    contestants whose losses are separated; ``elsewhere``, ``signals``: on further texts (``held_out``)."""
+    contestants whose losses are separated; ``texts``: on further validation sets."""
 
     label: str
     ledger: Ledger
     rows: Mapping[str, Mapping[str, Any]]
     apart: frozenset[tuple[str, str]]
-    elsewhere: Sequence[HeldOut]
-    signals: Mapping[str, float]
+    texts: Table | None
 
     @classmethod
     def of(cls, label: str, trials: Trials) -> Standing:
@@ -45,8 +43,8 @@ class Standing:
         assert trials.ledger is not None
         judged = verdicts(trials)
         rows = {row["name"]: row for row in contest_result(trials, judged=judged)["contestants"]}
-        decided = [row.name for row in judged if row.verdict in ("faster", "slower")]
-        return cls(label, trials.ledger, rows, frozenset(separable(trials, judged)), *held_out(trials, decided))
+        texts = other_texts("other-texts", trials, label)
+        return cls(label, trials.ledger, rows, frozenset(separable(trials, judged)), texts)
 
 
 def standings(store: Store) -> tuple[list[Standing], list[str]]:
@@ -79,8 +77,8 @@ def board(store: Store) -> str:
     if found:
         names = ranked(found)
         parts += [LEGEND, _speedups(found, names), "### Who is separable from whom", _separations(found, names)]
-        if any(one.elsewhere for one in found):
-            parts += ["### Does a lower loss transfer?", *(_elsewhere(one, names) for one in found if one.elsewhere)]
+        if texts := [one.texts.markdown() for one in found if one.texts]:
+            parts += [f"### {TITLE}", MEANING, *texts]
         parts += ["### What it took", _effort(found, names)]
     parts += [f"Left out: {line}" for line in left_out]
     return "\n\n".join(part.strip() for part in parts)
@@ -148,34 +146,6 @@ def _separations(found: Sequence[Standing], names: Sequence[str]) -> str:
         "a cell's pairs)."
     )
     return f"{words}\n\n{Table('separable', 'Separable pairs', columns, rows).markdown()}"
-
-
-def _elsewhere(one: Standing, names: Sequence[str]) -> str:
-    """A cell's contestants on the texts that they were not trained on."""
-    rows: list[dict[str, Any]] = [
-        {"name": name} | {row.text: f"{_percent(row)}{_transfer(row)}" for row in one.elsewhere if row.name == name}
-        for name in names
-        if any(row.name == name for row in one.elsewhere)
-    ]
-    signals = {text: f"{ratio:.2g}" if math.isfinite(ratio) else DASH for text, ratio in one.signals.items()}
-    rows.append({"name": "*signal over noise*"} | signals)
-    columns = (Column("name", one.label), *(Column(text, text) for text in one.signals))
-    words = (
-        f"Bits per byte over {one.ledger.baseline}'s, in percent: below 0 is better. Intervals are 95 % t-intervals of "
-        "pairs of final runs on one seed. A difference on the own text that a verdict has decided *transfers* if the "
-        "other text has it too, is *reversed* there, or *cannot be separated* at this size. Signal over noise: the "
-        "deviation of the contestants' means over the deviation of one run over seeds."
-    )
-    return f"{words}\n\n{Table('elsewhere', 'Other texts', columns, rows).markdown()}"
-
-
-def _percent(row: HeldOut) -> str:
-    ends = "" if math.isnan(row.low) else f" [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
-    return f"{100 * row.change:+.1f}{ends}"
-
-
-def _transfer(row: HeldOut) -> str:
-    return "" if row.text == OWN or row.transfer == "nothing to transfer" else f" {row.transfer}"
 
 
 def _effort(found: Sequence[Standing], names: Sequence[str]) -> str:
