@@ -7,13 +7,17 @@ STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test unit lint format docs test-faults test-oracles test-browser test-ray test-gpu bench clean
+.PHONY: demo test verify unit lint format docs test-faults test-oracles test-browser test-ray test-gpu bench clean
 
 demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdict and a page
 	$(BIN)/fairstep demo --store $(STORE)
 
-test: $(VENV)/.dev  ## everything that needs nothing beyond this machine
+test: verify  ## everything that needs nothing beyond this machine
 	$(PYTEST) -n auto -m "not oracle and not browser and not gpu and not faults"
+
+verify: $(VENV)/.dev  ## the stores in results/, and that the leaderboard and the claims are of them
+	[ ! -d results ] || $(BIN)/fairstep store verify results/*
+	$(BIN)/python tools/results_pages.py --check
 
 unit: $(VENV)/.dev  ## the fast tests alone
 	$(PYTEST) -n auto -m "not slow and not oracle and not browser and not gpu and not dist and not faults"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fairstep.cli import main
+
+if TYPE_CHECKING:
+    from tests.conftest import FakeContest
 
 COLUMNS = {"id", "paper", "statement", "source", "verdict", "evidence"}
 
@@ -18,7 +22,7 @@ def test_rows_are_flat(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(rows) == 30
     for row in rows:
         assert row.keys() >= COLUMNS
-        assert all(isinstance(value, str) for value in row.values())
+        assert all(isinstance(value, str | bool) for value in row.values())
 
 
 def test_one_claim_in_full(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +36,22 @@ def test_one_claim_in_full(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_table_ends_with_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["claims", "--paper", "semenov"]) == 0
     assert "are inconclusive. `fairstep claims ID`" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_store_shows_what_it_has_a_number_on(
+    demo_contest: FakeContest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    demo_contest.store.write_ledger(demo_contest.ledger)
+    store = str(demo_contest.store.path)
+    assert main(["claims", "--paper", "both", "--store", store, "--json"]) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["data"] == store]
+    silent = [row["id"] for row in rows if not row["answered"]]
+    assert main(["claims", "--paper", "both", "--store", store]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split()[0] for line in out.splitlines() if line[:1] in ("W", "F")]
+    assert all(lines.count(row["id"]) == (2 if row["answered"] else 1) for row in rows)
+    assert f"has no number on {len(silent)} further claims" in " ".join(out.split()) and 0 < len(silent) < len(rows)
 
 
 @pytest.mark.parametrize(

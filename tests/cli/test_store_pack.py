@@ -103,15 +103,24 @@ def test_every_verb_reads_it(packed: Path, capsys: pytest.CaptureFixture[str]) -
         ["store", "check", str(packed)],
         ["judge", str(packed)],
         ["claims", "--store", str(packed)],
+        ["design", "--effect", "0.5", "--store", str(packed)],
+        ["recommend", "--params", "27k", "--tokens", "1M", "--batch-tokens", "2k", "--store", str(packed)],
     ):
         assert main(verb) == 0, capsys.readouterr().err
     assert verified(packed, capsys) == []
 
 
 def test_nothing_is_written_to_it(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "adamw", "muon", "--preset", "27k", "--tokens", "50k", "--store", str(packed)]) == 2
-    assert "is packed, and no runs are added to it" in capsys.readouterr().err
+    for verb in (["compare", "adamw", "muon", "--preset", "27k", "--tokens", "50k"], ["train", "adamw"]):
+        assert main([*verb, "--store", str(packed)]) == 2
+        assert "is packed, and no runs are added to it" in capsys.readouterr().err
     assert main(["store", "pack", str(packed), "--out", str(packed)]) == 2
+
+
+def test_what_is_not_packed_is_named(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Store(packed).runs()[0].id
+    assert main(["export", run, "--store", str(packed), "--out", str(packed.parent / "model")]) == 2
+    assert "weights.safetensors" in capsys.readouterr().err
 
 
 def test_a_changed_file_is_named(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,13 +52,16 @@ def main(arguments: list[str]) -> int:
         screen.out(f"{row['id']} ({row['data']}): {row['verdict']}\n  {row['statement']}\n  {row['conditions']}")
         screen.out(f"  {row['source']}\n  {row['evidence']}\n")
     if not wanted:
-        body = [[row["id"], row["verdict"], row["statement"], row["evidence"]] for row in rows]
-        if options.store is not None:
-            body = [[*line[:2], row["data"], *line[2:]] for line, row in zip(body, rows, strict=True)]
-        header = ["claim", "verdict", *(["data"] if options.store is not None else []), "statement", "evidence"]
-        screen.print_table("", header, [[_short(cell) for cell in line] for line in body], left=len(header))
+        own = None if options.store is None else str(options.store)
+        shown = [row for row in rows if row["data"] != own or row["answered"]]
+        keys = ["id", "verdict", *(["data"] if own else []), "statement", "evidence"]
+        header = ["claim", *keys[1:]]
+        screen.print_table("", header, [[_short(row[key]) for key in keys] for row in shown], left=len(header))
         for data in dict.fromkeys(row["data"] for row in rows):
-            screen.out(f"{data}: {claims_text([row['verdict'] for row in rows if row['data'] == data])}.")
+            screen.out(f"{data}: {claims_text([row['verdict'] for row in shown if row['data'] == data])}.")
+        if silent := len(rows) - len(shown):
+            lacks = f"`fairstep claims ID --store {own}` says what each would need"
+            screen.out(f"{own} has no number on {silent} further claims; {lacks}.")
         screen.out("`fairstep claims ID` shows the evidence in full.")
     return 0
 

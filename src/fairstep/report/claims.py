@@ -35,7 +35,7 @@ def claims_section(loaded: LoadedContest) -> Section:
     rows: list[dict[str, Any]] = []
     for claim in claims():
         finding = evaluate(claim, evidence)
-        if not finding.evidence.startswith("missing"):
+        if finding.answered:
             rows.append(
                 {
                     "id": claim.id,

@@ -13,6 +13,7 @@ from fairstep.report.certificates import certificate_section
 from fairstep.report.claims import claims_section
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import text
+from fairstep.report.other_texts import other_texts_section
 from fairstep.report.reproduce import reproduce_section
 from fairstep.report.section import Section, figure, how, paragraph, template
 from fairstep.report.table import Column, Table, filters
@@ -23,7 +24,8 @@ from fairstep.runs import Ledger
 def sections(loaded: LoadedContest) -> list[Section]:
     """All of a contest, in order."""
     parts = [_verdict(loaded), _tokens(loaded), _curves(loaded), _sweeps(loaded)]
-    parts += [certificate_section(loaded.ledger, loaded.key), costs.section(loaded), claims_section(loaded)]
+    parts += [other_texts_section(loaded), certificate_section(loaded.ledger, loaded.key), costs.section(loaded)]
+    parts += [claims_section(loaded)]
     return [section for section in [*parts, _ledger(loaded), reproduce_section(loaded)] if section.body]
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fairstep.analysis.claims.evidence import Cell, Evidence, Gap, gap
+from fairstep.analysis.claims.evidence import Cell, Evidence, Gap, Measured, gap
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 State = Literal["yes", "no", "open", "missing"]
@@ -43,10 +43,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the evidence says about a claim."""
+    """What the evidence says about a claim. ``answered``: whether it says something about any part."""
 
     verdict: Outcome
     evidence: str
+    answered: bool = True
 
 
 Check = Callable[[Evidence], Finding]
@@ -85,7 +86,7 @@ def every(parts: Iterable[Part], note: str = "") -> Finding:
         for state, lines in by.items()
         if lines
     ]
-    return Finding(outcome, _sentence("; ".join(texts), note))
+    return Finding(outcome, _sentence("; ".join(texts), note), len(by["missing"]) < len(listed))
 
 
 def mostly(cases: Iterable[Part], what: str) -> list[Part]:
@@ -110,7 +111,7 @@ def mostly(cases: Iterable[Part], what: str) -> list[Part]:
 
 def missing(what: str, note: str = "") -> Finding:
     """No verdict, and what would be needed for one."""
-    return Finding("inconclusive", _sentence(f"missing: {what}", note))
+    return Finding("inconclusive", _sentence(f"missing: {what}", note), answered=False)
 
 
 def below(cell: Cell, first: str, second: str, by_at_least: float = 0.0) -> Part:
@@ -179,6 +180,11 @@ def swept(cell: Cell, optimizer: str, name: str, better: float, worse: float) ->
         return Part("missing", f"{optimizer} with {name} {better:g} and {worse:g}")
     distance = gap(table[better], table[worse])
     return Part(sign(distance), f"{optimizer}: {name} {better:g} below {worse:g} by {distance} at {cell.label}")
+
+
+def best(table: Mapping[float, Measured]) -> float:
+    """The value of a sweep that has the lowest loss."""
+    return min(table, key=lambda value: math.inf if table[value].diverged else table[value].value)
 
 
 def needs(evidence: Evidence, what: str) -> Finding | None:

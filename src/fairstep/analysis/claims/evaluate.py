@@ -52,11 +52,12 @@ def evaluate(claim: Claim, evidence: Evidence) -> Finding:
 def claim_rows(
     store: Store | None = None, paper: str = "all", ids: Collection[str] | None = None
 ) -> list[dict[str, Any]]:
-    """One flat row for each claim and source: ``id, paper, statement, conditions, source, data, verdict, evidence``.
+    """One flat row for each claim and source: ``id, paper, statement, conditions, source, data, verdict, answered,
+    evidence``.
 
-    ``data`` names the numbers: the paper's, and with a ``store`` its contests in a second row. ``ids`` and
-    ``paper`` select (``both``: W and S alone). Raises AnalysisError when the store has no contest or one
-    whose runs cannot be compared.
+    ``answered``: whether the numbers say something about any part of the claim. ``data`` names the numbers: the
+    paper's, and with a ``store`` its contests in a second row. ``ids`` and ``paper`` select (``both``: W and S alone).
+    Raises AnalysisError when the store has no contest or one whose runs cannot be compared.
     """
     of_store = store_evidence(store) if store is not None else None
     rows = []
@@ -76,6 +77,7 @@ def _row(claim: Claim, evidence: Evidence, finding: Finding) -> dict[str, Any]:
         "source": claim.source,
         "data": evidence.source,
         "verdict": finding.verdict,
+        "answered": finding.answered,
         "evidence": finding.evidence,
     }
 

@@ -140,8 +140,19 @@ def batch_closes_the_gap(evidence: Evidence) -> Finding:
     "Sec. 4.1, Fig. 5(a)",
 )
 def small_batch(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "AdamW, AdEMAMix, D-Muon and SOAP at one small batch and several lengths"):
-        return lacking
+    """In a store: at its smallest batch, in the shortest and the longest runs."""
+    if evidence.from_store:
+        parts = []
+        for series in series_of_lengths(evidence):
+            first, last = series[0], series[-1]
+            if (
+                first.batch_tokens == _smallest_batch(evidence)
+                and {"adamw", "ademamix", "d-muon"} <= last.losses.keys()
+            ):
+                behind = [name for name in last.losses if name not in ("ademamix", "adamw")]
+                parts += [lowest(first, "d-muon"), below(last, "ademamix", "adamw")]
+                parts += [below(last, "adamw", name) for name in behind]
+        return every(parts) if parts else missing("AdamW, AdEMAMix and D-Muon at two lengths of one batch")
     long = get(evidence, "124m_b32_1024k_curve")
     others = [name for name in long.losses if name not in ("ademamix", "adamw")]
     parts = [lowest(get(evidence, "124m_b32_64k"), "d-muon"), below(long, "ademamix", "adamw")]
@@ -155,18 +166,33 @@ def small_batch(evidence: Evidence) -> Finding:
     "Sec. 4.1",
 )
 def middle_batch(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "AdamW and the others at several lengths of one batch"):
-        return lacking
-    parts = []
-    for key in ("124m_b256_8k", "124m_b256_16k"):
-        cell = get(evidence, key)
-        slow = ("sf-adamw", "sophia", "adamw")
-        parts += [below(cell, name, "adamw") for name in cell.losses if name not in slow]
-        parts += [below(cell, "adamw", name) for name in slow[:2] if name in cell.losses]
-    for key in ("124m_b256_64k", "124m_b256_128k"):
-        cell = get(evidence, key)
-        parts += [below(cell, n, "adamw") for n in ("adopt", "d-muon", "soap", "ademamix") if n in cell.losses]
+    """In a store: in the shortest and the longest runs of batches at least 8 times its smallest one (131k is 8 times
+    16k tokens)."""
+    if evidence.from_store:
+        series = [
+            cells
+            for cells in series_of_lengths(evidence)
+            if cells[0].batch_tokens >= 8 * _smallest_batch(evidence) and "adamw" in cells[0].losses
+        ]
+        if not series:
+            return missing("AdamW and others at two lengths of a batch 8 times as large as the smallest one")
+        short, long = [cells[0] for cells in series], [cells[-1] for cells in series]
+        return every(
+            [part for cell in short for part in _ahead_early(cell)] + [p for c in long for p in _ahead_late(c)]
+        )
+    parts = [part for key in ("124m_b256_8k", "124m_b256_16k") for part in _ahead_early(get(evidence, key))]
+    parts += [part for key in ("124m_b256_64k", "124m_b256_128k") for part in _ahead_late(get(evidence, key))]
     return every(parts, f"{SEED} {HIDDEN}")
+
+
+def _ahead_early(cell: Cell) -> list[Part]:
+    slow = ("sf-adamw", "sophia", "adamw")
+    parts = [below(cell, name, "adamw") for name in cell.losses if name not in slow]
+    return parts + [below(cell, "adamw", name) for name in slow[:2] if name in cell.losses]
+
+
+def _ahead_late(cell: Cell) -> list[Part]:
+    return [below(cell, n, "adamw") for n in ("adopt", "d-muon", "soap", "ademamix") if n in cell.losses]
 
 
 @claim(
@@ -260,6 +286,19 @@ def explained_by_batches(evidence: Evidence) -> Finding:
 def _almost(parts: list[Part], note: str = "") -> Finding:
     """The one rule for rankings that stay: most pairs that are separated in the first setting keep their order."""
     return every(mostly(parts, "separated pairs keep their order"), note)
+
+
+def series_of_lengths(evidence: Evidence) -> list[list[Cell]]:
+    """Cells of one size, data and batch at two or more lengths, shortest first."""
+    groups: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in evidence.cells:
+        groups.setdefault((cell.size, cell.data, cell.batch_tokens), []).append(cell)
+    lengths = [sorted(cells, key=lambda cell: cell.tokens) for cells in groups.values()]
+    return [cells for cells in lengths if cells[0].tokens < cells[-1].tokens]
+
+
+def _smallest_batch(evidence: Evidence) -> float:
+    return min(cell.batch_tokens for cell in evidence.cells)
 
 
 def _batches(evidence: Evidence) -> list[list[Cell]]:

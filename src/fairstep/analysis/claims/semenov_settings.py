@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from fairstep.analysis.claims.claim import (
     SEED,
     Finding,
     Part,
+    State,
     below,
+    best,
     claim,
     every,
     inside,
@@ -15,9 +19,9 @@ from fairstep.analysis.claims.claim import (
     printed,
     swept,
 )
-from fairstep.analysis.claims.evidence import Evidence, gap
+from fairstep.analysis.claims.evidence import Cell, Evidence, gap
 from fairstep.analysis.claims.semenov_methods import NOT_PRINTED, only_words
-from fairstep.analysis.claims.semenov_rankings import LEVEL, get
+from fairstep.analysis.claims.semenov_rankings import LEVEL, get, series_of_lengths
 from fairstep.published import semenov
 
 
@@ -51,8 +55,11 @@ def weight_decay(evidence: Evidence) -> Finding:
     "Fig. 9; takeaway 4",
 )
 def learning_rate(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "learning-rate sweeps at two lengths"):
-        return lacking
+    """In a store: the best learning rate of the shortest runs, among those of the longest with a sweep. The next larger
+    one takes the place of 2e-3."""
+    if evidence.from_store:
+        parts = [part for cells in series_of_lengths(evidence) for part in _kept_rates(cells)]
+        return every(parts) if parts else missing("sweeps of one optimizer's learning rate at two lengths")
     cell, parts = get(evidence, "124m_lr_sweep"), []
     for (name, _), table in cell.sweeps.items():
         if name in ("sophia", "signum", "lion"):
@@ -65,6 +72,30 @@ def learning_rate(evidence: Evidence) -> Finding:
         else:
             parts += [swept(cell, name, "lr", 1e-3, other) for other in (5e-4, 2e-3)]
     return every(parts, SEED)
+
+
+def _kept_rates(cells: Sequence[Cell]) -> Iterator[Part]:
+    """For each optimizer whose learning rate was swept at two or more of these lengths."""
+    names = dict.fromkeys(name for cell in cells for name, hyper in cell.sweeps if hyper == "lr")
+    for name in names:
+        own = [cell for cell in cells if (name, "lr") in cell.sweeps]
+        first, last = own[0], own[-1]
+        rate, table = best(first.sweeps[name, "lr"]), last.sweeps[name, "lr"]
+        larger = min((other for other in table if other > rate), default=None)
+        smaller = max((other for other in table if other < rate), default=None)
+        if first.tokens == last.tokens or rate not in table:
+            continue
+        if name == "mars":
+            losses = sorted((loss for loss in table.values() if not loss.diverged), key=lambda loss: loss.value)
+            most = gap(losses[0], losses[-1])
+            yield Part(inside(most.low, most.high, -LEVEL, LEVEL), f"MARS varies by {most} at {last.label}")
+        elif name in ("sophia", "signum", "lion") and larger is not None:
+            state: State = "yes" if table[larger].diverged else "no"
+            yield Part(state, f"{name} diverges at lr {larger:g} at {last.label}")
+        elif name in ("sf-adamw", "soap", "d-muon") and larger is not None:
+            yield swept(last, name, "lr", larger, rate)
+        else:
+            yield from (swept(last, name, "lr", rate, other) for other in (smaller, larger) if other is not None)
 
 
 @claim(
@@ -99,8 +130,7 @@ def warmup(evidence: Evidence) -> Finding:
 def schedules(evidence: Evidence) -> Finding:
     if lacking := needs(evidence, "one contest under several schedules"):
         return lacking
-    best = _final_lr()
-    values = {kind: min(table.values()) for kind, table in best.items()}
+    values = {kind: min(table.values()) for kind, table in _final_lr().items()}
     parts = [
         printed(f"AdamW at 210M: cosine below {kind}", values[kind] - values["cosine"], 0.0014)
         for kind in ("linear", "wsd")

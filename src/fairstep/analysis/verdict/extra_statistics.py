@@ -17,7 +17,7 @@ from fairstep.analysis.verdict.crossings import crossings, mean_curve
 from fairstep.analysis.verdict.judge import Verdict
 from fairstep.analysis.verdict.law_speedup import MILLINAT, law_speedup
 from fairstep.analysis.verdict.paired import compare, deviation_interval
-from fairstep.analysis.verdict.ranking import rank
+from fairstep.analysis.verdict.ranking import Losses, rank, separations
 from fairstep.analysis.verdict.speedup import shifted_speedup
 
 EXTRA = (
@@ -37,9 +37,7 @@ over the baseline's; ``rank_*``: range of the rank among all contestants, Holm-c
 
 def extra_statistics(trials: Trials, judged: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
     """Contestant -> ``EXTRA``."""
-    losses = {verdict.name: trials[verdict.name].losses for verdict in judged}
-    settled = {v.name: losses[v.name] for v in judged if losses[v.name] and v.verdict not in ("diverged", "incomplete")}
-    decided = [verdict.name for verdict in judged if verdict.verdict in ("faster", "slower")]
+    settled, decided = _settled(trials, judged), _decided(judged)
     places = {p.name: p for p in rank(settled, trials.baseline, decided)} if len(settled) > 1 else {}
     base = next((verdict for verdict in judged if verdict.name == trials.baseline), None)
     result = {}
@@ -58,6 +56,11 @@ def extra_statistics(trials: Trials, judged: Sequence[Verdict]) -> dict[str, dic
     return result
 
 
+def separable(trials: Trials, judged: Sequence[Verdict]) -> set[tuple[str, str]]:
+    """The pairs (lower, higher) of contestants whose final losses are separated, as in the ranks."""
+    return separations(_settled(trials, judged), trials.baseline, _decided(judged))
+
+
 def crossing_rows(trials: Trials) -> list[dict[str, Any]]:
     """Changes of order between mean evaluation curves of finished final runs: ``tokens, ahead, then_ahead``."""
     means = {
@@ -65,6 +68,16 @@ def crossing_rows(trials: Trials) -> list[dict[str, Any]]:
         for name, curves in trials.evaluations.items()
     }
     return [asdict(crossing) for crossing in crossings(means)]
+
+
+def _settled(trials: Trials, judged: Sequence[Verdict]) -> Losses:
+    """The final losses of contestants that have some, and none that diverged."""
+    losses: Losses = {v.name: trials[v.name].losses for v in judged if v.verdict not in ("diverged", "incomplete")}
+    return {name: runs for name, runs in losses.items() if runs}
+
+
+def _decided(judged: Sequence[Verdict]) -> list[str]:
+    return [verdict.name for verdict in judged if verdict.verdict in ("faster", "slower")]
 
 
 def _compared(trials: Trials, verdict: Verdict, base: Verdict) -> dict[str, Any]:

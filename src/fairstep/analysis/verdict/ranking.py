@@ -21,6 +21,9 @@ import numpy as np
 from fairstep.analysis.statistics import LEVEL, AnalysisError, Key, paired_difference
 from fairstep.analysis.verdict.paired import t_probability
 
+Losses = Mapping[str, Mapping[Key, float]]
+"""Contestant -> seed -> final loss."""
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -33,8 +36,16 @@ class Ranked:
     groups: tuple[int, ...]
 
 
-def rank(losses: Mapping[str, Mapping[Key, float]], baseline: str = "", decided: Collection[str] = ()) -> list[Ranked]:
-    """Contestants by mean final loss, lowest first; ``losses``: contestant -> seed -> nats per token.
+def rank(losses: Losses, baseline: str = "", decided: Collection[str] = ()) -> list[Ranked]:
+    """Contestants by mean final loss, lowest first, from ``separations``. Raises AnalysisError for a contestant without
+    losses."""
+    apart = separations(losses, baseline, decided)
+    return ranking(_means(losses), lambda a, b: (a, b) in apart or (b, a) in apart)
+
+
+def separations(losses: Losses, baseline: str = "", decided: Collection[str] = ()) -> set[tuple[str, str]]:
+    """The pairs (lower, higher) of contestants whose losses are surely not equal; ``losses``: contestant -> seed ->
+    nats per token.
 
     Pairs that share fewer than two seeds cannot be separated. ``decided``: the contestants that a verdict separates
     from ``baseline``; ranks and verdicts then agree, and Holm's rule is for the other pairs. Raises AnalysisError for a
@@ -42,13 +53,13 @@ def rank(losses: Mapping[str, Mapping[Key, float]], baseline: str = "", decided:
     """
     if any(not runs for runs in losses.values()):
         raise AnalysisError("every contestant of a ranking needs a final loss; leave out those that have none")
-    names = list(losses)
-    pairs = [pair for pair in itertools.combinations(names, 2) if baseline not in pair]
+    pairs = [pair for pair in itertools.combinations(losses, 2) if baseline not in pair]
     probabilities = _probabilities(losses, pairs)
-    separated = {pair for pair, wrong in zip(pairs, holm(probabilities), strict=True) if wrong <= 1 - LEVEL}
-    separated |= {(baseline, name) for name in decided}
-    means = {name: float(np.mean(list(runs.values()))) for name, runs in losses.items()}
-    return ranking(means, lambda a, b: (a, b) in separated or (b, a) in separated)
+    found = [pair for pair, wrong in zip(pairs, holm(probabilities), strict=True) if wrong <= 1 - LEVEL]
+    means = _means(losses)
+    settled = [(baseline, name) for name in decided if {baseline, name} <= losses.keys()]
+    ordered = [sorted(pair, key=means.__getitem__) for pair in [*found, *settled]]
+    return {(lower, higher) for lower, higher in ordered}
 
 
 def ranking(values: Mapping[str, float], separated: Callable[[str, str], bool]) -> list[Ranked]:
@@ -83,6 +94,10 @@ def holm(probabilities: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def _means(losses: Losses) -> dict[str, float]:
+    return {name: float(np.mean(list(runs.values()))) for name, runs in losses.items()}
+
+
 def _groups(order: Sequence[str], separated: Callable[[str, str], bool]) -> list[tuple[str, ...]]:
     groups: list[tuple[str, ...]] = []
     end = 0
@@ -96,7 +111,7 @@ def _groups(order: Sequence[str], separated: Callable[[str, str], bool]) -> list
     return groups
 
 
-def _probabilities(losses: Mapping[str, Mapping[Key, float]], pairs: Sequence[tuple[str, str]]) -> list[float]:
+def _probabilities(losses: Losses, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """p-value of each pair; nan where it shares fewer than two seeds. Rivals on the seeds of the first of a pair are
     taken together, since a contest of many contestants has many pairs."""
     from scipy.special import stdtr

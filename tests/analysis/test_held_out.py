@@ -1,0 +1,74 @@
+"""Further texts: differences in bits per byte by pairs, and what they say about the difference on the own text."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fairstep.analysis import Trials
+from fairstep.analysis.verdict.held_out import OWN, held_out
+from fairstep.report.other_texts import other_texts
+
+if TYPE_CHECKING:
+    from tests.conftest import FakeContest
+
+OWN_LOSSES = {"adamw": [3.0, 3.1, 3.2], "muon": [2.7, 2.791, 2.88]}
+PLAYS = {"adamw": [4.0, 4.1, 4.2], "muon": [3.8, 3.896, 3.99]}
+CODE = {"adamw": [5.0, 5.1, 5.2], "muon": [5.5, 5.61, 5.72]}
+
+
+def trials(contest: FakeContest, **texts: dict[str, list[float]]) -> Trials:
+    """Final runs of the own losses, with further ones."""
+    for name, losses in OWN_LOSSES.items():
+        contest.contestant(name, losses)
+    made = Trials.read(contest.ledger, contest.store.runs())
+    for name in OWN_LOSSES:
+        for row in made[name].finals:
+            run, place = made.runs[row["run"]], OWN_LOSSES[name].index(row["final_loss"])
+            summary = run.summary
+            assert summary is not None
+            further = {text: losses[name][place] for text, losses in texts.items()}
+            run.write_summary(run.sealed(summary.model_copy(update={"validation_losses": further})))
+    return made
+
+
+def test_a_change_is_relative_and_paired(fake_contest: FakeContest) -> None:
+    rows, signals = held_out(trials(fake_contest, plays=PLAYS), ["muon"])
+    own, plays = rows
+    assert (own.text, own.name, plays.text, plays.transfer) == (OWN, "muon", "plays", "transfers")
+    ratios = [math.log(mine / base) for mine, base in zip(PLAYS["muon"], PLAYS["adamw"], strict=True)]
+    half = 4.302652729749464 * statistics.stdev(ratios) / math.sqrt(3)
+    assert plays.change == pytest.approx(math.expm1(statistics.fmean(ratios)))
+    assert plays.low == pytest.approx(math.expm1(statistics.fmean(ratios) - half))
+    assert plays.high == pytest.approx(math.expm1(statistics.fmean(ratios) + half))
+    logs = [[math.log(loss) for loss in PLAYS[name]] for name in PLAYS]
+    noise = math.sqrt(statistics.fmean(statistics.variance(runs) for runs in logs))
+    assert signals["plays"] == pytest.approx(statistics.stdev(map(statistics.fmean, logs)) / noise)
+
+
+def test_what_becomes_of_a_difference(fake_contest: FakeContest) -> None:
+    noisy = {"adamw": [4.0, 4.1, 4.2], "muon": [4.1, 4.0, 4.2]}
+    made = trials(fake_contest, code=CODE, noisy=noisy)
+    assert {row.text: row.transfer for row in held_out(made, ["muon"])[0]} == {
+        OWN: "transfers",
+        "code": "reversed",
+        "noisy": "cannot be separated",
+    }
+    assert {row.transfer for row in held_out(made, [])[0]} == {"nothing to transfer"}
+
+
+def test_without_further_texts_there_is_nothing(fake_contest: FakeContest) -> None:
+    assert held_out(trials(fake_contest), ["muon"]) == ([], {})
+
+
+def test_the_table_says_it_in_percent(fake_contest: FakeContest) -> None:
+    table = other_texts("texts", trials(fake_contest, plays=PLAYS, code=CODE), "cell")
+    assert table is not None
+    muon, signal = table.rows
+    assert muon["name"] == "muon" and muon[OWN].startswith("-10.0 [") and "transfers" not in muon[OWN]
+    assert muon["plays"].startswith("-5.0 [-5.") and muon["plays"].endswith("] transfers")
+    assert muon["code"].startswith("+10.0 [+") and muon["code"].endswith("] reversed")
+    assert signal["name"] == "signal over noise" and float(signal["code"]) > 1
