@@ -57,7 +57,7 @@ def contest_of(
     base = baseline_of(members, baseline)
     notes = [note for name, group in members.items() if (note := _once(name, group))]
     runs = [run for group in members.values() for run in group]
-    _read_at(members, at or {}, notes)
+    _read_at(members, at or {})
     unit = _lengths(runs, slope)
     length_of = {id(run): _length(run, unit) for run in runs}
     lengths = _contest_lengths(members, base, length_of, unit, slope)
@@ -130,7 +130,7 @@ def baseline_of(names: Iterable[str], wanted: str) -> str:
     raise InputError(f"no contestant is named {wanted!r}; {hint}")
 
 
-def _read_at(members: dict[str, list[FoundRun]], at: dict[str, float], notes: list[str]) -> None:
+def _read_at(members: dict[str, list[FoundRun]], at: dict[str, float]) -> None:
     """Read the losses of some contestants (or of all: the key is empty) at a step before the end."""
     for name in at:
         if name and name not in members:
