@@ -168,6 +168,9 @@ def test_themes(chromium: Any, report: Path) -> None:
     assert dark[0] == "rgb(18, 20, 24)"
     assert light[0] == "rgb(252, 252, 251)"
     assert dark[1] != light[1], "figures follow the theme"
+    opened.page.reload()
+    opened.page.wait_for_selector("#figure-curves .xtitle")
+    assert (opened.page.evaluate(paint), opened.page.evaluate(ink)) == light, "what was chosen is kept"
     opened.page.context.close()
 
 

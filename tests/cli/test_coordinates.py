@@ -21,6 +21,7 @@ def ratios(transfer: str, capsys: pytest.CaptureFixture[str]) -> dict[tuple[str,
     return {(row["optimizer"], row["activation"]): row["ratio"] for row in found["rows"]}
 
 
+@pytest.mark.slow
 def test_activations_are_level_under_mup_and_grow_without(capsys: pytest.CaptureFixture[str]) -> None:
     under, without = ratios("mup", capsys), ratios("none", capsys)
     assert {name for name, _ in under} == {"adamw", "muon", "soap"}

@@ -11,9 +11,10 @@ from tests.cli.test_input import refused
 from tests.model import own
 
 from fairstep.cli import main
+from fairstep.cli.train import changed_code
 from fairstep.data import Corpus
 from fairstep.model import named
-from fairstep.runs import DataSpec, Store
+from fairstep.runs import DataSpec, RunSpec, Store, write_atomic
 from fairstep.study import Workload
 from fairstep.study.file.study import Study, StudyError, read
 
@@ -122,3 +123,25 @@ def test_a_strangers_run_is_planned_only_when_its_code_is_trusted(
     assert "theirs.py:build, somebody's own model, and planning it would import" in refused(capsys, *command)
     assert main([*command, "--import", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters_matrix"] == 512
+
+
+def test_training_says_that_the_code_is_other_than_an_earlier_runs(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    data = DataSpec(name="any", fingerprint="", vocabulary=300)
+
+    def spec(lr: float) -> RunSpec:
+        shutil.copy(own.__file__, file)
+        file.write_text(file.read_text() + f"\nADDED = {written}\n")
+        model = named(f"{file}:build", 16).config(300)
+        return Workload(model, data, batch_sequences=8, tokens=8 * 16 * 60).spec("adamw", {"lr": lr}, seed=0)
+
+    store, written = Store(tmp_path / "store"), 0
+    first = spec(0.01)
+    assert changed_code(store, first) == ""
+    write_atomic(store.run(first).directory / "spec.json", first.to_json())
+    assert changed_code(store, first) == "", "the same run goes on"
+    assert changed_code(store, spec(0.02)) == "", "the same code with another learning rate"
+    written = 1
+    said = changed_code(store, spec(0.01))
+    assert f"than run {first.identity} was trained with; this run begins anew" in said
+    assert changed_code(store, spec(0.02)) == ""

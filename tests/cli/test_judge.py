@@ -88,6 +88,7 @@ def test_importing_fairstep_loads_nothing() -> None:
         fairstep.jugde  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "pairs", "trials"), [("evaluations", 250, 0), ("runs", 499, 4501)])
 def test_a_hundred_thousand_rows(tmp_path: Path, kind: str, pairs: int, trials: int) -> None:
     """The memory is the whole process's. The benchmark prints what it takes."""

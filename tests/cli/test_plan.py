@@ -93,3 +93,11 @@ def test_a_plan_of_several_ranks_says_what_each_has(capsys: pytest.CaptureFixtur
     assert shared["rank_sent_bytes"] == round(2 * 7 / 8 * (shared["memory_weights"] + gram))
     assert main([*command[:-1]]) == 0
     assert "one step of each of 8 ranks, ddp-sharded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("batch", "said"), [((), True), (("--batch-tokens", "500k"), False)])
+def test_more_steps_than_any_published_run_has(
+    batch: tuple[str, ...], said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "muon", "--model", "semenov/360m", "--device", "h100", *batch]) == 0
+    assert ("752,640 steps are many: both papers" in capsys.readouterr().out) is said

@@ -91,3 +91,11 @@ def test_one_variant_and_length_and_results_from_the_best(capsys: pytest.Capture
 @pytest.mark.parametrize("name", ["adam-mini", "mars-adamw", "cautious-adamw", "schedule-free-adamw", "d_muon", "MARS"])
 def test_everyones_spelling(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows(capsys, "results", "--optimizer", name)
+
+
+def test_what_all_rows_share_is_said_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["published", "--size", "720m", "--optimizer", "soap"]) == 0
+    title, header, first, *_ = capsys.readouterr().out.splitlines()
+    assert title == "3 results, all of paper semenov, optimizer soap, model_size 720m"
+    assert header.split() == ["id", "tokens", "loss", "uncertainty"] and first.split()[-2:] == ["2.9940", "0.0020"]

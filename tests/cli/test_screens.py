@@ -14,7 +14,7 @@ from fairstep.cli import train as cli_train
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.tournament import conclude
 from fairstep.cli.study import run as study_run
-from fairstep.runs import Execution, Store
+from fairstep.runs import Execution, Store, write_atomic
 from fairstep.train import train
 
 VERBS = (
@@ -46,19 +46,17 @@ TRAINING = {
     ("export",),
     ("eval",),
     ("store", "verify"),
+    ("store", "pack"),
+    ("model", "coordinates"),
+    ("doctor",),
+    *(("data", action) for action in ("prepare", "inspect", "list", "remove")),
 }
-"""Verbs whose screens are drawn below from runs that are there."""
-SLOWER = {
-    *{("doctor",), ("data", "prepare"), ("data", "inspect"), ("data", "list"), ("data", "remove")},
-    *{("model", "coordinates"), ("store", "pack")},
-}
+"""Verbs whose screens are drawn below, or in test_store_pack.py, from runs that are there."""
 STUDY = str(Path(__file__).parents[2] / "studies" / "demo.toml")
 
 
 def test_every_verb_has_a_screen() -> None:
-    assert {
-        verb[: len(name)] for verb in VERBS for name in ALL if verb[: len(name)] == name
-    } | TRAINING | SLOWER == set(ALL)
+    assert {verb[: len(name)] for verb in VERBS for name in ALL if verb[: len(name)] == name} | TRAINING == set(ALL)
 
 
 def check(said: str, columns: int, *but: str) -> None:
@@ -126,6 +124,36 @@ def test_screens_of_a_store_that_is_refused(
 
 
 @pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_coordinates(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    small = ["--optimizers", "adamw", "--widths", "16", "32", "--seeds", "1", "--steps", "1", "--context", "8"]
+    assert main(["model", "coordinates", *small, "--sequences", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "logits" in said
+    check(said, columns)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_downstream_scores(
+    columns: int, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their table, of scores as lm-eval gives them."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    task = {"acc,none": 0.61234567, "acc_stderr,none": 0.0123, "acc_norm,none": 0.5, "samples": 1838}
+    monkeypatch.setattr("fairstep.train.downstream.score", lambda run, tasks, **kind: dict.fromkeys(tasks, task))
+    spec = tiny(tokens=8 * 16 * 4)
+    run = Store(tmp_path / "store").run(spec)
+    write_atomic(run.directory / "spec.json", spec.to_json())
+    tasks = ["leaderboard_mmlu_pro_high_school", "piqa"]
+    assert main(["eval", run.id, "--store", str(tmp_path / "store"), "--tasks", *tasks]) == 0
+    said = capsys.readouterr().out
+    assert "0.6123" in said and tasks[0] in said
+    check(said, columns)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
 def test_screens_of_one_run(
     columns: int, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,10 +166,11 @@ def test_screens_of_one_run(
     check(capsys.readouterr().out.replace(here, ""), columns)
 
 
+@pytest.mark.parametrize("columns", [60, 80])
 def test_screens_of_corpora_and_of_the_doctor(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    columns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "cache"))
     text = tmp_path / "text.txt"
     text.write_text("<|endoftext|>".join(f"document {n} says {n * n} and nothing else " * 9 for n in range(300)))
@@ -153,7 +182,7 @@ def test_screens_of_corpora_and_of_the_doctor(
         ["doctor", "adamw"],
     ):
         assert main(arguments) == 0, arguments
-        check(capsys.readouterr().out, 80, str(tmp_path), "mine: ", "sample of")
+        check(capsys.readouterr().out, columns, str(tmp_path), "mine: ", "sample of")
 
 
 @pytest.mark.parametrize("columns", [60, 80])

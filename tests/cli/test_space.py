@@ -15,6 +15,7 @@ from fairstep import optim
 from fairstep.cli.compare import CompareOptions, baseline_of, contestant_tables
 from fairstep.cli.shared import space
 from fairstep.cli.shared.fitness import check_fitness
+from fairstep.cli.shared.owners import owner_of
 from fairstep.study import Axis
 from fairstep.study.file.contestants import contestants_of
 from fairstep.study.file.line_numbers import NoLines
@@ -61,6 +62,13 @@ def test_a_space_without_a_name_is_for_those_of_other_packages() -> None:
     assert not found["adamw"].keys() - {"lr"} and found["adamw"]["lr"].values == (5e-3,)
     assert found[SGD]["lr"].values == (1e-3, 2e-3)
     assert found[RMSPROP]["lr"].values == (1e-4, 2e-4)
+
+
+def test_a_class_alone_names_its_contestant() -> None:
+    assert owner_of("RMSprop.centered", ["adamw", SGD, RMSPROP]) == (RMSPROP, "centered")
+    assert owner_of("SGD.embedding.lr_ratio", ["adamw", SGD]) == (SGD, "embedding.lr_ratio")
+    with pytest.raises(optim.UnknownOptimizerError):
+        owner_of("Mine.lr", ["a.b:Mine", "c.d:Mine"])
 
 
 def test_a_longer_grid_keeps_the_factor_and_the_centre() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.cli.test_screens import check
 from tests.study.played import play, random_objective, stored
 from tests.study.test_contest import SPACE, WORKLOAD
 
@@ -37,6 +38,17 @@ def packed_once(original: Store) -> Path:
     out = original.path.parent / "packed"
     assert main(["store", "pack", str(original.path), "--out", str(out)]) == 0
     return out
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_its_screen(
+    columns: int, original: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["store", "pack", str(original.path), "--out", str(tmp_path / "packed")]) == 0
+    said = capsys.readouterr().out
+    assert "bytes" in said
+    check(said, columns, str(tmp_path)[:10])
 
 
 @pytest.fixture

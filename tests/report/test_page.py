@@ -102,12 +102,12 @@ def test_contents_anchors_date_and_home(
     sections = [attrs["id"] for tag, attrs, _ in page.elements if tag == "section"]
     for section in sections:
         assert leads.count(section) == 2, "in the contents, and beside its heading"
-    assert re.search(r"Made by fairstep \S+ on \d{4}-\d\d-\d\d", html)
+    assert re.search(r"Made on \d{4}-\d\d-\d\d by fairstep \S+ (\(commit [0-9a-f]{12}(, with changes)?\))?", html)
     urls = Message()
     urls["Project-URL"] = "Homepage, https://example.org/fairstep"
     monkeypatch.setattr("fairstep.report.page.metadata", lambda name: urls)
     html, _ = written(demo_contest, tmp_path / "report.html")
-    assert 'Made by <a href="https://example.org/fairstep">fairstep ' in html
+    assert ' by <a href="https://example.org/fairstep">fairstep ' in html
 
 
 def test_reproduce_is_in_words(demo_contest: FakeContest, tmp_path: Path) -> None:

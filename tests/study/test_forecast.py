@@ -121,6 +121,7 @@ def valley(seed: int) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["star", "wen", "semenov"])
 def test_the_range_covers_studies_of_another_kind(name: str) -> None:
     held = contest(PROTOCOLS[name])

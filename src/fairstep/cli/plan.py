@@ -31,6 +31,9 @@ from fairstep.runs import DataSpec, Execution, Run, RunSpec, machine
 from fairstep.study import Workload, layout
 from fairstep.study.published_runs import is_run_preset, run_preset
 
+MANY_STEPS = 500_000
+"""Above every run of both papers."""
+
 
 @dataclass(frozen=True)
 class PlanOptions:
@@ -205,6 +208,11 @@ def show(spec: RunSpec, found: Cost, remarks: tuple[str, ...]) -> None:
     if found.fits is False:
         room = size_text(found.device.memory_bytes)
         screen.out(f"* It does not fit into {room}; a smaller --micro-batch-sequences needs less for activations.")
+    if found.steps > MANY_STEPS:
+        screen.out(
+            f"* {found.steps:,} steps are many: both papers train models above 300M with batches of 131,072 to "
+            "2,015,232 tokens; --batch-tokens gives another batch."
+        )
     screen.out(f"* Time: {time_from(found)}")
     screen.out(
         "* The peak is weights, state and process with the larger of activations + logits + bf16 weights, and "

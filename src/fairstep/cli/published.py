@@ -74,9 +74,13 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     columns = [name for name in COLUMNS[options.what] if any(row.get(name) is not None for row in rows)]
+    same = [name for name in columns[:-1] if len(rows) > 1 and len({str(row.get(name)) for row in rows}) == 1]
+    columns = [name for name in columns if name not in same]
     cells = [[_cell(row.get(name), DIGITS.get(name, 4)) for name in columns] for row in rows]
     words = [name for name in columns if isinstance(rows[0].get(name), str)]
-    screen.print_table(f"{len(rows)} {options.what}", columns, cells, left=len(words))
+    all_of = ", ".join(f"{name} {_cell(rows[0][name], DIGITS.get(name, 4))}" for name in same)
+    title = f"{len(rows)} {options.what}" + (f", all of {all_of}" if same else "")
+    screen.print_table(title, columns, cells, left=len(words))
     for row in rows:
         if row.get("note") and options.what == "track3":
             screen.out(f"* {row['number']}: {row['note']}")

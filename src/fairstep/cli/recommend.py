@@ -124,11 +124,11 @@ def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int,
     screen.out("* Ranks are ranges: optimizers whose ranges overlap are ties. chance: that the speedup is above 1.")
     for note in notes:
         screen.out(f"* {note}")
-    if pasted := paste(rows, target):
+    if pasted := paste(rows):
         print(f"\nto use it:\n{pasted}")
 
 
-def paste(rows: list[dict[str, Any]], target: Any) -> str:
+def paste(rows: list[dict[str, Any]]) -> str:
     """The optimizer on average best, as a line of Python and as a contest that checks it on one's own text.
 
     Nothing where no optimizer that fits was measured near here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,7 +17,7 @@ from fairstep.cli.shared.options import Assignments, WorkloadOptions, assignment
 from fairstep.cli.shared.published_run import published_run
 from fairstep.cost import CPU_UTILISATION, Device, cost
 from fairstep.optim.catalogue.contained import printing_to_stderr
-from fairstep.runs import Execution, Run, RunSpec, Store, machine
+from fairstep.runs import Execution, ForeignModelSpec, Run, RunSpec, Store, machine
 from fairstep.study.published_runs import is_run_preset, run_preset
 from fairstep.train.ranks.started import rank_and_size, speaks
 
@@ -98,6 +98,8 @@ def train_one(arguments: list[str]) -> int:
             world.agree_later(None)  # until the first process has prepared the text
         spec = specification(options, name, given)
         check_memory(spec, world.size if world else 1)
+        if first and (said := changed_code(store, spec)):
+            screen.say(said)
         if world and first:
             world.agree_later(None)
         from fairstep.train import train  # loads torch
@@ -159,6 +161,25 @@ def specification(options: TrainOptions, name: str, given: dict[str, Any]) -> Ru
     }
     execution = Execution.model_validate(spec.execution.model_dump() | changes)
     return spec.model_copy(update={"execution": execution})
+
+
+def changed_code(store: Store, spec: RunSpec) -> str:
+    """That a store has this run by other code of its own model; empty if not. A run that cannot be read is none."""
+    model = spec.model
+    if not isinstance(model, ForeignModelSpec) or store.run(spec).exists:
+        return ""
+    for run in store.runs():
+        with suppress(ValueError, OSError):
+            earlier = run.own_spec
+            if not isinstance(earlier.model, ForeignModelSpec) or earlier.model.code == model.code:
+                continue
+            same = earlier.model.model_copy(update={"code": model.code})
+            if earlier.model_copy(update={"model": same}).identity == spec.identity:
+                return (
+                    f"the model {model.preset} is other code (or another Transformers) than run {run.id} was "
+                    "trained with; this run begins anew, and that one stays as it is"
+                )
+    return ""
 
 
 def check_memory(spec: RunSpec, processes: int = 1) -> None:

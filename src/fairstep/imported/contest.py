@@ -57,7 +57,7 @@ def contest_of(
     base = baseline_of(members, baseline)
     notes = [note for name, group in members.items() if (note := _once(name, group))]
     runs = [run for group in members.values() for run in group]
-    _read_at(members, at or {}, notes)
+    _read_at(members, at or {})
     unit = _lengths(runs, slope)
     length_of = {id(run): _length(run, unit) for run in runs}
     lengths = _contest_lengths(members, base, length_of, unit, slope)
@@ -130,7 +130,7 @@ def baseline_of(names: Iterable[str], wanted: str) -> str:
     raise InputError(f"no contestant is named {wanted!r}; {hint}")
 
 
-def _read_at(members: dict[str, list[FoundRun]], at: dict[str, float], notes: list[str]) -> None:
+def _read_at(members: dict[str, list[FoundRun]], at: dict[str, float]) -> None:
     """Read the losses of some contestants (or of all: the key is empty) at a step before the end."""
     for name in at:
         if name and name not in members:
@@ -259,28 +259,37 @@ class _Rows:
     def __init__(self, runs: Sequence[FoundRun]) -> None:
         self.identity, self.seeds = _identities(runs), _Seeds()
         self.written: dict[tuple[Any, ...], str] = {}
+        self.shared: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def row(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
         """``names``: hyperparameters that the search of the contestant varied."""
-        tuned = self._json(run.hyperparameters, tuple(names))
-        lr = run.hyperparameters.get("lr")
+        key = run.contestant, phase, length, id(run.hyperparameters), id(run.workload)
+        shared = self.shared.get(key)
+        if shared is None:
+            shared = self.shared[key] = self._shared(run, phase, length, names)
         seed, status = self.seeds.of(run.seed), _status(run)
-        return {
-            **EMPTY,
-            "contestant": run.contestant,
-            "phase": phase,
+        return shared | {
             "run": self.identity[id(run)],
             "status": status,
-            "varied": tuned,
-            "hyperparameters": tuned if phase == "final" else self._json(run.hyperparameters),
-            "lr": float(lr) if isinstance(lr, int | float) else None,
             "init_seed": seed,
             "data_seed": seed,
             "final_loss": run.loss if status == "done" else None,
+            "message": f"its status is {run.status}" if status == "failed" else "",
+        }
+
+    def _shared(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
+        """What the row of a run has from its configuration."""
+        tuned = self._json(run.hyperparameters, tuple(names))
+        lr = run.hyperparameters.get("lr")
+        return EMPTY | {
+            "contestant": run.contestant,
+            "phase": phase,
+            "varied": tuned,
+            "hyperparameters": tuned if phase == "final" else self._json(run.hyperparameters),
+            "lr": float(lr) if isinstance(lr, int | float) else None,
             "tokens": round(length),
             "budget_tokens": round(length),
             "workload": self._json(run.workload),
-            "message": f"its status is {run.status}" if status == "failed" else "",
         }
 
     def _json(self, values: dict[str, Any], names: tuple[str, ...] | None = None) -> str:

@@ -10,6 +10,7 @@ Grades of evidence: A, tuned under a ledger; B, the search is in the input; C, f
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import Counter
@@ -117,6 +118,7 @@ def _trials(groups: dict[str, list[FoundRun]]) -> dict[int, bool]:
     return chosen_by
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def seed_order(seed: str | None) -> tuple[int, int, str]:
     text = seed or ""
     return (0, int(text), "") if text.lstrip("-").isdigit() else (1, 0, text)

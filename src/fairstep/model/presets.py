@@ -7,6 +7,7 @@ W's token ratios count the same parameters. Published models have the names that
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,4 +156,5 @@ def preset(name: str) -> Preset:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.3)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    raise ValueError(f"unknown preset {name!r}{hint}; the presets are {', '.join(PRESETS)}")
+    size = f"; plan and recommend take a size by --params {name}" if re.fullmatch(r"[0-9.]+[kKmMbB]", name) else ""
+    raise ValueError(f"unknown preset {name!r}{hint}; the presets are {', '.join(PRESETS)}{size}")

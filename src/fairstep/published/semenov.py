@@ -89,12 +89,6 @@ def configuration_list() -> list[dict[str, Any]]:
     return [entry for entry in read_json("semenov_configurations.json") if entry["schedule"] != "wsd"]
 
 
-def wsd_configuration() -> dict[str, Any]:
-    """The one script that shows another schedule: AdamW at 124m with warm-up, stable, decay."""
-    (configuration,) = [entry for entry in read_json("semenov_configurations.json") if entry["schedule"] == "wsd"]
-    return dict(configuration)
-
-
 @functools.cache
 def grids() -> pl.DataFrame:
     """Every value tried in tuning (Appendix E): ``scale, optimizer, batch, table, grid`` (JSON, name -> values).

@@ -104,10 +104,8 @@ class Forecast:
     gap_high: float
     rank_best: int
     rank_worst: int
-    tied: bool
     cells: int
     nearest: Point | None
-    distance: float
     outside: tuple[str, ...]
 
 
@@ -174,10 +172,8 @@ def forecast(
                 gap_high=gap_high,
                 rank_best=places[name].best,
                 rank_worst=places[name].worst,
-                tied=places[name].best != places[name].worst,
                 cells=len(members),
                 nearest=nearest,
-                distance=log_distance(nearest, target) if nearest else 0.0,
                 outside=beyond.get(name, ()),
             )
         )

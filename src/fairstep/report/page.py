@@ -7,6 +7,8 @@ element ``fairstep-result``. static/page.html is the frame; sections fill it.
 from __future__ import annotations
 
 import contextlib
+import functools
+import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -73,9 +75,32 @@ def html(page: Page) -> str:
 
 
 def maker() -> str:
-    """This package, as a link to its home if its metadata name one."""
+    """This package and its state, as a link to its home if its metadata name one, else with where its documents are."""
     words, urls = f"fairstep {__version__}", []
     with contextlib.suppress(PackageNotFoundError):
         urls = metadata("fairstep").get_all("Project-URL") or []
     homes = [url.strip() for kind, _, url in (line.partition(",") for line in urls) if kind.lower() == "homepage"]
-    return f'<a href="{text(homes[0])}">{text(words)}</a>' if homes else text(words)
+    state = f" ({commit})" if (commit := checkout()) else ""
+    if homes:
+        return f'<a href="{text(homes[0])}">{text(words)}</a>{text(state)}'
+    documents = (
+        "<code>make docs</code> in its checkout writes its documentation, <code>fairstep --help</code> lists its verbs"
+    )
+    return f"{text(words)}{text(state)}, a Python package ({documents}),"
+
+
+@functools.cache
+def checkout() -> str:
+    """The commit of the checkout that this code is of, and whether files differ from it; empty if it is installed."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists() or not (root / "src" / "fairstep").is_dir():
+        return ""
+    asked = ("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "src")
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
+            for words in asked
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"commit {commit.stdout.strip()}" + (", with changes" if changes.stdout.strip() else "")

@@ -1,6 +1,9 @@
 "use strict";
 (() => {
   const root = document.documentElement;
+  try {  // the theme that was chosen here before, where the browser keeps such things
+    root.dataset.theme = localStorage.getItem("fairstep-theme") || "";
+  } catch { /* it does not */ }
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const touch = matchMedia("(pointer: coarse)").matches;
   const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
@@ -100,6 +103,9 @@
   document.getElementById("theme").addEventListener("click", () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
+    try {
+      localStorage.setItem("fairstep-theme", root.dataset.theme);
+    } catch { /* it is chosen anew next time */ }
     draw();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

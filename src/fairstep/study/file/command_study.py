@@ -31,8 +31,6 @@ from fairstep.study.file.schema import token_count
 from fairstep.study.protocols.space import Axis, Space
 from fairstep.study.tournament.contest import Contest, Contestant
 
-MOST_CELLS = 1000
-
 
 @dataclass(frozen=True)
 class CommandCell:
