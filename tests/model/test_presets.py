@@ -76,6 +76,7 @@ def test_the_table_is_that_of_the_built_module(name: str) -> None:
     table = parameter_table(preset(name).model)
     assert [(p.name, p.shape) for p in table] == [(n, tuple(p.shape)) for n, p in model.named_parameters()]
     assert {p.name: p.role for p in table} == infer_roles(model)
+    assert [p.size_bytes for p in table] == [p.nbytes for p in model.parameters()]
     assert counts(preset(name).model).total == sum(p.numel() for p in model.parameters())
 
 

@@ -13,8 +13,7 @@ from fairstep.optim.sharding.step_cost import Ownership, StepCost, summed_floats
 from fairstep.runs import RunSpec
 
 FLOAT = 4
-"""Bytes of a weight, of a gradient and of a number of optimizer state: all are float32 (the bf16 embedding of track3
-counts as if it were)."""
+"""Bytes of a number of optimizer state."""
 
 Parallel = Literal["ddp-sharded", "ddp", "fsdp"]
 
@@ -25,7 +24,7 @@ class RankShares:
     step's in proportion to its share of the time (``step_cost.cost``), what every rank repeats included;
     ``flops_least``: what the busiest has at least, because some matrices are indivisible.
 
-    ``weight_floats`` and ``gradient_floats``: the most that a rank holds at once. ``sent_bytes``: by one rank and step,
+    ``weight_bytes`` and ``gradient_bytes``: the most that a rank holds at once. ``sent_bytes``: by one rank and step,
     if every collective goes around a ring: (ranks - 1)/ranks of all gradients and of all weights; with fsdp of the
     weights twice (before the forward and the backward pass of each block) and, of matrices that travel to their owners,
     the gradients and the new weights once more, divided by the ranks; and what updates add up over ranks.
@@ -38,8 +37,8 @@ class RankShares:
     flops_least: float
     state_floats_largest: int
     state_floats_whole: int
-    weight_floats: int
-    gradient_floats: int
+    weight_bytes: int
+    gradient_bytes: int
     idle: int
     sent_bytes: int
 
@@ -61,9 +60,9 @@ def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Par
         return None
     whole = totals(tasks, divide(tasks, 1))[0]
     unit = sum(task.flops for task in tasks) / whole[0] if whole[0] else 0.0  # FLOPs of the rule for one of its cost
-    elements = {parameter.name: parameter.elements for parameter in table}
-    everything = sum(elements.values())
-    floats = everything, everything
+    sizes = {parameter.name: parameter.size_bytes for parameter in table}
+    everything = sum(sizes.values())
+    held = everything, everything
     sent: float = 2 * everything
     if parallel == "ddp":
         ownership: Ownership = (divide(tasks, 1)[0],) * ranks
@@ -74,25 +73,25 @@ def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Par
     else:
         ownership, gathered = divide_shards(tasks, {parameter.name: parameter.shape for parameter in table}, ranks)
         blocks: dict[str, int] = {}
-        for name, count in elements.items():
+        for name, size in sizes.items():
             block = block_of(name)
-            blocks[block] = blocks.get(block, 0) + count
+            blocks[block] = blocks.get(block, 0) + size
         outside = blocks.pop("", 0)
         copies = max(
             sum(
-                elements[name] * (piece.stop - piece.start) // piece.rows
+                sizes[name] * (piece.stop - piece.start) // piece.rows
                 for name, piece in own.items()
                 if name in gathered
             )
             for own in ownership
         )
         shards, at_once = -(-everything // ranks), outside + 2 * max(blocks.values(), default=0)
-        floats = shards + copies + at_once, shards + max(copies, at_once)
-        sent = 2 * outside + 3 * (everything - outside) + 3 * sum(elements[name] for name in gathered) // ranks
+        held = shards + copies + at_once, shards + max(copies, at_once)
+        sent = 2 * outside + 3 * (everything - outside) + 3 * sum(sizes[name] for name in gathered) // ranks
         others = [task for task in tasks if task.name in gathered]
         kept = [task for task in tasks if task.name not in gathered]
         least = least_cost(others, ranks) + sum(t.repeated_cost + (t.cost - t.repeated_cost) / ranks for t in kept)
-    sent += 2 * summed_floats(tasks, ownership)
+    sent += 2 * FLOAT * summed_floats(tasks, ownership)
     loads = totals(tasks, ownership)
     flops = [unit * load[0] for load in loads]
     return RankShares(
@@ -103,10 +102,10 @@ def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Par
         flops_least=unit * least,
         state_floats_largest=round(max(load[1] for load in loads)),
         state_floats_whole=round(whole[1]),
-        weight_floats=floats[0],
-        gradient_floats=floats[1],
+        weight_bytes=held[0],
+        gradient_bytes=held[1],
         idle=sum(not load[0] for load in loads),
-        sent_bytes=round(FLOAT * sent * (ranks - 1) / ranks),
+        sent_bytes=round(sent * (ranks - 1) / ranks),
     )
 
 

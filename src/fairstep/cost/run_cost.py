@@ -139,7 +139,8 @@ def memory(
     """Bytes of one process at its peak, the one with most state. ``table``: of the model. Without ``shares`` the state
     is not known, and counts as none."""
     config = spec.model
-    elements = sum(parameter.elements for parameter in table)
+    size = sum(parameter.size_bytes for parameter in table)
+    cast = sum(parameter.elements for parameter in table if parameter.element_bytes > 2)
     share = spec.batch_sequences // devices
     micro = min(spec.execution.micro_batch_sequences or share, share)
     tokens = micro * config.context
@@ -148,13 +149,13 @@ def memory(
     explicit = place == "cpu" and config.context <= EXPLICIT_ATTENTION_CONTEXT
     kept = kept_per_token(config, spec.execution.compile, explicit)
     return Memory(
-        weights=FLOAT * (shares.weight_floats if shares else elements),
-        gradients=FLOAT * (shares.gradient_floats if shares else elements),
+        weights=shares.weight_bytes if shares else size,
+        gradients=shares.gradient_bytes if shares else size,
         state=FLOAT * (shares.state_floats_largest if shares else 0),
         activations=round(tokens * kept * width * FRAGMENTATION[place]),
         logits=FLOAT * logit_floats(config, tokens),
-        low_precision=2 * elements if spec.precision == "bf16" else 0,
-        update=FLOAT * (elements // devices if shares and shares.parallel == "fsdp" else elements),  # see train.measure
+        low_precision=2 * cast if spec.precision == "bf16" else 0,
+        update=size // devices if shares and shares.parallel == "fsdp" else size,  # see train.measure
         process=PROCESS["cpu compiled" if place == "cpu" and spec.execution.compile else place],
         accumulates=micro < share,
     )

@@ -15,15 +15,21 @@ from fairstep.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Parameter:
-    """``role`` is one of the optimizers' roles: matrix, embedding, head, vector, expert, router."""
+    """``role`` is one of the optimizers' roles: matrix, embedding, head, vector, expert, router. ``element_bytes``: of
+    the weight and of its gradient; optimizers' state is float32 always."""
 
     name: str
     shape: tuple[int, ...]
     role: str
+    element_bytes: int = 4
 
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.elements * self.element_bytes
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def _classic(config: ModelConfig) -> Iterator[Parameter]:
 
 def _track3(config: ModelConfig) -> Iterator[Parameter]:
     width, mlp = config.width, config.mlp_width
-    yield Parameter("embedding.weight", (config.vocabulary, width), "embedding")
+    yield Parameter("embedding.weight", (config.vocabulary, width), "embedding", element_bytes=2)
     yield Parameter("embedding_norm.weight", (width,), "vector")
     for n in range(config.layers):
         block = f"blocks.{n}."

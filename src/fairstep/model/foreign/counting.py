@@ -52,7 +52,11 @@ def _counted(spec: ForeignModelSpec) -> Counted:
         roles = infer_roles(model.network, model.roles)
     except (ValueError, TypeError) as error:
         raise SpecError(f"{spec.source}: {error} as an attribute `roles` of the module") from None
-    table = tuple(Parameter(n, tuple(p.shape), roles[n]) for n, p in model.network.named_parameters() if n in roles)
+    table = tuple(
+        Parameter(name, tuple(p.shape), roles[name], p.element_size())
+        for name, p in model.network.named_parameters()
+        if name in roles
+    )
     total = sum(parameter.elements for parameter in table)
     matrix = sum(parameter.elements for parameter in table if parameter.role in ("matrix", "expert", "router"))
     if not matrix:
