@@ -51,8 +51,8 @@ docs: $(VENV)/.docs  ## the documentation site, in docs/_build/html; a warning i
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 	$(PYTEST) tests/docs
 
-bench: $(VENV)/.ready  ## our training step beside a plain loop, in one run
-	$(BIN)/python benchmarks/train_throughput.py
+bench: $(VENV)/.ready  ## our training step beside plain loops, in one run; its table goes into docs/results/throughput.md
+	$(BIN)/python benchmarks/train_throughput.py --write docs/results/throughput.md
 
 clean:
 	rm -rf $(VENV) docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache
