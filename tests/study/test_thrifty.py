@@ -168,6 +168,7 @@ grid.weight_decay = [0.05, 0.1, 0.2]
         ("grid.weight_decay", "only = []\ngrid.weight_decay", "adamw in 27k-1x: it has no grid of learning rates"),
         ("[0.05, 0.1, 0.2]", "[0.05, 0.1, 0.2]\ngrid.batch_sequences = [4, 8]", "none for batch_sequences; fix it"),
         ('seeds = "3..8"', "trials = 9", "a limit of trials is of one length and it has two"),
+        ("chinchilla = 1", 'chinchilla = 1\ntransfer = "law"\nlaw = { tokens = -0.3 }', "follows the length already"),
         ('"thrifty"', '"thrifty"\npart = 1.5', "part must be between 0 and 1, not 1.5"),
     ],
 )

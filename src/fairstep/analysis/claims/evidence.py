@@ -22,8 +22,10 @@ from fairstep.analysis.verdict.crossings import Curve
 
 MATRIX = frozenset({"muon", "d-muon", "soap", "kron", "scion", "mars-shampoo", "shampoo"})
 """Optimizers that multiply a gradient by matrices; by the papers' names."""
+SOPHIA = ("sophia", "sophia-g", "sophia-h")
+"""Both papers' name, and ours for S's estimator and for W's."""
 SCALAR = frozenset(
-    {"adamw", "nadamw", "mars", "cautious", "lion", "adam_mini", "sophia", "ademamix", "adopt", "signum", "sf-adamw"}
+    {"adamw", "nadamw", "mars", "cautious", "lion", "adam_mini", *SOPHIA, "ademamix", "adopt", "signum", "sf-adamw"}
 ) | {"prodigy", "mars-lion"}
 """Optimizers that scale each entry by itself."""
 

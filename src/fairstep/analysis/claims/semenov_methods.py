@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairstep.analysis.claims.claim import Finding, Part, below, claim, every, missing, needs, swept
-from fairstep.analysis.claims.evidence import Evidence
+from fairstep.analysis.claims.evidence import SOPHIA, Evidence
 from fairstep.analysis.claims.semenov_rankings import get
 
 NOT_PRINTED = "losses of this ablation: the paper shows them in a figure that was not read off, or in words only"
@@ -17,8 +17,8 @@ NOT_PRINTED = "losses of this ablation: the paper shows them in a figure that wa
 )
 def sophia_diverges(evidence: Evidence) -> Finding:
     if evidence.from_store:
-        cells = [cell for cell in evidence.cells if "sophia" in cell.losses]
-        diverged = [Part("yes" if c.losses["sophia"].diverged else "no", f"Sophia at {c.label}") for c in cells]
+        found = [(c, name) for c in evidence.cells for name in SOPHIA if name in c.losses]
+        diverged = [Part("yes" if c.losses[name].diverged else "no", f"{name} at {c.label}") for c, name in found]
         return every(diverged) if diverged else missing("a contest with Sophia")
     moe = get(evidence, "moe520m_b256_336k").losses.get("sophia")
     parts = [

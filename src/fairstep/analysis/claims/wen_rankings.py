@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 from fairstep.analysis.claims.claim import (
     ACCEPT,
@@ -19,7 +20,7 @@ from fairstep.analysis.claims.claim import (
     printed,
     shrinks,
 )
-from fairstep.analysis.claims.evidence import MATRIX, SCALAR, Evidence
+from fairstep.analysis.claims.evidence import MATRIX, SCALAR, SOPHIA, Evidence
 from fairstep.analysis.claims.published_evidence import semenov_evidence
 from fairstep.analysis.verdict.crossings import crossings, mean_curve
 from fairstep.published import wen
@@ -138,11 +139,11 @@ def crossing_curves(evidence: Evidence) -> Finding:
 def sophia(evidence: Evidence) -> Finding:
     """Not clearly below AdamW anywhere, and never by more than W's threshold."""
     parts = []
-    for cell in evidence.cells:
-        distance = cell.gap("sophia", "adamw")
+    for cell, name in product(evidence.cells, SOPHIA):
+        distance = cell.gap(name, "adamw")
         if distance is not None:
             state: State = "no" if distance.low > 0 else "yes" if distance.high <= ACCEPT else "open"
-            parts.append(Part(state, f"sophia below adamw by {distance} at {cell.label}"))
+            parts.append(Part(state, f"{name} below adamw by {distance} at {cell.label}"))
     return every(parts) if parts else missing("a contest with Sophia and AdamW")
 
 

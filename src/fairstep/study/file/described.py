@@ -16,6 +16,7 @@ from fairstep.study.file.schema import ContestTable
 from fairstep.study.protocols import Protocol, Thrifty
 from fairstep.study.protocols.search import Problem
 from fairstep.study.tournament.contest import AnyWorkload, Contest, Contestant
+from fairstep.study.transfer import HyperP, Law
 from fairstep.study.workload import Workload
 
 
@@ -72,6 +73,8 @@ def _undecayed(contestant: Contestant, workload: AnyWorkload, problem: Problem) 
         yield "its learning rate does not decay (schedule constant); take another schedule or protocol"
     if workload.schedule != "own" and workload.warmup_fraction is None:
         yield "its warm-up does not shrink with the schedule; give it as warmup_fraction"
+    if isinstance(workload.transfer, HyperP | Law):
+        yield f"transfer = {workload.transfer.name!r} follows the length already; take none or mup, or another protocol"
 
 
 def _baseline(table: ContestTable, lines: LineNumbers, names: list[str]) -> str:
