@@ -32,7 +32,7 @@ def trials(contest: FakeContest, **texts: dict[str, list[float]]) -> Trials:
             assert summary is not None
             further = {text: losses[name][place] for text, losses in texts.items()}
             run.write_summary(run.sealed(summary.model_copy(update={"validation_losses": further})))
-    return made
+    return Trials.read(contest.ledger, contest.store.runs())
 
 
 def test_a_change_is_relative_and_paired(fake_contest: FakeContest) -> None:

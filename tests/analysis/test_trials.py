@@ -120,6 +120,19 @@ def test_a_missing_column_is_named(column: str, named: str) -> None:
         Trials.from_rows(rows, "adamw")
 
 
+@pytest.mark.parametrize(("names", "said"), [(["lr"], False), (["lr", "weight_decay"], True)])
+def test_a_search_beside_the_learning_rate_is_said_to_be_in_no_interval(names: list[str], said: bool) -> None:
+    tried = [dict.fromkeys(names, value) for value in (0.1, 0.2)]
+    search = [
+        {"contestant": "adamw", "phase": "tune", "seed": 9, "tokens": 1000, "final_loss": 3.0 + one["lr"]}
+        | {"run": f"tune-{one['lr']}", "varied": json.dumps(one)}
+        for one in tried
+    ]
+    notes = contest_result(Trials.from_rows([*plain(varied=json.dumps(tried[0])), *search], "adamw"))["notes"]
+    found = [note for note in notes if note.startswith("The intervals have the choice of the learning rate")]
+    assert [("not that of weight_decay." in note) for note in found] == ([True] if said else [])
+
+
 def test_init_and_data_seed_make_pairs_of_their_own() -> None:
     rows = [row | {"init_seed": row["seed"], "data_seed": 7} for row in plain()]
     assert set(Trials.from_rows(rows, "adamw")["muon"].losses) == {(0, 7), (1, 7), (2, 7)}

@@ -119,6 +119,16 @@ class ContestantTrials:
         }
 
     @cached_property
+    def searched(self) -> tuple[str, ...]:
+        """Hyperparameters of which the search tried several values, at any length."""
+        texts = {row["varied"] for row in self.rows if row["phase"] in ("tune", "short") and row["varied"]}
+        values: dict[str, set[str]] = {}
+        for tried in map(json.loads, sorted(texts)):
+            for name, value in tried.items():
+                values.setdefault(name, set()).add(json.dumps(value))
+        return tuple(name for name, several in values.items() if len(several) > 1)
+
+    @cached_property
     def chosen(self) -> dict[str, Any] | None:
         """Varied hyperparameters of the final runs; None without any."""
         return next((json.loads(row["varied"]) for row in self.finals if row["hyperparameters"] is not None), None)
@@ -134,7 +144,8 @@ class Trials:
 
     ``rows`` have the keys of ``runs.table.TRIAL_COLUMNS``, null where nothing is known. ``contestants`` are listed
     first and may have no trials yet. ``ledger`` and ``runs`` are the source of the rows, if that is a store.
-    ``unchecked`` are sentences on what could not be checked, and on what a check did not let count.
+    ``unchecked`` are sentences on what could not be checked, and on what a check did not let count. ``further``: run ->
+    final loss in nats per token by the name of its text's further validation sets.
 
     Runs that have no ledger may still have the ``design`` of seeds that was declared for them (``before_designs``: they
     are of a ledger from before designs), evaluations on the way
@@ -148,6 +159,7 @@ class Trials:
     ledger: Ledger | None = None
     runs: Mapping[str, Run] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
+    further: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     design: Design | None = None
     before_designs: bool = False
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -166,7 +178,8 @@ class Trials:
         checked = checked_runs(ledger, members.values())
         rows = tuple(rows_of(ledger, checked, trial_problems(ledger, checked)))
         problems = tuple(ledger_problems(ledger, checked))
-        return cls(rows, ledger.baseline, ledger.contestants, ledger, members, problems)
+        further = {name: one.summary.validation_losses for name, one in checked.items() if one.summary is not None}
+        return cls(rows, ledger.baseline, ledger.contestants, ledger, members, problems, further)
 
     @classmethod
     def from_rows(

@@ -53,8 +53,17 @@ def _cells(members: list[Trials]) -> list[Trials]:
             cell.add(trials, trials.baseline)
             cell.add(trials, name)
     runs = {name: run for trials in members for name, run in trials.runs.items()}
+    further = {name: losses for trials in members for name, losses in trials.further.items()}
     return [
-        Trials(tuple(c.rows.values()), c.first.baseline, tuple(c.configurations), c.first.ledger, runs) for c in cells
+        Trials(
+            tuple(c.rows.values()),
+            c.first.baseline,
+            tuple(c.configurations),
+            c.first.ledger,
+            runs,
+            further=further,
+        )
+        for c in cells
     ]
 
 

@@ -57,11 +57,9 @@ def _losses(trials: Trials) -> dict[str, dict[str, dict[Seeds, float]]]:
     found: dict[str, dict[str, dict[Seeds, float]]] = {}
     for name in trials.names:
         for row in trials[name].finals:
-            run = trials.runs.get(row["run"])
-            summary = run.summary if run is not None and row["status"] == "done" else None
-            if summary is None or summary.final_loss is None:
+            if row["status"] != "done":
                 continue
-            for text, loss in {OWN: summary.final_loss, **summary.validation_losses}.items():
+            for text, loss in {OWN: row["final_loss"], **trials.further.get(row["run"], {})}.items():
                 if loss:
                     seeds = (row["init_seed"], row["data_seed"])
                     found.setdefault(text, {}).setdefault(name, {})[seeds] = math.log(loss)
