@@ -73,7 +73,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "cost": (("devices", "pace", "precision", "rank_shares"), ("run_cost",)),
     "study": (
-        ("launchers", "protocols", "published_runs", "transfer"),
+        ("transfer",),
+        ("launchers", "protocols", "published_runs"),
         ("command_workload", "workload"),
         ("tournament",),
         ("file", "forecast"),

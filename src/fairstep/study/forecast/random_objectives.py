@@ -24,7 +24,8 @@ from collections.abc import Callable, Mapping
 
 from fairstep.study.forecast.objectives import Synthetic
 from fairstep.study.protocols.search import Problem
-from fairstep.study.protocols.thrifty import EXPONENT, step_of
+from fairstep.study.protocols.thrifty import step_of
+from fairstep.study.transfer.length import EXPONENT
 
 SIZE = 3e8
 """Matrix parameters of W's models (130M to 1.2B), in the middle."""

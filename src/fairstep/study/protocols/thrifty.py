@@ -20,10 +20,7 @@ from fairstep.study.protocols.coordinate_descent import Descent
 from fairstep.study.protocols.one_cell import OneCell, follow_edges, settle
 from fairstep.study.protocols.search import Hyperparameters, InEveryCell, Problem, Search, Tuning
 from fairstep.study.protocols.space import Axis, Space, key, rounded
-
-EXPONENT = -0.32
-"""Of tokens, in the best learning rate: Bjorck et al. 2025, arXiv 2409.19913 (AdamW, 50M to 2.7B parameters). Eleven
-optimizers of W at 130M have -0.23 with a deviation of 0.14 (benchmarks/thrift.py)."""
+from fairstep.study.transfer.length import EXPONENT
 
 LEAST_STEPS = 100
 """Of a shorter schedule. With 32 steps what was carried lost 0.15 and 0.22 nats (docs/results/thrift.md)."""

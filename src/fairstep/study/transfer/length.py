@@ -24,7 +24,8 @@ from fairstep.runs import AnyModelSpec, Value
 from fairstep.study.transfer.mup import refuse_other_models
 
 EXPONENT = -0.32
-"""Of the tokens of a run, in the best learning rate."""
+"""Of the tokens of a run, in the best learning rate. Eleven optimizers of W at 130M have -0.23 with a deviation of 0.14
+(benchmarks/thrift.py)."""
 
 
 @dataclass(frozen=True)
