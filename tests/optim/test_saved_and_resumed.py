@@ -26,13 +26,14 @@ COMBINED = {"block_size": 4, "normalize_gradients": True}, {"block_size": 5, "pr
 
 
 class OddModel(nn.Module):
-    """Sides that blocks do not divide, and a matrix that is stored by columns."""
+    """Sides that blocks do not divide, a matrix that is stored by columns, and queries."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(50, 20)
         self.up, self.down = nn.Linear(20, 36), nn.Linear(36, 20, bias=False)
         self.up.weight = nn.Parameter(self.up.weight.detach().t().contiguous().t())
+        self.q = nn.Linear(20, 20, bias=False)
         self.norm, self.head = nn.LayerNorm(20), nn.Linear(20, 50, bias=False)
 
 
