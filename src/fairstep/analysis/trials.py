@@ -22,7 +22,7 @@ from fairstep.analysis.laws.baseline_curve import BaselineCurve
 from fairstep.analysis.laws.law import Law, loss_law
 from fairstep.analysis.laws.slope import Slope
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.runs import Design, Ledger, Phase, Run, Status
+from fairstep.runs import SEARCHES, Design, Ledger, Phase, Run, Status
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,7 +121,7 @@ class ContestantTrials:
     @cached_property
     def searched(self) -> tuple[str, ...]:
         """Hyperparameters of which the search tried several values, at any length."""
-        texts = {row["varied"] for row in self.rows if row["phase"] in ("tune", "short") and row["varied"]}
+        texts = {row["varied"] for row in self.rows if row["phase"] in SEARCHES and row["varied"]}
         values: dict[str, set[str]] = {}
         for tried in map(json.loads, sorted(texts)):
             for name, value in tried.items():

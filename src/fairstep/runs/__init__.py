@@ -10,7 +10,7 @@ from fairstep.runs.design import Design, Look
 from fairstep.runs.files import open_own, read_json, to_disk, write_atomic
 from fairstep.runs.foreign_model_spec import ForeignModelSpec, ModelFacts
 from fairstep.runs.frozen import SpecError, Value
-from fairstep.runs.ledger import Cell, Choice, Ledger, Phase, Trial
+from fairstep.runs.ledger import SEARCHES, Cell, Choice, Ledger, Phase, Trial
 from fairstep.runs.machine import Machine, machine
 from fairstep.runs.model_spec import ModelSpec
 from fairstep.runs.run import Run, Spec, Status, Summary
@@ -19,6 +19,7 @@ from fairstep.runs.spec import AnyModelSpec, EvaluationSpec, Execution, Optimize
 from fairstep.runs.store import Store, StoreError
 
 __all__ = [
+    "SEARCHES",
     "AnyModelSpec",
     "Cell",
     "Certificate",

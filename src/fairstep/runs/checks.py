@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from fairstep.runs.ledger import Ledger, Trial
+from fairstep.runs.ledger import SEARCHES, Ledger, Trial
 from fairstep.runs.run import Checked, Run, Spec
 
 
@@ -25,7 +25,7 @@ def trial_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
     optimizers = _optimizers(ledger, read)
     searched: dict[str, set[tuple[int, int]]] = {}
     for trial in ledger.trials:
-        if trial.phase in ("short", "tune") and (checked := read.get(trial.run)) and checked.spec:
+        if trial.phase in SEARCHES and (checked := read.get(trial.run)) and checked.spec:
             searched.setdefault(trial.contestant, set()).add((checked.spec.init_seed, checked.spec.data_seed))
     problems = []
     for trial in ledger.trials:

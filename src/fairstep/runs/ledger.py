@@ -24,6 +24,8 @@ from fairstep.runs.spec import FORMAT
 Phase = Literal["short", "tune", "final", "budget"]
 """short: search of hyperparameters on shorter schedules. tune: the same at the cell's length. final: the chosen ones on
 a fresh seed. budget: the baseline at other lengths."""
+SEARCHES: tuple[Phase, ...] = ("short", "tune")
+"""Phases in which hyperparameters are searched: the effort that is to be equal."""
 
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from fairstep.analysis.statistics import AnalysisError
 from fairstep.analysis.trials import Row
+from fairstep.runs import SEARCHES
 
 
 def check_comparable(rows: Iterable[Row], lengths: bool = True) -> None:
@@ -15,7 +16,7 @@ def check_comparable(rows: Iterable[Row], lengths: bool = True) -> None:
     seen: dict[str, tuple[str, Any]] = {}
     flat: dict[str | None, Row] = {None: {}}
     for row in rows:
-        if row["phase"] in ("short", "tune"):
+        if row["phase"] in SEARCHES:
             continue
         if row["workload"] not in flat:
             flat[row["workload"]] = _flat(json.loads(row["workload"]))

@@ -60,7 +60,7 @@ def _uncovered(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Itera
     if others and compared and not rule.legacy:
         yield (
             f"The intervals have the choice of the learning rate in them, and not that of {listing(list(others))}. In "
-            "simulated contests with such searches 17 to 55 % of equal optimizers were called faster or slower "
+            "simulations equal optimizers are then called faster or slower more often than the level says "
             "(docs/results/thrift.md)."
         )
 

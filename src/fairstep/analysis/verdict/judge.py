@@ -48,7 +48,7 @@ from fairstep.analysis.verdict.ranking import holm
 from fairstep.analysis.verdict.speedup import Bound, token_speedup
 from fairstep.analysis.verdict.step_time import StepTimes
 from fairstep.analysis.verdict.wording import gap_text, plural, runs_text
-from fairstep.runs import Design
+from fairstep.runs import SEARCHES, Design
 
 if TYPE_CHECKING:
     import polars as pl
@@ -175,7 +175,7 @@ def _problem(rule: Rule, contestant: ContestantTrials) -> tuple[Outcome, str] | 
 def _facts(contestant: ContestantTrials) -> Row:
     """Costs and choices, which need no verdict."""
     ended = {row["run"]: row for row in contestant.rows if row["status"] in ("done", "diverged")}
-    tuning = {row["run"] for row in contestant.rows if row["phase"] in ("short", "tune")} & ended.keys()
+    tuning = {row["run"] for row in contestant.rows if row["phase"] in SEARCHES} & ended.keys()
     budget = {row["run"] for row in contestant.rows if row["phase"] == "budget"} & ended.keys()
     done = [row for row in contestant.finals if row["status"] == "done"]
     chosen = next((row for row in contestant.finals if row["hyperparameters"] is not None), None)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from fairstep.runs import Certificate, Design, Ledger, Look, Phase, Trial
+from fairstep.runs import SEARCHES, Certificate, Design, Ledger, Look, Trial
 from fairstep.study.protocols.search import Problem, Tuning
 from fairstep.study.protocols.space import Space
 from fairstep.study.tournament.certify import Effort, Fresh, certify
@@ -14,9 +14,6 @@ from fairstep.study.tournament.trials import Plan
 
 Place = tuple[str, str]
 """A cell and a contestant."""
-
-SEARCHES: tuple[Phase, ...] = ("short", "tune")
-"""Phases in which hyperparameters are searched: the effort that is to be equal."""
 
 
 def ledgers(plan: Plan, bases: Mapping[str, Ledger]) -> dict[str, Ledger]:

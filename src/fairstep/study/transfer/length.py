@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from fairstep.model.config import ModelConfig, config_of
 from fairstep.optim import get
+from fairstep.optim.spec import OptimizerSpec
 from fairstep.runs import AnyModelSpec, Value
 from fairstep.study.transfer.mup import refuse_other_models
 
@@ -29,18 +30,11 @@ EXPONENT = -0.32
 
 
 @dataclass(frozen=True)
-class HyperP:
-    """From runs of the model ``base`` with so many ``tokens`` in all and in a step."""
+class _ByLength:
+    """One factor for the learning rate, from runs of the model ``base`` with so many ``tokens``."""
 
     base: ModelConfig
     tokens: int
-    batch_tokens: int
-    name: ClassVar = "hyperp"
-
-    def model(self, model: AnyModelSpec) -> ModelConfig:
-        """The model with its residual branches scaled. Raises ValueError for one that has no such scale."""
-        known = refuse_other_models(model, self.name)
-        return config_of({**known.model_dump(), "residual_scale": (2 * known.layers) ** -0.5})
 
     def hyperparameters(
         self,
@@ -53,27 +47,53 @@ class HyperP:
     ) -> dict[str, Value]:
         """The base's hyperparameters for runs of ``model`` with so many tokens, by default the base's.
 
-        Raises ValueError for an optimizer that does not keep norms.
+        Raises ValueError for an optimizer without a rule.
         """
         assert isinstance(model, ModelConfig)
         spec = get(optimizer)
+        self.check(spec)
+        factor = self.factor(model, (tokens or self.tokens) / self.tokens, batch_tokens)
+        rate = hyper.get("lr", spec.hyperparameters["lr"].default)
+        return {**hyper, "lr": float(rate) * factor} if factor != 1 else dict(hyper)
+
+    def check(self, spec: OptimizerSpec) -> None:
+        """Raise ValueError for an optimizer without a rule."""
+        raise NotImplementedError
+
+    def factor(self, model: ModelConfig, longer: float, batch_tokens: int) -> float:
+        """Of the learning rate, for runs ``longer`` times as long with steps of ``batch_tokens`` (0: the base's)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class HyperP(_ByLength):
+    """The rule for optimizers that keep norms, from steps of ``batch_tokens``."""
+
+    batch_tokens: int
+    name: ClassVar = "hyperp"
+
+    def model(self, model: AnyModelSpec) -> ModelConfig:
+        """The model with its residual branches scaled. Raises ValueError for one that has no such scale."""
+        known = refuse_other_models(model, self.name)
+        return config_of({**known.model_dump(), "residual_scale": (2 * known.layers) ** -0.5})
+
+    def check(self, spec: OptimizerSpec) -> None:
         if not any("hyperball" in word.split("+")[1:] for word in (spec.name, *spec.aliases)):
             raise ValueError(
                 f'transfer = "hyperp" has no rule for {spec.name}, which does not keep the norms of matrices; it has '
                 f"rules for muonh, adamh and others with +hyperball, such as {spec.name}+hyperball"
             )
-        factor = ((tokens or self.tokens) / self.tokens) ** EXPONENT
+
+    def factor(self, model: ModelConfig, longer: float, batch_tokens: int) -> float:
+        factor = longer**EXPONENT
         factor *= ((batch_tokens or self.batch_tokens) / self.batch_tokens) ** 0.5
-        factor *= (self.base.layers / model.layers) ** 0.5
-        return _with_rate(optimizer, hyper, factor)
+        return factor * (self.base.layers / model.layers) ** 0.5
 
 
 @dataclass(frozen=True)
-class Law:
-    """The learning rate by powers of the ratios to runs of the model ``base`` with so many ``tokens``."""
+class Law(_ByLength):
+    """Powers of the ratios of tokens, width and depth."""
 
-    base: ModelConfig
-    tokens: int
     by_tokens: float = EXPONENT
     by_width: float = 0.0
     by_depth: float = 0.0
@@ -83,32 +103,14 @@ class Law:
         """The model as it is."""
         return model
 
-    def hyperparameters(
-        self,
-        optimizer: str,
-        hyper: Mapping[str, Value],
-        model: AnyModelSpec,
-        undecayed: tuple[str, ...] | None = None,
-        tokens: int = 0,
-        batch_tokens: int = 0,
-    ) -> dict[str, Value]:
-        """The base's hyperparameters for runs of ``model`` with so many tokens, by default the base's.
-
-        Raises ValueError for an optimizer that estimates its learning rate.
-        """
-        assert isinstance(model, ModelConfig)
-        spec = get(optimizer)
+    def check(self, spec: OptimizerSpec) -> None:
         if any(part.rule.one_lr for part in spec.parts):
             raise ValueError(
                 f'transfer = "law" is of learning rates, and {spec.name} estimates its own; leave {spec.name} out, or '
                 'take transfer = "none"'
             )
-        factor = ((tokens or self.tokens) / self.tokens) ** self.by_tokens
+
+    def factor(self, model: ModelConfig, longer: float, batch_tokens: int) -> float:
+        factor = longer**self.by_tokens
         factor *= (model.width / self.base.width) ** self.by_width
-        factor *= (model.layers / self.base.layers) ** self.by_depth
-        return _with_rate(optimizer, hyper, factor)
-
-
-def _with_rate(optimizer: str, hyper: Mapping[str, Value], factor: float) -> dict[str, Value]:
-    rate = hyper.get("lr", get(optimizer).hyperparameters["lr"].default)
-    return {**hyper, "lr": float(rate) * factor} if factor != 1 else dict(hyper)
+        return factor * (model.layers / self.base.layers) ** self.by_depth
