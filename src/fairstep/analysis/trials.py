@@ -103,20 +103,14 @@ class ContestantTrials:
         }
 
     @cached_property
-    def rates(self) -> dict[float, float]:
-        """Learning rate -> loss of the search's first seed, of the configurations that differ from the one of the final
-        runs in nothing else. Diverged runs are left out."""
-        chosen = self.chosen
-        if chosen is None or "lr" not in chosen:
-            return {}
+    def tried(self) -> list[tuple[dict[str, Any], float]]:
+        """Configurations of the search's first seed, with their losses. Diverged runs are left out."""
         seed = next(((row["init_seed"], row["data_seed"]) for row in self.tuning), None)
-        read = {text: json.loads(text) for text in {row["varied"] for row in self.tuning}}
-        beside = [(read[row["varied"]], row) for row in self.tuning if row["status"] == "done"]
-        return {
-            float(tried["lr"]): float(row["final_loss"])
-            for tried, row in beside
-            if {**tried, "lr": 0} == {**chosen, "lr": 0} and (row["init_seed"], row["data_seed"]) == seed
-        }
+        return [
+            (json.loads(row["varied"]), float(row["final_loss"]))
+            for row in self.tuning
+            if row["status"] == "done" and (row["init_seed"], row["data_seed"]) == seed
+        ]
 
     @cached_property
     def searched(self) -> tuple[str, ...]:

@@ -148,6 +148,10 @@ class Tuning:
         """nan if it was not tried."""
         return self.losses.get(key(configuration), math.nan)
 
+    def results(self) -> list[tuple[Hyperparameters, float]]:
+        """Every configuration tried, with its loss."""
+        return [(self.configurations[tried], loss) for tried, loss in self.losses.items()]
+
     def asked(self, configuration: Configuration) -> bool:
         """Whether it was asked for, even if it turned out not to be a trial."""
         return key(configuration) in self.losses
