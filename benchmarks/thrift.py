@@ -215,7 +215,11 @@ def simulated(games: int) -> None:
             more = [one - other for one, other in zip(lost, whole, strict=True)]
             search = float(np.mean([side.spent for pair in sides for side in pair]))
             tokens, errors = zip(*(contests(sides, seeds, better) for better in (APART[cell], 0.0)), strict=True)
-            covered = [wrong for wrong, pair in zip(errors[1], sides, strict=True) if all(map(whole_choice, pair))]
+            covered = [
+                wrong
+                for wrong, pair in zip(errors[1], sides, strict=True)
+                if all(whole_choice(side, names) for side in pair)
+            ]
             first = first or tokens[0]
             print(
                 f"{cell} | {number} | {space.size()} | {way} | {search:.1f} | {np.mean(lost):.4f} | "
@@ -226,10 +230,9 @@ def simulated(games: int) -> None:
             )
 
 
-def whole_choice(side: Side) -> bool:
+def whole_choice(side: Side, names: list[str]) -> bool:
     """Whether the interval has the choice of every hyperparameter in it."""
-    neighbours = side.contender(1, 0.0).neighbours
-    return set(neighbours.covered) == set(side.tuning.space.searched)
+    return set(side.contender(1, 0.0).neighbours.covered) == set(names)
 
 
 def contests(sides: list[tuple[Side, ...]], seeds: str, better: float) -> tuple[float, list[bool]]:
