@@ -170,7 +170,8 @@ class Side:
     def contender(self, seeds: int, better: float) -> Contender:
         best = self.tuning.best or {}
         losses = {seed: self.objective.run(best, seed) - better for seed in range(1, seeds + 1)}
-        return Contender(losses, [(tried, loss - better) for tried, loss in self.tuning.results()], best)
+        shorter = self.tuning.shorter
+        return Contender(losses, self.tuning.results(), best, shorter.results, shorter.doublings)
 
 
 def searched(protocol: Protocol, problem: Problem, objective: Synthetic) -> Side:

@@ -7,9 +7,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from fairstep.analysis.trials import Trials
-from fairstep.analysis.verdict.judge import LEAST_SPEEDUP, Rule, Verdict
+from fairstep.analysis.verdict.judge import LEAST_SPEEDUP, Rule, Verdict, contender
 from fairstep.analysis.verdict.looks import ALPHA
-from fairstep.analysis.verdict.regret import Neighbours
 from fairstep.analysis.verdict.wording import listing
 from fairstep.runs import Design
 
@@ -58,7 +57,7 @@ def _uncovered(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Itera
     """What was searched, and whose choice is in no interval."""
     names: dict[str, list[str]] = {}
     for name in (trials.baseline, *(row.name for row in compared)):
-        covered = Neighbours.of(trials[name].tried, trials[name].chosen or {}).covered
+        covered = contender(trials[name]).neighbours.covered
         for missing in trials[name].searched:
             if missing not in covered:
                 names.setdefault(missing, []).append(name)

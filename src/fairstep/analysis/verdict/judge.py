@@ -217,16 +217,16 @@ class Rule:
             return {}
         members = [trials[name] for name in trials.names if name != base.name]
         others = {
-            member.name: _contender(member, trials.shift(member.name))
+            member.name: contender(member, trials.shift(member.name))
             for member in members
             if not _problem(self, member)
         }
         if self.design is not None:
-            taken = looks(self.design, _contender(base), others)
+            taken = looks(self.design, contender(base), others)
             return {name: tests[-1] for name, tests in taken.items() if tests}
         if self.legacy:
-            return look_alone(_contender(base), others)
-        return look_once(_contender(base), others, self.family, trials.unpaired)
+            return look_alone(contender(base), others)
+        return look_once(contender(base), others, self.family, trials.unpaired)
 
     def limit(self, test: Tested, level: float) -> float:
         """Of |t|."""
@@ -256,10 +256,10 @@ class Rule:
         )
 
 
-def _contender(contestant: ContestantTrials, shift: float = 0.0) -> Contender:
-    """``shift``: nats that are added to its losses, for another length."""
+def contender(contestant: ContestantTrials, shift: float = 0.0) -> Contender:
+    """What it is judged by. ``shift``: nats that are added to its losses, for another length."""
     losses = {seeds: loss + shift for seeds, loss in contestant.losses.items()} if shift else contestant.losses
-    return Contender(losses, contestant.tried, contestant.chosen or {})
+    return Contender(losses, contestant.tried, contestant.chosen or {}, *contestant.shorter)
 
 
 def _judge(

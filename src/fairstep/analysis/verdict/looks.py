@@ -43,15 +43,18 @@ NO_SPREAD = 1e-9
 @dataclass(frozen=True)
 class Contender:
     """What a contestant is judged by. ``losses``: final runs, seed -> nats per token. ``tried``: configurations of the
-    search and their losses. ``chosen``: the configuration of the final runs."""
+    search and their losses. ``chosen``: the configuration of the final runs. ``shorter``: the same on shorter
+    schedules, by which the tokens of the final runs are so many ``doublings`` more."""
 
     losses: Mapping[Any, float]
     tried: Sequence[tuple[Mapping[str, Any], float]] = ()
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    shorter: Sequence[tuple[Mapping[str, Any], float]] = ()
+    doublings: float = 0.0
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        return Neighbours.of(self.tried, self.chosen)
+        return Neighbours.of(self.tried, self.chosen, self.shorter, self.doublings)
 
     def regret(self, sigma: float) -> Regret | None:
         """``sigma``: deviation of one run. None where the search gives no curvature."""

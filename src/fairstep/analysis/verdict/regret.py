@@ -19,9 +19,14 @@ search that differ from the chosen one in two hyperparameters give rho_ij; where
 1 / (n - 1) for n hyperparameters, which keeps one optimum. Mean and variance of r are over draws from these posteriors
 whose optimum lies within ``REACH`` times the points used.
 
+A search that goes from one hyperparameter to the next has the losses along some beside another configuration than the
+chosen one. With x_j the places of that one, m_i there is moved by -rho_ij sqrt(c_j / c_i) x_j, which every draw undoes.
+Losses of shorter schedules stand in where there are none at the length of the final runs; an optimum moves by ``DRIFT``
+steps with every doubling of the tokens, and that of the learning rate is carried by the search.
+
 Equal optimizers, tuned by such a grid, differ by r_a - r_b, so an interval that names optimizers adds
-1.96 sqrt(E (r_a - r_b)^2) in quadrature. A hyperparameter whose chosen value is the outermost one tried, or that was
-tried beside another configuration only, gives no curvature and is not covered.
+1.96 sqrt(E (r_a - r_b)^2) in quadrature. A hyperparameter without a loss on both sides of its chosen value gives no
+curvature and is not covered: its best value is at an edge, or it is a word or a switch.
 
 In simulations with the learning rate alone, plain intervals called 9 to 50 % of equal pairs different, and intervals
 with this term at most 6 % (docs/log.md, ``tests/analysis/test_regret.py``). With two to four hyperparameters:
@@ -32,8 +37,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,8 +59,27 @@ REACH = 2.0
 WIDEST = 0.99
 """Largest |rho|."""
 
-Line = tuple[np.ndarray, np.ndarray]
-"""Places x along one hyperparameter, and losses."""
+DRIFT = 0.25
+"""Steps that the best value of a hyperparameter moves when tokens double (deviation; W, docs/results/thrift.md)."""
+
+Configuration = Mapping[str, Any]
+Results = Sequence[tuple[Configuration, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Places ``x`` and losses ``y`` along one hyperparameter, beside the places ``beside`` of others (0: chosen, left
+    out). ``drift``: deviation in steps of its centre from the one at the length of the final runs."""
+
+    x: np.ndarray
+    y: np.ndarray
+    beside: Mapping[str, float] = field(default_factory=dict)
+    drift: float = 0.0
+
+    @property
+    def bends(self) -> bool:
+        """Whether the losses are on both sides of the chosen value, and not all equal."""
+        return bool(self.x.min() < 0 < self.x.max() and np.ptp(self.y) > 0)
 
 
 @dataclass(frozen=True)
@@ -72,41 +96,44 @@ class Regret:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Losses around a chosen configuration, in nats per token. ``lines``: hyperparameter -> places and losses of the
-    configurations that differ from it in nothing else. ``planes``: two hyperparameters -> the same for both."""
+    """Losses around a chosen configuration, in nats per token. ``lines``: the hyperparameters with a curvature.
+    ``planes``: two hyperparameters -> places of the first, of the second, and losses, of the configurations that differ
+    from the chosen one in both of them."""
 
     lines: Mapping[str, Line]
     planes: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, tried: Iterable[tuple[Mapping[str, Any], float]], chosen: Mapping[str, Any]) -> Neighbours:
-        """From all configurations ``tried`` and their losses. Diverged runs, words and switches are left out."""
-        moved: dict[tuple[str, ...], list[tuple[Mapping[str, Any], float]]] = {}
-        for configuration, loss in tried:
-            names = tuple(sorted(n for n in configuration if configuration[n] != chosen.get(n)))
-            if len(names) <= 2 and configuration.keys() == chosen.keys() and math.isfinite(loss):
-                moved.setdefault(names, []).append((configuration, loss))
-        here = [loss for _, loss in moved.pop((), [])]
-        places: dict[str, dict[float, float]] = {}
+    def of(cls, tried: Results, chosen: Configuration, shorter: Results = (), doublings: float = 0.0) -> Neighbours:
+        """From all configurations ``tried`` and their losses, and those of ``shorter`` schedules, by which the tokens
+        of the final runs are so many doublings more. Diverged runs, words and switches are left out."""
+        near = [(one, loss) for one, loss in tried if one.keys() == chosen.keys() and math.isfinite(loss)]
+        early = [(one, loss) for one, loss in shorter if one.keys() == chosen.keys() and math.isfinite(loss)]
+        numeric = [name for name in chosen if all(_number(name, one[name]) for one, _ in ((chosen, 0), *near, *early))]
+        places = {name: _places(name, chosen[name], {one[name] for one, _ in (*near, *early)}) for name in numeric}
         lines: dict[str, Line] = {}
-        for name in (names[0] for names in moved if len(names) == 1 and here):
-            if all(_number(one[name]) for one in (chosen, *(tried for tried, _ in moved[name,]))):
-                losses = {float(tried[name]): loss for tried, loss in moved[name,]} | {float(chosen[name]): here[0]}
-                places[name] = _places(name, float(chosen[name]), losses)
-                lines[name] = np.array(list(places[name].values())), np.array([losses[v] for v in places[name]])
-        planes = {}
-        for names in moved:
-            if len(names) == 2 and set(names) <= places.keys():
-                a, b = names
-                on = [(places[a].get(t[a]), places[b].get(t[b]), loss) for t, loss in moved[names]]
-                if near := [point for point in on if None not in point]:
-                    planes[a, b] = tuple(np.array(near, dtype=float).T)
-        return cls(lines, planes)
+        for name in numeric:
+            line = _line(name, near, chosen, places)
+            if line is None and name != "lr":
+                line = _line(name, early, chosen, places, DRIFT * doublings)
+            if line is not None:
+                lines[name] = line
+        while missing := [name for name, line in lines.items() if line.beside.keys() - lines.keys()]:
+            lines = {name: line for name, line in lines.items() if name not in missing}
+        straight = {name: set(line.x) for name, line in lines.items() if not line.beside and not line.drift}
+        planes: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+        for one, loss in near:
+            moved = tuple(sorted(name for name in chosen if one[name] != chosen[name]))
+            if len(moved) == 2 and set(moved) <= straight.keys():
+                a, b = (places[name][one[name]] for name in moved)
+                if a in straight[moved[0]] and b in straight[moved[1]]:
+                    planes.setdefault((moved[0], moved[1]), []).append((a, b, loss))
+        return cls(lines, {pair: tuple(np.array(points).T) for pair, points in planes.items()})
 
     @property
     def covered(self) -> tuple[str, ...]:
         """Hyperparameters with losses on both sides of the chosen value."""
-        return tuple(sorted(name for name, line in self.lines.items() if _bends(*line)))
+        return tuple(sorted(self.lines))
 
     def regret(self, sigma: float, only: Iterable[str] | None = None) -> Regret | None:
         """The regret of the chosen values, or of ``only`` some of them. ``sigma``: deviation of one run's loss over
@@ -118,8 +145,8 @@ class Neighbours:
         names = [name for name in self.covered if only is None or name in only]
         if not names or not sigma > 0:
             return None
-        known = {name: _Posterior.of(*self.lines[name], sigma) for name in names}
-        if len(known) > 1:
+        known = {name: _Posterior.of(self.lines[name], sigma) for name in names}
+        if len(known) > 1 or self.lines[names[0]].drift:
             return self._joint(known, sigma)
         (posterior,) = known.values()
         values = posterior.curvature * posterior.best**2
@@ -139,6 +166,11 @@ class Neighbours:
             correlation[:, i, j] = correlation[:, j, i] = rho
         m = np.stack([drawn[name][0] for name in known], -1)
         root = np.sqrt(np.stack([drawn[name][1] for name in known], -1))
+        for i, name in enumerate(known):
+            line = self.lines[name]
+            m[:, i] += line.drift * generator.standard_normal(DRAWS)
+            for j, other in enumerate(known):
+                m[:, i] += correlation[:, i, j] * root[:, j] / root[:, i] * line.beside.get(other, 0.0)
         one_optimum = np.linalg.eigvalsh(correlation)[:, 0] > 1e-3
         correlation[~one_optimum] = np.eye(len(known))
         solved = np.linalg.solve(correlation, (root * m)[..., None])[..., 0]
@@ -159,11 +191,11 @@ class Neighbours:
         from scipy.special import ndtr, ndtri
 
         (ma, ca), (mb, cb) = (tuple(value[:, None] for value in drawn[name]) for name in pair)
-        (xa, ya), (xb, yb), (pa, pb, py) = self.lines[pair[0]], self.lines[pair[1]], self.planes[pair]
-        a = np.concatenate([xa, np.zeros_like(xb), pa])
-        b = np.concatenate([np.zeros_like(xa), xb, pb])
+        first, second, (pa, pb, py) = self.lines[pair[0]], self.lines[pair[1]], self.planes[pair]
+        a = np.concatenate([first.x, np.zeros_like(second.x), pa])
+        b = np.concatenate([np.zeros_like(first.x), second.x, pb])
         shape = ca * ((a - ma) ** 2 - ma**2) + cb * ((b - mb) ** 2 - mb**2)
-        residual = np.concatenate([ya, yb, py]) - shape
+        residual = np.concatenate([first.y, second.y, py]) - shape
         product = a * b - (a * b).mean()
         slope = (residual * product).sum(-1) / (product**2).sum()  # d^2 L / dx_a dx_b
         deviation = sigma / math.sqrt((product**2).sum())
@@ -184,8 +216,8 @@ class _Posterior:
     width: float
 
     @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray, sigma: float) -> _Posterior:
-        """Given losses y at places x."""
+    def of(cls, line: Line, sigma: float) -> _Posterior:
+        x, y = line.x, line.y
         width = float(np.abs(x).max())
         best = np.linspace(-width, width, 97)[:, None]
         curvature = float(np.ptp(y)) * CURVATURES
@@ -203,23 +235,42 @@ class _Posterior:
         return self.best[row, 0], self.curvature[column]
 
 
-def _bends(x: np.ndarray, y: np.ndarray) -> bool:
-    return bool(x.min() < 0 < x.max() and np.ptp(y) > 0)
+def _line(
+    name: str, tried: Results, chosen: Configuration, places: Mapping[str, Mapping[Any, float]], drift: float = 0.0
+) -> Line | None:
+    """The losses along one hyperparameter, beside the chosen configuration or else the nearest to it; None where none
+    have a curvature. With a ``drift`` the schedules are shorter, and the learning rate may be any."""
+    found: dict[tuple[tuple[str, Any], ...], dict[Any, float]] = {}
+    for one, loss in tried:
+        found.setdefault(tuple((n, value) for n, value in sorted(one.items()) if n != name), {})[one[name]] = loss
+    best: tuple[tuple[int, float], Line] | None = None
+    for others, losses in found.items():
+        moved = {n: value for n, value in others if value != chosen[n] and not (drift and n == "lr")}
+        if chosen[name] not in losses or not moved.keys() <= places.keys():
+            continue
+        beside = {n: places[n][value] for n, value in moved.items()}
+        at = _used(name, {places[name][value]: loss for value, loss in losses.items()})
+        line = Line(np.array(list(at)), np.array(list(at.values())), beside, drift)
+        distance = (len(beside), sum(map(abs, beside.values())) + (min(losses.values()) if drift else 0.0))
+        if line.bends and max(map(abs, beside.values()), default=0.0) <= REACH and (best is None or distance < best[0]):
+            best = distance, line
+    return best and best[1]
 
 
-def _places(name: str, chosen: float, values: Iterable[float]) -> dict[float, float]:
-    """Values -> places x, of those that are used."""
-    ordered = sorted(values)
-    if name != "lr":
-        at = ordered.index(chosen)
-        return {value: float(x) for x, value in enumerate(ordered, -at) if abs(x) <= 1}
-    x = {value: math.log2(value / chosen) for value in ordered if value > 0 < chosen}
-    below, above = [place for place in x.values() if place < -1e-9], [place for place in x.values() if place > 1e-9]
-    if not below or not above:
-        return x
-    reach = max(math.log2(WINDOW), -max(below), min(above)) + 1e-9
-    return {value: place for value, place in x.items() if abs(place) <= reach}
+def _places(name: str, chosen: Any, values: Iterable[Any]) -> dict[Any, float]:
+    """Values -> places x."""
+    ordered = sorted({*values, chosen})
+    if name == "lr":
+        return {value: math.log2(value / chosen) for value in ordered}
+    return {value: float(x) for x, value in enumerate(ordered, -ordered.index(chosen))}
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _used(name: str, losses: Mapping[float, float]) -> dict[float, float]:
+    """The places that a parabola goes through, with their losses."""
+    below, above = [x for x in losses if x < -1e-9], [x for x in losses if x > 1e-9]
+    reach = max(-max(below, default=0.0), min(above, default=0.0), math.log2(WINDOW) if name == "lr" else 0.0) + 1e-9
+    return {x: loss for x, loss in sorted(losses.items()) if abs(x) <= reach}
+
+
+def _number(name: str, value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and (name != "lr" or value > 0)

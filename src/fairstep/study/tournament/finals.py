@@ -124,7 +124,8 @@ def look_on(contest: Contest, standings: Mapping[str, Standing]) -> Search[None]
 def contender(standing: Standing) -> Contender:
     """What a contestant is judged by; runs that diverged are left out."""
     losses = {seed: loss for seed, loss in standing.finals.items() if math.isfinite(loss)}
-    return Contender(losses, standing.tuning.results(), standing.chosen or {})
+    tuning, chosen = standing.tuning, standing.chosen or {}
+    return Contender(losses, tuning.results(), chosen, tuning.shorter.results, tuning.shorter.doublings)
 
 
 def _one_more(standing: Standing, seed: int) -> Search[None]:
