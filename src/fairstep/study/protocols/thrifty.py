@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from fairstep.study.protocols.coordinate_descent import Descent
 from fairstep.study.protocols.one_cell import OneCell, follow_edges, settle
-from fairstep.study.protocols.search import Hyperparameters, InEveryCell, Problem, Search, Tuning
+from fairstep.study.protocols.search import Hyperparameters, InEveryCell, Problem, Search, Shorter, Tuning
 from fairstep.study.protocols.space import Axis, Space, key, rounded
 from fairstep.study.transfer.length import EXPONENT
 
@@ -48,6 +48,7 @@ class Thrifty:
         yield from follow_edges(first, short)
         rivals = [carried(short, best, problem.tokens / tokens) for best in best_of_each(short)[: self.rivals]]
         tuning = Tuning(problem.from_start({}, only=("lr", *problem.companions)))
+        tuning.shorter = Shorter(short.results(), math.log2(problem.tokens / tokens))
         others = ", ".join(name for name in problem.space.searched if name != "lr")
         tuning.notes.append(
             f"Searched with {short.trials} schedules of {self.steps(problem)} steps, and at the cell's length from the "
