@@ -177,6 +177,30 @@ def test_an_interaction_is_read_from_the_search() -> None:
     assert exact[0][1] < exact[1][1], "without the corners of the grid the interaction is not known"
 
 
+def test_sides_that_were_tried_beside_different_configurations_are_joined() -> None:
+    """As a search leaves them that goes from one hyperparameter to the next and then follows an edge."""
+    chosen = {"lr": 0.032, "weight_decay": 0.0}
+    tried = [({"lr": 0.016, "weight_decay": 0.1}, 3.04), ({"lr": 0.032, "weight_decay": 0.1}, 3.02)]
+    tried += [(chosen, 3.0), ({"lr": 0.064, "weight_decay": 0.0}, 3.02), ({"lr": 0.032, "weight_decay": -0.1}, 3.02)]
+    found = Neighbours.of(tried, chosen)
+    assert found.covered == ("lr", "weight_decay")
+    assert found.lines["lr"].beside == {"weight_decay": 0.5}
+    assert list(found.lines["lr"].x) == [-1.0, 0.0, 1.0] and found.lines["lr"].y == pytest.approx([0.02, 0.0, 0.02])
+    assert Neighbours.of(tried[1:], chosen).covered == ("weight_decay",)
+    assert Neighbours.of(tried[:-1], chosen).covered == ("lr",)
+
+
+def test_losses_of_shorter_schedules_stand_in() -> None:
+    chosen = {"lr": 0.1, "beta2": 0.9}
+    tried = [({**chosen, "lr": lr}, 3.0 + abs(lr - 0.1)) for lr in (0.05, 0.1, 0.2)]
+    short = [({"lr": 0.2, "beta2": beta}, 4.0 + abs(beta - 0.9)) for beta in (0.8, 0.9, 0.95)]
+    alone, both = Neighbours.of(tried, chosen), Neighbours.of(tried, chosen, short, 2.0)
+    assert alone.covered == ("lr",) and both.covered == ("beta2", "lr")
+    assert both.lines["beta2"].drift == 0.5 and both.lines["lr"].drift == 0.0
+    one, two = alone.regret(0.01), both.regret(0.01)
+    assert one is not None and two is not None and two.mean > one.mean and two.variance > one.variance
+
+
 def test_words_edges_and_other_lines_are_not_covered() -> None:
     chosen = {"lr": 0.1, "beta2": 0.9, "nesterov": True, "eps": 1e-8}
     tried = [

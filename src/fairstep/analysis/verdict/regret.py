@@ -69,7 +69,8 @@ Results = Sequence[tuple[Configuration, float]]
 @dataclass(frozen=True)
 class Line:
     """Places ``x`` and losses ``y`` along one hyperparameter, beside the places ``beside`` of others (0: chosen, left
-    out). ``drift``: deviation in steps of its centre from the one at the length of the final runs."""
+    out; of one that is not covered, not used). ``drift``: deviation in steps of its centre from the one at the length
+    of the final runs."""
 
     x: np.ndarray
     y: np.ndarray
@@ -118,8 +119,6 @@ class Neighbours:
                 line = _line(name, early, chosen, places, DRIFT * doublings)
             if line is not None:
                 lines[name] = line
-        while missing := [name for name, line in lines.items() if line.beside.keys() - lines.keys()]:
-            lines = {name: line for name, line in lines.items() if name not in missing}
         straight = {name: set(line.x) for name, line in lines.items() if not line.beside and not line.drift}
         planes: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
         for one, loss in near:
@@ -240,21 +239,35 @@ def _line(
 ) -> Line | None:
     """The losses along one hyperparameter, beside the chosen configuration or else the nearest to it; None where none
     have a curvature. With a ``drift`` the schedules are shorter, and the learning rate may be any."""
-    found: dict[tuple[tuple[str, Any], ...], dict[Any, float]] = {}
+    found: dict[tuple[tuple[str, Any], ...], dict[float, float]] = {}
     for one, loss in tried:
-        found.setdefault(tuple((n, value) for n, value in sorted(one.items()) if n != name), {})[one[name]] = loss
-    best: tuple[tuple[int, float], Line] | None = None
+        others = tuple((n, value) for n, value in sorted(one.items()) if n != name)
+        found.setdefault(others, {})[places[name][one[name]]] = loss
+    lines: list[tuple[tuple[float, float], Line]] = []
     for others, losses in found.items():
         moved = {n: value for n, value in others if value != chosen[n] and not (drift and n == "lr")}
-        if chosen[name] not in losses or not moved.keys() <= places.keys():
-            continue
-        beside = {n: places[n][value] for n, value in moved.items()}
-        at = _used(name, {places[name][value]: loss for value, loss in losses.items()})
-        line = Line(np.array(list(at)), np.array(list(at.values())), beside, drift)
-        distance = (len(beside), sum(map(abs, beside.values())) + (min(losses.values()) if drift else 0.0))
-        if line.bends and max(map(abs, beside.values()), default=0.0) <= REACH and (best is None or distance < best[0]):
-            best = distance, line
-    return best and best[1]
+        beside = {n: places[n][value] for n, value in moved.items() if n in places}
+        if 0.0 in losses and moved.keys() == beside.keys() and max(map(abs, beside.values()), default=0.0) <= REACH:
+            used = _used(name, losses)
+            distance = (len(beside), sum(map(abs, beside.values())) + (min(losses.values()) if drift else 0.0))
+            lines.append((distance, Line(np.array(list(used)), np.array(list(used.values())), beside, drift)))
+    ordered = [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+    if whole := next((line for line in ordered if line.bends), None):
+        return whole
+    below = next((line for line in ordered if line.x.min() < 0), None)
+    above = next((line for line in ordered if line.x.max() > 0), None)
+    joined = _joined(below, above) if below and above else None
+    return joined if joined and joined.bends else None
+
+
+def _joined(below: Line, above: Line) -> Line:
+    """A line from two that lie beside different configurations, one on each side: differences from the chosen value's
+    loss. An interaction moves its centre by half of what it moves each."""
+    x = np.concatenate([below.x[below.x < 0], [0.0], above.x[above.x > 0]])
+    sides = [line.y[chosen] - line.y[line.x == 0] for line, chosen in ((below, below.x < 0), (above, above.x > 0))]
+    names = below.beside.keys() | above.beside.keys()
+    beside = {name: (below.beside.get(name, 0.0) + above.beside.get(name, 0.0)) / 2 for name in names}
+    return Line(x, np.concatenate([sides[0], [0.0], sides[1]]), beside, below.drift)
 
 
 def _places(name: str, chosen: Any, values: Iterable[Any]) -> dict[Any, float]:
