@@ -27,7 +27,7 @@ from fairstep.published import track3
 from fairstep.runs import Design, Store, Value
 from fairstep.study.forecast.objectives import Synthetic
 from fairstep.study.forecast.random_objectives import objectives
-from fairstep.study.protocols import Descent, Grid, Protocol, Thrifty
+from fairstep.study.protocols import Grid, Protocol, Thrifty
 from fairstep.study.protocols.search import Problem, Settled, Tuning, Wanted, solve
 from fairstep.study.protocols.space import Axis, Space
 from fairstep.study.protocols.wen_replay import DIVERGED, Record, records
@@ -148,10 +148,10 @@ TOKENS, BATCH = 2**20, 2**11
 WAYS: dict[str, tuple[Protocol, str]] = {
     "full grid, 8 seeds": (Grid(), "8"),
     "full grid, 3..8": (Grid(), "3..8"),
-    "each swept once, 3..8": (Descent(0.0, cycles=1), "3..8"),
     "thrifty, 3..8": (Thrifty(), "3..8"),
-    "thrifty of 1/8, 3..8": (Thrifty(part=0.125), "3..8"),
-    "thrifty without rivals": (Thrifty(rivals=1), "3..8"),
+    "thrifty, part 1/4": (Thrifty(part=0.25), "3..8"),
+    "thrifty, part 1/8": (Thrifty(part=0.125), "3..8"),
+    "thrifty, part 1/4, no rivals": (Thrifty(part=0.25, rivals=1), "3..8"),
 }
 
 
