@@ -12,7 +12,7 @@ from fairstep.analysis.trials import NO_SEED
 from fairstep.report import figures
 from fairstep.report.contest_sections import notes
 from fairstep.report.drawing import Look
-from fairstep.report.markup import colours, symbols, text
+from fairstep.report.markup import text
 from fairstep.report.section import Page, Section, command, figure, items, paragraph
 from fairstep.report.table import Column, Table
 from fairstep.report.tables import NOTES, ledger_html, ledger_table, verdict_html, verdict_table
@@ -24,7 +24,7 @@ MOST_ROWS, MOST_CURVES = 2000, 400
 
 def judged_page(trials: Trials, result: dict[str, Any]) -> Page:
     """``result``: of ``fairstep.judge``, which is contest_result's with grades and notes."""
-    look = Look(colours(trials.names, trials.baseline), symbols(trials.names))
+    look = Look.of(trials.names, trials.baseline)
     first, _, rest = headline(result).partition("; ")
     counted = plural(len(trials.rows), "run")
     parts = [

@@ -14,7 +14,6 @@ from fairstep.published import semenov, wen
 from fairstep.report import published_track3, published_wen, scaling
 from fairstep.report.claims import claims_table
 from fairstep.report.drawing import Look
-from fairstep.report.markup import colours, symbols
 from fairstep.report.published_figures import gaps_to_baseline
 from fairstep.report.section import Page, Section, command, figure, how, paragraph
 from fairstep.report.table import Column, Table
@@ -28,7 +27,7 @@ def published_page() -> Page:
     speedups = published_speedups()
     names = [row["optimizer"] for row in speedups] + [name for c in semenov_evidence().cells for name in c.losses]
     contestants = tuple(dict.fromkeys([BASELINE, *names]))
-    look = Look(colours(contestants, BASELINE), symbols(contestants))
+    look = Look.of(contestants, BASELINE)
     track = published_track3.section()
     sections = [
         published_wen.speedups(speedups, look),

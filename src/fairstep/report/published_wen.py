@@ -12,7 +12,6 @@ from fairstep.analysis.claims.wen_tables import losses, noise
 from fairstep.published import wen
 from fairstep.report import scaling
 from fairstep.report.drawing import Look
-from fairstep.report.markup import colours, symbols
 from fairstep.report.published_figures import rate_sweeps
 from fairstep.report.section import Section, figure, how, paragraph
 from fairstep.report.table import Column, Table
@@ -121,7 +120,7 @@ def laws(look: Look) -> Section:
                 law = loss_law(sorted(curve), [curve[ratio] for ratio in sorted(curve)], noise())
                 fits.setdefault(name, {})[size] = law
                 rows.append({"optimizer": name, "model_size": size, **law.row()})
-    sizes = Look(colours(("", *wen.SIZES), ""), symbols(wen.SIZES))
+    sizes = Look.of(wen.SIZES, "")
     columns = [Column("optimizer", "optimizer"), Column("model_size", "size")]
     for key in ("alpha", "B", "beta"):
         columns += [Column(key, key, number=True), Column(f"{key}_low", "low", number=True)]

@@ -17,7 +17,7 @@ from fairstep.report.compared import compared_section
 from fairstep.report.doublings import doubling_section
 from fairstep.report.drawing import Look
 from fairstep.report.loaded import LoadedContest
-from fairstep.report.markup import colours, symbols, text
+from fairstep.report.markup import text
 from fairstep.report.published_wen import TREND_COLUMNS, trend_rows
 from fairstep.report.section import Page, Section, figure, how, paragraph, template
 from fairstep.report.table import Column, Table
@@ -133,7 +133,7 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
     table = Table("overview", "Verdicts of all contests", COLUMNS, rows, ("contest", "name", "verdict"))
     names = tuple(dict.fromkeys(row["name"] for row in rows))
     baseline = loaded[0].ledger.baseline
-    look = Look(colours(names, baseline), symbols(names))
+    look = Look.of(names, baseline)
     points = [
         {
             "optimizer": row["name"],
