@@ -10,19 +10,16 @@ from fairstep.report.drawing import Drawing, Look, ratio_axis
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import label
 from fairstep.report.section import Section, figure
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 
 Row = Mapping[str, Any]
 
 COLUMNS = (
     Column("name", "contestant"),
-    Column("speedup", "speedup in tokens", number=True),
-    Column("time_speedup", "speedup in time", number=True),
-    Column("time_speedup_low", "low", number=True),
-    Column("time_speedup_high", "high", number=True),
+    *numbers(speedup="speedup in tokens", time_speedup="speedup in time", time_speedup_low="low"),
+    *numbers(time_speedup_high="high"),
     Column("time_verdict", "at equal time"),
-    Column("step_seconds", "step", number=True, show=seconds_text),
-    Column("optimizer_seconds", "of it optimizer", number=True, show=seconds_text),
+    *numbers(seconds_text, step_seconds="step", optimizer_seconds="of it optimizer"),
     Column("tokens_per_second", "tokens a second", number=True, show=count_text),
     Column("state_bytes", "optimizer state", number=True, show=bytes_text),
     Column("memory_ratio", "of the baseline's", number=True),

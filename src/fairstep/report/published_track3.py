@@ -16,7 +16,7 @@ from fairstep.published import track3
 from fairstep.report.drawing import Drawing, Look, bars
 from fairstep.report.markup import label
 from fairstep.report.section import Section, figure, how, paragraph
-from fairstep.report.table import Column, Row, Table
+from fairstep.report.table import Column, Row, Table, numbers
 
 VERDICTS = ("one run", "faster", "not separable", "slower")
 """What a result can be against the record before it."""
@@ -160,12 +160,6 @@ def sigmas_figure(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _results_table(rows: Sequence[dict[str, Any]]) -> Table:
-    def loss(value: float) -> str:
-        return f"{value:.4f}"
-
-    def whole(value: float) -> str:
-        return f"{value:.0f}"
-
     def small(value: float) -> str:
         return f"{value:.2g}" if math.isfinite(value) else ""
 
@@ -176,15 +170,10 @@ def _results_table(rows: Sequence[dict[str, Any]]) -> Table:
             Column("number", "result", number=True),
             Column("name", "name"),
             Column("kind", "kind"),
-            Column("steps", "steps to 3.28", number=True),
-            Column("runs", "runs", number=True),
-            Column("loss", "mean loss", number=True, show=loss),
-            Column("loss_low", "low", number=True, show=loss),
-            Column("loss_high", "high", number=True, show=loss),
+            *numbers(steps="steps to 3.28", runs="runs"),
+            *numbers(".4f", loss="mean loss", loss_low="low", loss_high="high"),
             Column("against", "against", number=True),
-            Column("lead_steps", "steps ahead", number=True, show=whole),
-            Column("lead_low", "low", number=True, show=whole),
-            Column("lead_high", "high", number=True, show=whole),
+            *numbers(".0f", lead_steps="steps ahead", lead_low="low", lead_high="high"),
             Column("holm_probability", "p, corrected", number=True, show=small),
             Column("verdict", "verdict"),
             Column("track3_probability", "p by its rule", number=True, show=small),
@@ -195,19 +184,13 @@ def _results_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _sigma_table(rows: Sequence[Row]) -> Table:
-    def nats(value: float) -> str:
-        return f"{value:.5f}"
-
     return Table(
         "sigma",
         "Sigma by group of repeated runs",
         (
             Column("group", "group"),
-            Column("last_step", "last step", number=True),
-            Column("runs", "runs", number=True),
-            Column("sigma", "sigma", number=True, show=nats),
-            Column("low", "low", number=True, show=nats),
-            Column("high", "high", number=True, show=nats),
+            *numbers(last_step="last step", runs="runs"),
+            *numbers(".5f", sigma="sigma", low="low", high="high"),
         ),
         rows,
     )

@@ -20,7 +20,7 @@ from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import text
 from fairstep.report.published_wen import TREND_COLUMNS, trend_rows
 from fairstep.report.section import Page, Section, figure, how, paragraph, template
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Store
 from fairstep.runs.differences import distinct, facts, siblings
 from fairstep.runs.merge import StoredContest
@@ -115,11 +115,10 @@ COLUMNS = (
     Column("contest", "contest"),
     Column("differences", "what differs", long=True),
     Column("model", "model"),
-    Column("tokens", "tokens", number=True, show=count_text),
-    Column("batch_tokens", "batch", number=True, show=count_text),
+    *numbers(count_text, tokens="tokens", batch_tokens="batch"),
     Column("name", "contestant"),
     Column("verdict", "verdict"),
-    Column("loss", "final loss", number=True, show=lambda value: f"{value:.4f}"),
+    Column("loss", "final loss", number=True, show=".4f"),
     Column("speedup", "speedup", number=True),
     Column("speedup_words", "with its interval"),
     Column("time_speedup", "in time", number=True),
