@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STORE ?= runs/demo
-# One test process a core; a second thread in each would only wait.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# One test process a core; a second thread in each would only wait. Bytecode is kept: a test file whose asserts are
+# rewritten anew takes longer than its tests, and many tests start the command.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .PHONY: demo test verify unit lint format docs test-faults test-oracles test-browser test-ray test-gpu bench clean
 

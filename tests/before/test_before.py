@@ -83,6 +83,7 @@ def test_the_certificates_are_shown(copy: Path, capsys: pytest.CaptureFixture[st
     assert all(row["trials_done"] == len(ledger.trials) == 11 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_same_command_repeats_no_run(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def results() -> dict[str, int]:
         return {run.id: (run.directory / "summary.json").stat().st_mtime_ns for run in Store("store").runs()}

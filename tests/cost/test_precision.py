@@ -71,6 +71,7 @@ def test_a_file_that_is_not_ours_counts_as_none(monkeypatch: pytest.MonkeyPatch,
     assert len(commands) == 1
 
 
+@pytest.mark.slow
 def test_the_real_measurement_is_kept_and_this_process_stays_without_torch(cache: Path) -> None:
     code = """if True:
         import sys

@@ -41,6 +41,7 @@ def same(one: Corpus, two: Corpus) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(tokens(one), tokens(two), strict=True))
 
 
+@pytest.mark.slow
 def test_processes_runs_and_shards_do_not_matter(texts: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One process with one run and one shard, one worker and three workers: the same tokens, and of the latter two the
     same files."""

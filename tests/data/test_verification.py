@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.data.conftest import written
 
 from fairstep.data import Corpus, DataError, corpora, find_corpus, open_corpus, prepare, verification
 from fairstep.data.cache import give_name
@@ -16,9 +18,22 @@ from fairstep.data.meta import digest, read_meta, seal
 Texts = Callable[..., str]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with one corpus, which ``corpus`` copies."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for seed in range(40):
+        (folder / f"{seed:03}.txt").write_text(written(seed), encoding="utf-8")
+    prepare(str(folder / "*.txt"), vocabulary=300, name="mine", cache=folder / "cache")
+    return folder / "cache"
+
+
 @pytest.fixture
-def corpus(cache: Path, texts: Texts) -> Corpus:
-    return prepare(texts(40), vocabulary=300, name="mine")
+def corpus(cache: Path, prepared: Path) -> Corpus:
+    shutil.copytree(prepared, cache)
+    found = find_corpus("mine")
+    assert found
+    return found
 
 
 def opened(corpus: Corpus) -> Corpus:

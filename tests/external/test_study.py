@@ -146,6 +146,7 @@ def losses(store: Path) -> dict[str, float | None]:
     return {run.id: run.summary.final_loss for run in Store(store).runs() if run.summary}
 
 
+@pytest.mark.slow
 def test_a_study_is_carried_out_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, code=TRAIN + "open('count', 'a').write('x')\n")
     store = tmp_path / "store"
@@ -213,6 +214,7 @@ CONTESTANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_contest_from_python_is_the_contest_of_the_command(tmp_path: Path) -> None:
     shift = 0.0
     calls = []
@@ -261,6 +263,7 @@ def test_a_contest_from_python_refuses(changes: dict[str, Any], sentence: str, t
         fairstep.contest(train, given.pop("contestants"), **given)
 
 
+@pytest.mark.slow
 def test_a_script_calls_contest_and_workers_import_it(tmp_path: Path) -> None:
     code = f"""
 import fairstep
@@ -279,6 +282,7 @@ if __name__ == "__main__":
     assert all((run.directory / "out").is_dir() for run in Store(tmp_path / "store").runs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["", f"import sys; sys.modules['__main__'].__file__ = {__file__!r}\n"])
 def test_a_function_of_a_notebook_is_called_in_its_process(file: str, tmp_path: Path) -> None:
     """One of __main__ that no file has; some consoles have a file of their own there."""

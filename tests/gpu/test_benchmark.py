@@ -27,6 +27,7 @@ def report(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_without_a_gpu_it_ends_with_a_sentence() -> None:
     done = run()
@@ -50,6 +51,7 @@ def test_the_command_works_on_a_processor() -> None:
     assert [row["optimizer"] for row in found["peers"]] == ["adamw", "muon"]
 
 
+@pytest.mark.slow
 def test_it_says_what_it_did_not_run() -> None:
     said = report("--device", "cpu", "--quick", "--only", "steps,mfu", "--minutes", "0")
     assert said["found"] == {}

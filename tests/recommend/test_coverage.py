@@ -27,7 +27,7 @@ def coverage(name: str) -> tuple[int, float]:
     inside = []
     for members in sorted(left_out, key=lambda group: min(published_points().index(p) for p in group)):
         rest = [point for point in points if point not in members]
-        scales, middle, groups = fit_scales(rest), _middle(rest), _by_optimizer(rest)
+        scales, middle, groups = fit_scales(tuple(rest)), _middle(rest), _by_optimizer(rest)
         for point in members:
             others = groups.get(point.optimizer, [])
             if len(others) >= LEAST_POINTS:

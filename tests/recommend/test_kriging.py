@@ -90,8 +90,10 @@ def test_a_known_line_is_found_again() -> None:
             place = (float(size), 0.0, 19.0)
             value = level + slope * (size - 27) + 0.01 * rng.normal()
             made.append(Point(name, "one", f"{size}", place, value, 0.01, value))
-    scales = fit_scales(made)
-    assert scales.study == LEAST_STUDY, "one study says nothing about another"
+    scales = fit_scales(tuple(made))
+    # Levels were drawn with 0.2. In one study they cannot be divided between the optimizer and the study.
+    assert 0.15 < math.hypot(scales.level, scales.study) < 0.3
+    assert scales.study >= LEAST_STUDY
     truth = {name: [p for p in made if p.optimizer == name] for name in "abcdefgh"}
     law = loss_drop_law([replace(p, gap=p.value * 0.1 * 2 ** (-0.3 * (p.place[0] - 27))) for p in _with_tokens(made)])
     for row in forecast(made, Target(2.0**32, 20 * 2.0**32, 2.0**19), law, "one", scales):

@@ -10,8 +10,8 @@ import pytest
 
 from fairstep.analysis import contest_result
 from fairstep.report import figures
-from fairstep.report.drawing import Look
-from fairstep.report.markup import BASELINE_COLOUR, PALETTE, colours, script_json
+from fairstep.report.drawing import BASELINE_COLOUR, PALETTE, Look
+from fairstep.report.markup import script_json
 from fairstep.runs.table import trial_table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def look(demo_contest: FakeContest) -> Look:
-    return Look.of(demo_contest.ledger)
+    return Look.of(demo_contest.ledger.contestants, demo_contest.ledger.baseline)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_legends_offer_only_what_is_drawn(result: dict[str, Any], look: Look) ->
 
 def test_the_baseline_is_grey_and_colours_are_used_in_order() -> None:
     many = tuple(f"c{place}" for place in range(len(PALETTE) + 2))
-    found = colours(many, "c0")
+    found = Look.of(many, "c0").colour
     assert found["c0"] == BASELINE_COLOUR
     assert [found[name] for name in many[1:4]] == list(PALETTE[:3])
 

@@ -27,6 +27,7 @@ independent errors.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -109,7 +110,8 @@ class Forecast:
     outside: tuple[str, ...]
 
 
-def fit_scales(points: Iterable[Point]) -> Scales:
+@functools.cache
+def fit_scales(points: tuple[Point, ...]) -> Scales:
     """The scales under which the points are most likely, all optimizers together, with the least study."""
     from scipy.optimize import minimize
 
@@ -145,7 +147,7 @@ def forecast(
     groups = {name: members for name, members in _by_optimizer(points).items() if len(members) >= LEAST_POINTS}
     if not groups:
         raise AnalysisError("no optimizer has been compared with AdamW in three or more cells")
-    scales = scales or fit_scales(points)
+    scales = scales or fit_scales(tuple(points))
     middle = _middle(points)
     values = {name: _predict(scales, members, target, study, middle) for name, members in groups.items()}
     values[BASELINE] = (0.0, 0.0)

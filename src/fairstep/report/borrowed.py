@@ -16,10 +16,10 @@ COLUMNS = (
     Column("name", "contestant"),
     Column("contest", "contest"),
     Column("pairs", "pairs", number=True),
-    Column("difference", "nats below baseline", number=True, show=lambda value: f"{value:+.4f}"),
+    Column("difference", "nats below baseline", number=True, show="+.4f"),
     Column("paired", "95 %, its own seeds"),
     Column("borrowed", "95 %, borrowed variance"),
-    Column("degrees", "degrees of freedom", number=True, show=lambda value: f"{value:.3g}"),
+    Column("degrees", "degrees of freedom", number=True, show=".3g"),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fairstep.analysis import count_text
 from fairstep.report.markup import text
 from fairstep.report.section import Section
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Certificate, Ledger
 from fairstep.runs.certificate import words
 
@@ -16,14 +16,10 @@ COLUMNS = (
     Column("contestant", "contestant"),
     Column("statement", "what is shown", long=True),
     Column("configuration", "chosen", long=True),
-    Column("gain", "gain of the best move", number=True),
-    Column("gain_low", "low", number=True),
-    Column("gain_high", "high", number=True),
-    Column("sigma", "sigma", number=True),
-    Column("near_optimal", "near-optimal", number=True),
+    *numbers(gain="gain of the best move", gain_low="low", gain_high="high", sigma="sigma"),
+    *numbers(near_optimal="near-optimal"),
     Column("edges", "at an edge"),
-    Column("trials", "trials", number=True),
-    Column("fresh", "fresh runs", number=True),
+    *numbers(trials="trials", fresh="fresh runs"),
     Column("tokens", "tokens", number=True, show=count_text),
     Column("missing", "missing", long=True),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from fairstep.analysis import AnalysisError, Outcome, Trials, paired_difference, verdicts
 from fairstep.report.section import Section, paragraph
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Ledger, Store
 from fairstep.runs.merge import StoredContest
 
@@ -19,20 +19,16 @@ RUNS = (
     Column("run", "run"),
     Column("first", "store"),
     Column("second", "other store"),
-    Column("loss", "final loss", number=True, show=lambda value: f"{value:.6f}"),
-    Column("other", "other's", number=True, show=lambda value: f"{value:.6f}"),
-    Column("difference", "difference", number=True, show=lambda value: f"{value:+.2e}"),
+    *numbers(".6f", loss="final loss", other="other's"),
+    Column("difference", "difference", number=True, show="+.2e"),
 )
 CONTESTANTS = (
     Column("contestant", "contestant"),
     Column("cell", "cell"),
     Column("first", "store: contest", long=True),
     Column("second", "other store: contest", long=True),
-    Column("loss", "final loss", number=True, show=lambda value: f"{value:.4f}"),
-    Column("other", "other's", number=True, show=lambda value: f"{value:.4f}"),
-    Column("difference", "difference", number=True, show=lambda value: f"{value:+.4f}"),
-    Column("low", "low", number=True, show=lambda value: f"{value:+.4f}"),
-    Column("high", "high", number=True, show=lambda value: f"{value:+.4f}"),
+    *numbers(".4f", loss="final loss", other="other's"),
+    *numbers("+.4f", difference="difference", low="low", high="high"),
     Column("seeds", "shared seeds", number=True),
     Column("verdict", "verdict"),
     Column("other_verdict", "other's verdict"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fairstep.analysis import count_text, plural, seconds_text
+from fairstep.analysis import Trials, count_text, plural, seconds_text
 from fairstep.report import costs, figures, scaling
 from fairstep.report.certificates import certificate_section
 from fairstep.report.claims import claims_section
@@ -16,7 +17,7 @@ from fairstep.report.markup import text
 from fairstep.report.other_texts import other_texts_section
 from fairstep.report.reproduce import reproduce_section
 from fairstep.report.section import Section, figure, how, paragraph, template
-from fairstep.report.table import Column, Table, filters
+from fairstep.report.table import Column, Table, filters, numbers
 from fairstep.report.tables import ledger_html, ledger_table, verdict_html, verdict_table
 from fairstep.runs import Ledger
 
@@ -73,10 +74,7 @@ def _looks(loaded: LoadedContest) -> Table:
     columns = (
         Column("contestant", "contestant"),
         Column("design", "design"),
-        Column("pairs", "seeds", number=True),
-        Column("t", "t", number=True),
-        Column("limit", "|t| needed", number=True),
-        Column("level", "level", number=True),
+        *numbers(pairs="seeds", t="t", limit="|t| needed", level="level"),
         Column("verdict", "verdict"),
         Column("time", "taken"),
     )
@@ -116,14 +114,8 @@ def _curves(loaded: LoadedContest) -> Section:
         "the learning rate has not decayed yet. A double click shows the first steps too."
     )
     body = figure(key("curves"), "Validation loss against tokens of every final run", caption)
-    crossed = loaded.result["crossings"]
-    if crossed:
-        words = "; ".join(
-            f"{row['then_ahead']} passes {row['ahead']} at {count_text(row['tokens'])}" for row in crossed[:8]
-        )
-        more = f"; and {len(crossed) - 8} more" if len(crossed) > 8 else ""
-        body += paragraph(f"On the way: {words}{more}. None of it counts.")
-    drawn = figures.loss_curves(_evaluations(loaded), loaded.look)
+    body += crossings(loaded.result, count_text)
+    drawn = figures.loss_curves(curves_of(loaded.trials), loaded.look)
     return Section(key("training"), "Loss while training", body, {key("curves"): drawn})
 
 
@@ -152,25 +144,27 @@ def _ledger(loaded: LoadedContest) -> Section:
     return Section(key("ledger"), "Ledger of trials", body, tables=(ledger_table(rows, key("trials")),))
 
 
-def _evaluations(loaded: LoadedContest) -> dict[str, list[dict[str, Any]]]:
-    """Evaluations of the final runs: contestant -> one curve a seed. A log axis has no place for 0 tokens."""
+def curves_of(trials: Trials, least: int = 0, most: int = sys.maxsize) -> dict[str, list[dict[str, Any]]]:
+    """Evaluations of the final runs: contestant -> one curve a seed, of at least so many points, and so many curves at
+    the most. A log axis has no place for 0 tokens; nan, and an overflow on the way to divergence, are not drawn."""
     curves: dict[str, list[dict[str, Any]]] = {}
-    for name, members in loaded.trials.evaluations.items():
-        for member in members:
-            points = [(tokens, loss) for tokens, loss in member.points if tokens > 0 and _drawable(loss)]
-            curve = {
-                "seed": member.seeds[0],
-                "status": member.status,
-                "tokens": [tokens for tokens, _ in points],
-                "losses": [loss for _, loss in points],
-            }
+    for name, member in ((name, member) for name, members in trials.evaluations.items() for member in members):
+        points = [(x, y) for x, y in member.points if x > 0 and isinstance(y, int | float) and abs(y) < 1e6]
+        if len(points) >= least and most > 0:
+            most -= 1
+            lengths, losses = [x for x, _ in points], [y for _, y in points]
+            curve = {"seed": member.seeds[0], "status": member.status, "tokens": lengths, "losses": losses}
             curves.setdefault(name, []).append(curve)
     return curves
 
 
-def _drawable(loss: Any) -> bool:
-    """Not missing, not nan, not an overflow on the way to divergence."""
-    return isinstance(loss, int | float) and abs(loss) < 1e6
+def crossings(result: Mapping[str, Any], shown: Callable[[float], str]) -> str:
+    """Which contestants pass which on the way, in a paragraph. ``shown``: a length in words."""
+    found = [f"{row['then_ahead']} passes {row['ahead']} at {shown(row['tokens'])}" for row in result["crossings"]]
+    if not found:
+        return ""
+    more = f"; and {len(found) - 8} more" if len(found) > 8 else ""
+    return paragraph(f"On the way: {'; '.join(found[:8])}{more}. None of it counts.")
 
 
 def notes(title: str, sentences: Sequence[str]) -> str:

@@ -6,23 +6,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fairstep.analysis import bytes_text, count_text, seconds_text
-from fairstep.report.drawing import FINE, Look, add_line, figure_json, new_figure, ratio_axis
+from fairstep.report.drawing import Drawing, Look, ratio_axis
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import label
 from fairstep.report.section import Section, figure
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 
 Row = Mapping[str, Any]
 
 COLUMNS = (
     Column("name", "contestant"),
-    Column("speedup", "speedup in tokens", number=True),
-    Column("time_speedup", "speedup in time", number=True),
-    Column("time_speedup_low", "low", number=True),
-    Column("time_speedup_high", "high", number=True),
+    *numbers(speedup="speedup in tokens", time_speedup="speedup in time", time_speedup_low="low"),
+    *numbers(time_speedup_high="high"),
     Column("time_verdict", "at equal time"),
-    Column("step_seconds", "step", number=True, show=seconds_text),
-    Column("optimizer_seconds", "of it optimizer", number=True, show=seconds_text),
+    *numbers(seconds_text, step_seconds="step", optimizer_seconds="of it optimizer"),
     Column("tokens_per_second", "tokens a second", number=True, show=count_text),
     Column("state_bytes", "optimizer state", number=True, show=bytes_text),
     Column("memory_ratio", "of the baseline's", number=True),
@@ -45,51 +42,27 @@ def section(loaded: LoadedContest) -> Section:
     table = Table(loaded.key("prices"), "Time and memory of every contestant", COLUMNS, rows)
     key = loaded.key("time")
     body = table.html() + figure(key, "Speedups in tokens and in time", CAPTION)
-    return Section(loaded.key("costs"), "Time and memory", body, {key: in_time(rows, loaded.look)}, (table,))
+    return Section(loaded.key("costs"), "Time and memory", body, {key: time_figure(rows, loaded.look)}, (table,))
 
 
-def in_time(rows: Iterable[Row], look: Look) -> dict[str, Any]:
+def time_figure(rows: Iterable[Row], look: Look) -> dict[str, Any]:
     """Speedup in tokens (open) and in wall-clock (filled, with its interval), one line each."""
     timed = [row for row in rows if row["speedup"] and row["time_speedup"]]
-    figure = new_figure(height=92 + 40 * max(len(timed), 1))
+    drawing = Drawing(look, height=92 + 40 * max(len(timed), 1))
     ends = [1.1]
     for place, row in enumerate(timed):
-        name, colour = row["name"], look.colour[row["name"]]
-        low, high = (row[f"time_speedup_{end}"] or row["time_speedup"] for end in ("low", "high"))
-        ends += [high, 1 / low, row["speedup"], 1 / row["speedup"]]
-        shown = {"hovertemplate": "%{text}<extra></extra>", "y": [place], "mode": "markers"}
-        add_line(
-            figure,
-            name,
-            x=[low, high],
-            y=[place] * 2,
-            mode="lines",
-            line={"color": colour, "width": 3},
-            hoverinfo="skip",
-        )
-        add_line(
-            figure,
-            name,
-            x=[row["time_speedup"]],
-            marker={"color": colour, "symbol": look.symbol[name], "size": 12},
-            text=[f"{label(name)}: {row['time_speedup']:.2f}x in time"],
-            **shown,
-        )
-        add_line(
-            figure,
-            name,
-            x=[row["speedup"]],
-            marker={"color": colour, "symbol": "circle-open", "size": 12, "line": {"width": 2}},
-            text=[f"{label(name)}: {row['speedup']:.2f}x in tokens"],
-            **shown,
-        )
-    figure.add_vline(x=1, line={"color": FINE, "width": 1.5, "dash": "dot"})
-    ratio_axis(figure, max(ends), "speedup in time (filled) and in tokens (open)")
-    names = [f"<b>{label(row['name'])}</b>" for row in timed]
-    figure.update_yaxes(
-        range=[len(timed) - 0.4, -0.6], showgrid=False, tickvals=list(range(len(timed))), ticktext=names
-    )
-    return figure_json(figure, look, legend=False)
+        name, in_tokens, in_time = row["name"], row["speedup"], row["time_speedup"]
+        low, high = (row[f"time_speedup_{end}"] or in_time for end in ("low", "high"))
+        ends += [high, 1 / low, in_tokens, 1 / in_tokens]
+        drawing.add(name, [low, high], [place] * 2, width=3)
+        drawing.add(name, [in_time], [place], size=12, text=f"{label(name)}: {in_time:.2f}x in time", hover="%{text}")
+        ring = {"symbol": "circle-open", "line": {"width": 2}}
+        text = f"{label(name)}: {in_tokens:.2f}x in tokens"
+        drawing.add(name, [in_tokens], [place], size=12, marker=ring, text=text, hover="%{text}")
+    drawing.mark(x=1)
+    ratio_axis(drawing, max(ends), "speedup in time (filled) and in tokens (open)")
+    drawing.rows([f"<b>{label(row['name'])}</b>" for row in timed])
+    return drawing.json(legend=False)
 
 
 def _rows(loaded: LoadedContest) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from fairstep.analysis import AnalysisError
 from fairstep.analysis.laws.doubling import MARGIN, Doubling, against, doubling
 from fairstep.analysis.verdict.wording import count_text
 from fairstep.report.section import Section, paragraph
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 
 Row = Mapping[str, Any]
 
@@ -28,9 +28,7 @@ COLUMNS = (
     Column("transfer", "transfer"),
     Column("ratio", "Chinchilla ratio", number=True),
     Column("sizes", "sizes"),
-    Column("factor", "per doubling of size, times", number=True, show=lambda value: f"{value:.3f}"),
-    Column("low", "low", number=True, show=lambda value: f"{value:.3f}"),
-    Column("high", "high", number=True, show=lambda value: f"{value:.3f}"),
+    *numbers(".3f", factor="per doubling of size, times", low="low", high="high"),
     Column("outcome", "so the speedup"),
     Column("more", "what would decide", long=True),
 )

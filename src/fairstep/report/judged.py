@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from fairstep.analysis import Trials, headline, known_columns, plural
 from fairstep.analysis.trials import NO_SEED
 from fairstep.report import figures
-from fairstep.report.contest_sections import notes
+from fairstep.report.contest_sections import crossings, curves_of, notes
 from fairstep.report.drawing import Look
-from fairstep.report.markup import colours, symbols, text
+from fairstep.report.markup import text
 from fairstep.report.section import Page, Section, command, figure, items, paragraph
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 from fairstep.report.tables import NOTES, ledger_html, ledger_table, verdict_html, verdict_table
 
 UNSEEDED = {"init_seed": None, "data_seed": None}
@@ -24,7 +23,7 @@ MOST_ROWS, MOST_CURVES = 2000, 400
 
 def judged_page(trials: Trials, result: dict[str, Any]) -> Page:
     """``result``: of ``fairstep.judge``, which is contest_result's with grades and notes."""
-    look = Look(colours(trials.names, trials.baseline), symbols(trials.names))
+    look = Look.of(trials.names, trials.baseline)
     first, _, rest = headline(result).partition("; ")
     counted = plural(len(trials.rows), "run")
     parts = [
@@ -90,8 +89,7 @@ def _evidence(result: dict[str, Any]) -> Section:
         Column("name", "contestant"),
         Column("verdict", "verdict"),
         Column("grade", "evidence"),
-        Column("seeds", "final runs", number=True),
-        Column("tuning_trials", "trials of its search", number=True),
+        *numbers(seeds="final runs", tuning_trials="trials of its search"),
         Column("chosen", "chosen"),
         Column("at_the_edge", "outermost tried"),
     )
@@ -136,17 +134,7 @@ def _lengths(trials: Trials, result: dict[str, Any], look: Look) -> Section:
 
 
 def _curves(trials: Trials, result: dict[str, Any], look: Look) -> Section:
-    drawn: dict[str, list[dict[str, Any]]] = {}
-    count = 0
-    for name, members in trials.evaluations.items():
-        for member in members:
-            points = [(x, y) for x, y in member.points if x > 0 and math.isfinite(y) and abs(y) < 1e6]
-            if len(points) > 1 and count < MOST_CURVES:
-                count += 1
-                lengths, losses = [x for x, _ in points], [y for _, y in points]
-                drawn.setdefault(name, []).append(
-                    {"seed": member.seeds[0], "status": member.status, "tokens": lengths, "losses": losses}
-                )
+    drawn = curves_of(trials, least=2, most=MOST_CURVES)
     if not drawn:
         return Section("training", "Loss while training", "")
     caption = (
@@ -154,12 +142,7 @@ def _curves(trials: Trials, result: dict[str, Any], look: Look) -> Section:
         "about the verdict, because the learning rate has not decayed yet."
     )
     body = figure("curves", "Validation loss of every final run", caption)
-    if result["crossings"]:
-        words = "; ".join(
-            f"{row['then_ahead']} passes {row['ahead']} at {row['tokens']:,.0f}" for row in result["crossings"][:8]
-        )
-        more = f"; and {len(result['crossings']) - 8} more" if len(result["crossings"]) > 8 else ""
-        body += paragraph(f"On the way: {words}{more}. None of it counts.")
+    body += crossings(result, "{:,.0f}".format)
     return Section(
         "training", "Loss while training", body, {"curves": figures.loss_curves(drawn, look, result["unit"] or "steps")}
     )

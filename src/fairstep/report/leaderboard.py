@@ -16,7 +16,7 @@ from fairstep.analysis.verdict.extra_statistics import separable
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.report import doublings
 from fairstep.report.other_texts import MEANING, TITLE, other_texts
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 from fairstep.report.tables import BADGES
 from fairstep.runs import Ledger, Store
 
@@ -175,12 +175,8 @@ def _effort(found: Sequence[Standing], names: Sequence[str]) -> str:
         )
     columns = (
         Column("name", "optimizer"),
-        Column("cells", "cells", number=True),
-        Column("trials", "trials of searches", number=True),
-        Column("seeds", "fresh seeds", number=True),
-        Column("tokens", "tokens", number=True),
-        Column("certified", "certified", number=True),
-        Column("edge", "chosen at an edge", number=True),
+        *numbers(cells="cells", trials="trials of searches", seeds="fresh seeds", tokens="tokens"),
+        *numbers(certified="certified", edge="chosen at an edge"),
     )
     words = (
         "Over all cells. Certified: cells in which no single-coordinate move gains more than the tolerance. At an "

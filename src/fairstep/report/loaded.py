@@ -25,7 +25,7 @@ class LoadedContest:
     @classmethod
     def of(cls, ledger: Ledger, trials: Trials, store: str, prefix: str = "") -> LoadedContest:
         """Raises fairstep.analysis.AnalysisError when the runs cannot be compared."""
-        return cls(ledger, trials, contest_result(trials), Look.of(ledger), store, prefix)
+        return cls(ledger, trials, contest_result(trials), Look.of(ledger.contestants, ledger.baseline), store, prefix)
 
     def key(self, name: str) -> str:
         """The id of an element on the page."""

@@ -14,10 +14,9 @@ from fairstep.published import semenov, wen
 from fairstep.report import published_track3, published_wen, scaling
 from fairstep.report.claims import claims_table
 from fairstep.report.drawing import Look
-from fairstep.report.markup import colours, symbols
 from fairstep.report.published_figures import gaps_to_baseline
 from fairstep.report.section import Page, Section, command, figure, how, paragraph
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 
 BASELINE = "adamw"
 
@@ -28,7 +27,7 @@ def published_page() -> Page:
     speedups = published_speedups()
     names = [row["optimizer"] for row in speedups] + [name for c in semenov_evidence().cells for name in c.losses]
     contestants = tuple(dict.fromkeys([BASELINE, *names]))
-    look = Look(colours(contestants, BASELINE), symbols(contestants))
+    look = Look.of(contestants, BASELINE)
     track = published_track3.section()
     sections = [
         published_wen.speedups(speedups, look),
@@ -83,10 +82,8 @@ def _settings(look: Look) -> Section:
         (
             Column("setting", "setting"),
             Column("optimizer", "optimizer"),
-            Column("loss", "final loss", number=True, show=lambda value: f"{value:.4f}"),
-            Column("gap", "nats below AdamW", number=True, show=lambda value: f"{value:+.4f}"),
-            Column("low", "low", number=True, show=lambda value: f"{value:+.4f}"),
-            Column("high", "high", number=True, show=lambda value: f"{value:+.4f}"),
+            Column("loss", "final loss", number=True, show=".4f"),
+            *numbers("+.4f", gap="nats below AdamW", low="low", high="high"),
         ),
         rows,
         ("paper", "setting", "optimizer"),
@@ -135,10 +132,7 @@ def _time(look: Look) -> Section:
         (
             Column("optimizer", "optimizer"),
             Column("parameters", "parameters", number=True, show=count_text),
-            Column("seconds", "seconds a step", number=True),
-            Column("ratio", "times AdamW's", number=True),
-            Column("low", "low", number=True),
-            Column("high", "high", number=True),
+            *numbers(seconds="seconds a step", ratio="times AdamW's", low="low", high="high"),
         ),
         rows,
         ("optimizer",),
@@ -172,9 +166,9 @@ def _claims(rows: list[dict[str, Any]]) -> Section:
 def _numbers() -> Section:
     """Where every value is from."""
     columns = ("id", "optimizer", "scale", "tokens", "metric", "value", "uncertainty", "varied", "source", "how")
-    numbers = ("tokens", "value", "uncertainty")
+    counted = ("tokens", "value", "uncertainty")
     shapes = tuple(
-        Column(key, key, number=key in numbers, long=key in ("varied", "source", "how"), show=_shown(key))
+        Column(key, key, number=key in counted, long=key in ("varied", "source", "how"), show=_shown(key))
         for key in columns
     )
     values = semenov.records().to_dicts()
@@ -209,7 +203,7 @@ def _numbers() -> Section:
 def _shown(key: str) -> Any:
     if key == "tokens":
         return count_text
-    return (lambda value: f"{value:.4f}") if key.startswith("loss") else None
+    return ".4f" if key.startswith("loss") else ""
 
 
 def _reproduce() -> Section:

@@ -13,10 +13,10 @@ from fairstep.analysis.verdict.repeats import pooled_noise
 from fairstep.analysis.verdict.track import result_rows
 from fairstep.analysis.verdict.track3_rule import SLOPE
 from fairstep.published import track3
-from fairstep.report.drawing import FINE, Look, add_line, figure_json, new_figure
-from fairstep.report.markup import colours, label, symbols
+from fairstep.report.drawing import Drawing, Look, bars
+from fairstep.report.markup import label
 from fairstep.report.section import Section, figure, how, paragraph
-from fairstep.report.table import Column, Row, Table
+from fairstep.report.table import Column, Row, Table, numbers
 
 VERDICTS = ("one run", "faster", "not separable", "slower")
 """What a result can be against the record before it."""
@@ -25,7 +25,7 @@ VERDICTS = ("one run", "faster", "not separable", "slower")
 def section() -> Section:
     """Every result against the record before it, and the noise of repeated runs."""
     results, groups = result_rows(), sigma_rows()
-    look = Look(colours(VERDICTS, VERDICTS[0]), symbols(VERDICTS))
+    look = Look.of(VERDICTS, VERDICTS[0])
     steps, sigma = _results_table(results), _sigma_table(groups)
     body = (
         paragraph(
@@ -119,84 +119,47 @@ def _sigma_row(group: str, last_step: int, spread: Estimate) -> dict[str, Any]:
 
 def records_figure(rows: Sequence[Row], look: Look) -> dict[str, Any]:
     """A line each, the first record on top; bars where there is an interval."""
-    drawing = new_figure(height=130 + 26 * len(rows))
+    drawing = Drawing(look, height=130 + 26 * len(rows))
     placed = [(place, row) for place, row in enumerate(rows) if row["lead_steps"] is not None]
     for verdict in look.colour:
         mine = [(place, row) for place, row in placed if row["verdict"] == verdict]
         if mine:
-            add_line(
-                drawing,
-                verdict,
-                x=[row["lead_steps"] for _, row in mine],
-                y=[place for place, _ in mine],
-                mode="markers",
-                marker={"color": look.colour[verdict], "symbol": look.symbol[verdict], "size": 10},
-                error_x={
-                    "type": "data",
-                    "array": [_width(row["lead_high"], row["lead_steps"]) for _, row in mine],
-                    "arrayminus": [_width(row["lead_steps"], row["lead_low"]) for _, row in mine],
-                    "thickness": 2,
-                    "width": 4,
-                },
-                hovertemplate="%{y}: %{x:.0f} steps<extra>" + label(verdict) + "</extra>",
+            leads = [row["lead_steps"] for _, row in mine]
+            # Without an interval an end is the value itself.
+            lows, highs = (
+                [row["lead_steps"] if row[f"lead_{end}"] is None else row[f"lead_{end}"] for _, row in mine]
+                for end in ("low", "high")
             )
-    drawing.add_vline(x=0, line={"color": FINE, "width": 1.5, "dash": "dot"})
-    drawing.update_xaxes(title="steps ahead of the record before (right is better)")
-    drawing.update_yaxes(
+            hover = f"%{{y}}: %{{x:.0f}} steps<extra>{label(verdict)}</extra>"
+            error = bars(leads, lows, highs, thickness=2, width=4)
+            drawing.add(verdict, leads, [place for place, _ in mine], size=10, error_x=error, hover=hover)
+    drawing.mark(x=0)
+    drawing.figure.update_xaxes(title="steps ahead of the record before (right is better)")
+    drawing.figure.update_yaxes(
         tickvals=[place for place, _ in placed],
         ticktext=[label(f"{row['number']} {row['name']}") for _, row in placed],
         range=[len(rows) - 0.4, 0.4],
         showgrid=False,
     )
-    return figure_json(drawing, look)
-
-
-def _width(high: float | None, low: float | None) -> float:
-    return 0.0 if high is None or low is None else high - low
+    return drawing.json()
 
 
 def sigmas_figure(rows: Sequence[Row]) -> dict[str, Any]:
     """Deviations with their intervals on a log axis, the largest on top."""
-    look = Look(colours(("sigma",), "sigma"), symbols(("sigma",)))
-    drawing = new_figure(height=130 + 20 * len(rows))
-    add_line(
-        drawing,
-        "sigma",
-        x=[row["sigma"] for row in rows],
-        y=list(range(len(rows))),
-        mode="markers",
-        marker={"color": look.colour["sigma"], "symbol": look.symbol["sigma"], "size": 8},
-        error_x={
-            "type": "data",
-            "array": [row["high"] - row["sigma"] for row in rows],
-            "arrayminus": [row["sigma"] - row["low"] for row in rows],
-            "thickness": 1.5,
-            "width": 3,
-        },
-        hovertemplate="%{x:.5f} nats<extra></extra>",
-    )
+    drawing = Drawing(Look.of(("sigma",), "sigma"), height=130 + 20 * len(rows))
+    values, lows, highs = ([row[key] for row in rows] for key in ("sigma", "low", "high"))
+    error = bars(values, lows, highs, thickness=1.5, width=3)
+    drawing.add("sigma", values, list(range(len(rows))), size=8, error_x=error, hover="%{x:.5f} nats")
     for value, dash in ((noise_of_results().sigma, "dot"), (0.0013, "dash")):
-        drawing.add_vline(x=value, line={"color": FINE, "width": 1.5, "dash": dash})
+        drawing.mark(x=value, dash=dash)
     ticks = [0.0003, 0.0005, 0.001, 0.002, 0.004, 0.008]
-    drawing.update_xaxes(
-        type="log", title="sigma (nats per token)", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
-    )
-    drawing.update_yaxes(
-        tickvals=list(range(len(rows))),
-        ticktext=[label(f"{row['group']} ({row['runs']})") for row in rows],
-        range=[len(rows) - 0.4, -0.6],
-        showgrid=False,
-    )
-    return figure_json(drawing, look, legend=False)
+    words = [f"{tick:g}" for tick in ticks]
+    drawing.figure.update_xaxes(type="log", title="sigma (nats per token)", tickvals=ticks, ticktext=words)
+    drawing.rows([label(f"{row['group']} ({row['runs']})") for row in rows])
+    return drawing.json(legend=False)
 
 
 def _results_table(rows: Sequence[dict[str, Any]]) -> Table:
-    def loss(value: float) -> str:
-        return f"{value:.4f}"
-
-    def whole(value: float) -> str:
-        return f"{value:.0f}"
-
     def small(value: float) -> str:
         return f"{value:.2g}" if math.isfinite(value) else ""
 
@@ -207,15 +170,10 @@ def _results_table(rows: Sequence[dict[str, Any]]) -> Table:
             Column("number", "result", number=True),
             Column("name", "name"),
             Column("kind", "kind"),
-            Column("steps", "steps to 3.28", number=True),
-            Column("runs", "runs", number=True),
-            Column("loss", "mean loss", number=True, show=loss),
-            Column("loss_low", "low", number=True, show=loss),
-            Column("loss_high", "high", number=True, show=loss),
+            *numbers(steps="steps to 3.28", runs="runs"),
+            *numbers(".4f", loss="mean loss", loss_low="low", loss_high="high"),
             Column("against", "against", number=True),
-            Column("lead_steps", "steps ahead", number=True, show=whole),
-            Column("lead_low", "low", number=True, show=whole),
-            Column("lead_high", "high", number=True, show=whole),
+            *numbers(".0f", lead_steps="steps ahead", lead_low="low", lead_high="high"),
             Column("holm_probability", "p, corrected", number=True, show=small),
             Column("verdict", "verdict"),
             Column("track3_probability", "p by its rule", number=True, show=small),
@@ -226,19 +184,13 @@ def _results_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _sigma_table(rows: Sequence[Row]) -> Table:
-    def nats(value: float) -> str:
-        return f"{value:.5f}"
-
     return Table(
         "sigma",
         "Sigma by group of repeated runs",
         (
             Column("group", "group"),
-            Column("last_step", "last step", number=True),
-            Column("runs", "runs", number=True),
-            Column("sigma", "sigma", number=True, show=nats),
-            Column("low", "low", number=True, show=nats),
-            Column("high", "high", number=True, show=nats),
+            *numbers(last_step="last step", runs="runs"),
+            *numbers(".5f", sigma="sigma", low="low", high="high"),
         ),
         rows,
     )

@@ -12,10 +12,9 @@ from fairstep.analysis.claims.wen_tables import losses, noise
 from fairstep.published import wen
 from fairstep.report import scaling
 from fairstep.report.drawing import Look
-from fairstep.report.markup import colours, symbols
 from fairstep.report.published_figures import rate_sweeps
 from fairstep.report.section import Section, figure, how, paragraph
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 
 FIGURE = "figure_2025_05"
 """The variant that W printed."""
@@ -39,10 +38,8 @@ def speedups(rows: list[dict[str, Any]], look: Look) -> Section:
             Column("model_size", "size"),
             Column("chinchilla_ratio", "Chinchilla ratio", number=True),
             Column("variant", "variant"),
-            Column("speedup", "speedup", number=True),
-            Column("low", "low", number=True),
-            Column("high", "high", number=True),
-            Column("per_millinat", "change for 0.001 nats", number=True, show=lambda value: f"{value:.2%}"),
+            *numbers(speedup="speedup", low="low", high="high"),
+            Column("per_millinat", "change for 0.001 nats", number=True, show=".2%"),
         ),
         rows,
         ("optimizer", "model_size", "variant"),
@@ -76,10 +73,7 @@ def speedups(rows: list[dict[str, Any]], look: Look) -> Section:
 TREND_COLUMNS = (
     Column("optimizer", "optimizer"),
     Column("against", "when this doubles"),
-    Column("factor", "the speedup is multiplied by", number=True),
-    Column("low", "low", number=True),
-    Column("high", "high", number=True),
-    Column("sizes", "sizes", number=True),
+    *numbers(factor="the speedup is multiplied by", low="low", high="high", sizes="sizes"),
     Column("direction", "so it"),
 )
 
@@ -121,7 +115,7 @@ def laws(look: Look) -> Section:
                 law = loss_law(sorted(curve), [curve[ratio] for ratio in sorted(curve)], noise())
                 fits.setdefault(name, {})[size] = law
                 rows.append({"optimizer": name, "model_size": size, **law.row()})
-    sizes = Look(colours(("", *wen.SIZES), ""), symbols(wen.SIZES))
+    sizes = Look.of(wen.SIZES, "")
     columns = [Column("optimizer", "optimizer"), Column("model_size", "size")]
     for key in ("alpha", "B", "beta"):
         columns += [Column(key, key, number=True), Column(f"{key}_low", "low", number=True)]

@@ -10,7 +10,7 @@ from typing import Any
 from fairstep.analysis.claims import Claim, Finding, claims, evaluate
 from fairstep.analysis.claims.published_evidence import published_evidence
 from fairstep.analysis.claims.store_evidence import store_evidence
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Store
 
 LONGEST = 500
@@ -76,11 +76,8 @@ def _counts(rows: Sequence[Replicated], names: Sequence[str]) -> str:
     columns = (
         Column("paper", "claims of"),
         Column("data", "on"),
-        Column("holds", "hold", number=True),
-        Column("fails", "fail", number=True),
-        Column("inconclusive", "stay open", number=True),
-        Column("silent", "no number on them", number=True),
-        Column("agree", "same verdict where both decide", number=True),
+        *numbers(holds="hold", fails="fail", inconclusive="stay open", silent="no number on them"),
+        *numbers(agree="same verdict where both decide"),
     )
     return Table("counts", "Verdicts", columns, table).markdown()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fairstep.analysis import Law, count_text
-from fairstep.report.drawing import FINE, Look, add_line, figure_json, new_figure, ratio_ticks
+from fairstep.report.drawing import Drawing, Look, bars, ratio_ticks
 from fairstep.report.markup import label
 
 Row = Mapping[str, Any]
@@ -19,7 +19,7 @@ def speedups(rows: Iterable[Row], axis: str, group: str, look: Look, titles: tup
 
     ``rows``: ``optimizer, speedup, low, high``, both keys, and ``label``. ``titles``: of the axis, of a group.
     """
-    figure = new_figure(height=460)
+    drawing = Drawing(look, height=460)
     table: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         table.setdefault(f"{titles[1]} {row[group]}", {}).setdefault(row["optimizer"], []).append(row)
@@ -27,41 +27,26 @@ def speedups(rows: Iterable[Row], axis: str, group: str, look: Look, titles: tup
     for shown, optimizers in table.items():
         for name in (name for name in look.colour if name in optimizers):
             line = sorted(optimizers[name], key=lambda row: row[axis])
-            places |= {row[axis] for row in line}
-            ends = [(row["low"] or row["speedup"], row["high"] or row["speedup"]) for row in line]
-            values += [row["speedup"] for row in line]
-            add_line(
-                figure,
-                name,
-                legendgroup=shown,
-                visible=shown == next(iter(table)),
-                x=[row[axis] for row in line],
-                y=[row["speedup"] for row in line],
-                mode="lines+markers",
-                line={"color": look.colour[name], "width": 1.75},
-                marker={"color": look.colour[name], "symbol": look.symbol[name], "size": 9},
-                error_y={
-                    "type": "data",
-                    "array": [high - row["speedup"] for row, (_, high) in zip(line, ends, strict=True)],
-                    "arrayminus": [row["speedup"] - low for row, (low, _) in zip(line, ends, strict=True)],
-                    "thickness": 1.25,
-                    "width": 3,
-                },
-                text=[
-                    f"{label(name)}, {label(row['label'])}: {row['speedup']:.2f} [{low:.2f}, {high:.2f}]"
-                    for row, (low, high) in zip(line, ends, strict=True)
-                ],
-                hovertemplate="%{text}<extra></extra>",
-            )
-    figure.add_hline(y=1, line={"color": FINE, "width": 1.5, "dash": "dot"})
+            here, found = [row[axis] for row in line], [row["speedup"] for row in line]
+            lows, highs = ([row[end] or row["speedup"] for row in line] for end in ("low", "high"))
+            places.update(here)
+            values += found
+            texts = [
+                f"{label(name)}, {label(row['label'])}: {row['speedup']:.2f} [{low:.2f}, {high:.2f}]"
+                for row, low, high in zip(line, lows, highs, strict=True)
+            ]
+            error = bars(found, lows, highs, thickness=1.25, width=3)
+            style: dict[str, Any] = {"width": 1.75, "size": 9, "panel": shown, "error_y": error}
+            drawing.add(name, here, found, text=texts, hover="%{text}", **style)
+    drawing.mark(y=1)
     ticks = sorted(places)
     words = [f"{tick:g}x" if tick < 1000 else count_text(tick) for tick in ticks]
-    figure.update_xaxes(type="log", title=titles[0], tickvals=ticks, ticktext=words)
+    drawing.figure.update_xaxes(type="log", title=titles[0], tickvals=ticks, ticktext=words)
     reach = max(max(values), 1 / min(values))
     steps = [0.1 * tick for tick in range(7, 21)] if reach < 2 else list(ratio_ticks(reach)["tickvals"])
     words = [f"{tick:.2g}x" for tick in steps]
-    figure.update_yaxes(type="log", title="speedup in tokens", tickvals=steps, ticktext=words)
-    return figure_json(figure, look, groups=list(table))
+    drawing.figure.update_yaxes(type="log", title="speedup in tokens", tickvals=steps, ticktext=words)
+    return drawing.json()
 
 
 def laws(fits: Mapping[str, Mapping[str, Law]], look: Look, unit: str) -> dict[str, Any]:
@@ -69,32 +54,26 @@ def laws(fits: Mapping[str, Mapping[str, Law]], look: Look, unit: str) -> dict[s
 
     ``look`` has the names' colours; the law's x is in ``unit``.
     """
-    figure = new_figure(height=560)
-    first = next(iter(fits), "")
+    drawing = Drawing(look, height=560)
     ticks: set[float] = set()
     for group, members in fits.items():
         for name, law in members.items():
-            x = law.x[:, 0]
-            ticks |= {float(value) for value in x}
-            grid = np.geomspace(x.min(), x.max(), 40)
-            colour = look.colour[name]
-            marker = {"color": colour, "symbol": look.symbol[name], "size": 9}
-            common: dict[str, Any] = {"legendgroup": group, "visible": group == first}
-            fitted = [law.at(float(value)) for value in grid]
-            line = {"color": colour, "width": 1.75}
-            add_line(figure, name, x=grid.tolist(), y=fitted, mode="lines", line=line, hoverinfo="skip", **common)
-            words = f"{label(name)}: %{{y:.4f}}<extra>{label(_law_words(law))}</extra>"
-            points = {"x": x.tolist(), "mode": "markers", "marker": marker, "hovertemplate": words, **common}
-            add_line(figure, name, y=law.y.tolist(), **points)
-            add_line(figure, name, y=[1000 * residual for residual in law.residuals], yaxis="y2", **points)
+            x: list[float] = law.x[:, 0].tolist()
+            ticks.update(x)
+            grid = np.geomspace(min(x), max(x), 40).tolist()
+            drawing.add(name, grid, [law.at(place) for place in grid], width=1.75, panel=group)
+            hover = f"{label(name)}: %{{y:.4f}}<extra>{label(_law_words(law))}</extra>"
+            points: dict[str, Any] = {"size": 9, "panel": group, "hover": hover}
+            drawing.add(name, x, law.y.tolist(), **points)
+            drawing.add(name, x, [1000 * residual for residual in law.residuals], yaxis="y2", **points)
     shown = sorted(ticks)
     words_of = [f"{tick:g}" if tick < 1000 else count_text(tick) for tick in shown]
-    figure.update_xaxes(type="log", title=unit, tickvals=shown, ticktext=words_of, anchor="y2")
-    figure.update_layout(
+    drawing.figure.update_xaxes(type="log", title=unit, tickvals=shown, ticktext=words_of, anchor="y2")
+    drawing.figure.update_layout(
         yaxis={"title": "final loss (nats per token)", "domain": [0.34, 1.0], "automargin": True},
         yaxis2={"title": "residual (0.001 nats)", "domain": [0.0, 0.26], "automargin": True, "anchor": "x"},
     )
-    return figure_json(figure, look, groups=[group for group in fits if group])
+    return drawing.json()
 
 
 def _law_words(law: Law) -> str:

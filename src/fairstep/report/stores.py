@@ -17,10 +17,10 @@ from fairstep.report.compared import compared_section
 from fairstep.report.doublings import doubling_section
 from fairstep.report.drawing import Look
 from fairstep.report.loaded import LoadedContest
-from fairstep.report.markup import colours, symbols, text
+from fairstep.report.markup import text
 from fairstep.report.published_wen import TREND_COLUMNS, trend_rows
 from fairstep.report.section import Page, Section, figure, how, paragraph, template
-from fairstep.report.table import Column, Table
+from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Store
 from fairstep.runs.differences import distinct, facts, siblings
 from fairstep.runs.merge import StoredContest
@@ -115,11 +115,10 @@ COLUMNS = (
     Column("contest", "contest"),
     Column("differences", "what differs", long=True),
     Column("model", "model"),
-    Column("tokens", "tokens", number=True, show=count_text),
-    Column("batch_tokens", "batch", number=True, show=count_text),
+    *numbers(count_text, tokens="tokens", batch_tokens="batch"),
     Column("name", "contestant"),
     Column("verdict", "verdict"),
-    Column("loss", "final loss", number=True, show=lambda value: f"{value:.4f}"),
+    Column("loss", "final loss", number=True, show=".4f"),
     Column("speedup", "speedup", number=True),
     Column("speedup_words", "with its interval"),
     Column("time_speedup", "in time", number=True),
@@ -133,7 +132,7 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
     table = Table("overview", "Verdicts of all contests", COLUMNS, rows, ("contest", "name", "verdict"))
     names = tuple(dict.fromkeys(row["name"] for row in rows))
     baseline = loaded[0].ledger.baseline
-    look = Look(colours(names, baseline), symbols(names))
+    look = Look.of(names, baseline)
     points = [
         {
             "optimizer": row["name"],

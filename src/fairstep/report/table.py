@@ -20,22 +20,27 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """``key`` of the rows. ``number``: right-aligned, sorted by value. ``long``: words that wrap. ``show``: the value
-    as a reader sees it; by default numbers with four digits."""
+    """``key`` of the rows. ``number``: right-aligned, sorted by value. ``long``: words that wrap. ``show``: how a
+    reader sees the value, by a format or a function; by default numbers have four digits."""
 
     key: str
     heading: str
     number: bool = False
     long: bool = False
-    show: Callable[[Any], str] | None = None
+    show: str | Callable[[Any], str] = ""
 
     def shown(self, row: Row) -> str:
         value = row.get(self.key)
         if value is None:
             return DASH if self.number else ""
-        if self.show is not None:
+        if callable(self.show):
             return self.show(value)
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return format(value, self.show or (".4g" if isinstance(value, float) else ""))
+
+
+def numbers(show: str | Callable[[Any], str] = "", /, **headings: str) -> tuple[Column, ...]:
+    """Columns of numbers that are shown alike. ``headings``: by key."""
+    return tuple(Column(key, heading, number=True, show=show) for key, heading in headings.items())
 
 
 @dataclass(frozen=True)

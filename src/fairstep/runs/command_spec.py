@@ -41,11 +41,14 @@ class LossSource(Frozen):
     """Where the final loss of a run is read: one of ``file``, ``pattern`` and ``exit_json``. A callable needs none."""
 
     file: str = ""
-    """A file that the trainer writes: JSON, JSON lines, .csv or a plain number. May hold placeholders like {out}."""
+    """A file that the trainer writes: JSON, JSON lines, .csv or a plain number. The last row with the key counts. Its
+    name may hold placeholders such as {out}."""
     key: str = ""
-    """Key of the loss in the file's rows, or in a JSON line at the end of the output. Default: loss."""
+    """Key of the loss in the rows of the file, or in a JSON line at the end of the output, perhaps inside others as in
+    metrics.val_loss. Default: loss."""
     pattern: str = ""
-    """Regular expression for the output's lines, whose group (or group ``loss``) is the loss. The last match counts."""
+    """Regular expression for lines of the output, whose group (or group ``loss``) is the loss. The last match counts. A
+    group (?P<step>...) gives the curve too."""
     exit_json: bool = False
     """The last line of the output is a JSON object with the loss."""
 

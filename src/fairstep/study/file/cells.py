@@ -13,7 +13,8 @@ from fairstep.model.foreign.sources import described, is_foreign
 from fairstep.model.named import changed
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import DataSpec, Execution, Value
-from fairstep.study.file.schema import CellsTable, LawTable, token_count
+from fairstep.study.file.line_numbers import WrongKey, about
+from fairstep.study.file.schema import CellsTable, LawTable, listed, token_count
 from fairstep.study.transfer import HyperP, Law, MuP, Transfer
 from fairstep.study.workload import WARMUPS, Workload
 
@@ -55,32 +56,24 @@ class StudyCell:
     length: str
 
 
-class CellError(ValueError):
-    """What is wrong with a ``[[cells]]`` table, and with which of its keys."""
-
-    def __init__(self, key: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.key = key
-
-
 def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: Place) -> Iterator[StudyCell]:
-    """The cells of one table. Raises CellError."""
+    """The cells of one table. Raises WrongKey."""
     for key in table.model_fields_set:
         if getattr(table, key) == []:
-            raise CellError(key, f"the list of {key} is empty; give it at least one value, or leave it out")
+            raise WrongKey(key, f"the list of {key} is empty; give it at least one value, or leave it out")
     length = _one_of(table, LENGTHS, "the length of its runs", needed=True)
     batch = _one_of(table, BATCHES, "its batch size")
     warmup = _one_of(table, WARMUPS, "its warm-up")
-    names = _list(table.data) or list(texts)
+    names = listed(table.data) or list(texts)
     if unknown := [name for name in names if name not in texts]:
-        raise CellError("data", f"there is no [data.{unknown[0]}]; the study's texts are {', '.join(texts)}")
-    varied = {"model": _list(table.model), "data": names, "length": _list(getattr(table, length))}
-    varied["batch"] = _list(getattr(table, batch)) if batch else [None]
+        raise WrongKey("data", f"there is no [data.{unknown[0]}]; the study's texts are {', '.join(texts)}")
+    varied = {"model": listed(table.model), "data": names, "length": listed(getattr(table, length))}
+    varied["batch"] = listed(getattr(table, batch)) if batch else [None]
     others = [
-        key for key in (*RUN_LISTS, *MODEL_OPTIONS, "transfer") if _list(getattr(table, key)) and key not in WARMUPS
+        key for key in (*RUN_LISTS, *MODEL_OPTIONS, "transfer") if listed(getattr(table, key)) and key not in WARMUPS
     ]
     for key in [*([warmup] if warmup else []), *others]:
-        varied[key] = _list(getattr(table, key))
+        varied[key] = listed(getattr(table, key))
     base = _base(table)
     made: list[tuple[dict[str, Any], AnyPreset, Workload]] = []
     for values in itertools.product(*varied.values()):
@@ -89,9 +82,9 @@ def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: P
         made.append((chosen, size, _workload(table, size, texts[chosen["data"]], chosen, length, batch, place)))
     rules = _rules(table, base, [(size, workload) for _, size, workload in made])
     for chosen, size, workload in made:
-        rule = rules.get(chosen.get("transfer", "none"))
-        if rule:
-            workload = _transferred(workload, rule)
+        if rule := rules.get(chosen.get("transfer", "none")):
+            with about("transfer"):
+                workload = replace(workload, model=rule.model(workload.model), transfer=rule)
         yield StudyCell(_name(table, {**chosen, "model": size.name}, varied, length), number, workload, size, length)
 
 
@@ -104,7 +97,7 @@ def _workload(
     elif batch:
         wanted = _tokens(chosen["batch"], batch)
         if wanted % size.context:
-            raise CellError(batch, f"batch_tokens must be whole sequences of {size.context} tokens, not {wanted}")
+            raise WrongKey(batch, f"batch_tokens must be whole sequences of {size.context} tokens, not {wanted}")
         sequences = wanted // size.context
     batch_tokens = sequences * size.context
     if length == "steps":
@@ -114,15 +107,13 @@ def _workload(
     else:
         tokens = chinchilla_tokens(size.parameters_matrix, chosen["length"]) // batch_tokens * batch_tokens
     if tokens < batch_tokens:
-        raise CellError(length, f"a run must be at least one batch of {batch_tokens:,} tokens, not {chosen['length']}")
+        raise WrongKey(length, f"a run must be at least one batch of {batch_tokens:,} tokens, not {chosen['length']}")
     given = {key: chosen[key] for key in RUN_LISTS if key in chosen}
     if "warmup_tokens" in given:
         given["warmup_tokens"] = _tokens(given["warmup_tokens"], "warmup_tokens")
     choices = {key: chosen[key] for key in MODEL_OPTIONS if key in chosen}
-    try:
+    with about(next(iter(choices), "model")):
         model = changed(size.config(text.data.vocabulary), choices)
-    except ValueError as error:
-        raise CellError(next(iter(choices), "model"), str(error)) from None
     evaluated = table.evaluation_tokens
     if text.validation_tokens:
         evaluated = min(evaluated, text.evaluable(size.context))
@@ -141,25 +132,25 @@ def _workload(
 
 
 def _base(table: CellsTable) -> ModelConfig | None:
-    """The table's model of base width, the shallowest of them; None without a rule of transfer. Raises CellError."""
-    rules = [rule for rule in _list(table.transfer) if rule != "none"]
+    """The table's model of base width, the shallowest of them; None without a rule of transfer. Raises WrongKey."""
+    rules = [rule for rule in listed(table.transfer) if rule != "none"]
     if table.law and "law" not in rules:
-        raise CellError("law", 'law has the exponents of transfer = "law"; add that, or leave law out')
+        raise WrongKey("law", 'law has the exponents of transfer = "law"; add that, or leave law out')
     if not rules:
         if table.base_width:
-            raise CellError("base_width", 'base_width is of transfer = "mup"; add that, or leave base_width out')
+            raise WrongKey("base_width", 'base_width is of transfer = "mup"; add that, or leave base_width out')
         return None
     models = [_named(name, table.context).model for name in models_of(table)]
     ours = [model for model in models if isinstance(model, ModelConfig)]
     if len(ours) < len(models):
-        raise CellError(
+        raise WrongKey(
             "transfer", f'transfer = "{rules[0]}" goes by the sizes of fairstep\'s own models; leave it out for others'
         )
     widths = sorted({model.width for model in ours})
     base = table.base_width or widths[0]
     if base not in widths:
         there = ", ".join(map(str, widths))
-        raise CellError("base_width", f"no model of these cells has base_width {base}; their widths are {there}")
+        raise WrongKey("base_width", f"no model of these cells has base_width {base}; their widths are {there}")
     return min((model for model in ours if model.width == base), key=lambda model: model.layers)
 
 
@@ -176,13 +167,6 @@ def _rules(table: CellsTable, base: ModelConfig | None, cells: list[tuple[AnyPre
     }
 
 
-def _transferred(workload: Workload, rule: Transfer) -> Workload:
-    try:
-        return replace(workload, model=rule.model(workload.model), transfer=rule)
-    except ValueError as error:
-        raise CellError("transfer", str(error)) from None
-
-
 def _name(table: CellsTable, chosen: Mapping[str, Any], varied: Mapping[str, list[Any]], length: str) -> str:
     """MODEL-LENGTH and whatever else a table varies; or as the table says."""
     value = chosen["length"]
@@ -192,52 +176,46 @@ def _name(table: CellsTable, chosen: Mapping[str, Any], varied: Mapping[str, lis
         length: str(value),
     }
     if table.name:
-        try:
-            return table.name.format(**words)
-        except (KeyError, IndexError, ValueError):
-            raise CellError(
-                "name", f"name may hold {', '.join(f'{{{key}}}' for key in words)}, not {table.name!r}"
-            ) from None
+        return filled_name(table.name, words)
     more = [key for key in varied if key not in ("model", "length") and len(varied[key]) > 1]
     labels = {"batch": "b", "data": ""}
     return "-".join([words["model"], words["length"], *(f"{labels.get(key, f'{key}=')}{words[key]}" for key in more)])
 
 
 def _one_of(table: CellsTable, keys: tuple[str, ...], what: str, needed: bool = False) -> str:
-    given = [key for key in keys if _list(getattr(table, key))]
+    given = [key for key in keys if listed(getattr(table, key))]
     if len(given) > 1:
-        raise CellError(given[1], f"contradictory ties: {what} is given by {' and by '.join(given)}; keep one of them")
+        raise WrongKey(given[1], f"contradictory ties: {what} is given by {' and by '.join(given)}; keep one of them")
     if needed and not given:
-        raise CellError("model", f"{what} is missing; give one of {', '.join(keys)}")
+        raise WrongKey("model", f"{what} is missing; give one of {', '.join(keys)}")
     return given[0] if given else ""
 
 
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+def filled_name(template: str, words: Mapping[str, str]) -> str:
+    """The name of a cell. Raises WrongKey."""
+    try:
+        return template.format(**words)
+    except (KeyError, IndexError, ValueError):
+        listed = ", ".join(f"{{{key}}}" for key in words)
+        raise WrongKey("name", f"name may hold {listed}, not {template!r}") from None
 
 
 def models_of(table: CellsTable) -> list[str]:
     """The models that a table names."""
-    return _list(table.model)
+    return listed(table.model)
 
 
 def foreign_names(table: CellsTable) -> dict[str, str]:
     """What its foreign models are called by their code, config and context, by what the table calls them."""
-    try:
+    with about("model"):
         return {name: described(name, table.context).preset for name in models_of(table) if is_foreign(name)}
-    except ValueError as error:
-        raise CellError("model", str(error)) from None
 
 
 def _named(name: str, context: int) -> AnyPreset:
-    try:
+    with about("model"):
         return named(name, context)
-    except ValueError as error:
-        raise CellError("model", str(error)) from None
 
 
 def _tokens(value: Value, key: str) -> int:
-    try:
+    with about(key):
         return token_count(str(value), key)
-    except ValueError as error:
-        raise CellError(key, str(error)) from None

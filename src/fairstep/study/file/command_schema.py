@@ -11,22 +11,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, field_validator
 
-from fairstep.runs import Value
+from fairstep.runs import LossSource, Value
 from fairstep.study.file.schema import ContestTable, Count, LauncherTable, Positive, Table
-
-
-class LossTable(Table):
-    """Where the final loss is read: file, pattern or exit_json. A callable returns it."""
-
-    file: str = ""
-    """A file that the trainer writes: JSON, JSON lines, .csv or a plain number. The last row with the key counts."""
-    key: str = ""
-    """Key of the loss, perhaps inside others as in metrics.val_loss. Default: loss."""
-    pattern: str = ""
-    """Regular expression for lines of the output, with the loss in parentheses. The last match counts. A group
-    (?P<step>...) gives the curve too."""
-    exit_json: bool = False
-    """The last line of the output is a JSON object with the loss."""
 
 
 class TrainerTable(Table):
@@ -36,8 +22,8 @@ class TrainerTable(Table):
     """Program and arguments. {name} is a placeholder; python is the Python that fairstep runs in."""
     call: str = ""
     """package.module:function, or file.py:function, called with the placeholders as arguments."""
-    loss: LossTable = LossTable()
-    """Where the final loss is read, in nats per token."""
+    loss: LossSource = LossSource()
+    """Where the final loss is read, in nats per token: file, pattern or exit_json. A callable returns it."""
     progress: str = ""
     """Regular expression for lines of the output, with step and loss in parentheses, for the live display. Default:
     lines such as step 100 ... loss 3.2."""

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from fairstep.runs import Ledger, LossSource, Trainer, Value
+from fairstep.runs import Ledger, Trainer, Value
 from fairstep.runs.command_spec import FREE, LENGTHS, code_hash, placeholders
-from fairstep.runs.frozen import explain
 from fairstep.study.command_workload import CommandWorkload
+from fairstep.study.file.cells import filled_name
 from fairstep.study.file.command_schema import (
     CommandCellsTable,
     CommandContestantTable,
@@ -27,7 +25,7 @@ from fairstep.study.file.command_schema import (
 )
 from fairstep.study.file.described import contest_of, digest_of, ledgers_of
 from fairstep.study.file.line_numbers import LineNumbers, StudyError
-from fairstep.study.file.schema import token_count
+from fairstep.study.file.schema import listed, token_count
 from fairstep.study.protocols.space import Axis, Space
 from fairstep.study.tournament.contest import Contest, Contestant
 
@@ -113,7 +111,7 @@ class CommandStudy:
 
     def _cells_of(self, number: int, table: CommandCellsTable) -> Iterator[CommandCell]:
         at: list[str | int] = ["cells", number]
-        given = [key for key in LENGTHS if _list(getattr(table, key))]
+        given = [key for key in LENGTHS if listed(getattr(table, key))]
         if len(given) != 1:
             sentence = (
                 f"the length is given by {' and by '.join(given)}; keep one"
@@ -122,14 +120,14 @@ class CommandStudy:
             )
             raise self.lines.error([*at, *given[1:]], sentence)
         (length,) = given
-        varied = {length: _list(getattr(table, length)), "batch_tokens": _list(table.batch_tokens) or [None]}
+        varied = {length: listed(getattr(table, length)), "batch_tokens": listed(table.batch_tokens) or [None]}
         for key, values in (table.model_extra or {}).items():
             if not re.fullmatch(r"[A-Za-z_]\w*", key) or key in (*FREE, *LENGTHS, *self.trainer.seeds):
                 raise self.lines.error([*at, key], f"{key!r} cannot be a placeholder of a cell; choose another name")
-            for value in _list(values):
+            for value in listed(values):
                 if not isinstance(value, bool | int | float | str):
                     raise self.lines.error([*at, key], f"{key} must be a value or a list of values, not {value!r}")
-            varied[key] = _list(values)
+            varied[key] = listed(values)
         if empty := [key for key, values in varied.items() if not values]:
             raise self.lines.error([*at, empty[0]], f"the list of {empty[0]} is empty; give it at least one value")
         for values in itertools.product(*varied.values()):
@@ -158,10 +156,8 @@ class CommandStudy:
         return self.table.trainer.batch_tokens
 
     def _tokens(self, path: Sequence[str | int], value: str | int) -> int:
-        try:
+        with self.lines.at(*path):
             return token_count(value, str(path[-1]))
-        except ValueError as error:
-            raise self.lines.error(path, str(error)) from None
 
     def _cell_name(
         self,
@@ -173,11 +169,8 @@ class CommandStudy:
     ) -> str:
         words = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in chosen.items()}
         if table.name:
-            try:
-                return table.name.format(**words)
-            except (KeyError, IndexError, ValueError):
-                listed = ", ".join(f"{{{key}}}" for key in words)
-                raise self.lines.error([*at, "name"], f"name may hold {listed}, not {table.name!r}") from None
+            with self.lines.at(*at):
+                return filled_name(table.name, words)
         more = [f"{key}={words[key]}" for key in varied if key != length and len(varied[key]) > 1]
         return "-".join([f"{words[length]}-{length}", *more])
 
@@ -189,10 +182,8 @@ class CommandStudy:
             raise self.lines.error([*at, "name"], "a contestant needs a name that is not empty")
         axes = {}
         for name, values in table.grid.items():
-            try:
+            with self.lines.at(*at, "grid", name, before=f"grid.{name}: "):
                 axes[name] = axis_of(values, table.factor.get(name, 0.0))
-            except ValueError as error:
-                raise self.lines.error([*at, "grid", name], f"grid.{name}: {error}") from None
         for name in table.factor:
             if name not in axes:
                 raise self.lines.error([*at, "factor", name], f"factor names {name!r}, which has no grid here")
@@ -307,21 +298,18 @@ def trainer_of(table: TrainerTable, lines: LineNumbers, directory: Path) -> Trai
         code = code_hash(directory, files) if files else ""
     except OSError as error:
         raise lines.error(["trainer", "code"], f"code names {error.filename}: {error.strerror}") from None
-    try:
-        return Trainer(
-            command=tuple(table.command),
-            call=table.call,
-            loss=LossSource(**source.model_dump()),
-            progress=table.progress,
-            seeds=tuple(table.seeds),
-            constants=table.constants,
-            code=code,
-            files=tuple(files),
-            directory=str(directory),
-            resume=table.resume,
-        )
-    except ValidationError as error:
-        raise lines.error(["trainer", "loss"], explain(error).removeprefix("loss: ")) from None
+    return Trainer(
+        command=tuple(table.command),
+        call=table.call,
+        loss=source,
+        progress=table.progress,
+        seeds=tuple(table.seeds),
+        constants=table.constants,
+        code=code,
+        files=tuple(files),
+        directory=str(directory),
+        resume=table.resume,
+    )
 
 
 def _check_progress(pattern: str, lines: LineNumbers) -> None:
@@ -357,10 +345,6 @@ def axis_of(values: Sequence[Value], factor: float) -> Axis:
     if factor < 0 or factor == 1:
         raise ValueError(f"the factor must be above 0 and not 1, not {factor:g}")
     return Axis(tuple(values), factor, "(0, inf)" if positive else "(-inf, inf)")
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 __all__ = ["CommandCell", "CommandStudy", "StudyError", "axis_of", "trainer_of"]

@@ -123,14 +123,9 @@ def check(lines: LineNumbers, number: int, contestant: Contestant, cells: Sequen
                 f"contradictory ties: the length of {cell.name} is given in steps, and {contestant.name} searches "
                 "the batch size, which leaves the tokens as they are; give the length as tokens or chinchilla",
             )
-        try:
+        with lines.at("cells", cell.table, before=f"{contestant.name} cannot begin in {cell.name}: "):
             values = {**contestant.hyperparameters, **start}
             if any(map(is_override, values)):  # only then: a foreign model's table is counted
                 roles: dict[str, Any] = {one.name: one.role for one in parameter_table(cell.workload.model)}
                 spec.check_overrides(values, roles)
             contestant.spec(cell.workload, start, 0)
-        except ValueError as error:
-            sentence = explain(error) if isinstance(error, ValidationError) else str(error)
-            raise lines.error(
-                ["cells", cell.table], f"{contestant.name} cannot begin in {cell.name}: {sentence}"
-            ) from None

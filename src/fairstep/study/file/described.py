@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fairstep.runs import Cell, Ledger
-from fairstep.study.file.line_numbers import LineNumbers
-from fairstep.study.file.protocol import ProtocolError, named_hyperparameters, protocol_of
+from fairstep.study.file.line_numbers import LineNumbers, WrongKey
+from fairstep.study.file.protocol import named_hyperparameters, protocol_of
 from fairstep.study.file.schema import ContestTable
 from fairstep.study.protocols import Protocol, Thrifty
 from fairstep.study.protocols.search import Problem
@@ -43,11 +43,9 @@ def contest_of(
         companions=table.companions,
         trials=table.trials,
     )
-    try:
+    with lines.at("companions", before="companions: "):
         for contestant in contestants if table.companions else ():
             contest.problems(contestant)
-    except ValueError as error:
-        raise lines.error(["companions"], f"companions: {error}") from None
     if isinstance(contest.protocol, Thrifty):
         for sentence in lawless(contest, contest.protocol):
             raise lines.error(["protocol", "name"], sentence)
@@ -93,14 +91,12 @@ def _protocol(
 ) -> Protocol:
     described = table.protocol
     searched = {axis for one in contestants for space in (one.space, *one.spaces.values()) for axis in space.axes}
-    try:
+    with lines.at("protocol"):
         protocol = protocol_of(described.name, described.settings, workloads)
         for key, name in named_hyperparameters(protocol):
             if name not in searched:
                 listed = ", ".join(sorted(searched)) or "nothing"
-                raise ProtocolError(key, f"{key} names {name!r}, which no contestant searches; they search {listed}")
-    except ProtocolError as error:
-        raise lines.error(["protocol", error.key], str(error)) from None
+                raise WrongKey(key, f"{key} names {name!r}, which no contestant searches; they search {listed}")
     return protocol
 
 

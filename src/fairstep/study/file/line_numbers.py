@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic import ValidationError
+
+from fairstep.runs.frozen import explain
 
 KeyPath = tuple[str | int, ...]
 """Keys and places of tables in arrays: ("cells", 0, "model")."""
@@ -16,6 +21,23 @@ _DOTTED = rf"(?:{_KEY})(?:\s*\.\s*(?:{_KEY}))*"
 
 class StudyError(ValueError):
     """A study file cannot be carried out: file, line, what is wrong with which value, and what would be right."""
+
+
+class WrongKey(ValueError):
+    """What is wrong with a table, and with which of its keys."""
+
+    def __init__(self, key: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.key = key
+
+
+@contextmanager
+def about(key: str, before: str = "") -> Iterator[None]:
+    """What is wrong inside (ValueError) is wrong with this key. ``before``: of the sentence."""
+    try:
+        yield
+    except ValueError as error:
+        raise WrongKey(key, f"{before}{error}") from None
 
 
 class LineNumbers:
@@ -60,6 +82,19 @@ class LineNumbers:
 
     def error(self, path: Sequence[str | int], sentence: str) -> StudyError:
         return StudyError(f"{self.file}, line {self.of(path)}: {sentence}")
+
+    @contextmanager
+    def at(self, *path: str | int, before: str = "") -> Iterator[None]:
+        """What is wrong inside (ValueError) is a StudyError of this place, or of the key in it that a WrongKey names.
+        ``before``: of the sentence."""
+        try:
+            yield
+        except StudyError:
+            raise
+        except ValueError as error:
+            key = [error.key] if isinstance(error, WrongKey) else []
+            sentence = explain(error) if isinstance(error, ValidationError) else str(error)
+            raise self.error([*path, *key], before + sentence) from None
 
 
 class NoLines(LineNumbers):

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fairstep.optim.spec import nearest
+from fairstep.study.file.line_numbers import WrongKey, about
 from fairstep.study.protocols import PROTOCOLS, OneCell, Protocol
 
 CELLS = ("tuned", "phase1", "phase2", "phase3", "checked", "retuned")
@@ -17,20 +18,10 @@ COUNTS = ("trials", "at_once")
 """Fields of which there is at least one."""
 
 
-class ProtocolError(ValueError):
-    """What is wrong with which key of the table."""
-
-    def __init__(self, key: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.key = key
-
-
 def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = ()) -> Protocol:
-    """Raises ProtocolError."""
+    """Raises WrongKey."""
     if name not in PROTOCOLS:
-        raise ProtocolError(
-            "name", f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
-        )
+        raise WrongKey("name", f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}")
     kind, cell_names = PROTOCOLS[name], list(cells)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     types = typing.get_type_hints(kind)
@@ -38,11 +29,9 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
     for key, value in settings.items():
         if key not in fields:
             listed = ", ".join(fields) or "no keys"
-            raise ProtocolError(
-                key, f"unknown key {key!r} of the protocol {name}{nearest(key, fields)}; it has {listed}"
-            )
+            raise WrongKey(key, f"unknown key {key!r} of the protocol {name}{nearest(key, fields)}; it has {listed}")
         if typing.get_origin(types[key]) is typing.Literal and value not in (words := typing.get_args(types[key])):
-            raise ProtocolError(key, f"{key} must be {' or '.join(words)}, not {value!r}")
+            raise WrongKey(key, f"{key} must be {' or '.join(words)}, not {value!r}")
         given[key] = _value(key, value, getattr(defaults, key), cell_names)
     made: Protocol = kind(**given)
     return made
@@ -61,20 +50,18 @@ def _value(key: str, value: Any, default: Any, cells: list[str]) -> Any:
     """A value of the default's type."""
     if isinstance(default, OneCell):
         table = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
-        try:
+        with about(key, f"{key}: "):
             inner = protocol_of(str(table.pop("name", "")), table)
-        except ProtocolError as error:
-            raise ProtocolError(key, f"{key}: {error}") from None
         if not isinstance(inner, OneCell):
-            raise ProtocolError(key, f"{key} must tune one cell by itself, such as star or descent, not {value!r}")
+            raise WrongKey(key, f"{key} must tune one cell by itself, such as star or descent, not {value!r}")
         return inner
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping) or not all(isinstance(names, list) for names in value.values()):
-            raise ProtocolError(key, f"{key} takes a table of CELL = [hyperparameters], not {value!r}")
+            raise WrongKey(key, f"{key} takes a table of CELL = [hyperparameters], not {value!r}")
         return {cell: tuple(names) for pattern, names in value.items() for cell in _matching(key, pattern, cells)}
     if isinstance(default, tuple):
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ProtocolError(key, f"{key} takes a list of names, not {value!r}")
+            raise WrongKey(key, f"{key} takes a list of names, not {value!r}")
         if key not in CELLS:
             return tuple(value)
         return tuple(dict.fromkeys(cell for pattern in value for cell in _matching(key, pattern, cells)))
@@ -93,14 +80,12 @@ def _value(key: str, value: Any, default: Any, cells: list[str]) -> Any:
             if number
             else "a word"
         )
-        raise ProtocolError(key, f"{key} must be {kind}, not {value!r}")
+        raise WrongKey(key, f"{key} must be {kind}, not {value!r}")
     return value
 
 
 def _matching(key: str, pattern: str, cells: list[str]) -> list[str]:
     matches = [cell for cell in cells if fnmatchcase(cell, pattern)]
     if not matches:
-        raise ProtocolError(
-            key, f"{key} names the cell {pattern!r}, which the study has not; it has {', '.join(cells)}"
-        )
+        raise WrongKey(key, f"{key} names the cell {pattern!r}, which the study has not; it has {', '.join(cells)}")
     return matches

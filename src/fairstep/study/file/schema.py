@@ -259,6 +259,11 @@ class StudyTable(ContestTable):
         return fields | ({"data": {name: text.identity() for name, text in self.data.items()}} if self.data else {})
 
 
+def listed(value: Any) -> list[Any]:
+    """The values of a key that may be one value or a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def token_count(text: str | int, option: str = "--tokens") -> int:
     """2M, 500k, 1.5B, 15T or 2000000 as a number. Raises ValueError."""
     written = str(text).replace("_", "")

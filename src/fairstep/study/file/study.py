@@ -21,8 +21,7 @@ from fairstep.cost.devices import device as device_named
 from fairstep.cost.precision import auto_precision
 from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import DataSpec, Design, Execution, Ledger, RunSpec, machine
-from fairstep.runs.frozen import explain
-from fairstep.study.file.cells import CellError, Place, StudyCell, Text, cells_of, foreign_names, models_of
+from fairstep.study.file.cells import Place, StudyCell, Text, cells_of, foreign_names, models_of
 from fairstep.study.file.command_schema import (
     CommandCellsTable,
     CommandContestantTable,
@@ -32,7 +31,7 @@ from fairstep.study.file.command_schema import (
 from fairstep.study.file.command_study import CommandStudy
 from fairstep.study.file.contestants import check, contestants_of
 from fairstep.study.file.described import contest_of, digest_of, ledgers_of
-from fairstep.study.file.line_numbers import LineNumbers, StudyError
+from fairstep.study.file.line_numbers import LineNumbers, StudyError, WrongKey
 from fairstep.study.file.schema import CellsTable, ContestantTable, DataTable, LauncherTable, ProtocolTable, StudyTable
 from fairstep.study.tournament.contest import Contest, Contestant
 
@@ -114,17 +113,11 @@ class Study:
         cells: dict[str, StudyCell] = {}
         place = self.place(threads)
         for number, table in enumerate(self.table.cells):
-            try:
+            with self.lines.at("cells", number):
                 for cell in cells_of(table, number, texts, place):
                     if cell.name in cells:
-                        raise CellError("name", f"two cells are called {cell.name!r}; tell them apart with name = ...")
+                        raise WrongKey("name", f"two cells are called {cell.name!r}; tell them apart with name = ...")
                     cells[cell.name] = cell
-            except ValidationError as error:
-                raise self.lines.error(["cells", number], explain(error)) from None
-            except CellError as error:
-                raise self.lines.error(["cells", number, error.key], str(error)) from None
-            except ValueError as error:
-                raise self.lines.error(["cells", number], str(error)) from None
         return list(cells.values())
 
     def contest(self, texts: Mapping[str, Text] | None = None, threads: int = 0) -> Contest:
@@ -182,11 +175,9 @@ class Study:
         costs = {}
         launcher = self.table.launcher
         for cell, contestant, spec in self.starts(contest):
-            try:
+            key = "processes" if launcher.processes else "gpus"
+            with self.lines.at("launcher", key, before=f"{cell.name}: "):
                 run = cost(spec, device or self.device, launcher.each, launcher.parallel)
-            except ValueError as error:
-                key = "processes" if launcher.processes else "gpus"
-                raise self.lines.error(["launcher", key], f"{cell.name}: {error}") from None
             if run.fits is False:
                 raise self.lines.error(["cells", cell.table, "model"], self._too_large(cell, contestant, run))
             costs[cell.name, contestant] = run
@@ -248,10 +239,8 @@ def read(path: str | Path, described_only: bool = False) -> AnyStudy:
         raise lines.error(
             ["budgets"], "budgets are other lengths of the baseline, as multiples of its own; leave out 1"
         )
-    try:
+    with lines.at("seeds"):
         Design.parse(table.seeds)
-    except ValueError as error:
-        raise lines.error(["seeds"], str(error)) from None
     name = table.name or file.stem
     if isinstance(table, CommandStudyTable):
         around = CommandStudy.of(name, table, lines, file.absolute().parent)
@@ -259,10 +248,9 @@ def read(path: str | Path, described_only: bool = False) -> AnyStudy:
             around.contest()
         return around
     study = Study(name, table, lines)
-    try:
-        study.device  # noqa: B018  (asking is the check)
-    except ValueError as error:
-        raise lines.error(["launcher", "device"], str(error)) from None
+    if table.launcher.device:
+        with lines.at("launcher", "device"):
+            device_named(table.launcher.device)
     if not described_only:
         study.contest()
     return study
@@ -294,6 +282,8 @@ def _explained(
         remedy = f"; add a [[{path[-1]}]] table" if path[-1] in TABLES else ""
         return lines.error(path[:-1], f"{path[-1]} is missing{remedy}")
     value = path[:depth]
+    if first["type"] == "value_error":
+        return lines.error(value, first["msg"].removeprefix("Value error, "))
     wanted = " or ".join(dict.fromkeys(_wanted(one) for one in error.errors() if list(one["loc"][:depth]) == value))
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in value).removeprefix(".")
     if name in ("cells", "contestants") and isinstance(first["input"], dict):
