@@ -122,7 +122,7 @@ def _curves(loaded: LoadedContest) -> Section:
             f"{row['then_ahead']} passes {row['ahead']} at {count_text(row['tokens'])}" for row in crossed[:8]
         )
         more = f"; and {len(crossed) - 8} more" if len(crossed) > 8 else ""
-        body += paragraph(f"On the way: {words}{more}. None of it counts.")
+        body += paragraph(f"On the way: {words}{more}.")
     drawn = figures.loss_curves(_evaluations(loaded), loaded.look)
     return Section(key("training"), "Loss while training", body, {key("curves"): drawn})
 

@@ -159,7 +159,7 @@ def _curves(trials: Trials, result: dict[str, Any], look: Look) -> Section:
             f"{row['then_ahead']} passes {row['ahead']} at {row['tokens']:,.0f}" for row in result["crossings"][:8]
         )
         more = f"; and {len(result['crossings']) - 8} more" if len(result["crossings"]) > 8 else ""
-        body += paragraph(f"On the way: {words}{more}. None of it counts.")
+        body += paragraph(f"On the way: {words}{more}.")
     return Section(
         "training", "Loss while training", body, {"curves": figures.loss_curves(drawn, look, result["unit"] or "steps")}
     )
