@@ -106,7 +106,8 @@ def certify(
     if chosen is None:
         return Certificate(**common, missing=tuple(lacks))
     estimates = _Estimates(tuning, chosen, fresh, sigma)
-    regret = Neighbours.of(tuning.results(), chosen).regret(sigma.value, only=("lr",))
+    rates = [(tried, loss) for tried, loss in tuning.results() if {**tried, "lr": 0} == {**chosen, "lr": 0}]
+    regret = Neighbours.of(rates, chosen).regret(sigma.value)
     coordinates = tuple(_coordinate(name, estimates) for name in tuning.problem.space.searched)
     lacks += _lacks(coordinates, estimates)
     observed = {key(near.hyperparameters) for near in common["near_optimal"]}
