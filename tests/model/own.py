@@ -163,7 +163,6 @@ def bursts(logits: Tensor) -> Tensor:
 REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": (lambda vocabulary, context: nn.Identity(), "builds a module without parameters; layers count when"),
     "frozen": (lambda vocabulary, context: Tiny(vocabulary).requires_grad_(False), "parameters are all frozen"),
-    "no_matrix": (lambda vocabulary, context: nn.Embedding(vocabulary, vocabulary), "without a matrix inside"),
     "number": (lambda vocabulary, context: 3, "gives int; let it return a torch.nn.Module"),
     "raises": (raises, "raises RuntimeError: no GPU here; it is called as build(vocabulary=512, context=128)"),
     "one_argument": (lambda vocabulary: Tiny(vocabulary), "takes 1 positional argument but 2 were given"),
@@ -177,6 +176,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "untold": (without_roles, "stack of shape (3, 16, 16) has no evident role"),
 }
 globals().update({name: factory for name, (factory, _) in REFUSED.items()})
+
+
+def no_matrix(vocabulary: int, context: int) -> nn.Module:
+    return nn.Embedding(vocabulary, vocabulary)
 
 
 # What a check finds.

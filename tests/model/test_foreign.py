@@ -87,6 +87,12 @@ def test_roles_that_a_module_says_are_taken() -> None:
     assert table["stack"] == "expert"
 
 
+def test_a_model_without_a_matrix_counts_all_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "check", f"{PLACE}:no_matrix"]) == 0
+    assert "262,144 parameters, none of them in matrices" in capsys.readouterr().out
+    assert named(f"{PLACE}:no_matrix").parameters_matrix == 512**2
+
+
 @pytest.mark.parametrize("name", own.REFUSED)
 def test_what_is_no_model_is_refused_in_one_sentence(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "check", f"{PLACE}:{name}"]) == 2

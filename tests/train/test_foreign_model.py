@@ -46,6 +46,21 @@ def test_a_run_learns_and_its_summary_counts_what_was_planned(name: str, tiny: A
         export_hf(run, tmp_path / "out")
 
 
+def test_a_model_without_a_matrix_is_for_optimizers_with_one_rule(tiny: Any, tmp_path: Path) -> None:
+    for name in ("adamw", "lion", "prodigy"):
+        spec = tiny(name, model=model("no_matrix"), execution=Execution(threads=1, compile=False))
+        run = train(spec, Store(tmp_path))
+        assert run.summary is not None and run.summary.status == "done"
+        assert run.summary.parameters == run.summary.parameters_matrix == cost(spec, device("h100")).parameters_matrix
+    for name in ("muon", "soap", "scion"):
+        spec = tiny(name, model=model("no_matrix"), execution=Execution(threads=1, compile=False))
+        for wanted in (lambda spec: cost(spec, device("h100")), lambda spec: train(spec, Store(tmp_path))):
+            with pytest.raises(
+                ValueError, match=rf"^{name} has a rule of its own for matrices, and the model has none"
+            ):
+                wanted(spec)
+
+
 def test_a_loss_of_ones_own_is_evaluated_over_whole_sequences(tiny: Any, tmp_path: Path) -> None:
     """62 windows in batches of 8: the last batch is filled up, and what fills it does not count."""
     specs = [tiny(model=model(name), execution=Execution(threads=1, compile=False)) for name in ("build", "loss")]

@@ -114,6 +114,7 @@ def step_costs(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
     chosen = optim.get(spec.optimizer.name)
     if not chosen.parts:
         return None
+    chosen.check_model({parameter.role for parameter in table})
     hyper = chosen.validate(spec.optimizer.hyperparameters)
     made: dict[Any, StepCost] = {}  # blocks are alike
     found = []

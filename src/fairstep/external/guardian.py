@@ -60,14 +60,16 @@ def adopting() -> Iterator[Callable[[int], int]]:
     before = _children()
 
     def end_left(command: int) -> int:
-        found = 0
-        while left := _children() - before - {command}:
+        found, others = 0, before | {command}
+        while left := _children() - others:
             for child in left:
-                with contextlib.suppress(ChildProcessError):
+                try:
                     if os.waitpid(child, os.WNOHANG) == (0, 0):
-                        found += 1
                         os.kill(child, signal.SIGKILL)
                         os.waitpid(child, 0)
+                        found += 1
+                except (ChildProcessError, PermissionError):  # it is gone, or another user's
+                    others.add(child)
         return found
 
     _prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -228,7 +228,8 @@ class Training:
         timings = self.run.timings()
         seconds = median(timings, "step_seconds")
         roles = self.trainer.sizes.roles
-        matrices = sum(p.numel() for role in ("matrix", "expert", "router") for p in roles.get(role, ()))
+        total = sum(p.numel() for p in self.trainer.model.parameters())
+        matrices = sum(p.numel() for role in ("matrix", "expert", "router") for p in roles.get(role, ())) or total
         return Summary(
             status=status,
             final_loss=final_loss,
@@ -248,7 +249,7 @@ class Training:
                 max((row["peak_memory_bytes"] for row in timings), default=peak_memory(self.trainer.device))
             ),
             state_bytes=self.trainer.exchange.state_bytes(),
-            parameters=sum(p.numel() for p in self.trainer.model.parameters()),
+            parameters=total,
             parameters_matrix=matrices,
             message=message,
         )

@@ -71,6 +71,8 @@ class Trainer:
         optim.check_version(spec.optimizer.name, spec.optimizer.version)
         roles = self.trained.roles
         self.optimizer = optim.build(spec.optimizer.name, self.model, roles=roles, **hyperparameters)
+        if isinstance(self.optimizer, optim.Engine):
+            self.optimizer.spec.check_model(self.optimizer.roles.values())
         self.annealer = Annealer(spec.schedule, self.optimizer, spec.steps)
         whole = self.compiled and not fully_sharded
         self.forward: Any = torch.compile(self.trained, dynamic=False) if whole else self.trained

@@ -85,7 +85,8 @@ def main(arguments: list[str]) -> int:
         left=4,
     )
     how = f"estimated as 6 a weight: {estimated}" if estimated else "forward and backward"
-    screen.out(f"\n{count.total:,} parameters, {count.matrix:,} of them in matrices; {flops:,} FLOPs a token ({how})\n")
+    inside = f"{count.matrix:,}" if count.matrix < count.total else "none"  # then all stand in for them
+    screen.out(f"\n{count.total:,} parameters, {inside} of them in matrices; {flops:,} FLOPs a token ({how})\n")
     for finding in findings:
         screen.out(f"  {MARKS[finding.status]}  {finding.title}{': ' if finding.message else ''}{finding.message}")
     failed = sum(finding.status == "failed" for finding in findings)

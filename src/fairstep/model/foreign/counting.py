@@ -58,12 +58,7 @@ def _counted(spec: ForeignModelSpec) -> Counted:
         if name in roles
     )
     total = sum(parameter.elements for parameter in table)
-    matrix = sum(parameter.elements for parameter in table if parameter.role in ("matrix", "expert", "router"))
-    if not matrix:
-        raise SpecError(
-            f"{spec.source} builds a module without a matrix inside (its {total:,} parameters are embedding, head and "
-            "vectors); sizes and token budgets count matrices, so give it a layer that has one"
-        )
+    matrix = sum(parameter.elements for parameter in table if parameter.role in ("matrix", "expert", "router")) or total
     flops, kept, estimated = _passes(spec, model, total)
     if flops is None:
         unembedded = sum(parameter.elements for parameter in table if parameter.role != "embedding")

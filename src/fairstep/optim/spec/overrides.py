@@ -229,6 +229,15 @@ class Overridable:
         for name, role in roles.items() if targets else ():
             self.overridden(role, hyper, name)
 
+    def check_model(self, roles: Collection[str]) -> None:
+        """Raise ValueError for a whole model without a matrix, if matrices have a rule of their own."""
+        aux = self.aux()
+        if aux and set(roles) <= set(aux):
+            raise ValueError(
+                f"{self.name} has a rule of its own for matrices, and the model has none: every parameter would get "
+                f"another optimizer's rule; take one that has a single rule, such as adamw"
+            )
+
     def settings(self, role: Role, hyper: Hyper, own: Mapping[str, Value] | None = None) -> dict[str, Value]:
         """What rule and engine read for parameters of a role. ``own``: ``overridden``, by default of the role alone."""
         values = dict(self.overridden(role, hyper) if own is None else own)
