@@ -30,7 +30,7 @@ from fairstep.train.signals import Signals
 
 FILE = Path(__file__).parent / "golden.json"
 STEPS = 30
-FULL_RANK = ("kl-shampoo", "kl-soap", "rekls", "shampoo", "soap", "soap-muon")
+FULL_RANK = ("kl-shampoo", "kl-soap", "moso", "rekls", "shampoo", "soap", "soap-muon")
 """Optimizers whose steps depend on a basis of their factors' null space."""
 AMPLIFIES = ("soap-muon",)
 """Rounding grows tenfold in three steps, in float64 too: small elements are whitened, and then orthogonalised."""
