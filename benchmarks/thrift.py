@@ -27,11 +27,10 @@ from fairstep.published import track3
 from fairstep.runs import Design, Store, Value
 from fairstep.study.forecast.objectives import Synthetic
 from fairstep.study.forecast.random_objectives import objectives
-from fairstep.study.protocols import Descent, Grid, Protocol, Thrifty
+from fairstep.study.protocols import Grid, Protocol, Thrifty
 from fairstep.study.protocols.search import Problem, Settled, Tuning, Wanted, solve
 from fairstep.study.protocols.space import Axis, Space
 from fairstep.study.protocols.wen_replay import DIVERGED, Record, records
-from fairstep.study.tournament.certify import rates_beside
 
 # W's published sweeps: 130M at 1x, 2x, 4x and 8x.
 
@@ -149,10 +148,10 @@ TOKENS, BATCH = 2**20, 2**11
 WAYS: dict[str, tuple[Protocol, str]] = {
     "full grid, 8 seeds": (Grid(), "8"),
     "full grid, 3..8": (Grid(), "3..8"),
-    "each swept once, 3..8": (Descent(0.0, cycles=1), "3..8"),
     "thrifty, 3..8": (Thrifty(), "3..8"),
-    "thrifty of 1/8, 3..8": (Thrifty(part=0.125), "3..8"),
-    "thrifty without rivals": (Thrifty(rivals=1), "3..8"),
+    "thrifty, part 1/4": (Thrifty(part=0.25), "3..8"),
+    "thrifty, part 1/8": (Thrifty(part=0.125), "3..8"),
+    "thrifty, part 1/4, no rivals": (Thrifty(part=0.25, rivals=1), "3..8"),
 }
 
 
@@ -171,8 +170,8 @@ class Side:
     def contender(self, seeds: int, better: float) -> Contender:
         best = self.tuning.best or {}
         losses = {seed: self.objective.run(best, seed) - better for seed in range(1, seeds + 1)}
-        rates = {rate: loss - better for rate, loss in rates_beside(self.tuning, best).items()}
-        return Contender(losses, rates, float(best["lr"]))
+        shorter = self.tuning.shorter
+        return Contender(losses, self.tuning.results(), best, shorter.results, shorter.doublings)
 
 
 def searched(protocol: Protocol, problem: Problem, objective: Synthetic) -> Side:
@@ -194,7 +193,8 @@ def simulated(games: int) -> None:
     print(f"\nSimulated contests of two ({games} of each kind), tokens over those of a run at the cell's length")
     print(
         "cell | hyperparameters | grid | way | tokens of a search | regret | over the grid's | tokens of a contest, "
-        "differing | equal | over the grid's, differing | wrong, equal | missed, differing"
+        "differing | equal | over the grid's, differing | wrong, equal | wrong, every choice covered (contests) | "
+        "missed, differing"
     )
     for cell, number in itertools.product(SIZES, range(1, len(AXES) + 1)):
         names = list(AXES)[:number]
@@ -216,18 +216,29 @@ def simulated(games: int) -> None:
             more = [one - other for one, other in zip(lost, whole, strict=True)]
             search = float(np.mean([side.spent for pair in sides for side in pair]))
             tokens, errors = zip(*(contests(sides, seeds, better) for better in (APART[cell], 0.0)), strict=True)
+            covered = [
+                wrong
+                for wrong, pair in zip(errors[1], sides, strict=True)
+                if all(whole_choice(side, names) for side in pair)
+            ]
             first = first or tokens[0]
             print(
                 f"{cell} | {number} | {space.size()} | {way} | {search:.1f} | {np.mean(lost):.4f} | "
                 f"{np.mean(more):+.4f} ± {1.96 * np.std(more) / math.sqrt(games):.4f} | {tokens[0]:.1f} | "
-                f"{tokens[1]:.1f} | {tokens[0] / first:.2f} | {errors[1]:.2f} | {errors[0]:.2f}",
+                f"{tokens[1]:.1f} | {tokens[0] / first:.2f} | {np.mean(errors[1]):.2f} | "
+                f"{np.mean(covered) if covered else math.nan:.2f} ({len(covered)}) | {np.mean(errors[0]):.2f}",
                 flush=True,
             )
 
 
-def contests(sides: list[tuple[Side, ...]], seeds: str, better: float) -> tuple[float, float]:
-    """Mean tokens of a contest in which the second contestant is better by so many nats, and the share of wrong or
-    missing verdicts."""
+def whole_choice(side: Side, names: list[str]) -> bool:
+    """Whether the interval has the choice of every hyperparameter in it."""
+    return set(side.contender(1, 0.0).neighbours.covered) == set(names)
+
+
+def contests(sides: list[tuple[Side, ...]], seeds: str, better: float) -> tuple[float, list[bool]]:
+    """Mean tokens of a contest in which the second contestant is better by so many nats, and for each contest whether
+    its verdict is wrong or missing."""
     design = Design.parse(seeds).model_copy(update={"family": 1})
     assert design.most is not None
     tokens, wrong = [], []
@@ -235,7 +246,7 @@ def contests(sides: list[tuple[Side, ...]], seeds: str, better: float) -> tuple[
         last = looks(design, base.contender(design.most, 0.0), {"b": other.contender(design.most, better)})["b"][-1]
         tokens.append(base.spent + other.spent + 2 * last.pairs)
         wrong.append(last.decision != ("faster" if better else "not separable"))
-    return float(np.mean(tokens)), float(np.mean(wrong))
+    return float(np.mean(tokens)), wrong
 
 
 # Early stopping, on curves.

@@ -152,9 +152,8 @@ def tuned_on_a_grid(rng: np.random.Generator) -> Iterator[tuple[str, str, str, b
             for _ in range(2):
                 rates, chosen, lost = tuned(rng, curvature, sigma, True)
                 losses = lost + shared + np.sqrt(0.5) * sigma * rng.normal(size=count)
-                sides.append(
-                    Contender(dict(enumerate(losses)), {2.0**x: loss for x, loss in rates.items()}, 2.0**chosen)
-                )
+                tried = [({"lr": 2.0**x}, loss) for x, loss in rates.items()]
+                sides.append(Contender(dict(enumerate(losses)), tried, {"lr": 2.0**chosen}))
             (test,) = look_once(sides[0], {"other": sides[1]}, 1).values()
             design = f"equal optimizers tuned on a grid, {scale}, {count} seeds"
             yield "verdict that covers the learning rate", design, "wrong", test.decision != "not separable"
@@ -163,7 +162,7 @@ def tuned_on_a_grid(rng: np.random.Generator) -> Iterator[tuple[str, str, str, b
 def designs(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
     """Looks after each seed of 3..12."""
     design = Design(first=3, most=12, family=5)
-    noise = [Contender(dict(enumerate(rng.normal(size=12))), {}) for _ in range(6)]
+    noise = [Contender(dict(enumerate(rng.normal(size=12)))) for _ in range(6)]
     taken = looks(design, noise[0], dict(zip("abcde", noise[1:], strict=True)))
     wrong = any(tests[-1].decision != "not separable" for tests in taken.values())
     yield "any verdict of a contest", "5 equal contestants, a look after each of 3..12 seeds", "wrong", wrong
@@ -178,7 +177,7 @@ def designs(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
 
 def one_contest_after_another(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
     """Five equal optimizers, each in a contest of its own in one store, over the same runs of the baseline."""
-    noise = [Contender(dict(enumerate(rng.normal(size=8))), {}) for _ in range(6)]
+    noise = [Contender(dict(enumerate(rng.normal(size=8)))) for _ in range(6)]
     kept: list[Ledger] = []
     wrong = False
     for number, other in enumerate(noise[1:]):

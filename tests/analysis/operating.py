@@ -39,8 +39,8 @@ def different(
         for shift in (0.0, effect):
             rates, chosen, lost = tuned(rng, curvature, sigma, refined)
             losses = lost - shift + shared + math.sqrt(0.5) * sigma * rng.normal(size=seeds)
-            tried = {2.0**x: loss for x, loss in rates.items()}
-            sides.append(Contender(dict(enumerate(losses)), tried, 2.0**chosen))
+            tried = [({"lr": 2.0**x}, loss) for x, loss in rates.items()]
+            sides.append(Contender(dict(enumerate(losses)), tried, {"lr": 2.0**chosen}))
         called += look_once(sides[0], {"b": sides[1]}, 1)["b"].decision != "not separable"
     return called / times
 
@@ -84,8 +84,8 @@ def designs() -> Rows:
         found = 0
         for _ in range(times):
             base = rng.normal(size=most)
-            better = Contender(dict(enumerate(base - effect - rng.normal(size=most))), {})
-            (tests,) = looks(design, Contender(dict(enumerate(base)), {}), {"b": better}).values()
+            better = Contender(dict(enumerate(base - effect - rng.normal(size=most))))
+            (tests,) = looks(design, Contender(dict(enumerate(base))), {"b": better}).values()
             found += tests[-1].decision == "faster"
         promised = 100 * power(effect, 3, most).probability
         yield (

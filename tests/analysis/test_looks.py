@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def contender(losses: np.ndarray | list[float], rates: dict[float, float] | None = None) -> Contender:
-    return Contender(dict(enumerate(map(float, losses))), rates or {}, 1.0 if rates else None)
+    tried = [({"lr": rate}, loss) for rate, loss in (rates or {}).items()]
+    return Contender(dict(enumerate(map(float, losses))), tried, {"lr": 1.0})
 
 
 def test_one_look_without_rates_is_holm_of_t_tests() -> None:
@@ -59,12 +60,15 @@ def test_the_learning_rate_widens_the_interval() -> None:
     rates = {0.5: 3.08, 1.0: 3.0, 2.0: 3.07}
     plain = look_once(contender(base), {"b": contender(other - 0.1)}, 1)["b"]
     wide = look_once(contender(base, rates), {"b": contender(other - 0.1, rates)}, 1)["b"]
-    assert plain.rate_error is None and wide.rate_error is not None and 0 < wide.rate_error < 0.03
+    assert plain.choice_error is None and wide.choice_error is not None and 0 < wide.choice_error < 0.03
     half = [test.interval(test.limit, 0.05) for test in (plain, wide)]
-    error = 1.959964 * wide.rate_error
+    error = 1.959964 * wide.choice_error
     assert (half[1].high - half[1].low) / 2 == pytest.approx(math.hypot((half[0].high - half[0].low) / 2, error))
-    one_sided = look_once(contender(base, rates), {"b": contender(other, {1.0: 3.0, 2.0: 3.1})}, 1)["b"]
-    assert one_sided.rate_error is None, "no curvature, no term"
+    edge = {1.0: 3.0, 2.0: 3.1}
+    one_sided = look_once(contender(base, edge), {"b": contender(other, edge)}, 1)["b"]
+    assert one_sided.choice_error is None, "no curvature, no term"
+    half_known = look_once(contender(base, rates), {"b": contender(other, edge)}, 1)["b"]
+    assert half_known.choice_error is not None, "what is known of one side counts"
 
 
 def wrongly_decided(design: Design, contestants: int, effect: float, times: int) -> tuple[float, float]:

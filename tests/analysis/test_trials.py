@@ -120,17 +120,28 @@ def test_a_missing_column_is_named(column: str, named: str) -> None:
         Trials.from_rows(rows, "adamw")
 
 
-@pytest.mark.parametrize(("names", "said"), [(["lr"], False), (["lr", "weight_decay"], True)])
-def test_a_search_beside_the_learning_rate_is_said_to_be_in_no_interval(names: list[str], said: bool) -> None:
-    tried = [dict.fromkeys(names, value) for value in (0.1, 0.2)]
+@pytest.mark.parametrize(
+    ("values", "said"), [((0.1, 0.2, 0.3), []), ((0.2, 0.3), ["In no interval is the choice of weight_decay (adamw):"])]
+)
+def test_a_choice_without_a_loss_on_both_sides_is_said_to_be_in_no_interval(
+    values: tuple[float, ...], said: list[str]
+) -> None:
+    chosen = {"lr": 0.2, "weight_decay": 0.2}
+    tried = [chosen | {"lr": lr} for lr in (0.1, 0.2, 0.4)] + [chosen | {"weight_decay": one} for one in values]
     search = [
-        {"contestant": "adamw", "phase": "tune", "seed": 9, "tokens": 1000, "final_loss": 3.0 + one["lr"]}
-        | {"run": f"tune-{one['lr']}", "varied": json.dumps(one)}
+        {
+            "contestant": "adamw",
+            "phase": "tune",
+            "seed": 9,
+            "tokens": 1000,
+            "final_loss": 3.0 + abs(sum(one.values()) - 0.4),
+        }
+        | {"run": f"tune-{json.dumps(one)}", "varied": json.dumps(one)}
         for one in tried
     ]
-    notes = contest_result(Trials.from_rows([*plain(varied=json.dumps(tried[0])), *search], "adamw"))["notes"]
-    found = [note for note in notes if note.startswith("The intervals have the choice of the learning rate")]
-    assert [("not that of weight_decay." in note) for note in found] == ([True] if said else [])
+    notes = contest_result(Trials.from_rows([*plain(hyperparameters=chosen), *search], "adamw"))["notes"]
+    found = [note for note in notes if note.startswith("In no interval")]
+    assert [note.split(" the search")[0] for note in found] == said
 
 
 def test_init_and_data_seed_make_pairs_of_their_own() -> None:

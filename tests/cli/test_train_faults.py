@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import main
-from fairstep.cli import train as cli_train
+from fairstep.cli.shared import memory
 from fairstep.runs import Machine
 
 
 def test_a_run_that_does_not_fit_is_refused_before_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: object
 ) -> None:
-    monkeypatch.setattr(cli_train, "machine", lambda: Machine("", 2, 10**8, False, 0))
+    monkeypatch.setattr(memory, "machine", lambda: Machine("", 2, 10**8, False, 0))
     with pytest.raises(ValueError, match=r"adamw at this size needs \S+ GB of memory and this machine has 0\.1 GB"):
-        cli_train.check_memory(tiny())  # type: ignore[operator]
+        memory.check_memory(tiny())  # type: ignore[operator]
 
 
 def test_a_sentence_is_said_whatever_rank_is_in_the_environment(

@@ -254,6 +254,35 @@ def test_children_that_stay_are_ended(carry: Trial, tmp_path: Path) -> None:
     assert run.environment["processes_left_behind"] >= 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux gives a worker what its command leaves")
+def test_a_daemon_that_hides_is_ended(carry: Trial, tmp_path: Path) -> None:
+    """Twice forked, in a session of its own, with an empty environment, and with a child of the same kind."""
+    word = f"hides-{os.getpid()}-{tmp_path.name}"
+    child = "import time; time.sleep(100)"
+    code = (
+        "import os, sys, time\n"
+        f"child = [sys.executable, '-Sc', {child!r}, {word!r}]\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        os.posix_spawn(child[0], child, {})\n"
+        "        os.execve(child[0], child, {})\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "def hides(process):\n"
+        "    try:\n"
+        f"        return {word!r}.encode() in open(f'/proc/{{process}}/cmdline', 'rb').read()\n"
+        "    except OSError:\n"
+        "        return False\n"
+        "while sum(map(hides, os.listdir('/proc'))) < 2:\n"
+        "    time.sleep(0.01)\n"
+    )
+    run = carry(code + TRAIN)
+    assert run.status == "done"
+    assert processes_with(word) == []
+    assert run.environment["processes_left_behind"] == 2
+
+
 HANGS = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -71,7 +71,7 @@ def test_losses_alone_give_the_same_paired_test(fake_contest: FakeContest) -> No
     assert judged.grade == "B"
     for verdict in judged:
         other = expected[verdict.name]
-        for key in ("loss", "difference", "difference_low", "difference_high", "probability", "rate_error"):
+        for key in ("loss", "difference", "difference_low", "difference_high", "probability", "choice_error"):
             assert getattr(verdict, key) == getattr(other, key) or math.isnan(getattr(other, key)), key
         assert (verdict.verdict, verdict.trials, verdict.lr) == (other.verdict, other.trials, other.lr)
 

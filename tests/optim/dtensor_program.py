@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.nn import functional as F
 
 from fairstep import optim
@@ -279,6 +279,55 @@ def looped(name: str, mesh: DeviceMesh | None) -> dict[str, dict[str, Tensor]]:
     return {"looped": copies(model) | {"losses": torch.stack(losses)}}
 
 
+ANYWHERE = ["adamw", "lion", "signum", "adamw+ema"]
+
+
+class Parallel(nn.Module):
+    """Of every placement one; ``few`` has fewer rows than there are ranks."""
+
+    def __init__(self, mesh: DeviceMesh | None, turned: bool = False) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        shapes = {"columns": (3, 5), "rows": (5, 3), "few": (1, 4), "replicas": (4,), "plain": (3, 3)}
+        placements: dict[str, Any] = {"columns": Shard(1), "rows": Shard(0), "few": Shard(0), "replicas": Replicate()}
+        if turned:
+            placements |= {"columns": Shard(0), "rows": Shard(1), "replicas": Shard(0)}
+        for name, shape in shapes.items():
+            whole = torch.randn(shape, generator=draw, dtype=torch.float64)
+            if mesh and name in placements:
+                whole = distribute_tensor(whole, mesh, [placements[name]], src_data_rank=None)
+            self.register_parameter(name, nn.Parameter(whole))
+
+
+def anywhere(name: str, mesh: DeviceMesh | None) -> dict[str, dict[str, Tensor]]:
+    def made(turned: bool) -> tuple[nn.Module, Any]:
+        model = Parallel(mesh, turned)
+        return model, optim.build(name, model, roles={"*": "matrix", "replicas": "vector"}, lr=0.01)
+
+    def step(model: nn.Module, optimizer: Any, number: int) -> None:
+        given(model, number)
+        optimizer.step()
+
+    model, optimizer = made(turned=False)
+    for number in range(1, SAVED + 1):
+        step(model, optimizer, number)
+    if mesh:
+        other, resumed = made(turned=True)
+        saved = get_optimizer_state_dict(model, optimizer)
+        with torch.no_grad():
+            for p, q in zip(other.parameters(), model.parameters(), strict=True):
+                p.copy_(like(p, q.full_tensor() if isinstance(q, DTensor) else q))
+        set_optimizer_state_dict(other, resumed, saved)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    optimizer.eval()
+    optimizer.train()
+    found = {"trained": (model, optimizer)} | ({"resumed": (other, resumed)} if mesh else {})
+    for number in range(SAVED + 1, STEPS + 1):
+        for one in found.values():
+            step(*one, number)
+    return {kind: copies(one) for kind, (one, _) in found.items()}
+
+
 def rounded(mesh: DeviceMesh) -> dict[str, dict[str, Tensor]]:
     """Rows that differ in nothing but their random numbers."""
     model = nn.Linear(4096, 4, bias=False, dtype=torch.bfloat16)
@@ -301,6 +350,8 @@ def all_cases(folder: Path, ranks: int, mesh: DeviceMesh) -> dict[str, dict[str,
     for name in LOOPED:
         results[name] |= looped(name, mesh)
     results["rounding"] = rounded(mesh)
+    for name in ANYWHERE if ranks == 2 else ():
+        results[f"anywhere {name}"] = anywhere(name, mesh)
     if ranks == 4:
         replicas = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicas", "shards"))
         for name in ("adamw", "muon", "prodigy"):

@@ -61,7 +61,7 @@ def test_ranks_give_the_weights_of_one_process(ranks: int, folder: Path) -> None
     results: Results = torch.load(folder / f"{ranks}.pt")
     assert set(results) >= set(program.NAMES if ranks == 2 else program.VARIANTS)
     for name, found in results.items():
-        if name == "rounding":
+        if name == "rounding" or name.startswith("anywhere"):
             continue
         expected = program.trained(name)
         for kind in ("trained", "evaluated"):
@@ -132,13 +132,14 @@ def test_what_cannot_be_stepped_is_said_by_name(mesh: Any) -> None:
 
     rows, columns, plain = placed(Shard(0)), placed(Shard(1)), nn.Parameter(torch.ones(4, 4))
     for other, problem in (
-        (columns, r"parameter b is placed as .*Shard\(dim=1\).*not tensor parallel ones"),
+        (columns, r"parameter b is placed as .*Shard\(dim=1\).*tensor parallel ones are for rules that look at every"),
         (placed(Replicate()), r"parameter b is placed as .*Replicate"),
         (plain, r"parameter b is a plain tensor, and a is a DTensor"),
     ):
-        optimizer = optim.AdamW([("a", rows), ("b", other)])
-        with pytest.raises(ValueError, match=problem):
-            optimizer.step()
+        for name in ("muon", "prodigy", "cautious-adamw"):  # whole matrices, sums of all, means of each
+            optimizer = optim.build(name, [("a", rows), ("b", other)], roles="matrix")
+            with pytest.raises(ValueError, match=problem):
+                optimizer.step()
     optimizer = optim.AdamW([("a", rows)])
     rows.grad = DTensor.from_local(torch.ones(4, 4), mesh, [Partial()])
     with pytest.raises(ValueError, match=r"the gradient of a is placed as .*Partial.*reduce the gradient"):
@@ -146,6 +147,15 @@ def test_what_cannot_be_stepped_is_said_by_name(mesh: Any) -> None:
     rows.grad = None
     with pytest.raises(TypeError, match="cannot be copied; save its state_dict"):
         copy.deepcopy(optimizer)
+
+
+@pytest.mark.parametrize("name", program.ANYWHERE)
+def test_elementwise_rules_step_tensor_parallel_parameters(name: str, folder: Path) -> None:
+    """Columns, rows, replicas and plain tensors in one optimizer on two ranks; state that goes to other placements."""
+    results: Results = torch.load(folder / "2.pt")
+    expected = program.anywhere(name, None)
+    for kind, weights in results[f"anywhere {name}"].items():
+        assert_equal(weights, expected["trained"], (name, kind))
 
 
 def test_roles_of_a_sharded_module_are_the_modules(mesh: Any) -> None:

@@ -346,6 +346,11 @@ def test_a_path_in_every_habit(path: str, tmp_path: Path, monkeypatch: pytest.Mo
         ("pack/nothing.py:Mine", r"not 'pack/nothing.py:Mine'; there is no file pack/nothing.py"),
         ("nothing.py:Mine", r"there is no file nothing.py"),
         ("nothing.here.Mine", r"unknown optimizer 'nothing.here.Mine'.*and your own as package.module:Class"),
+        ("pack/opt.py", r"^pack/opt.py is a file; name its class too, such as pack/opt.py:Mine$"),
+        ("mine=pack/opt.py", r"^pack/opt.py is a file; name its class too, such as pack/opt.py:Mine$"),
+        ("nothing.py", r"^there is no file nothing.py$"),
+        ("pack", r"^pack is a module; name its class too, such as pack:Class$"),
+        ("json", r"unknown optimizer 'json'"),
         ("a b=pack.opt:Mine", r"an alias is a word, as in mine=package.module:Class"),
     ],
 )
@@ -353,6 +358,15 @@ def test_what_a_wrong_path_should_be(path: str, message: str, tmp_path: Path, mo
     package(tmp_path, monkeypatch)
     with pytest.raises(optim.UnknownOptimizerError, match=message):
         optim.get(path)
+
+
+def test_a_module_without_its_class_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "raise SystemExit('training')\nclass Helper: ...\nclass Mine(Optimizer): ...\n"
+    (tmp_path / "mine_alone.py").write_text(text)
+    for name in ("mine_alone", "mine_alone.py"):
+        with pytest.raises(optim.UnknownOptimizerError, match=rf"^{name} is a .*, such as {name}:Mine$"):
+            optim.get(name)
 
 
 def test_a_file_elsewhere_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,25 @@ def test_parts_of_several_sizes_are_stepped_as_parameters_of_their_own(name: str
     torch.testing.assert_close(whole["0.qkv"], torch.cat([*apart.values()], dim=-2), rtol=1e-10, atol=1e-12)
 
 
+def interleaved(step: int, *experts: int, groups: int = 2) -> Tensor:
+    """The rows of all parts head by head: each group has a half of each part's."""
+    parts = [grown(part, step, *experts).unflatten(-2, (groups, -1)) for part in ROWS_OF]
+    return torch.cat(parts, dim=-2).flatten(-3, -2)
+
+
+@pytest.mark.parametrize("experts", [(), (3,)], ids=["matrix", "experts"])
+@pytest.mark.parametrize("name", [name for name in OF_MATRICES if not get(name).signals])
+def test_interleaved_parts_are_stepped_as_parameters_of_their_own(name: str, experts: tuple[int, ...]) -> None:
+    role = "expert" if experts else "matrix"
+    split = {"0.qkv": {"splits": "2*2:1:1"}}
+    start = {"0.qkv": interleaved(0, *experts)}
+    whole = stepped(name, start, lambda _, t: interleaved(t, *experts), role=role, overrides=split)
+    parts = {f"0.{part}": grown(part, 0, *experts) for part in ROWS_OF}
+    apart = stepped(name, parts, lambda n, step: grown(n[2], step, *experts), role=role)
+    expected = torch.cat([one.unflatten(-2, (2, -1)) for one in apart.values()], dim=-2).flatten(-3, -2)
+    torch.testing.assert_close(whole["0.qkv"], expected, rtol=1e-10, atol=1e-12)
+
+
 class Experts(nn.Module):
     def __init__(self, stack: Tensor, turned: bool) -> None:
         super().__init__()
@@ -145,11 +164,12 @@ def test_fused_matrices_of_experts_are_split_by_their_outputs(splits: Any, edges
     torch.testing.assert_close(p.detach().mT if turned else p.detach(), joined, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("splits", ["4:2:2", "2*2:1:1"])
 @pytest.mark.parametrize("name", ["soap", "muon+ema", "muonh"])
-def test_parts_of_several_sizes_are_evaluated_saved_and_resumed(name: str) -> None:
+def test_parts_of_several_sizes_are_evaluated_saved_and_resumed(name: str, splits: str) -> None:
     def made(w: Tensor) -> tuple[nn.Parameter, nn.Parameter, Any]:
         p, q = nn.Parameter(w.clone()), nn.Parameter(grown("q", 0))
-        optimizer = build(name, [("0.qkv", p), ("0.q", q)], roles="matrix", overrides={"0.qkv": {"splits": "4:2:2"}})
+        optimizer = build(name, [("0.qkv", p), ("0.q", q)], roles="matrix", overrides={"0.qkv": {"splits": splits}})
         return p, q, optimizer
 
     def step(p: nn.Parameter, q: nn.Parameter, optimizer: Any, t: int) -> None:
@@ -186,7 +206,9 @@ def test_state_of_other_parts_is_refused() -> None:
         optimizer.step()
         return optimizer
 
-    by = {splits: made(overrides={"0.qkv": {"splits": splits}}).state_dict() for splits in ("2:1:1", "1:1:2", 2)}
+    by = {
+        splits: made(overrides={"0.qkv": {"splits": splits}}).state_dict() for splits in ("2:1:1", "1:1:2", 2, "2*3:1")
+    }
     for splits in by:
         for other, state in by.items():
             if other != splits:
@@ -195,7 +217,20 @@ def test_state_of_other_parts_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("4:2:2", "2:1:1"), ((64, 16, 16), "4:1:1"), ("7:7:7", 3), ("6", 6), ([5, 5], 2), (1, 1)]
+    ("given", "kept"),
+    [
+        ("4:2:2", "2:1:1"),
+        ((64, 16, 16), "4:1:1"),
+        ("7:7:7", 3),
+        ("6", 6),
+        ([5, 5], 2),
+        (1, 1),
+        ("8*4:2:2", "8*2:1:1"),
+        ("8*3", "8*1:1:1"),
+        ("08*7:7", "8*1:1"),
+        ("1*4:2", "2:1"),
+        ("8*1", 1),
+    ],
 )
 def test_one_division_has_one_name(given: Any, kept: Any) -> None:
     assert get("muon").validate(flat({"*.qkv": {"splits": given}}))["*.qkv.splits"] == kept
@@ -211,6 +246,7 @@ def test_the_cost_of_parts_is_that_of_matrices_of_their_own() -> None:
         role = "expert" if lead else "matrix"
         whole = cost(role, (*lead, 24, 8), splits="4:1:1")
         parts = [cost(role, (*lead, rows, 8)) for rows in (16, 4, 4)]
+        assert cost(role, (*lead, 24, 8), splits="2*4:1:1") == whole
         for count in ("cost", "state", "flops"):
             assert getattr(whole, count) == pytest.approx(sum(getattr(part, count) for part in parts))
         assert whole.kind == ("experts" if lead else "whole")
@@ -221,12 +257,15 @@ def test_the_cost_of_parts_is_that_of_matrices_of_their_own() -> None:
     [
         (5, r"parameter 0.qkv.weight has 18 rows, and cannot be 5 equal parts; the rows must be a multiple of 5"),
         ("4:1:2", r"18 rows, and cannot be 4:1:2 parts in proportion; the rows must be a multiple of 7"),
-        (0, r"splits must be a number of equal parts from 1 on, or parts in proportion such as '4:1:1', not 0"),
-        (1.5, r"parts in proportion such as '4:1:1', not 1.5"),
-        ("4:0:1", r"parts in proportion such as '4:1:1', not '4:0:1'"),
-        ("4;1", r"parts in proportion such as '4:1:1', not '4;1'"),
-        ((4, -1), r"parts in proportion such as '4:1:1', not '4:-1'"),
-        (True, r"parts in proportion such as '4:1:1', not True"),
+        ("4*2:1", r"18 rows, and cannot be 4\*2:1 parts in proportion; the rows must be a multiple of 12"),
+        (0, r"splits must be a number of equal parts from 1 on, parts in proportion such as '4:1:1', or .*, not 0"),
+        (1.5, r"interleaved ones such as '8\*4:1:1', not 1.5"),
+        ("4:0:1", r"such as '8\*4:1:1', not '4:0:1'"),
+        ("4;1", r"such as '8\*4:1:1', not '4;1'"),
+        ("*4:1", r"such as '8\*4:1:1', not '\*4:1'"),
+        ("2*2*1", r"such as '8\*4:1:1', not '2\*2\*1'"),
+        ((4, -1), r"such as '8\*4:1:1', not '4:-1'"),
+        (True, r"such as '8\*4:1:1', not True"),
     ],
 )
 def test_rows_that_are_no_such_parts_are_refused(splits: Any, sentence: str) -> None:
@@ -238,7 +277,7 @@ def test_rows_that_are_no_such_parts_are_refused(splits: Any, sentence: str) -> 
 @pytest.mark.parametrize("name", ["muon", "soap", "normuon"])
 def test_ranks_that_share_the_work_step_the_parts_of_one_process(name: str) -> None:
     """A fused matrix has one owner, and experts are divided between them; the state goes to a process that has all."""
-    splits = {"0.qkv": {"splits": "2:1:1"}, "0.up": {"splits": "2:1:1"}, "0.gate": {"splits": 2}}
+    splits = {"0.qkv": {"splits": "2:1:1"}, "0.up": {"splits": "2*2:1:1"}, "0.gate": {"splits": 2}}
 
     def made() -> Any:
         params = {n: nn.Parameter(fused(0, *lead)) for n, lead in (("0.qkv", ()), ("0.up", (3,)), ("0.gate", (3,)))}

@@ -45,7 +45,7 @@ PROTOCOLS: list[Protocol] = [
     Star(),
     Wen(phase2=("4x",), phase3=("8x",), checked=("8x",)),
     Semenov("2x", {"8x": ("beta2",)}),
-    Thrifty(),
+    Thrifty(part=0.25),
 ]
 
 

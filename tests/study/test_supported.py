@@ -21,7 +21,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "tpe": TPE(trials=6),
     "wen": Wen(phase2=("4x",), phase3=("8x",), checked=("8x",)),
     "semenov": Semenov("2x", {"8x": ("beta2",)}),
-    "thrifty": Thrifty(),
+    "thrifty": Thrifty(part=0.25),
 }
 
 

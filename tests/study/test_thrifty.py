@@ -49,7 +49,15 @@ def searched(made: Synthetic, problem: Problem = PROBLEM, **settings: Any) -> tu
         asked.append(wanted)
         return made.at_length((wanted.tokens or problem.tokens) / problem.tokens).run(wanted.configuration, 0)
 
-    return solved(Thrifty(**settings), {"": problem}, answer)[""], asked
+    return solved(Thrifty(**{"part": 0.25} | settings), {"": problem}, answer)[""], asked
+
+
+def test_every_hyperparameter_is_swept_once_at_the_full_length() -> None:
+    tuning, asked = searched(objective(-0.5, 0.002), part=1)
+    assert {(w.phase, w.tokens) for w in asked} == {("tune", None)}
+    assert [len({key({**w.configuration, name: 0}) for w in asked}) for name in SPACE.axes] == [5, 6, 6]
+    assert tuning.best == START | {"lr": 0.002}
+    assert not tuning.notes
 
 
 def test_every_hyperparameter_is_swept_shorter_and_the_learning_rate_again_at_the_full_length() -> None:
@@ -88,7 +96,7 @@ def test_a_rival_wins_where_the_lengths_disagree() -> None:
 
 
 def test_where_everything_diverges_it_ends() -> None:
-    found = solved(Thrifty(), {"": replace(PROBLEM, extensions=1)}, lambda cell, wanted: math.inf)[""]
+    found = solved(Thrifty(part=0.25), {"": replace(PROBLEM, extensions=1)}, lambda cell, wanted: math.inf)[""]
     assert found.best is not None
     assert found.loss(found.best) == math.inf
 
@@ -113,7 +121,7 @@ def test_the_learning_rate_is_carried_on_its_own_grid(optimum: float, ratio: flo
 
 def contest() -> Contest:
     contestants = tuple(Contestant(name, START | {"lr": 0.002}, SPACE) for name in ("adamw", "lion"))
-    return Contest({"": WORKLOAD}, contestants, "adamw", Thrifty(), seeds=3, budgets=(0.5,))
+    return Contest({"": WORKLOAD}, contestants, "adamw", Thrifty(part=0.25), seeds=3, budgets=(0.5,))
 
 
 def played() -> Plan:
@@ -147,6 +155,7 @@ seeds = "3..8"
 
 [protocol]
 name = "thrifty"
+part = 0.25
 
 [[cells]]
 model = "27k"
@@ -169,7 +178,7 @@ grid.weight_decay = [0.05, 0.1, 0.2]
         ("[0.05, 0.1, 0.2]", "[0.05, 0.1, 0.2]\ngrid.batch_sequences = [4, 8]", "none for batch_sequences; fix it"),
         ('seeds = "3..8"', "trials = 9", "a limit of trials is of one length and it has two"),
         ("chinchilla = 1", 'chinchilla = 1\ntransfer = "law"\nlaw = { tokens = -0.3 }', "follows the length already"),
-        ('"thrifty"', '"thrifty"\npart = 1.5', "part must be between 0 and 1, not 1.5"),
+        ("part = 0.25", "part = 1.5", "part must be above 0 and at most 1, not 1.5"),
     ],
 )
 def test_cells_without_a_law_are_refused(
@@ -178,6 +187,12 @@ def test_cells_without_a_law_are_refused(
     assert main(["study", "plan", str(write(tmp_path, STUDY.replace(changed, to)))]) == 2
     assert "thrifty has no law for adamw in 27k" in (error := capsys.readouterr().err)
     assert said in error
+
+
+def test_one_sweep_at_the_full_length_needs_no_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = STUDY.replace("part = 0.25\n", "").replace("chinchilla = 1", 'steps = 100\nschedule = "constant"')
+    assert main(["study", "plan", str(write(tmp_path, study)), "--device", "h100", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["phases"]["short"]["most"]["trials"] == 0
 
 
 def test_a_plan_stands_beside_the_full_grid_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,6 +204,6 @@ def test_a_plan_stands_beside_the_full_grid_s(tmp_path: Path, capsys: pytest.Cap
     assert plan["phases"]["short"]["expected"]["trials"] > 0
     for one in (thrifty, grid):
         assert 0 < one["regret_low"] < one["regret"] < one["regret_high"]
-    path.write_text(STUDY.replace('"thrifty"', '"grid"'))
+    path.write_text(STUDY.replace('"thrifty"\npart = 0.25', '"grid"'))
     assert main(["study", "plan", str(path), "--device", "h100", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["all"]["expected"]["tokens"] == grid["tokens"]

@@ -161,13 +161,27 @@ def test_token_files_without_a_tokenizer_keep_their_end_of_text(
         assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["eos_token_id"] == 50_256
 
 
+def test_a_run_without_weights_is_trained_again(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = load_file(run.directory / "weights.safetensors")
+    (run.directory / "weights.safetensors").unlink()
+    for _ in range(2):  # the second time there is nothing to train
+        assert main(["export", str(run.directory), "--again"]) == 0
+        assert capsys.readouterr().out.startswith(f"{run.id}: runs/again/runs/{run.id}/hf")
+    again = load_file(tmp_path / "runs/again/runs" / run.id / "weights.safetensors")
+    assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
+    assert not run.has("weights.safetensors") and not run.has("hf")
+
+
 def test_what_cannot_be_exported_is_said(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run.directory / "weights.safetensors").write_bytes(b"cut off")
     with pytest.raises(ValueError, match="cannot be read"):
         export_hf(run, tmp_path / "out")
     (run.directory / "weights.safetensors").unlink()
     assert main(["export", run.id, "--store", str(tmp_path / "store")]) == 2
-    assert "has no weights.safetensors: save its weights" in capsys.readouterr().err
+    assert "has no weights.safetensors: contests and packed stores keep none" in capsys.readouterr().err
     assert main(["eval", "zz", "--tasks", "piqa", "--store", str(tmp_path / "store")]) == 2
     assert "'zz' is neither a run directory nor the beginning" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"is not a run: it has no spec\.json"):

@@ -103,20 +103,18 @@ class ContestantTrials:
         }
 
     @cached_property
-    def rates(self) -> dict[float, float]:
-        """Learning rate -> loss of the search's first seed, of the configurations that differ from the one of the final
-        runs in nothing else. Diverged runs are left out."""
-        chosen = self.chosen
-        if chosen is None or "lr" not in chosen:
-            return {}
-        seed = next(((row["init_seed"], row["data_seed"]) for row in self.tuning), None)
-        read = {text: json.loads(text) for text in {row["varied"] for row in self.tuning}}
-        beside = [(read[row["varied"]], row) for row in self.tuning if row["status"] == "done"]
-        return {
-            float(tried["lr"]): float(row["final_loss"])
-            for tried, row in beside
-            if {**tried, "lr": 0} == {**chosen, "lr": 0} and (row["init_seed"], row["data_seed"]) == seed
-        }
+    def tried(self) -> list[tuple[dict[str, Any], float]]:
+        """Configurations of the search's first seed, with their losses. Diverged runs are left out."""
+        return _results(self.tuning)
+
+    @cached_property
+    def shorter(self) -> tuple[list[tuple[dict[str, Any], float]], float]:
+        """The same of the search on shorter schedules, and by how many doublings the final runs have more tokens."""
+        short = [row for row in self.rows if row["phase"] == "short" and row["status"] == "done"]
+        tokens = next((row["tokens"] for row in self.finals if row["status"] == "done"), None)
+        if not short or not tokens:
+            return [], 0.0
+        return _results(short), math.log2(tokens / short[0]["tokens"])
 
     @cached_property
     def searched(self) -> tuple[str, ...]:
@@ -289,6 +287,15 @@ def as_trials(
 ) -> Trials:
     """Trials as they are, or made ``from_rows``. Raises AnalysisError."""
     return trials if isinstance(trials, Trials) else Trials.from_rows(trials, baseline, contestants)
+
+
+def _results(rows: Sequence[Row]) -> list[tuple[dict[str, Any], float]]:
+    seed = next(((row["init_seed"], row["data_seed"]) for row in rows), None)
+    return [
+        (json.loads(row["varied"]), float(row["final_loss"]))
+        for row in rows
+        if row["status"] == "done" and (row["init_seed"], row["data_seed"]) == seed
+    ]
 
 
 def _points(metrics: Iterable[Row]) -> tuple[tuple[float, float], ...]:

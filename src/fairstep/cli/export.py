@@ -10,8 +10,10 @@ from typing import Literal
 import tyro
 
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.memory import check_memory
 from fairstep.cli.shared.options import parse
-from fairstep.runs import Store
+from fairstep.optim.catalogue.contained import printing_to_stderr
+from fairstep.runs import Run, Store
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class ExportOptions:
     """Write the model of a finished run as a folder that Hugging Face Transformers reads.
 
     Example: fairstep export 3f2a --store runs/train --out models/mine
+    Example: fairstep export 0090 --store results/pocket-semenov --again
     """
 
     run: tyro.conf.Positional[str]
@@ -29,6 +32,8 @@ class ExportOptions:
     """Folder to write. Default: hf in the run's directory."""
     store: Path = Path("runs/train")
     """Folder of the runs."""
+    again: bool = False
+    """Train a run whose weights were not kept again, as its spec says, in the store runs/again."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -37,8 +42,10 @@ def main(arguments: list[str]) -> int:
     options = parse(ExportOptions, "export", arguments)
     run = Store(options.store).find(options.run)
 
-    from fairstep.train.export import export_hf, why_no_tokenizer  # loads torch
+    from fairstep.train.export import WEIGHTS, export_hf, why_no_tokenizer  # loads torch
 
+    if options.again and not run.has(WEIGHTS):
+        run = trained_again(run)
     folder = export_hf(run, options.out or run.directory / "hf")
     tokenizer = (folder / "tokenizer.json").exists()
     if options.json:
@@ -46,3 +53,15 @@ def main(arguments: list[str]) -> int:
     else:
         screen.out(f"{run.id}: {folder}{'' if tokenizer else f' (without a tokenizer: {why_no_tokenizer(run)})'}")
     return 0
+
+
+def trained_again(run: Run) -> Run:
+    """The run in a store of its own, with its weights. Deterministic: on the same machine they are the run's."""
+    from fairstep.train import train
+
+    spec = run.own_spec
+    execution = spec.execution.model_copy(update={"save_weights": True})
+    store = Store(Path("runs/again")).writable()
+    check_memory(spec)
+    with screen.training(spec.optimizer.name, spec.steps) as show, printing_to_stderr():
+        return train(spec.model_copy(update={"execution": execution}), store, show)

@@ -13,11 +13,11 @@ import tyro
 
 from fairstep import optim
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.memory import check_memory
 from fairstep.cli.shared.options import Assignments, WorkloadOptions, assignment, hyperparameters, parse, prepared
 from fairstep.cli.shared.published_run import published_run
-from fairstep.cost import CPU_UTILISATION, Device, cost
 from fairstep.optim.catalogue.contained import printing_to_stderr
-from fairstep.runs import Execution, ForeignModelSpec, Run, RunSpec, Store, machine
+from fairstep.runs import Execution, ForeignModelSpec, Run, RunSpec, Store
 from fairstep.study.published_runs import is_run_preset, run_preset
 from fairstep.train.ranks.started import rank_and_size, speaks
 
@@ -180,22 +180,6 @@ def changed_code(store: Store, spec: RunSpec) -> str:
                     "trained with; this run begins anew, and that one stays as it is"
                 )
     return ""
-
-
-def check_memory(spec: RunSpec, processes: int = 1) -> None:
-    """Raises ValueError for a run that does not fit into this machine: the kernel would end it without a word."""
-    here = machine()
-    if here.device != "cpu" or not here.memory_bytes or spec.batch_sequences % processes:
-        return
-    place = Device("cpu", 1.0, here.memory_bytes, CPU_UTILISATION, "this machine")
-    needed = processes * cost(spec, place, processes, spec.execution.parallel).memory_bytes
-    if needed > here.memory_bytes:
-        micro = spec.execution.micro_batch_sequences or spec.batch_sequences // processes
-        remedy = f"--micro-batch-sequences below {micro}, or a smaller --model" if micro > 1 else "a smaller --model"
-        raise ValueError(
-            f"{spec.optimizer.name} at this size needs {needed / 1e9:.1f} GB of memory and this machine has "
-            f"{here.memory_bytes / 1e9:.1f} GB free; choose {remedy}"
-        )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from fairstep.external.guardian import VARIABLE, Guardian, end_all
+from fairstep.external.guardian import VARIABLE, Guardian, adopting, end_all
 from fairstep.external.output import Output
 from fairstep.runs import CommandSpec
 from fairstep.runs.command_spec import PROCESSES
@@ -33,30 +33,32 @@ def argv_of(spec: CommandSpec, out: Path) -> list[str]:
 def run(argv: list[str], directory: str, attempt: str, output: Output, guardian: Guardian) -> tuple[int, int]:
     """Run to the end; (exit code, processes that the command left behind, which are killed). Raises CommandError."""
     guardian.watch(attempt)  # from here on it is ended with this process
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=directory or None,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {VARIABLE: attempt},
-        )
-    except (OSError, ValueError) as error:  # ValueError for a null byte in a value
-        raise CommandError(_why_not(argv[0], directory, error)) from None
-    try:
-        guardian.watch(attempt, process.pid)
-        _listen(process, output)
-        left = end_all(attempt, process.pid)
-    except BaseException:  # told to stop
-        _stop(process, attempt)
-        raise
-    finally:
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-        guardian.watch("")
+    with adopting() as end_left:
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=directory or None,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {VARIABLE: attempt},
+            )
+        except (OSError, ValueError) as error:  # ValueError for a null byte in a value
+            raise CommandError(_why_not(argv[0], directory, error)) from None
+        try:
+            guardian.watch(attempt, process.pid)
+            _listen(process, output)
+            left = end_left(process.pid) + end_all(attempt, process.pid)
+        except BaseException:  # told to stop
+            _stop(process, attempt)
+            end_left(process.pid)
+            raise
+        finally:
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+            guardian.watch("")
     return process.returncode, left
 
 

@@ -4,6 +4,10 @@ Every process of an attempt at a trial carries the variable ``FAIRSTEP_TRIAL`` i
 with (the run's directory and a word of the attempt's own), and a command's processes are a group. A *guardian* is a
 small fork of the worker that reads a pipe from it. When the pipe ends, the worker is dead, and the guardian kills the
 attempt's processes. Forks of a callable end with the worker.
+
+A daemon of a command may start without that variable and leave the group. On Linux the worker is therefore the parent
+of what the command leaves behind (``adopting``), and ends all of it when the command has ended. Such a daemon outlives
+a worker that is killed.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 VARIABLE = "FAIRSTEP_TRIAL"
 PR_SET_PDEATHSIG = 1
 """Of <sys/prctl.h>: the signal that a process gets when its parent ends."""
+PR_SET_CHILD_SUBREAPER = 36
+"""Of <sys/prctl.h>: the process becomes the parent of what its descendants leave behind."""
 SCANS = 40
 """Times that a guardian looks for processes of a dead worker's attempt, 50 ms apart; it stops after two without any."""
 
@@ -44,6 +51,44 @@ def end_all(attempt: str, group: int = 0) -> int:
                         os.kill(int(name), signal.SIGKILL)
                         found += 1
     return found
+
+
+@contextlib.contextmanager
+def adopting() -> Iterator[Callable[[int], int]]:
+    """Be the parent of processes whose parents end inside. What is yielded kills every child that this process got
+    since, but for the one of the given number, and what descends from them; it returns how many were alive."""
+    before = _children()
+
+    def end_left(command: int) -> int:
+        found = 0
+        while left := _children() - before - {command}:
+            for child in left:
+                with contextlib.suppress(ChildProcessError):
+                    if os.waitpid(child, os.WNOHANG) == (0, 0):
+                        found += 1
+                        os.kill(child, signal.SIGKILL)
+                        os.waitpid(child, 0)
+        return found
+
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield end_left
+    finally:
+        _prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _children() -> set[int]:
+    """Children of this process; empty where the system does not list them."""
+    with contextlib.suppress(OSError):
+        return {
+            int(child) for one in Path("/proc/self/task").iterdir() for child in (one / "children").read_text().split()
+        }
+    return set()
+
+
+def _prctl(option: int, value: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # not on Linux
+        ctypes.CDLL(None).prctl(option, value)
 
 
 def _carries(environ: bytes, mark: bytes) -> bool:
@@ -74,8 +119,7 @@ class Guardian:
         """A fork of the worker must not keep the pipe open, and ends with the worker."""
         with contextlib.suppress(OSError):
             os.close(self._pipe)
-        with contextlib.suppress(OSError, AttributeError):  # not on Linux
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch(inbox: int, outbox: int) -> None:

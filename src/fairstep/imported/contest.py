@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from fairstep.analysis import Trials
 from fairstep.analysis.laws.slope import Slope
 from fairstep.analysis.trials import NO_SEED
 from fairstep.imported.columns import listed
-from fairstep.imported.phases import Grade, Split, seed_order, split, varied
+from fairstep.imported.phases import Grade, Split, seed_order, split
 from fairstep.imported.remarks import FAILED, RUNNING, not_checked, remarks
 from fairstep.imported.rows import FoundRun
 from fairstep.imported.source import InputError
@@ -59,48 +60,44 @@ def contest_of(
     runs = [run for group in members.values() for run in group]
     _read_at(members, at or {})
     unit = _lengths(runs, slope)
-    length_of = {id(run): _length(run, unit) for run in runs}
-    lengths = _contest_lengths(members, base, length_of, unit, slope)
+    _identify(runs)
+    for run in runs:
+        run.length = _length(run, unit)
+    lengths = _contest_lengths(members, base, unit, slope)
     splits: dict[str, Split] = {}
     rows: list[dict[str, Any]] = []
-    made = _Rows(runs)
-    identity = made.identity
+    made = _Rows()
     for name, group in members.items():
-        mine = [run for run in group if length_of[id(run)] in (None, lengths[name])]
+        mine = [run for run in group if run.length in (None, lengths[name])]
         one = splits[name] = split(name, mine)
-        tuned = varied(mine)
         notes += one.notes
         _check_duplicates(name, one.final)
         phases: tuple[tuple[Phase, tuple[FoundRun, ...]], ...] = (("tune", one.search), ("final", one.final))
         for phase, part in phases:
-            rows += [made.row(run, phase, lengths[name], tuned) for run in part]
+            rows += made.rows(part, phase, lengths[name], one.varied)
         if name == base:
             rest: dict[Any, list[FoundRun]] = {}
             for run in group:
-                if length_of[id(run)] not in (None, lengths[name]):
-                    rest.setdefault(length_of[id(run)], []).append(run)
+                if run.length not in (None, lengths[name]):
+                    rest.setdefault(run.length, []).append(run)
             for length, at_length in sorted(rest.items()):
                 there = split(name, at_length, one.chosen)
-                used = there.final or there.search
-                rows += [
-                    made.row(run, "budget", length, ()) | {"init_seed": number, "data_seed": number}
-                    for number, run in enumerate(used, 1)
-                ]
+                used = made.rows(there.final or there.search, "budget", length, ())
+                rows += [row | {"init_seed": number, "data_seed": number} for number, row in enumerate(used, 1)]
     unpaired = design is None
     known_seeds = {run.seed for run in runs} != {None}
     if design is not None and not known_seeds:
         raise InputError("a design of seeds (--seeds) needs a column for the seed; name it with --seed")
-    curves = {identity[id(run)]: run.curve for run in runs if len(run.curve) > 1}
     trials = Trials(
         tuple(rows),
         base,
         unpaired=unpaired,
         slope=slope,
         design=design,
-        curves=_scaled(runs, curves, identity, unit),
+        curves={run.identity: _scaled(run, unit) for run in runs if len(run.curve) > 1},
     )
     notes += remarks(members)
-    steps = {identity[id(run)]: run.step for run in runs if run.step is not None}
+    steps = {run.identity: run.step for run in runs if run.step is not None}
     edges = {name: one.edges for name, one in splits.items() if one.edges}
     grades: dict[str, Grade] = {name: one.grade for name, one in splits.items()}
     if len(set(grades.values())) > 1:
@@ -183,7 +180,6 @@ def _length(run: FoundRun, unit: str) -> float | None:
 def _contest_lengths(
     members: dict[str, list[FoundRun]],
     base: str,
-    length_of: dict[int, float | None],
     unit: str,
     slope: Slope | None,
 ) -> dict[str, float]:
@@ -191,9 +187,8 @@ def _contest_lengths(
     found: dict[str, dict[float, list[FoundRun]]] = {}
     for name, group in members.items():
         for run in group:
-            length = length_of[id(run)]
-            if length is not None:
-                found.setdefault(name, {}).setdefault(length, []).append(run)
+            if run.length is not None:
+                found.setdefault(name, {}).setdefault(run.length, []).append(run)
     for name, lengths in found.items():
         if min(lengths) < 1:
             run = lengths[min(lengths)][0]
@@ -245,37 +240,38 @@ class _Seeds:
         return self.numbers.setdefault(label, NO_SEED + len(self.numbers))
 
 
-def _identities(runs: Sequence[FoundRun]) -> dict[int, str]:
+def _identify(runs: Sequence[FoundRun]) -> None:
     """A name for each run: its own where no other has it, else where it begins."""
-    counts: dict[str, int] = {}
+    counts = Counter(run.name for run in runs)
     for run in runs:
-        counts[run.name] = counts.get(run.name, 0) + 1
-    return {id(run): run.name if run.name and counts[run.name] == 1 else run.at for run in runs}
+        run.identity = run.name if run.name and counts[run.name] == 1 else run.at
 
 
 class _Rows:
     """Runs as rows of trials. Their JSON is written once for each different value, which runs share."""
 
-    def __init__(self, runs: Sequence[FoundRun]) -> None:
-        self.identity, self.seeds = _identities(runs), _Seeds()
+    def __init__(self) -> None:
+        self.seeds = _Seeds()
         self.written: dict[tuple[Any, ...], str] = {}
-        self.shared: dict[tuple[Any, ...], dict[str, Any]] = {}
 
-    def row(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
-        """``names``: hyperparameters that the search of the contestant varied."""
-        key = run.contestant, phase, length, id(run.hyperparameters), id(run.workload)
-        shared = self.shared.get(key)
-        if shared is None:
-            shared = self.shared[key] = self._shared(run, phase, length, names)
-        seed, status = self.seeds.of(run.seed), _status(run)
-        return shared | {
-            "run": self.identity[id(run)],
-            "status": status,
-            "init_seed": seed,
-            "data_seed": seed,
-            "final_loss": run.loss if status == "done" else None,
-            "message": f"its status is {run.status}" if status == "failed" else "",
-        }
+    def rows(
+        self, runs: Iterable[FoundRun], phase: Phase, length: float, names: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Of runs of one contestant. ``names``: hyperparameters that the search of the contestant varied."""
+        shared: dict[tuple[int, int], dict[str, Any]] = {}
+        for run in runs:
+            key = id(run.hyperparameters), id(run.workload)
+            if key not in shared:
+                shared[key] = self._shared(run, phase, length, names)
+            seed, status = self.seeds.of(run.seed), _status(run)
+            yield shared[key] | {
+                "run": run.identity,
+                "status": status,
+                "init_seed": seed,
+                "data_seed": seed,
+                "final_loss": run.loss if status == "done" else None,
+                "message": f"its status is {run.status}" if status == "failed" else "",
+            }
 
     def _shared(self, run: FoundRun, phase: Phase, length: float, names: Sequence[str]) -> dict[str, Any]:
         """What the row of a run has from its configuration."""
@@ -312,7 +308,7 @@ def _status(run: FoundRun) -> str:
 def _once(name: str, runs: list[FoundRun]) -> str:
     """Leave out runs whose evaluations are all of another one's too, such as a summary in the log, and say so."""
     same_end: dict[tuple[Any, ...], list[FoundRun]] = {}
-    copies: dict[int, tuple[FoundRun, FoundRun]] = {}
+    copies: dict[FoundRun, FoundRun] = {}
     for run in sorted(runs, key=lambda run: -len(run.curve)):
         if len(run.curve) < COPIED:
             break
@@ -321,12 +317,12 @@ def _once(name: str, runs: list[FoundRun]) -> str:
         if original is None:
             others.append(run)
         else:
-            copies[id(run)] = run, original
+            copies[run] = original
     if not copies:
         return ""
     count = len(runs)
-    runs[:] = [run for run in runs if id(run) not in copies]
-    copy, original = next(iter(copies.values()))
+    runs[:] = [run for run in runs if run not in copies]
+    copy, original = next(iter(copies.items()))
     return (
         f"{name}: {len(copies)} of {count} runs have no evaluation that another one has not to the last digit, and are "
         f"left out: a run counts once (such as {copy.at}, of {original.at})."
@@ -351,19 +347,8 @@ def _check_duplicates(name: str, runs: Sequence[FoundRun]) -> None:
         raise InputError(f"{run.at}: {name} has another run on seed {run.seed} ({other.at}); {hint}")
 
 
-def _scaled(
-    runs: Sequence[FoundRun],
-    curves: dict[str, tuple[tuple[float, float], ...]],
-    identity: dict[int, str],
-    unit: str,
-) -> dict[str, tuple[tuple[float, float], ...]]:
-    """Curves over the unit of the lengths."""
-    scaled = {}
-    for run in runs:
-        points = curves.get(identity[id(run)])
-        if points is None:
-            continue
-        end, length = points[-1][0], _length(run, unit)
-        factor = length / end if unit == "tokens" and length and end and run.step == end else 1.0
-        scaled[identity[id(run)]] = tuple((x * factor, y) for x, y in points)
-    return scaled
+def _scaled(run: FoundRun, unit: str) -> tuple[tuple[float, float], ...]:
+    """The curve of a run over the unit of the lengths."""
+    end = run.curve[-1][0]
+    factor = run.length / end if unit == "tokens" and run.length and end and run.step == end else 1.0
+    return tuple((x * factor, y) for x, y in run.curve)

@@ -14,7 +14,7 @@ import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,13 +31,15 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Split:
-    """``search`` chose ``chosen`` among ``configurations``; ``final`` are its runs on fresh seeds. ``edges``: numeric
-    hyperparameters whose chosen value is the outermost one tried. ``notes``: sentences."""
+    """``search`` chose ``chosen`` among ``configurations``; ``final`` are its runs on fresh seeds. ``varied``:
+    hyperparameters with several values among the runs. ``edges``: the numeric ones whose chosen value is the outermost
+    one tried. ``notes``: sentences."""
 
     final: tuple[FoundRun, ...]
     search: tuple[FoundRun, ...] = ()
     chosen: str = "{}"
     configurations: int = 1
+    varied: tuple[str, ...] = ()
     edges: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -46,41 +48,45 @@ class Split:
         return "B" if self.configurations > 1 else "C"
 
 
-def varied(runs: Sequence[FoundRun]) -> tuple[str, ...]:
-    """Hyperparameters with several values among the runs."""
-    values: dict[str, Counter[str]] = {}
-    different = {id(run.hyperparameters): run.hyperparameters for run in runs}
-    for key, count in Counter(id(run.hyperparameters) for run in runs).items():
-        for name, value in different[key].items():
-            values.setdefault(name, Counter())[str(value)] += count
-    return tuple(name for name, found in values.items() if len(found) > 1 or found.total() < len(runs))
+def _varied(same: Iterable[Sequence[FoundRun]]) -> tuple[str, ...]:
+    """Of groups of runs that share their hyperparameters."""
+    values: dict[str, set[str]] = {}
+    given: Counter[str] = Counter()
+    total = 0
+    for members in same:
+        total += len(members)
+        for name, value in members[0].hyperparameters.items():
+            values.setdefault(name, set()).add(str(value))
+            given[name] += len(members)
+    return tuple(name for name, found in values.items() if len(found) > 1 or given[name] < total)
 
 
-def configuration(run: FoundRun, names: Sequence[str]) -> str:
+def _configuration(run: FoundRun, names: Sequence[str]) -> str:
     return json.dumps({name: run.hyperparameters.get(name) for name in names}, sort_keys=True)
 
 
 def split(name: str, runs: Sequence[FoundRun], prefer: str | None = None) -> Split:
     """The runs of one contestant at one length by what they were for. ``prefer``: the configuration that was chosen at
     the contest's length, for the baseline's other lengths."""
-    names = varied(runs)
+    same: dict[int, list[FoundRun]] = {}
+    for run in runs:
+        same.setdefault(id(run.hyperparameters), []).append(run)
+    names = _varied(same.values())
     if not names:
         return Split(tuple(runs))
     groups: dict[str, list[FoundRun]] = {}
-    keys: dict[int, str] = {}  # runs share their hyperparameters
-    for run in runs:
-        key = keys.get(id(run.hyperparameters)) or keys.setdefault(id(run.hyperparameters), configuration(run, names))
-        groups.setdefault(key, []).append(run)
-    trial = _trials(groups)
-    first = {key: next((run for run in members if trial[id(run)]), None) for key, members in groups.items()}
+    for members in same.values():
+        groups.setdefault(_configuration(members[0], names), []).extend(members)
+    chosen_by = _chosen_by(groups)
+    first = {key: next((run for run in members if run in chosen_by), None) for key, members in groups.items()}
     losses = {key: _score(run) for key, run in first.items()}
     chosen = prefer if prefer in groups else min(losses, key=lambda key: losses[key])
     notes = []
     if math.isinf(losses[chosen]):
         notes.append(f"Every configuration of {name} diverged in its search.")
-    final = tuple(run for run in groups[chosen] if not trial[id(run)])
-    search = tuple(run for members in groups.values() for run in members if trial[id(run)])
-    beside = [run for key, members in groups.items() if key != chosen for run in members if not trial[id(run)]]
+    final = tuple(run for run in groups[chosen] if run not in chosen_by)
+    search = tuple(run for members in groups.values() for run in members if run in chosen_by)
+    beside = [run for key, members in groups.items() if key != chosen for run in members if run not in chosen_by]
     if beside:
         notes.append(
             f"{name}: {len(beside)} further runs of configurations that the search did not choose count as its trials, "
@@ -92,29 +98,25 @@ def split(name: str, runs: Sequence[FoundRun], prefer: str | None = None) -> Spl
             "seeds."
         )
     edges = _edges(chosen, groups)
-    return Split(final, (*search, *beside), chosen, len(groups), edges, tuple(notes))
+    return Split(final, (*search, *beside), chosen, len(groups), names, edges, tuple(notes))
 
 
-def _trials(groups: dict[str, list[FoundRun]]) -> dict[int, bool]:
-    """Run -> whether the search chose by it.
+def _chosen_by(groups: dict[str, list[FoundRun]]) -> set[FoundRun]:
+    """The runs by which the search chose.
 
     Without seeds the first run of every configuration, in the order of the input. With them the runs on seeds that
-    several configurations share, unless that leaves no configuration with a fresh seed: then the lowest shared seed.
+    several configurations share, unless that leaves no configuration with a fresh seed: then the lowest shared seed. A
+    configuration that was not run on these is judged by its lowest seed. Sorts configurations with seeds by them.
     """
-    runs = [run for members in groups.values() for run in members]
-    if any(run.seed is None for run in runs):
-        firsts = {id(members[0]) for members in groups.values()}
-        return {id(run): id(run) in firsts for run in runs}
-    counts = Counter(run.seed for run in runs)
+    counts = Counter(run.seed for members in groups.values() for run in members)
+    if None in counts:
+        return {members[0] for members in groups.values()}
     shared = sorted((seed for seed, count in counts.items() if count > 1), key=seed_order)
-    fresh = len(counts) > len(shared)
-    taken = set(shared if fresh else shared[:1])
-    chosen_by = {id(run): run.seed in taken for run in runs}
-    for members in groups.values():  # a configuration that was not run on the search's seeds is judged by its lowest
-        if not any(chosen_by[id(run)] for run in members):
-            chosen_by[id(min(members, key=lambda run: seed_order(run.seed)))] = True
+    taken = set(shared if len(counts) > len(shared) else shared[:1])
+    chosen_by: set[FoundRun] = set()
     for members in groups.values():
         members.sort(key=lambda run: seed_order(run.seed))
+        chosen_by.update([run for run in members if run.seed in taken] or members[:1])
     return chosen_by
 
 

@@ -6,9 +6,9 @@ for it, contestant, seed and hyperparameters) are at different steps, unless the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import polars as pl
@@ -24,11 +24,12 @@ LENGTHS = ("step", "tokens", "loss")
 """Names in a condition that are of a run's end, and not of every row."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class FoundRun:
     """A run. ``step``, ``tokens``: at its end. ``loss``: None without one, nan where it diverged. ``curve``:
     (step or tokens, loss) of its finite evaluations. ``at``: the file and row it begins at. Runs of one table with the
-    same values share one ``hyperparameters`` and one ``workload``."""
+    same values share one ``hyperparameters`` and one ``workload``. The contest gives it an ``identity`` that no other
+    run has, and its ``length`` in the unit of the contest: None where it did not come to its end."""
 
     contestant: str
     at: str
@@ -44,6 +45,8 @@ class FoundRun:
     workload: dict[str, Any] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
     curve: tuple[tuple[float, float], ...] = ()
+    identity: str = ""
+    length: float | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class _Table:
         return frame
 
     def _runs(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """One row a run, with the curve of its evaluations in ``#x`` and ``#y``."""
+        """One row a run; where a row was an evaluation, with the curve of the evaluations in ``#x`` and ``#y``."""
         columns = self.columns
         length = "#tokens" if columns.get("tokens") and not columns.get("step") else "#step"
         keys = ["#contestant", "#seed"]
@@ -230,9 +233,7 @@ class _Table:
                 f"{self.what} has no column for the step or the tokens of an evaluation; name it with --step"
             )
         self.unit = "run"
-        return frame.with_columns(
-            pl.lit([], pl.List(pl.Float64)).alias("#x"), pl.lit([], pl.List(pl.Float64)).alias("#y")
-        )
+        return frame
 
     def _ended(self, frame: pl.DataFrame, keys: list[str], length: str) -> pl.DataFrame:
         rows = frame.filter(pl.col("#loss").is_not_null())
@@ -277,37 +278,34 @@ class _Table:
         columns = self.columns
         ends = [end for part in columns.contestant if (end := self._end(part))]
         run, status = columns.get("run"), columns.get("status")
-        tuned = shared_values(frame, self.tuned)
-        workload = shared_values(frame, {name: plain(name) for name in columns.workload})
         others = columns.unused if self.unit == "run" else ()
-        found = []
-        for row, hyperparameters, about in zip(frame.iter_rows(named=True), tuned, workload, strict=True):
-            name = row["#contestant"]
-            for end in ends:
-                value = row[f"#{end}"]
-                name = f"{name} {value:.15g}".strip() if value is not None else name
-            found.append(
-                FoundRun(
-                    contestant=name,
-                    at=place(row),
-                    loss=row["#loss"],
-                    seed=row["#seed"],
-                    step=row["#step"],
-                    tokens=row["#tokens"],
-                    batch_tokens=row["#batch_tokens"],
-                    planned=row["#planned"],
-                    status=str(row[status] or "").lower() if status else "",
-                    name="" if run is None else str(row[run] or ""),
-                    hyperparameters=hyperparameters,
-                    workload=about,
-                    others={key: row[key] for key in others},
-                    curve=tuple(
-                        (x, y)
-                        for x, y in zip(row["#x"], row["#y"], strict=True)
-                        if x is not None and y is not None and math.isfinite(y)
-                    ),
-                )
+        text = pl.lit("")
+        plain_columns = frame.select(
+            pl.format("{}, row {}", FILE, ROW).alias("at"),
+            *(f"#{role}" for role in ("contestant", "loss", "seed", "step", "tokens", "batch_tokens", "planned")),
+            (pl.col(status).cast(pl.String).fill_null("").str.to_lowercase() if status else text).alias("status"),
+            (pl.col(run).cast(pl.String).fill_null("") if run else text).alias("run"),
+        )
+        found = [
+            FoundRun(contestant, at, loss, seed, step, tokens, batch_tokens, planned, state, name, tuned, workload)
+            for (at, contestant, loss, seed, step, tokens, batch_tokens, planned, state, name), tuned, workload in zip(
+                plain_columns.iter_rows(),
+                shared_values(frame, self.tuned),
+                shared_values(frame, {name: plain(name) for name in columns.workload}),
+                strict=True,
             )
+        ]
+        if others:
+            for one, values in zip(found, frame.select(others).iter_rows(named=True), strict=True):
+                one.others = values
+        if self.unit == "evaluation":
+            for one, points in zip(found, frame.select("#x", "#y").iter_rows(), strict=True):
+                one.curve = tuple((x, y) for x, y in zip(*points, strict=True) if None not in (x, y) and isfinite(y))
+        for one in found if ends else ():
+            lengths = (getattr(one, end) for end in ends)
+            one.contestant = " ".join(
+                [one.contestant, *(f"{value:.15g}" for value in lengths if value is not None)]
+            ).strip()
         return found
 
     def _line(self, count: int) -> str:

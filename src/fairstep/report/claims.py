@@ -31,7 +31,8 @@ def claims_table(name: str, rows: Sequence[Row], filters: tuple[str, ...] = ("ve
 def claims_section(loaded: LoadedContest) -> Section:
     """The claims that a contest has something to say about; empty if there is none."""
     key = loaded.key
-    evidence = Evidence(loaded.store, (contest_cell(loaded.ledger, loaded.trials),), from_store=True)
+    cell = contest_cell(loaded.ledger, loaded.trials)
+    evidence = Evidence(loaded.store, (cell,), from_store=True)
     rows: list[dict[str, Any]] = []
     for claim in claims():
         finding = evaluate(claim, evidence)
@@ -42,7 +43,7 @@ def claims_section(loaded: LoadedContest) -> Section:
                     "paper": claim.paper,
                     "verdict": finding.verdict,
                     "statement": claim.statement,
-                    "evidence": finding.evidence,
+                    "evidence": finding.evidence.replace(f" at {cell.label}", ""),  # all of it is of this contest
                     "conditions": claim.conditions,
                     "source": claim.source,
                 }

@@ -164,7 +164,7 @@ def crossings(result: Mapping[str, Any], shown: Callable[[float], str]) -> str:
     if not found:
         return ""
     more = f"; and {len(found) - 8} more" if len(found) > 8 else ""
-    return paragraph(f"On the way: {'; '.join(found[:8])}{more}. None of it counts.")
+    return paragraph(f"On the way: {'; '.join(found[:8])}{more}.")
 
 
 def notes(title: str, sentences: Sequence[str]) -> str:

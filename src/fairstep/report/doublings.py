@@ -15,6 +15,15 @@ from fairstep.runs.ledger import chinchilla_ratio
 
 Row = Mapping[str, Any]
 
+TITLE = "Does the speedup change with size?"
+
+WORDS = (
+    "A weighted line through the logarithms of the speedups, with their intervals, against the logarithm of matrix "
+    f"parameters. Undecided: the interval contains 1 and reaches beyond a change of {MARGIN - 1:.0%} per doubling; the "
+    "last column says what would find such a change with a probability of 80 %. W's 1.4 at 130M and 1.1 at 1.2B are a "
+    "factor of 0.93. The last rows compare rules of transfer."
+)
+
 COLUMNS = (
     Column("name", "contestant"),
     Column("transfer", "transfer"),
@@ -29,7 +38,7 @@ COLUMNS = (
 def doubling_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One row for each contestant, rule and data ratio with speedups at three sizes, and for each pair of rules.
 
-    ``rows``: of ``stores.flat_rows``.
+    ``rows``: a contestant's of a contest's result, with the tokens, matrix parameters and transfer of its cell.
     """
     groups: dict[tuple[str, float, str], list[Row]] = {}
     for row in rows:
@@ -59,19 +68,18 @@ def doubling_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return shown
 
 
+def doubling_table(rows: Iterable[Row]) -> Table | None:
+    """None without a contestant at three sizes."""
+    shown = doubling_rows(rows)
+    return Table("doublings-table", "Change of the speedup when the model doubles", COLUMNS, shown) if shown else None
+
+
 def doubling_section(rows: Iterable[Row]) -> Section:
     """Empty without a contestant at three sizes."""
-    shown = doubling_rows(rows)
-    if not shown:
+    table = doubling_table(rows)
+    if table is None:
         return Section("doublings", "", "")
-    table = Table("doublings-table", "Change of the speedup when the model doubles", COLUMNS, shown)
-    body = paragraph(
-        "A weighted line through the logarithms of the speedups, with their intervals, against the logarithm of matrix "
-        f"parameters. Undecided: the interval contains 1 and reaches beyond a change of {MARGIN - 1:.0%} per doubling; "
-        "the last column says what would find such a change with a probability of 80 %. W's 1.4 at 130M and 1.1 at "
-        "1.2B are a factor of 0.93. The last rows compare rules of transfer."
-    )
-    return Section("doublings", "Does the speedup change with size?", body + table.html(), tables=(table,))
+    return Section("doublings", TITLE, paragraph(WORDS) + table.html(), tables=(table,))
 
 
 def _row(name: str, ratio: float, rule: str, sizes: str, one: Doubling, outcome: str) -> dict[str, Any]:

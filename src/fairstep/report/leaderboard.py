@@ -14,6 +14,7 @@ from typing import Any
 from fairstep.analysis import AnalysisError, Trials, contest_result, count_text, plural, speedup_text, verdicts
 from fairstep.analysis.verdict.extra_statistics import separable
 from fairstep.analysis.verdict.wording import DASH
+from fairstep.report import doublings
 from fairstep.report.other_texts import MEANING, TITLE, other_texts
 from fairstep.report.table import Column, Table, numbers
 from fairstep.report.tables import BADGES
@@ -34,7 +35,7 @@ class Standing:
 
     label: str
     ledger: Ledger
-    rows: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, dict[str, Any]]
     apart: frozenset[tuple[str, str]]
     texts: Table | None
 
@@ -77,11 +78,18 @@ def board(store: Store) -> str:
     if found:
         names = ranked(found)
         parts += [LEGEND, _speedups(found, names), "### Who is separable from whom", _separations(found, names)]
+        if sizes := doublings.doubling_table(row | _cell(one.ledger) for one in found for row in one.rows.values()):
+            parts += [f"### {doublings.TITLE}", doublings.WORDS, sizes.markdown()]
         if texts := [one.texts.markdown() for one in found if one.texts]:
             parts += [f"### {TITLE}", MEANING, *texts]
         parts += ["### What it took", _effort(found, names)]
     parts += [f"Left out: {line}" for line in left_out]
     return "\n\n".join(part.strip() for part in parts)
+
+
+def _cell(ledger: Ledger) -> dict[str, Any]:
+    cell = ledger.cell
+    return {"tokens": cell.tokens, "parameters_matrix": cell.parameters_matrix, "transfer": ledger.transfer}
 
 
 def ranked(found: Sequence[Standing]) -> list[str]:

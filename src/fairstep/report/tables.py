@@ -33,7 +33,7 @@ SORT_BY = {
 }
 NUMBERS = (
     *("loss", "loss_low", "loss_high", "sigma", "seeds", "difference", "difference_low", "difference_high", "speedup"),
-    *("simultaneous_low", "simultaneous_high", "pairs", "t", "limit", "level", "rate_error", "probability"),
+    *("simultaneous_low", "simultaneous_high", "pairs", "t", "limit", "level", "choice_error", "probability"),
     *("holm_probability", "speedup_simultaneous_low", "speedup_simultaneous_high"),
     *("speedup_low", "speedup_high", "speedup_bound", "time_speedup", "law_speedup", "t_probability", "rank_best"),
     *("rank_worst", "step_seconds", "optimizer_seconds", "state_bytes", "trials", "tokens_spent"),

@@ -36,7 +36,12 @@ def export_hf(run: Run, folder: Path) -> Path:
     settings = exported_config(config)
     source = run.directory / WEIGHTS
     if not source.exists():
-        why = "save its weights when it is trained (--save-weights)" if run.finished else f"it is {run.status}"
+        why = (
+            "contests and packed stores keep none; fairstep export with --again trains it again in runs/again, "
+            "weights and all"
+            if run.finished
+            else f"it is {run.status}"
+        )
         raise ValueError(f"the run {run.id} has no {WEIGHTS}: {why}")
     try:
         ours = load_file(source)

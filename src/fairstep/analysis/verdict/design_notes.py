@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from fairstep.analysis.trials import Trials
-from fairstep.analysis.verdict.judge import LEAST_SPEEDUP, Rule, Verdict
+from fairstep.analysis.verdict.judge import LEAST_SPEEDUP, Rule, Verdict, contender
 from fairstep.analysis.verdict.looks import ALPHA
 from fairstep.analysis.verdict.wording import listing
 from fairstep.runs import Design
@@ -54,14 +54,19 @@ def _family(rule: Rule, baseline: str, compared: Sequence[Verdict]) -> Iterator[
 
 
 def _uncovered(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Iterator[str]:
-    """What was searched beside the learning rate: the choice of it is in no interval."""
-    names = [trials.baseline, *(row.name for row in compared)]
-    others = dict.fromkeys(other for name in names for other in trials[name].searched if other != "lr")
-    if others and compared and not rule.legacy:
+    """What was searched, and whose choice is in no interval."""
+    names: dict[str, list[str]] = {}
+    for name in (trials.baseline, *(row.name for row in compared)):
+        covered = contender(trials[name]).neighbours.covered
+        for missing in trials[name].searched:
+            if missing not in covered:
+                names.setdefault(missing, []).append(name)
+    if names and compared and not rule.legacy:
+        choices = listing([f"{missing} ({listing(of)})" for missing, of in names.items()])
         yield (
-            f"The intervals have the choice of the learning rate in them, and not that of {listing(list(others))}. In "
-            "simulations equal optimizers are then called faster or slower more often than the level says "
-            "(docs/results/thrift.md)."
+            f"In no interval is the choice of {choices}: the search has no loss on both sides of the chosen value at "
+            "the length of the final runs. In simulations equal optimizers are then called faster or slower more often "
+            "than the level says (docs/results/thrift.md)."
         )
 
 

@@ -3,7 +3,7 @@
 A contestant is judged by its *final* runs alone: the chosen hyperparameters on seeds that the search has not seen. The
 best of many noisy tuning losses is too low by selection and is never a result. ``looks`` has the test: the paired
 difference of final losses, baseline - contestant, at the seeds of the ledger's design, corrected for the number of
-contestants, with an interval that covers the choice of the learning rate.
+contestants, with an interval that covers the choice of the hyperparameters that were searched.
 
 A ledger from before designs is judged as it was declared: each contestant alone, by the 95 % t-interval of two
 configurations. Trials that come from no ledger are judged by one look at the seeds that they have.
@@ -101,7 +101,7 @@ class Verdict:
     t: float = NAN
     limit: float = NAN
     level: float = NAN
-    rate_error: float | None = None
+    choice_error: float | None = None
     probability: float = NAN
     holm_probability: float = NAN
     sigma: float = NAN
@@ -119,8 +119,8 @@ class Verdict:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
     def row(self) -> Row:
-        """A flat JSON row; what is not finite becomes null."""
-        return {key: _json(value) for key, value in asdict(self).items()}
+        """A flat JSON row; what is not finite becomes null. ``rate_error`` is the former name of ``choice_error``."""
+        return {key: _json(value) for key, value in asdict(self).items()} | {"rate_error": _json(self.choice_error)}
 
 
 def verdicts(
@@ -217,16 +217,16 @@ class Rule:
             return {}
         members = [trials[name] for name in trials.names if name != base.name]
         others = {
-            member.name: _contender(member, trials.shift(member.name))
+            member.name: contender(member, trials.shift(member.name))
             for member in members
             if not _problem(self, member)
         }
         if self.design is not None:
-            taken = looks(self.design, _contender(base), others)
+            taken = looks(self.design, contender(base), others)
             return {name: tests[-1] for name, tests in taken.items() if tests}
         if self.legacy:
-            return look_alone(_contender(base), others)
-        return look_once(_contender(base), others, self.family, trials.unpaired)
+            return look_alone(contender(base), others)
+        return look_once(contender(base), others, self.family, trials.unpaired)
 
     def limit(self, test: Tested, level: float) -> float:
         """Of |t|."""
@@ -256,11 +256,10 @@ class Rule:
         )
 
 
-def _contender(contestant: ContestantTrials, shift: float = 0.0) -> Contender:
-    """``shift``: nats that are added to its losses, for another length."""
-    chosen = (contestant.chosen or {}).get("lr")
+def contender(contestant: ContestantTrials, shift: float = 0.0) -> Contender:
+    """What it is judged by. ``shift``: nats that are added to its losses, for another length."""
     losses = {seeds: loss + shift for seeds, loss in contestant.losses.items()} if shift else contestant.losses
-    return Contender(losses, contestant.rates, None if chosen is None else float(chosen))
+    return Contender(losses, contestant.tried, contestant.chosen or {}, *contestant.shorter)
 
 
 def _judge(
@@ -302,7 +301,7 @@ def _judge(
         t=test.t,
         limit=test.limit,
         level=test.level,
-        rate_error=test.rate_error,
+        choice_error=test.choice_error,
         probability=rule.probability(test),
         **facts,
     )
@@ -398,10 +397,12 @@ def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Test
     text = gap_text(alone.value, alone.low, alone.high, baseline, sides)
     if rule.legacy:
         return text
-    if test.rate_error is None:
-        text += ", at the learning rates chosen"
+    searched = {*trials[baseline].searched, *contestant.searched}
+    what = "hyperparameters" if searched - {"lr"} else "learning rates"
+    if test.choice_error is None:
+        text += f", at the {what} chosen"
     else:
-        text += f", of which the choice of learning rates makes ± {Z95 * test.rate_error:.3f}"
+        text += f", of which the choice of {what} makes ± {Z95 * test.choice_error:.3f}"
     design = rule.design
     if design is not None and design.most != design.first:
         end = "with no end" if design.most is None else f"of at most {design.most} seeds"

@@ -4,7 +4,7 @@ At n pairs the difference baseline - contestant has mean d and deviation s. The 
 
     |d| > hypot( c s / sqrt(n),  z R ),
 
-where c is the limit of |t| at n (``sequential``), R the root mean squared difference of the two learning rates' regrets
+where c is the limit of |t| at n (``sequential``), R the root mean squared difference of the two choices' regrets
 (``regret``, zero where no curvature is known) and z the normal quantile, both at the test's level.
 
 **Several contestants.** The level is alpha / k while k of the m contestants beside the baseline are undecided (Holm
@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from fairstep.analysis.statistics import Estimate, mean_interval, pooled_deviation, t_quantile, unpaired_difference
-from fairstep.analysis.verdict.regret import Regret, regret
+from fairstep.analysis.verdict.regret import Neighbours, Regret
 from fairstep.analysis.verdict.sequential import limits, open_limit
 from fairstep.runs import Design
 
@@ -41,31 +42,34 @@ NO_SPREAD = 1e-9
 
 @dataclass(frozen=True)
 class Contender:
-    """What a contestant is judged by. ``losses``: final runs, seed -> nats per token. ``rates``: learning rate -> loss
-    of the search, of the configurations that differ from the chosen one in nothing else. ``chosen``: its learning
-    rate."""
+    """What a contestant is judged by. ``losses``: final runs, seed -> nats per token. ``tried``: configurations of the
+    search and their losses. ``chosen``: the configuration of the final runs. ``shorter``: the same on shorter
+    schedules, by which the tokens of the final runs are so many ``doublings`` more."""
 
     losses: Mapping[Any, float]
-    rates: Mapping[float, float]
-    chosen: float | None = None
+    tried: Sequence[tuple[Mapping[str, Any], float]] = ()
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    shorter: Sequence[tuple[Mapping[str, Any], float]] = ()
+    doublings: float = 0.0
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        return Neighbours.of(self.tried, self.chosen, self.shorter, self.doublings)
 
     def regret(self, sigma: float) -> Regret | None:
-        """``sigma``: deviation of one run. None where the rates give no curvature."""
-        rates = {rate: loss for rate, loss in self.rates.items() if rate > 0 and math.isfinite(loss)}
-        if self.chosen not in rates or not math.isfinite(sigma):
-            return None
-        return regret(list(rates), list(rates.values()), self.chosen, sigma)
+        """``sigma``: deviation of one run. None where the search gives no curvature."""
+        return self.neighbours.regret(sigma) if math.isfinite(sigma) else None
 
 
 @dataclass(frozen=True)
 class Tested:
-    """One contestant at one look. ``rate_error``: R in nats, None where no curvature is known. ``limit``: of |t|.
+    """One contestant at one look. ``choice_error``: R in nats, None where no curvature is known. ``limit``: of |t|.
 
     ``degrees``: of freedom of a comparison without pairs (``unpaired``); None: the difference is of pairs.
     """
 
     difference: Estimate
-    rate_error: float | None
+    choice_error: float | None
     level: float
     limit: float
     degrees: float | None = None
@@ -94,7 +98,7 @@ class Tested:
 
     def interval(self, limit: float, level: float) -> Estimate:
         """The difference with the interval of another limit and level."""
-        half = half_width(self.difference, self.rate_error, limit, level) if self.spread else math.inf
+        half = half_width(self.difference, self.choice_error, limit, level) if self.spread else math.inf
         d = self.difference
         return Estimate(d.value, d.value - half, d.value + half, d.deviation, d.count)
 
@@ -105,7 +109,7 @@ class Tested:
         low, high = math.log(SMALLEST), 0.0
         for _ in range(40):
             middle = (low + high) / 2
-            half = half_width(self.difference, self.rate_error, limit_at(math.exp(middle)), math.exp(middle))
+            half = half_width(self.difference, self.choice_error, limit_at(math.exp(middle)), math.exp(middle))
             low, high = (low, middle) if abs(self.difference.value) > half else (middle, high)
         return math.exp(high)
 
@@ -114,11 +118,11 @@ SMALLEST = 1e-6
 """Smallest probability that is told."""
 
 
-def half_width(difference: Estimate, rate_error: float | None, limit: float, level: float) -> float:
-    """Half of an interval: noise of seeds and error of the learning rates in quadrature, in nats."""
+def half_width(difference: Estimate, choice_error: float | None, limit: float, level: float) -> float:
+    """Half of an interval: noise of seeds and error of the choice in quadrature, in nats."""
     from scipy.special import ndtri
 
-    return math.hypot(limit * difference.standard_error, float(-ndtri(level / 2)) * (rate_error or 0.0))
+    return math.hypot(limit * difference.standard_error, float(-ndtri(level / 2)) * (choice_error or 0.0))
 
 
 def looks(design: Design, baseline: Contender, others: Mapping[str, Contender]) -> dict[str, list[Tested]]:
@@ -164,7 +168,7 @@ def look_once(
 def look_alone(baseline: Contender, others: Mapping[str, Contender]) -> dict[str, Tested]:
     """The rule of before designs: the 95 % t-interval of two configurations, each contestant alone."""
     tests = look_once(baseline, others, 1)
-    return {name: at_level(replace(test, rate_error=None), None, ALPHA) for name, test in tests.items()}
+    return {name: at_level(replace(test, choice_error=None), None, ALPHA) for name, test in tests.items()}
 
 
 def step_down(tests: Mapping[str, Tested], design: Design | None, undecided: int) -> dict[str, Tested]:
@@ -247,18 +251,20 @@ def welch(baseline: Contender, other: Contender) -> Tested:
     d, count = unpaired_difference(own, mean_interval(other.losses.values())), own.count
     estimate = Estimate(d.value, d.low, d.high, d.standard_error * math.sqrt(count), count)
     degrees = d.degrees if math.isfinite(d.degrees) else 0.0
-    return Tested(estimate, _rate_error(baseline, other, baseline.losses, other.losses), ALPHA, math.inf, degrees)
+    return Tested(estimate, _choice_error(baseline, other, baseline.losses, other.losses), ALPHA, math.inf, degrees)
 
 
-def _rate_error(baseline: Contender, other: Contender, *keys: Iterable[Any]) -> float | None:
-    """R of two contenders, by the noise of their runs at ``keys`` (the baseline's, the other's)."""
+def _choice_error(baseline: Contender, other: Contender, *keys: Iterable[Any]) -> float | None:
+    """R of two contenders, by the noise of their runs at ``keys`` (the baseline's, the other's). A choice without a
+    curvature counts as the best one; None where neither has any."""
     sides = zip((baseline, other), keys, strict=True)
     sigma, _ = pooled_deviation([[side.losses[key] for key in chosen] for side, chosen in sides])
-    regrets = baseline.regret(sigma), other.regret(sigma)
-    return None if regrets[0] is None or regrets[1] is None else regrets[0].difference(regrets[1])
+    nothing = Regret(0.0, 0.0)
+    regrets = [side.regret(sigma) for side in (baseline, other)]
+    return None if regrets == [None, None] else (regrets[0] or nothing).difference(regrets[1] or nothing)
 
 
 def _test(design: Design, n: int, baseline: Contender, other: Contender, differences: Mapping[Any, float]) -> Tested:
     keys = list(differences)[:n]
-    error = _rate_error(baseline, other, keys, keys)
+    error = _choice_error(baseline, other, keys, keys)
     return Tested(mean_interval(differences[key] for key in keys), error, design.alpha, math.inf)

@@ -8,6 +8,7 @@ mine=package.module:Class   with an alias for this command
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
@@ -34,10 +35,35 @@ def alias_of(text: str) -> tuple[str, str]:
 def dotted(name: str) -> str:
     """``package.module:Class`` of ``package.module.Class`` if there is such a package; else nothing."""
     module, _, attribute = name.rpartition(".")
-    if not module or not all(part.isidentifier() for part in name.split(".")):
+    if not module or attribute == "py" or not all(part.isidentifier() for part in name.split(".")):
         return ""
     _look_in_the_current_folder()
     return f"{module}:{attribute}" if importlib.util.find_spec(name.partition(".")[0]) else ""
+
+
+def without_class(name: str) -> str:
+    """What to write where a name is a file's or a module's, and none of its classes is named; else nothing.
+
+    Nothing is imported: a script may begin to train.
+    """
+    file = Path(name)
+    if not name.endswith(".py"):
+        if not name.isidentifier() or name in {*sys.stdlib_module_names, "__main__"}:
+            return ""
+        _look_in_the_current_folder()
+        found = importlib.util.find_spec(name)
+        if found is None:
+            return ""
+        file = Path(found.origin or name)
+    elif not file.is_file():
+        return f"there is no file {name}"
+    try:
+        body = ast.parse(file.read_text()).body
+    except (OSError, ValueError, SyntaxError):
+        body = []
+    derived = [node.name for node in body if isinstance(node, ast.ClassDef) and node.bases]
+    kind = "file" if name.endswith(".py") else "module"
+    return f"{name} is a {kind}; name its class too, such as {name}:{derived[0] if derived else 'Class'}"
 
 
 def normal(path: str) -> str:

@@ -63,14 +63,18 @@ def get(name: str) -> OptimizerSpec:
         return _wrapped(*name.split("+"))
     words = _words()
     if key(name) not in words:
+        from fairstep.optim.catalogue import paths
+
         if is_foreign(name):
-            from fairstep.optim.catalogue import foreign, paths  # only those who bring an optimizer pay for it
+            from fairstep.optim.catalogue import foreign  # only those who bring an optimizer pay for it
 
             if name in plugins():
                 return foreign.describe(name, plugins()[name])
             path = paths.normal(name) if ":" in name else paths.dotted(name)
             if path:
                 return foreign.describe(path, path)
+        if hint := paths.without_class(name):
+            raise UnknownOptimizerError(hint)
         spelled = [word for spec in specs().values() for word in (spec.name, *spec.aliases)]
         raise UnknownOptimizerError(
             f"unknown optimizer {name!r}{nearest(name, spelled)}; there are {', '.join(names())}, and your own as "

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
 from fairstep.optim.engine.dtensors import DTensorShards
+from fairstep.optim.engine.local_dtensors import LocalDTensors
 from fairstep.optim.sharding.partition import shard
 from fairstep.optim.sharding.state_shards import ShardLayout, StateShard
 
@@ -22,11 +23,15 @@ State = Mapping[str, dict[str, Any]]
 """Of each parameter, its state. Tensors without memory say the sizes of what another rank has."""
 
 
-def distribute(owned: DTensorShards, state: State, layouts: Mapping[str, ShardLayout]) -> dict[str, dict[str, Any]]:
+def distribute(
+    owned: DTensorShards | LocalDTensors, state: State, layouts: Mapping[str, ShardLayout]
+) -> dict[str, dict[str, Any]]:
     """State by name for all ranks, of which ``state`` has what lies here: pieces as ``StateShard``.
 
     What all ranks have whole stays a tensor.
     """
+    if isinstance(owned, LocalDTensors):
+        return owned.distribute(state)
     return {
         name: {
             key: _distributed(owned, name, key, value, layouts.get(name)) if isinstance(value, Tensor) else value
@@ -36,8 +41,12 @@ def distribute(owned: DTensorShards, state: State, layouts: Mapping[str, ShardLa
     }
 
 
-def localise(owned: DTensorShards, name: str, entry: Mapping[str, Any], layout: ShardLayout | None) -> dict[str, Any]:
+def localise(
+    owned: DTensorShards | LocalDTensors, name: str, entry: Mapping[str, Any], layout: ShardLayout | None
+) -> dict[str, Any]:
     """A parameter's saved state with its DTensors as the part that lies here, or whole; ``layout``: None if absent."""
+    if isinstance(owned, LocalDTensors):
+        return owned.localise(name, entry)
     found = dict(entry)
     for key, value in sorted(entry.items()):
         if not isinstance(value, DTensor):

@@ -83,7 +83,7 @@ class DTensorShards(OwnedShards):
         before: OwnedShards | None,
     ) -> DTensorShards:
         """``before``, if it is of these parameters, or a new division of the work."""
-        if isinstance(before, cls) and _identities(before.parameters) == _identities(parameters):
+        if isinstance(before, cls) and alike(before.parameters, parameters):
             return before
         return cls(parameters, works(), turned, before)
 
@@ -184,33 +184,41 @@ def _total(group: Any, part: Tensor, largest: bool = False, /) -> Tensor:
 
 
 def _sharding(parameters: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...], int]:
-    """(mesh, placements, the mesh dimension that divides rows) of all parameters."""
+    """(mesh, placements, the mesh dimension that divides rows) of all parameters. Raises ValueError."""
+    if problem := undivided(parameters):
+        raise ValueError(problem)
+    first: Any = next(iter(parameters.values()))
+    return first.device_mesh, first.placements, first.placements.index(Shard(0))
+
+
+def undivided(parameters: Mapping[str, Any]) -> str:
+    """Why parameters are not all divided by rows on one mesh, as FSDP2 does it; empty if they are."""
     first = next(name for name, p in parameters.items() if isinstance(p, DTensor))
     mesh = parameters[first].device_mesh
     for name, p in parameters.items():
         if not isinstance(p, DTensor):
-            raise ValueError(
+            return (
                 f"parameter {name} is a plain tensor, and {first} is a DTensor; shard all parameters of an optimizer, "
                 "or give it the plain ones apart"
             )
         if p.device_mesh != mesh:
-            raise ValueError(
+            return (
                 f"parameter {name} is on {p.device_mesh}, and {first} on {mesh}; an optimizer steps parameters of one "
                 "mesh, so build one for each"
             )
-        others = [placement for placement in p.placements if placement != Replicate()]
-        if others != [Shard(0)]:
-            raise ValueError(
-                f"parameter {name} is placed as {p.placements} on the mesh; optimizers of fairstep step DTensors that "
-                "FSDP2 (fully_shard) divides by rows, Shard(0), with replicas or without, and not tensor parallel ones"
+        if [placement for placement in p.placements if placement != Replicate()] != [Shard(0)]:
+            return (
+                f"parameter {name} is placed as {p.placements} on the mesh; a rule that looks across a tensor steps "
+                "DTensors that FSDP2 (fully_shard) divides by rows, Shard(0), with replicas or without; tensor "
+                "parallel ones are for rules that look at every element alone (adamw, lion)"
             )
-    placements = parameters[first].placements
-    return mesh, placements, placements.index(Shard(0))
+    return ""
 
 
 def _memory(tensor: Tensor) -> tuple[int, torch.Size]:
     return tensor.data_ptr(), tensor.shape
 
 
-def _identities(parameters: Mapping[str, Tensor]) -> list[tuple[str, int]]:
-    return [(name, id(p)) for name, p in parameters.items()]
+def alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether they are the same parameters, by name."""
+    return [(name, id(p)) for name, p in one.items()] == [(name, id(p)) for name, p in other.items()]

@@ -55,7 +55,8 @@ class Engine(Routed):
     ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere, and give OneCycleLR
     ``max_lr=[group["lr"] for group in optimizer.param_groups]``.
 
-    DTensors of FSDP2 (``fully_shard``) are stepped as plain parameters are, by all ranks at once (``dtensors``).
+    DTensors of FSDP2 (``fully_shard``) are stepped as plain parameters are, by all ranks at once (``dtensors``), and
+    tensor parallel ones by elementwise rules (``local_dtensors``).
 
     Raises ValueError or TypeError for an empty list, unknown or impossible hyperparameters, and parameters that
     cannot be routed, such as weights without names where embedding and head have another rule than matrices. ``step``

@@ -67,10 +67,18 @@ class Routed(torch.optim.Optimizer):
     def ownership(self) -> OwnedShards | None:
         """What this process steps, where several share the work; None: everything. Follows the parameters."""
         if any_dtensor(p for group in self.param_groups for p in group["params"]):
-            from fairstep.optim.engine.dtensors import DTensorShards  # loads what few need
+            from fairstep.optim.engine import dtensors  # loads what few need
 
-            work = dict(self.named_parameters()), self.step_costs, self.in_by_out
-            self._ownership = DTensorShards.of_parameters(*work, before=self._ownership)
+            parameters, before = dict(self.named_parameters()), self._ownership
+            apart = all(self.rules[group["rule"]].elementwise and "shared" not in group for group in self.param_groups)
+            if apart and dtensors.undivided(parameters):
+                from fairstep.optim.engine.local_dtensors import LocalDTensors
+
+                known = isinstance(before, LocalDTensors) and dtensors.alike(before.parameters, parameters)
+                self._ownership = before if known else LocalDTensors(parameters)
+            else:
+                work = parameters, self.step_costs, self.in_by_out
+                self._ownership = dtensors.DTensorShards.of_parameters(*work, before=before)
         return self._ownership
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:

@@ -65,16 +65,16 @@ class Layout:
     rows: int
 
     @classmethod
-    def of(cls, rule: Rule, role: str, p: Tensor, splits: int = 1) -> Layout:
+    def of(cls, rule: Rule, role: str, shape: Sequence[int], splits: int = 1) -> Layout:
         if rule.elementwise:
-            return cls((), tuple(p.shape), p.numel())
+            return cls((), tuple(shape), math.prod(shape))
         parts = (splits,) if splits > 1 else ()
         if role == "expert":
-            experts, rows = p.shape[:2]
-            return cls((rows // splits, *p.shape[2:]), (experts, *parts), experts * splits)
+            experts, rows = shape[:2]
+            return cls((rows // splits, *shape[2:]), (experts, *parts), experts * splits)
         if role == "vector":
-            return cls((p.numel(), 1), (), 1)
-        shape = tuple(p.shape) or (1,)
+            return cls((math.prod(shape), 1), (), 1)
+        shape = tuple(shape) or (1,)
         if role == "embedding" and len(shape) > 2 and shape[0] == 1:  # one table for all sequences of a batch
             shape = shape[1:]
         return cls((shape[0] // splits, math.prod(shape[1:])), parts, splits)
@@ -85,15 +85,19 @@ class Layout:
 
 
 class FusedPart(NamedTuple):
-    """Rows ``start`` to ``stop`` of a matrix, or of each of a stack of experts (``dim`` 1), as the rule sees it."""
+    """Rows ``start`` to ``stop`` of a matrix, or of each of a stack of experts (``dim`` 1), as the rule sees it; of
+    each of its ``groups`` of rows where parts are interleaved."""
 
     dim: int
     start: int
     stop: int
+    groups: int = 1
 
     def of(self, oriented: Tensor) -> Tensor:
-        """The part of a tensor, a view."""
-        return oriented.narrow(self.dim, self.start, self.stop - self.start)
+        """The part of a tensor, a view; with a dimension for its groups if it has several."""
+        if self.groups == 1:
+            return oriented.narrow(self.dim, self.start, self.stop - self.start)
+        return oriented.unflatten(self.dim, (self.groups, -1)).narrow(self.dim + 1, self.start, self.stop - self.start)
 
 
 def parts_of(rule: Rule, role: str, oriented: Tensor, splits: Value) -> Iterator[tuple[Layout, FusedPart | None]]:
@@ -102,13 +106,14 @@ def parts_of(rule: Rule, role: str, oriented: Tensor, splits: Value) -> Iterator
     Equal parts that follow one another lie together.
     """
     if rule.elementwise or splits == 1:
-        yield Layout.of(rule, role, oriented), None
+        yield Layout.of(rule, role, oriented.shape), None
         return
     dim = int(role == "expert")
-    runs = part_runs(splits, oriented.shape[dim])
+    shape = oriented.shape
+    runs = part_runs(splits, shape[dim])
     for run in runs:
-        part = FusedPart(dim, run.start, run.stop) if len(runs) > 1 else None
-        yield Layout.of(rule, role, part.of(oriented) if part else oriented, run.parts), part
+        part = FusedPart(dim, run.start, run.stop, run.groups) if len(runs) > 1 else None
+        yield Layout.of(rule, role, (*shape[:dim], run.rows, *shape[dim + 1 :]), run.parts), part
 
 
 @dataclass(frozen=True, eq=False)

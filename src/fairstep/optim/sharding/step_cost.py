@@ -71,7 +71,7 @@ class StepCost:
             o, i = (prod(shape), 1) if role == "vector" or not shape else (shape[0], prod(shape[1:]))
             kind, rows, count = "whole", o, 1
         context = Context(hyper)
-        sizes = [(run.parts * count, (run.stop - run.start) // run.parts) for run in part_runs(splits, o)]
+        sizes = [(run.parts * count, run.rows // run.parts) for run in part_runs(splits, o)]
         step, state, flops = (
             sum(times * one(part) for times, part in sizes)
             for one in (

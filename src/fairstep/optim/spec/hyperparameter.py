@@ -56,21 +56,22 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class Splits(Hyperparameter):
-    """The parts of a fused matrix (``optim.splits``): how many equal ones, or a proportion."""
+    """The parts of a fused matrix (``optim.splits``): how many equal ones, a proportion, or interleaved ones."""
 
     def check(self, name: str, value: object) -> Value:
         """In its shortest form, so that one division has one name: 3 for "2:2:2". Raises ValueError."""
-        words = value.split(":") if isinstance(value, str) else [str(value)]
+        groups, star, shares = value.rpartition("*") if isinstance(value, str) else ("", "", str(value))
+        words = [groups] * bool(star) + shares.split(":")
         if isinstance(value, bool) or not all(word.isdecimal() and int(word) for word in words):
             raise ValueError(
-                f"{name} must be a number of equal parts from 1 on, or parts in proportion such as '4:1:1', not "
-                f"{value!r}"
+                f"{name} must be a number of equal parts from 1 on, parts in proportion such as '4:1:1', or "
+                f"interleaved ones such as '8*4:1:1', not {value!r}"
             )
-        numbers = [int(word) for word in words]
-        if len(numbers) == 1:
-            return numbers[0]
-        shares = [number // math.gcd(*numbers) for number in numbers]
-        return len(shares) if max(shares) == 1 else ":".join(map(str, shares))
+        numbers = [int(word) for word in shares.split(":")]
+        numbers = [1] * numbers[0] if len(numbers) == 1 else [number // math.gcd(*numbers) for number in numbers]
+        if star and int(groups) > 1 and len(numbers) > 1:
+            return f"{int(groups)}*{':'.join(map(str, numbers))}"
+        return len(numbers) if max(numbers) == 1 else ":".join(map(str, numbers))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ def contest_of(
 
 def lawless(contest: Contest, protocol: Thrifty) -> Iterator[str]:
     """Where the protocol has no law to carry a learning rate by, one sentence each with what is missing."""
+    if protocol.part == 1:
+        return
     for contestant in contest.contestants:
         for cell, problem in contest.problems(contestant).items():
             for why in (*_undecayed(contestant, contest.cells[cell], problem), *protocol.lacks(problem)):

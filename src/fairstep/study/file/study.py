@@ -52,6 +52,9 @@ COMMAND_TABLES: dict[str, type[BaseModel]] = {
     "launcher": LauncherTable,
     "protocol": ProtocolTable,
 }
+LISTS = ("cells", "contestants")
+"""Tables of which there may be several."""
+SEVERAL = "write [[{}]], with two brackets: there may be several"
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,9 @@ def described(file: Path) -> tuple[StudyTable | CommandStudyTable, LineNumbers]:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         where = re.search(r"line (\d+)", str(error))
-        raise StudyError(f"{file}, line {where[1] if where else 1}: this is no TOML ({error})") from None
+        twice = re.search(r"Cannot declare \('(\w+)',\) twice", str(error))
+        wrong = SEVERAL.format(twice[1]) if twice and twice[1] in LISTS else f"this is no TOML ({error})"
+        raise StudyError(f"{file}, line {where[1] if where else 1}: {wrong}") from None
     except RecursionError:
         raise StudyError(f"{file}: this is no study; its values are nested too deeply") from None
     lines = LineNumbers(file, text)
@@ -276,7 +281,13 @@ def _explained(
     if first["type"] == "extra_forbidden":
         keys = list(kind.model_fields) if kind else []
         near = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
+        homes = [name for name, other in tables.items() if path[-1] in other.model_fields]
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(keys)}"
+        if homes or (path[-1] in study.model_fields and len(path) > 1):
+            brackets = "[[{}]]" if homes and homes[0] in LISTS else "[{}]"
+            hint = f"it belongs {f'in {brackets.format(homes[0])}' if homes else 'above all tables'}"
+        elif path[0] == "contestants" and not near:
+            hint += "; a hyperparameter goes in set or grid"
         return lines.error(path, f"unknown key {str(path[-1])!r}; {hint}")
     if first["type"] == "missing":
         remedy = f"; add a [[{path[-1]}]] table" if path[-1] in TABLES else ""
@@ -286,8 +297,8 @@ def _explained(
         return lines.error(value, first["msg"].removeprefix("Value error, "))
     wanted = " or ".join(dict.fromkeys(_wanted(one) for one in error.errors() if list(one["loc"][:depth]) == value))
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in value).removeprefix(".")
-    if name in ("cells", "contestants") and isinstance(first["input"], dict):
-        return lines.error(value, f"write [[{name}]], with two brackets: there may be several")
+    if name in LISTS and isinstance(first["input"], dict):
+        return lines.error(value, SEVERAL.format(name))
     if isinstance(first["input"], dict) and first["input"] and value[-2:-1] in (["set"], ["grid"], ["factor"]):
         whole = f"{value[-1]}.{next(iter(first['input']))}"
         return lines.error(value, f'{value[-2]}: write "{whole}" in quotes, because it is one name')

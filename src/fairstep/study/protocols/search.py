@@ -106,6 +106,14 @@ class BudgetSpent(Exception):
     """A search asked for more trials than its budget has; its best so far counts."""
 
 
+@dataclass(frozen=True)
+class Shorter:
+    """Losses of shorter schedules, by which the cell's tokens are so many ``doublings`` more."""
+
+    results: Sequence[tuple[Hyperparameters, float]] = ()
+    doublings: float = 0.0
+
+
 @dataclass
 class Tuning:
     """What has been tried on one contestant in one cell. ``space`` grows where a grid is extended."""
@@ -114,6 +122,7 @@ class Tuning:
     space: Space = field(init=False)
     losses: dict[Key, float] = field(default_factory=dict)
     configurations: dict[Key, Hyperparameters] = field(default_factory=dict)
+    shorter: Shorter = field(default_factory=lambda: Shorter())
     notes: list[str] = field(default_factory=list)
     """What a reader must know about how this was tuned, one sentence each."""
 
@@ -147,6 +156,10 @@ class Tuning:
     def loss(self, configuration: Configuration) -> float:
         """nan if it was not tried."""
         return self.losses.get(key(configuration), math.nan)
+
+    def results(self) -> list[tuple[Hyperparameters, float]]:
+        """Every configuration tried, with its loss."""
+        return [(self.configurations[tried], loss) for tried, loss in self.losses.items()]
 
     def asked(self, configuration: Configuration) -> bool:
         """Whether it was asked for, even if it turned out not to be a trial."""

@@ -1,4 +1,7 @@
-"""A search on shorter schedules, and the learning rate again at the cell's length: ``protocol = "thrifty"``.
+"""Every hyperparameter swept in turn, once, as S does at its first length: ``protocol = "thrifty"``.
+
+With looks at the seeds this has the full grid's errors for a part of its tokens (docs/results/thrift.md). With ``part``
+below 1 the sweeps are on shorter schedules, which saves further tokens and decides less:
 
 1. Every hyperparameter is swept in turn, once (``Descent``), with whole schedules of ``part`` of the cell's tokens;
    grids grow there. A run that is cut off is no result: its learning rate has not decayed.
@@ -18,9 +21,11 @@ from dataclasses import dataclass, replace
 
 from fairstep.study.protocols.coordinate_descent import Descent
 from fairstep.study.protocols.one_cell import OneCell, follow_edges, settle
-from fairstep.study.protocols.search import Hyperparameters, InEveryCell, Problem, Search, Tuning
+from fairstep.study.protocols.search import Hyperparameters, InEveryCell, Problem, Search, Shorter, Tuning
 from fairstep.study.protocols.space import Axis, Space, key, rounded
 from fairstep.study.transfer.length import EXPONENT
+
+SWEEP = Descent(threshold=0.0, cycles=1)
 
 LEAST_STEPS = 100
 """Of a shorter schedule. With 32 steps what was carried lost 0.15 and 0.22 nats (docs/results/thrift.md)."""
@@ -31,10 +36,10 @@ LENGTHS = ("batch_sequences", "warmup_steps", "warmup_tokens")
 
 @dataclass(frozen=True)
 class Thrifty:
-    """``part``: tokens of the shorter schedules over the cell's. ``rivals``: combinations of the other hyperparameters
-    that are tried at the cell's length."""
+    """``part``: tokens of the schedules that are swept over the cell's. ``rivals``: combinations of the other
+    hyperparameters that are tried at the cell's length after shorter ones."""
 
-    part: float = 0.25
+    part: float = 1.0
     rivals: int = 4
 
     def search(self, cells: Mapping[str, Problem]) -> Search[None]:
@@ -42,12 +47,15 @@ class Thrifty:
 
     def in_cell(self, problem: Problem) -> Search[Tuning]:
         """Both lengths of one cell."""
+        if self.part == 1:
+            return (yield from settle(SWEEP, Tuning(problem)))
         tokens = self.steps(problem) * problem.batch_tokens
-        first, short = Descent(threshold=0.0, cycles=1), Tuning(replace(problem, shorter=tokens))
-        yield from first.tune(short)
-        yield from follow_edges(first, short)
+        short = Tuning(replace(problem, shorter=tokens))
+        yield from SWEEP.tune(short)
+        yield from follow_edges(SWEEP, short)
         rivals = [carried(short, best, problem.tokens / tokens) for best in best_of_each(short)[: self.rivals]]
         tuning = Tuning(problem.from_start({}, only=("lr", *problem.companions)))
+        tuning.shorter = Shorter(short.results(), math.log2(problem.tokens / tokens))
         others = ", ".join(name for name in problem.space.searched if name != "lr")
         tuning.notes.append(
             f"Searched with {short.trials} schedules of {self.steps(problem)} steps, and at the cell's length from the "
@@ -64,7 +72,7 @@ class Thrifty:
         one."""
         axis = problem.space.axes.get("lr")
         if not 0 < self.part < 1:
-            yield f"part must be between 0 and 1, not {self.part:g}"
+            yield f"part must be above 0 and at most 1, not {self.part:g}"
         elif self.steps(problem) < LEAST_STEPS:
             yield (
                 f"{self.part:g} of its run is {self.steps(problem)} steps, and with fewer than {LEAST_STEPS} the law "

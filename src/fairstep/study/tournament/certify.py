@@ -22,7 +22,7 @@ from typing import Any
 
 from fairstep.analysis import LEVEL, mean_interval, pooled_deviation
 from fairstep.analysis.statistics import t_quantile
-from fairstep.analysis.verdict.looks import Contender
+from fairstep.analysis.verdict.regret import Neighbours
 from fairstep.runs import Value
 from fairstep.runs.certificate import Certificate, Coordinate, Move, Near
 from fairstep.study.protocols.search import Hyperparameters, Tuning
@@ -106,7 +106,7 @@ def certify(
     if chosen is None:
         return Certificate(**common, missing=tuple(lacks))
     estimates = _Estimates(tuning, chosen, fresh, sigma)
-    regret = Contender({}, rates_beside(tuning, chosen), _rate(chosen)).regret(sigma.value)
+    regret = Neighbours.of(tuning.results(), chosen).regret(sigma.value, only=("lr",))
     coordinates = tuple(_coordinate(name, estimates) for name in tuning.problem.space.searched)
     lacks += _lacks(coordinates, estimates)
     observed = {key(near.hyperparameters) for near in common["near_optimal"]}
@@ -125,19 +125,6 @@ def certify(
         largest=_largest(moves),
         missing=tuple(lacks),
     )
-
-
-def rates_beside(tuning: Tuning, chosen: Configuration) -> dict[float, float]:
-    """Learning rate -> loss of the search, of the configurations that differ from the chosen one in nothing else."""
-    return {
-        float(tried["lr"]): tuning.losses[place]
-        for place, tried in tuning.configurations.items()
-        if "lr" in chosen and {**tried, "lr": 0} == {**chosen, "lr": 0}
-    }
-
-
-def _rate(chosen: Configuration) -> float | None:
-    return float(chosen["lr"]) if "lr" in chosen else None
 
 
 class _Estimates:

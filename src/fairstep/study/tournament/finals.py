@@ -13,7 +13,6 @@ from fairstep.analysis.verdict.looks import Contender, Tested, looks, undecided
 from fairstep.runs import Design, Look
 from fairstep.study.protocols.search import TUNING_SEED, Ask, Hyperparameters, OfEvery, Search, Tuning, Wanted
 from fairstep.study.protocols.space import Key, key, rounded
-from fairstep.study.tournament.certify import rates_beside
 from fairstep.study.tournament.contest import FINALIST_SEED, Contest
 
 
@@ -124,10 +123,9 @@ def look_on(contest: Contest, standings: Mapping[str, Standing]) -> Search[None]
 
 def contender(standing: Standing) -> Contender:
     """What a contestant is judged by; runs that diverged are left out."""
-    chosen = standing.chosen or {}
     losses = {seed: loss for seed, loss in standing.finals.items() if math.isfinite(loss)}
-    lr = chosen.get("lr")
-    return Contender(losses, rates_beside(standing.tuning, chosen), None if lr is None else float(lr))
+    tuning, chosen = standing.tuning, standing.chosen or {}
+    return Contender(losses, tuning.results(), chosen, tuning.shorter.results, tuning.shorter.doublings)
 
 
 def _one_more(standing: Standing, seed: int) -> Search[None]:

@@ -18,6 +18,7 @@ from fairstep.study.protocols.search import (
     Problem,
     Search,
     Settled,
+    Shorter,
     Tuning,
     Wanted,
 )
@@ -43,12 +44,15 @@ class Recorded:
 
     def search(self, problems: Mapping[str, Problem]) -> Search[None]:
         """In place of a protocol's."""
-        yield InEveryCell({cell: self._in_cell() for cell in problems})
+        yield InEveryCell({cell: self._in_cell(problem) for cell, problem in problems.items()})
 
-    def _in_cell(self) -> Search[None]:
+    def _in_cell(self, problem: Problem) -> Search[None]:
         tuning = tuning_of(self.proof)
         trials = [wanted for wanted in self.searched if wanted.seed == TUNING_SEED]
         losses = yield Ask([*self.short, *trials])
+        if self.short and (tokens := self.short[0].tokens):
+            results = [(dict(wanted.configuration), loss) for wanted, loss in zip(self.short, losses, strict=False)]
+            tuning.shorter = Shorter(results, math.log2(problem.tokens / tokens))
         for wanted, loss in zip(trials, losses[len(self.short) :], strict=True):
             place = key(wanted.configuration)
             tuning.losses[place], tuning.configurations[place] = loss, dict(wanted.configuration)
