@@ -101,6 +101,17 @@ def grids() -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
+@functools.cache
+def step_seconds() -> dict[int, dict[str, tuple[float, float]]]:
+    """Measured seconds of 100 steps, with the uncertainty of reading them: parameters -> optimizer -> both."""
+    seconds: dict[int, dict[str, tuple[float, float]]] = {}
+    for optimizer, value, _, uncertainty, varied, *_ in next(r for r in record_list() if r["id"] == "wallclock")[
+        "values"
+    ]:
+        seconds.setdefault(varied["parameters"], {})[optimizer] = (value, uncertainty or 0.0)
+    return seconds
+
+
 def facts() -> dict[str, Any]:
     """What fits in no table: ``models_trained`` by optimizer, and the totals stated (Appendix B)."""
     table: dict[str, Any] = read_json("semenov_facts.json")

@@ -5,7 +5,6 @@ Every number comes with the reason for it in one line. The speedups are forecast
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -226,20 +225,11 @@ def _ledger_choice(name: str, target: Target, ledgers: Iterable[Ledger]) -> tupl
     return place, dict(choice.hyperparameters), label
 
 
-@functools.cache
-def _seconds() -> dict[int, dict[str, float]]:
-    """S's measured seconds per 100 iterations: parameters -> optimizer -> seconds."""
-    seconds: dict[int, dict[str, float]] = {}
-    for row in semenov.records().filter(id="wallclock").iter_rows(named=True):
-        seconds.setdefault(json.loads(row["varied"])["parameters"], {})[row["optimizer"]] = row["value"]
-    return seconds
-
-
 def _measured(name: str, parameters: float) -> str:
     """What S measured of a step, with the model nearest in size; empty if nothing."""
-    tables = {size: table for size, table in _seconds().items() if name in table and "adamw" in table}
+    tables = {size: table for size, table in semenov.step_seconds().items() if name in table and "adamw" in table}
     if not tables or name == "adamw":
         return ""
     nearest = min(tables, key=lambda size: abs(math.log(size / parameters)))
-    ratio = tables[nearest][name] / tables[nearest]["adamw"]
+    ratio = tables[nearest][name][0] / tables[nearest]["adamw"][0]
     return f"S measured steps {ratio:.2f} times as long as AdamW's at {count_text(nearest)} with 16 sequences of 512"

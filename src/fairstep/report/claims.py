@@ -23,9 +23,9 @@ COLUMNS = (
 )
 
 
-def claims_table(name: str, rows: Sequence[Row], filters: tuple[str, ...] = ("verdict", "paper")) -> Table:
+def claims_table(name: str, rows: Sequence[Row]) -> Table:
     """Rows of ``analysis.claims.claim_rows``."""
-    return Table(name, "The papers' claims, and what the numbers say", COLUMNS, rows, filters)
+    return Table(name, "The papers' claims, and what the numbers say", COLUMNS, rows, ("verdict", "paper"))
 
 
 def claims_section(loaded: LoadedContest) -> Section:

@@ -11,6 +11,7 @@ from fairstep.analysis.laws.doubling import MARGIN, Doubling, against, doubling
 from fairstep.analysis.verdict.wording import count_text
 from fairstep.report.section import Section, paragraph
 from fairstep.report.table import Column, Table, numbers
+from fairstep.runs.ledger import chinchilla_ratio
 
 Row = Mapping[str, Any]
 
@@ -42,7 +43,7 @@ def doubling_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, float, str], list[Row]] = {}
     for row in rows:
         if row["speedup"] and row["verdict"] != "baseline":
-            ratio = float(f"{row['tokens'] / (20 * max(row['parameters_matrix'], 1)):.2g}")
+            ratio = chinchilla_ratio(row["tokens"], row["parameters_matrix"])
             groups.setdefault((row["name"], ratio, row["transfer"] or "none"), []).append(row)
     found: dict[tuple[str, float, str], Doubling] = {}
     shown: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ from fairstep.report.other_texts import MEANING, TITLE, other_texts
 from fairstep.report.table import Column, Table, numbers
 from fairstep.report.tables import BADGES
 from fairstep.runs import Ledger, Store
+from fairstep.runs.ledger import chinchilla_ratio
 
 LEGEND = (
     "▲ faster, ▼ slower, ≈ not separable from the baseline ●, × diverged, … not finished. A number is the speedup in "
@@ -63,8 +64,7 @@ def standings(store: Store) -> tuple[list[Standing], list[str]]:
 def labels(ledgers: Sequence[Ledger]) -> list[str]:
     """Model and Chinchilla ratio of each contest; its own name where that does not tell contests apart."""
     cells = [ledger.cell for ledger in ledgers]
-    ratios = [float(f"{cell.tokens / (20 * max(cell.parameters_matrix, 1)):.2g}") for cell in cells]
-    short = [f"{cell.model} {ratio:g}x" for cell, ratio in zip(cells, ratios, strict=True)]
+    short = [f"{cell.model} {chinchilla_ratio(cell.tokens, cell.parameters_matrix):g}x" for cell in cells]
     return [
         label if short.count(label) == 1 else ledger.name.removeprefix(f"{ledger.study}-").rpartition("-")[0]
         for label, ledger in zip(short, ledgers, strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -104,12 +103,8 @@ def _settings(look: Look) -> Section:
 
 
 def _time(look: Look) -> Section:
-    seconds: dict[int, dict[str, tuple[float, float]]] = {}
-    for row in semenov.records().filter(id="wallclock").iter_rows(named=True):
-        size = json.loads(row["varied"])["parameters"]
-        seconds.setdefault(size, {})[row["optimizer"]] = (row["value"], row["uncertainty"] or 0.0)
     rows = []
-    for size, taken in seconds.items():
+    for size, taken in semenov.step_seconds().items():
         if BASELINE in taken:
             base, error = taken[BASELINE]
             for name, (value, width) in taken.items():

@@ -23,6 +23,7 @@ from fairstep.report.section import Page, Section, figure, how, paragraph, templ
 from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Store
 from fairstep.runs.differences import distinct, facts, siblings
+from fairstep.runs.ledger import chinchilla_ratio
 from fairstep.runs.merge import StoredContest
 
 Row = Mapping[str, Any]
@@ -139,7 +140,7 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
             "model_size": row["model"] + (f", {row['transfer']}" if row["transfer"] else ""),
             "parameters": row["parameters_matrix"],
             "rule": row["transfer"],
-            "chinchilla_ratio": (ratio := float(f"{row['tokens'] / (20 * max(row['parameters_matrix'], 1)):.2g}")),
+            "chinchilla_ratio": (ratio := chinchilla_ratio(row["tokens"], row["parameters_matrix"])),
             "ratio": f"{ratio:g}" + (f", {row['transfer']}" if row["transfer"] else ""),
             "speedup": row["speedup"],
             "low": row["speedup_low"],

@@ -77,21 +77,16 @@ def contestant_from_spec(
     spaces, starts = {}, {}
     undecayed: tuple[str, ...] | None = None
     for cell, workload in cells.items():
-        size = workload.parameters_matrix
-        tried, shared = _paper_space(spec, scale, size, paper, workload)
-        if not published:  # a later hyperparameter is of the paper's form of the rule, which comes with its run
-            tried = {key: values for key, values in tried.items() if not spec.hyperparameters[key].later}
-        listed = {key: axis_of(spec, key, values) for key, values in {**tried, **shared}.items()}
-        order = [key for key in wanted if key in listed] if wanted is not None else list(listed)
-        free = {key: listed[key] for key in order if key not in given and key not in run}
+        found = _found_space(spec, scale, paper, workload, later=bool(published))
+        order = [key for key in wanted if key in found] if wanted is not None else list(found)
+        free = {key: found[key] for key in order if key not in given and key not in run}
         spaces[cell] = Space(free | grids_given)
-        known: dict[str, Value] = {}
         if published:
             preset = nearest_run(spec, published, workload)
             undecayed = preset.undecayed
             known = {**preset.hyperparameters, **run_settings(preset, workload, spaces[cell].axes)}
         else:
-            defaults = spec.defaults_at(size, workload.tokens, paper)
+            defaults = spec.defaults_at(workload.parameters_matrix, workload.tokens, paper)
             known = {key: sourced.value for key, sourced in defaults.items() if key in spaces[cell].axes}
         for key in (spaces[cell].axes.keys() | known.keys()) & spec.hyperparameters.keys():
             hyperparameters.setdefault(key, spec.hyperparameters[key].default)  # a later one, now that it is used
@@ -158,10 +153,11 @@ def _batch_log_distance(tuning: Tuning, workload: Workload) -> float:
     return abs(math.log(batch / workload.batch_tokens)) if tuning.paper == "S" else 0.0
 
 
-def _paper_space(
-    spec: optim.OptimizerSpec, scale: str, size: int, paper: Paper | None, workload: Workload
-) -> tuple[dict[str, tuple[Value, ...]], dict[str, tuple[Value, ...]]]:
-    """(grids of the optimizer, grids of the run)."""
+def _found_space(
+    spec: optim.OptimizerSpec, scale: str, paper: Paper | None, workload: Workload, later: bool
+) -> dict[str, Axis]:
+    """Grids of the optimizer and of the run that a paper (None: any) has at a workload. ``later``: with the
+    hyperparameters of the paper's form of the rule, which come with its run."""
     if scale:
         mine = [t for t in spec.tunings if t.paper == paper and t.scale in (scale, f"{scale}-520m") and t.space]
         if not mine:
@@ -171,10 +167,15 @@ def _paper_space(
                 f"{', '.join(scales) or 'none'}"
             )
         largest = min(mine, key=lambda t: (_batch_log_distance(t, workload), -len(t.space), not t.chosen))
-        return dict(largest.space), _run_space(largest.run_space, workload)
-    tried, source = spec.search_space_at(size, paper)
-    tuning = next((t for t in spec.tunings if t.source == source), None) if paper else None
-    return tried, _run_space(tuning.run_space, workload) if tuning else {}
+        tried, run_space = dict(largest.space), largest.run_space
+    else:
+        tried, source = spec.search_space_at(workload.parameters_matrix, paper)
+        tuning = next((t for t in spec.tunings if t.source == source), None) if paper else None
+        run_space = tuning.run_space if tuning else {}
+    if not later:
+        tried = {key: values for key, values in tried.items() if not spec.hyperparameters[key].later}
+    grids = {**tried, **_run_space(run_space, workload)}
+    return {key: axis_of(spec, key, values) for key, values in grids.items()}
 
 
 def axis_of(spec: optim.OptimizerSpec, name: str, values: Iterable[Value] | Axis, factor: float | None = None) -> Axis:
