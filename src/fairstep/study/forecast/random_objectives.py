@@ -2,8 +2,8 @@
 
 They have noise, optima off the start and beyond the grids, and hyperparameters that depend on each other. The ranges
 come from two sources (docs/log.md). W: the 66 fully swept cells that Wen et al. (2025) published, around 3e8 matrix
-parameters. Pocket: `studies/pocket-wen-phases.toml`, 27k to 213k matrix parameters. Between these sizes a power of the size
-holds.
+parameters. Pocket: `studies/pocket-wen-phases.toml`, 27k to 213k matrix parameters. Between these sizes a power of the
+size holds.
 
 * Noise of one run: 0.00125 nats (W), between runs of one seed that should be equal; 0.02 nats over seeds (pocket and
   demo). Half of the variance over seeds is common to the runs of a seed, and all tuning has one seed.
