@@ -156,7 +156,8 @@ def test_equal_optimizers_with_several_hyperparameters(names: tuple[str, ...], i
         half = stats.t.isf(0.025, seeds - 1) * difference.std(ddof=1) / np.sqrt(seeds)
         deviation = float(np.sqrt(np.mean([run.var(ddof=1) for run in finals])))
         for only in (("lr",), names):
-            a, b = (side.regret(deviation, only) or Regret(0.0, 0.0) for side in sides)
+            kept = [Neighbours({n: s.lines[n] for n in only if n in s.lines}, s.planes) for s in sides]
+            a, b = (side.regret(deviation) or Regret(0.0, 0.0) for side in kept)
             apart = abs(difference.mean()) > np.hypot(half, 1.96 * a.difference(b))
             rate_alone += apart and only == ("lr",)
             all_of_them += apart and only == names

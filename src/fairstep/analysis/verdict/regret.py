@@ -134,18 +134,16 @@ class Neighbours:
         """Hyperparameters with losses on both sides of the chosen value."""
         return tuple(sorted(self.lines))
 
-    def regret(self, sigma: float, only: Iterable[str] | None = None) -> Regret | None:
-        """The regret of the chosen values, or of ``only`` some of them. ``sigma``: deviation of one run's loss over
-        seeds, in nats.
+    def regret(self, sigma: float) -> Regret | None:
+        """The regret of the chosen values. ``sigma``: deviation of one run's loss over seeds, in nats.
 
         None where no hyperparameter has a curvature: no point on one side of the chosen value, no noise to weigh the
         points by, or no spread.
         """
-        names = [name for name in self.covered if only is None or name in only]
-        if not names or not sigma > 0:
+        if not self.lines or not sigma > 0:
             return None
-        known = {name: _Posterior.of(self.lines[name], sigma) for name in names}
-        if len(known) > 1 or self.lines[names[0]].drift:
+        known = {name: _Posterior.of(self.lines[name], sigma) for name in self.covered}
+        if len(known) > 1 or any(line.drift for line in self.lines.values()):
             return self._joint(known, sigma)
         (posterior,) = known.values()
         values = posterior.curvature * posterior.best**2
