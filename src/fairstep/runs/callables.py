@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 INSTALLED = {"site-packages", "dist-packages"}
@@ -97,7 +98,7 @@ def _module_of(file: Path, what: str) -> ModuleType:
     name = f"_fairstep_{what}_{file.stem}_{content}"
     if name in sys.modules:
         return sys.modules[name]
-    described = importlib.util.spec_from_file_location(name, file)
+    described = importlib.util.spec_from_file_location(name, file, loader=_FromSource(name, str(file)))
     assert described is not None
     assert described.loader is not None
     module = importlib.util.module_from_spec(described)
@@ -108,6 +109,14 @@ def _module_of(file: Path, what: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Without cached bytecode, which goes by size and second of its source: an edit may change neither."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def _imported(path: Path, root: Path) -> Iterator[str]:
