@@ -122,7 +122,7 @@ class Tuning:
     space: Space = field(init=False)
     losses: dict[Key, float] = field(default_factory=dict)
     configurations: dict[Key, Hyperparameters] = field(default_factory=dict)
-    shorter: Shorter = field(default_factory=lambda: Shorter())
+    shorter: Shorter = field(default_factory=Shorter)
     notes: list[str] = field(default_factory=list)
     """What a reader must know about how this was tuned, one sentence each."""
 

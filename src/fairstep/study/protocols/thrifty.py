@@ -46,7 +46,7 @@ class Thrifty:
         yield InEveryCell({name: self.in_cell(problem) for name, problem in cells.items()})
 
     def in_cell(self, problem: Problem) -> Search[Tuning]:
-        """Both lengths of one cell."""
+        """One cell, at its own length, or at a shorter one first."""
         if self.part == 1:
             return (yield from settle(SWEEP, Tuning(problem)))
         tokens = self.steps(problem) * problem.batch_tokens
