@@ -180,10 +180,8 @@ def initial_deviations(evidence: Evidence) -> list[Part]:
             if len(steps) < 2:
                 continue
             gains = [gap(table[steps[-1]].loss, table[steps[0]].loss) for table in tables]
-            text = (
-                f"{name}: warm-up of {steps[-1]} below {steps[0]} by {gains[0]} with std {stds[0]:g}, {gains[1]} with"
-            )
-            parts.append(Part(sign(apart(*gains)), f"{text} {stds[1]:g}"))
+            text = f"{name}: warm-up of {steps[-1]} below {steps[0]} by {gains[0]} with std {stds[0]:g}"
+            parts.append(Part(sign(apart(*gains)), f"{text}, by {gains[1]} with {stds[1]:g}"))
             best = min(steps, key=lambda length: _loss(tables[1][length]))
             texts = f"std {stds[0]:g} and warm-up of {steps[-1]}", f"{stds[1]:g} and {best}"
             parts.append(_lower(small, name, texts[0], tables[0][steps[-1]], texts[1], tables[1][best]))

@@ -3,14 +3,15 @@
 A contestant under another name, beside one under the optimizer's own, is no rival of the others: what it shows is what
 its setting does. It is therefore in no ranking of the cell, and its loss is compared with the optimizer's own.
 
-A configuration that was tried once, since nothing was searched, was not chosen by its loss. Its trial is as fresh as its
-final runs, and counts with them here.
+A configuration that was tried once, since nothing was searched, was not chosen by its loss. Its trial is as fresh as
+its final runs, and counts with them here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fairstep.analysis.claims.evidence import SPELLINGS, Measured, Variant
@@ -40,18 +41,23 @@ def variants_of(trials: Trials) -> dict[str, tuple[Variant, ...]]:
         optimizer, rows = _optimizer(trials, name), _fresh(trials, name)
         spec = next((spec for row in rows if (spec := _spec(trials, row)) is not None), None)
         if spec is not None:
-            variant = Variant(settings_of(spec), _measured(rows), lambda rows=tuple(rows): _norms(trials, rows))
+            variant = Variant(settings_of(spec), _measured(rows), partial(_norms, trials, tuple(rows)))
             found.setdefault(spelling(optimizer), []).append((name != optimizer, variant))
     return {name: tuple(one for _, one in sorted(members, key=lambda pair: pair[0])) for name, members in found.items()}
 
 
 def swept(variants: Mapping[str, tuple[Variant, ...]]) -> dict[tuple[str, str], dict[float, Measured]]:
-    """(optimizer, setting) -> value -> loss, of variants that differ from the first in this one number."""
+    """(optimizer, setting) -> value -> loss, of variants that differ from the first in this one number. Not of the
+    learning rate: claims ask for its next value, which a search tries, and a variant's may lie far away."""
     sweeps: dict[tuple[str, str], dict[float, Measured]] = {}
     for optimizer, (first, *others) in variants.items():
         for other in others:
             changed = [key for key, value in other.settings.items() if first.settings.get(key) != value]
-            if len(changed) == 1 and all(_is_number(one.settings.get(changed[0])) for one in (first, other)):
+            if (
+                len(changed) == 1
+                and changed != ["lr"]
+                and all(_is_number(one.settings.get(changed[0])) for one in (first, other))
+            ):
                 table = sweeps.setdefault((optimizer, changed[0]), {float(first.settings[changed[0]]): first.loss})
                 table[float(other.settings[changed[0]])] = other.loss
     return sweeps
