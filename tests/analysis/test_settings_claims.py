@@ -20,7 +20,7 @@ Settings = tuple[dict[str, Any], float]
 def variant(changed: Mapping[str, Any], loss: float, norms: Sequence[float] = ()) -> Variant:
     """``norms``: of the quarters of a run, on three seeds."""
     points = [(float(quarter + 1), norm) for quarter, norm in enumerate(norms)]
-    curves = {seed: points for seed in range(3)}
+    curves = dict.fromkeys(range(3), points)
     return Variant({**BASE, **changed}, Measured(loss, WIDTH), lambda: curves if points else {})
 
 
