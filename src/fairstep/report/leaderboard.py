@@ -66,12 +66,15 @@ def standings(store: Store) -> tuple[list[Standing], list[str]]:
 
 
 def labels(ledgers: Sequence[Ledger]) -> list[str]:
-    """Model and Chinchilla ratio of each contest; its own name where that does not tell contests apart."""
+    """Model and Chinchilla ratio of each contest; where that does not tell contests apart its own name, without its
+    study's if it is then still another's."""
     cells = [ledger.cell for ledger in ledgers]
     short = [f"{cell.model} {chinchilla_ratio(cell.tokens, cell.parameters_matrix):g}x" for cell in cells]
+    named = [ledger.name.rpartition("-")[0] for ledger in ledgers]
+    own = [name.removeprefix(f"{ledger.study}-") for name, ledger in zip(named, ledgers, strict=True)]
     return [
-        label if short.count(label) == 1 else ledger.name.removeprefix(f"{ledger.study}-").rpartition("-")[0]
-        for label, ledger in zip(short, ledgers, strict=True)
+        next((label for label, all_of in ((a, short), (b, own)) if all_of.count(label) == 1), c)
+        for a, b, c in zip(short, own, named, strict=True)
     ]
 
 
