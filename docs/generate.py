@@ -135,7 +135,7 @@ def descriptions(kind: type) -> dict[str, str]:
 
 
 def _models(kind: type[BaseModel], seen: list[type[BaseModel]] | None = None) -> list[type[BaseModel]]:
-    """The model and those of its fields, each once, in the order of the fields."""
+    """The model and its fields' models, each once, in the order of the fields."""
     seen = [] if seen is None else seen
     if kind not in seen:
         seen.append(kind)
