@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forked_ranks import run_ranks
 
 from fairstep.cost.rank_shares import step_costs
 from fairstep.model.shapes import parameter_table
@@ -51,17 +52,28 @@ except RankError as error:
 
 
 def processes(
-    spec: RunSpec, store: Path, size: int, kill_rank: int = -1, kill_step: int = 0, program: str = PROGRAM
+    spec: RunSpec,
+    store: Path,
+    size: int,
+    kill_rank: int = -1,
+    kill_step: int = 0,
+    program: str = PROGRAM,
+    torchrun: bool = False,
 ) -> tuple[int, str, float]:
-    """Start torchrun, wait; (exit code, output, seconds)."""
+    """Start the ranks, under torchrun or as forks, and wait; (exit code, output, seconds)."""
     store.mkdir(parents=True, exist_ok=True)
     (store / "spec.json").write_text(spec.to_json())
     (store / "program.py").write_text(program)
+    arguments = [str(store / "spec.json"), str(store), str(kill_rank), str(kill_step)]
+    if not torchrun:
+        began = time.monotonic()
+        code, output = run_ranks(store / "program.py", arguments, size)
+        return code, output, time.monotonic() - began
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size), "--master-port", str(port)]
-    command += [str(store / "program.py"), str(store / "spec.json"), str(store), str(kill_rank), str(kill_step)]
+    command += [str(store / "program.py"), *arguments]
     began = time.monotonic()
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
@@ -86,7 +98,7 @@ def test_shares_are_the_batch_and_impossible_ones_are_said() -> None:
 def test_two_processes_give_the_losses_of_one(tiny: Any, tmp_path: Path) -> None:
     spec = tiny("muon", execution=Execution(threads=1, compile=False, micro_batch_sequences=2))
     train(spec, Store(tmp_path / "one"))
-    code, output, _ = processes(spec, tmp_path / "two", 2)
+    code, output, _ = processes(spec, tmp_path / "two", 2, torchrun=True)
     assert code == 0, output
     assert output.count("step 60") == 1  # one process speaks
     one, two = curve(tmp_path / "one", spec), curve(tmp_path / "two", spec)
@@ -98,7 +110,7 @@ def test_two_processes_give_the_losses_of_one(tiny: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tiny: Any, tmp_path: Path) -> None:
     spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
-    code, output, seconds = processes(spec, tmp_path / "two", 2, kill_rank=rank, kill_step=35)
+    code, output, seconds = processes(spec, tmp_path / "two", 2, kill_rank=rank, kill_step=35, torchrun=rank == 1)
     assert code == 1
     assert seconds < 60
     assert output.count("said: another of the 2 processes of this run died") == 1

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import socket
-import subprocess
-import sys
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ import pytest
 import torch
 from benchmarks.ranks_equal_one import built_in
 from tests import checkpoints
+from tests.forked_ranks import run_ranks
 
 from fairstep import optim
 from fairstep.model import preset
@@ -25,8 +22,6 @@ from fairstep.optim.sharding.packing import Item, least, pack
 from fairstep.optim.sharding.partition import divide, least_cost
 from fairstep.optim.sharding.step_cost import Piece, StepCost, totals
 from fairstep.train.ranks.world import World
-
-ROOT = Path(__file__).parents[2]
 
 CASES = """
 import json, sys, torch
@@ -55,15 +50,9 @@ def compared(folder: Path, processes: int, *cases: dict[str, Any]) -> list[dict[
     """Rows of ``benchmarks/ranks_equal_one.py`` for all cases, of one start of the processes."""
     (folder / "cases.json").write_text(json.dumps(cases))
     (folder / "program.py").write_text(CASES)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command += ["--master-port", str(port), *(str(folder / name) for name in ("program.py", "cases.json", "rows.json"))]
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    files = [str(folder / name) for name in ("cases.json", "rows.json")]
+    code, output = run_ranks(folder / "program.py", files, processes, seconds=400)
+    assert code == 0, output[-3000:]
     rows: list[dict[str, Any]] = json.loads((folder / "rows.json").read_text())
     return rows
 
