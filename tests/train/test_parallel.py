@@ -24,6 +24,9 @@ from fairstep.train.ranks.world import World
 
 pytestmark = pytest.mark.dist
 
+SHORT = 8 * 16 * 40
+"""Tokens of 40 steps, for runs that die by the 35th."""
+
 PROGRAM = """
 import os, signal, sys
 from fairstep.runs import RunSpec, Store
@@ -109,7 +112,7 @@ def test_two_processes_give_the_losses_of_one(tiny: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+    spec = tiny(tokens=SHORT, execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
     code, output, seconds = processes(spec, tmp_path / "two", 2, kill_rank=rank, kill_step=35, torchrun=rank == 1)
     assert code == 1
     assert seconds < 60
@@ -128,7 +131,7 @@ def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tin
 
 
 def test_a_run_of_two_processes_writes_checkpoints_by_the_clock_and_goes_on_with_one(tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_seconds=1e-3))
+    spec = tiny(tokens=SHORT, execution=Execution(threads=1, compile=False, checkpoint_every_seconds=1e-3))
     train(spec, Store(tmp_path / "one"))
     processes(spec, tmp_path / "two", 2, kill_rank=1, kill_step=35)
     train(spec, Store(tmp_path / "two"))
@@ -142,7 +145,7 @@ def test_a_run_moves_from_one_to_two_to_four_processes_and_back(tiny: Any, tmp_p
     execution = Execution(threads=1, compile=False, checkpoint_every_steps=10)
     # Four processes share the rows of embedding and head.
     model = ModelSpec(layers=2, width=16, heads=2, mlp_width=48, vocabulary=300, context=16)
-    spec = tiny("kron", model=model, execution=execution)
+    spec = tiny("kron", model=model, tokens=SHORT, execution=execution)
     train(spec, Store(tmp_path / "one"))
     ownership = divide(step_costs(spec, parameter_table(model)) or [], 4)
     assert not any(owned[name].whole for owned in ownership for name in ("embedding.weight", "head.weight"))
