@@ -29,7 +29,8 @@ def losses(store: Store, spec: RunSpec) -> list[tuple[str, int, float]]:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_one_spec_gives_one_curve_to_the_bit(name: str, tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(name, tokens=8 * 16 * 30)
+    """Twelve steps have all that is done every ten."""
+    spec = tiny(name, tokens=8 * 16 * 12)
     torch.randn(7)  # the state of the global generator must not matter
     assert losses(Store(tmp_path / "a"), spec) == losses(Store(tmp_path / "b"), spec)
 
@@ -161,13 +162,3 @@ def test_two_processes_train_one_run_once(tiny: Any, tmp_path: Path) -> None:
         assert process.exitcode == 0
     rows = Store(tmp_path).run(spec).metrics()
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(10, 201, 10))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.compile's own imports
-def test_the_compiled_model_gives_the_same_losses(tiny: Any, tmp_path: Path) -> None:
-    compiled = tiny(execution=Execution(threads=1, compile=True))
-    curve = losses(Store(tmp_path / "a"), compiled)
-    assert curve == losses(Store(tmp_path / "b"), compiled)
-    plain = losses(Store(tmp_path / "c"), tiny())
-    assert [loss for *_, loss in curve] == pytest.approx([loss for *_, loss in plain], rel=1e-3)
