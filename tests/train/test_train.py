@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.forked_ranks import TOGETHER
 
 from fairstep import optim
 from fairstep.data import Corpus, DataError, validation_windows
@@ -146,15 +147,18 @@ def test_a_missing_corpus_is_named(tiny: Any, tmp_path: Path) -> None:
         train(spec, Store(tmp_path))
 
 
-def _train_in_process(text: str, path: str) -> None:
+def _train_in_process(text: str, path: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # a fork has that of the process which it is a fork of
     train(RunSpec.from_json(text), Store(path))
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_run_once(tiny: Any, tmp_path: Path) -> None:
     spec = tiny(tokens=8 * 16 * 200)
-    context = multiprocessing.get_context("spawn")
-    pair = [context.Process(target=_train_in_process, args=(spec.to_json(), str(tmp_path))) for _ in range(2)]
+    pair = [
+        TOGETHER.Process(target=_train_in_process, args=(spec.to_json(), str(tmp_path), dict(os.environ)))
+        for _ in range(2)
+    ]
     for process in pair:
         process.start()
     for process in pair:
