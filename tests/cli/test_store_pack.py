@@ -107,6 +107,25 @@ def test_packing_twice_gives_equal_bytes(original: Store, packed_once: Path, tmp
         }
 
 
+def test_gradient_norms_are_kept(original: Store, tmp_path: Path) -> None:
+    copy = Store(shutil.copytree(original.path, tmp_path / "copy"))
+    run = copy.runs()[0]
+    summary = run.summary
+    assert summary is not None
+    rows = [{"kind": "train", "step": n, "tokens": n, "loss": 3.0, "gradient_norm": 0.5 / n} for n in range(1, 9)]
+    (run.directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run.directory / "summary.json").write_text(run.sealed(summary).model_dump_json())
+    assert main(["store", "pack", str(copy.path), "--out", str(tmp_path / "out")]) == 0
+    assert Store(tmp_path / "out").run(run.id).metrics() == rows
+
+
+def test_the_first_format_is_read(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    curves = pl.read_parquet(packed / "curves.parquet").drop("gradient_norm")
+    curves.write_parquet(packed / "curves.parquet")
+    seal(packed, format=1)
+    assert verified(packed, capsys) == []
+
+
 def test_every_verb_reads_it(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (
         ["report", str(packed)],

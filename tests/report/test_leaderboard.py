@@ -16,7 +16,7 @@ from fairstep.cli import main
 from fairstep.report.leaderboard import board, labels, ranked, standings
 from fairstep.report.replication import replicated, replication
 from fairstep.runs import RunSpec, Store, Trial
-from fairstep.study import Contest, Contestant
+from fairstep.study import Contest, Contestant, Space
 
 ROOT = Path(__file__).parents[2]
 LOSSES = {"adamw": 3.0, "muon": 2.98, "soap": 2.98, "lion": 3.02}
@@ -60,6 +60,22 @@ def test_a_board_has_every_contestant_in_every_cell(packed: Store) -> None:
     assert speedups["adamw"] == ["●", "●"]
     assert all(words.startswith("▲ 1.") and "[" in words for words in speedups["muon"] + speedups["soap"])
     assert all(words.startswith("▼ ") for words in speedups["lion"])
+
+
+def test_variants_are_no_rivals(tmp_path: Path) -> None:
+    """And a cell of one optimizer's variants alone has no place on a board."""
+    both = tuple(Contestant(name, {"lr": 0.001}, SPACE) for name in ("adamw", "muon"))
+    slow = Contestant("adamw-low", {"lr": 1e-4}, Space({}), optimizer="adamw")
+
+    def said(cell: str, trial: Trial, spec: RunSpec) -> float:
+        return answer(cell, trial, spec) if trial.contestant != "adamw-low" else 4.0
+
+    store = stored(play(Contest({"": WORKLOAD}, (*both, slow), "adamw"), said), tmp_path / "three")
+    (found,) = standings(store)[0]
+    assert sorted(found.rows) == ["adamw", "muon"] and "adamw-low" not in board(store)
+    assert found.apart == {("muon", "adamw")}
+    alone = stored(play(Contest({"": WORKLOAD}, (both[0], slow), "adamw"), said), tmp_path / "alone")
+    assert standings(alone) == ([], [])
 
 
 def test_a_board_says_who_is_separable_from_whom(packed: Store) -> None:

@@ -108,6 +108,7 @@ PRESETS: dict[str, Preset] = {
         _ladder("852k", 4, 128, 2, context=256, batch_sequences=16),
         _ladder("6.8M", 8, 256, 4, context=256, batch_sequences=32),
         _ladder("27M", 8, 512, 8, context=512, batch_sequences=32),
+        _ladder("moe/82k", 2, 32, 1, context=128, batch_sequences=16, moe=MoEConfig(experts=4)),
         _ladder("moe/328k", 2, 64, 1, context=128, batch_sequences=16, moe=MoEConfig(experts=4)),
         _ladder("gpt2/98k", 2, 64, 1, context=128, batch_sequences=16, mlp_width=256, **GPT2),
         replace(_ladder("bert/98k", 2, 64, 1, 128, 16, mlp_width=256, **BERT), extra_tokens=1),

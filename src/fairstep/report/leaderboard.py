@@ -1,6 +1,7 @@
 """The leaderboard of a store, as Markdown: optimizers x cells, who is separable from whom, and what it took.
 
 A store has a part of its own, because losses and speedups of different texts, models and budgets are not compared.
+Variants of an optimizer (``analysis/claims/variants.py``) are no rivals, and are left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairstep.analysis import AnalysisError, Trials, contest_result, count_text, plural, speedup_text, verdicts
+from fairstep.analysis.claims.variants import is_variant
 from fairstep.analysis.verdict.extra_statistics import separable
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.report import doublings
@@ -45,8 +47,9 @@ class Standing:
         assert trials.ledger is not None
         judged = verdicts(trials)
         rows = {row["name"]: row for row in contest_result(trials, judged=judged)["contestants"]}
-        texts = other_texts("other-texts", trials, label)
-        return cls(label, trials.ledger, rows, frozenset(separable(trials, judged)), texts)
+        rivals = {name: row for name, row in rows.items() if not is_variant(trials, name)}
+        apart = frozenset(pair for pair in separable(trials, judged) if set(pair) <= rivals.keys())
+        return cls(label, trials.ledger, rivals, apart, other_texts("other-texts", trials, label))
 
 
 def standings(store: Store) -> tuple[list[Standing], list[str]]:
@@ -58,6 +61,7 @@ def standings(store: Store) -> tuple[list[Standing], list[str]]:
             found.append(Standing.of(label, Trials.read(ledger, runs)))
         except AnalysisError as error:
             left_out.append(f"{ledger.name}: {error}")
+    found = [one for one in found if len(one.rows) > 1]
     return sorted(found, key=lambda one: (one.ledger.cell.parameters_matrix, one.ledger.cell.tokens)), left_out
 
 
@@ -97,7 +101,9 @@ def ranked(found: Sequence[Standing]) -> list[str]:
     places: dict[str, list[float]] = {}
     for one in found:
         for name, row in one.rows.items():
-            ranks = (row["rank_best"], row["rank_worst"]) if row["rank_best"] is not None else (len(one.rows),)
+            best = 1 + sum(higher == name for _, higher in one.apart)
+            worst = len(one.rows) - sum(lower == name for lower, _ in one.apart)
+            ranks = (best, worst) if row["rank_best"] is not None else (len(one.rows),)
             places.setdefault(name, []).append(statistics.fmean(ranks) / len(one.rows))
     return sorted(places, key=lambda name: (statistics.fmean(places[name]), name))
 

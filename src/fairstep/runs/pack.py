@@ -25,7 +25,8 @@ import polars as pl
 from fairstep.runs.files import json_object, read_bytes, write_atomic
 from fairstep.runs.run import Run
 
-FORMAT = 1
+FORMAT = 2
+"""1 is the same without ``LATER``."""
 POINTS = 50
 """Points of one curve that are kept, evenly over it, the first and the last among them."""
 MANIFEST = "pack.json"
@@ -47,10 +48,13 @@ TABLES: dict[str, dict[str, Any]] = {
         "tokens": pl.Int64,
         "loss": pl.Float64,
         "windows": pl.Int64,
+        "gradient_norm": pl.Float64,
     },
     "ledgers.parquet": {"ledger": pl.String, "content": pl.String},
 }
 """File -> column -> type. ``signals_seconds``: mean over the rows of timings.jsonl, null without any."""
+LATER = ("gradient_norm",)
+"""Columns that files of format 1 lack; null there."""
 NEEDED = ("spec", "summary", "content")
 """Columns that have a value in every row."""
 CURVE = tuple(TABLES["curves.parquet"])[1:]
@@ -166,7 +170,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: format {version} is of a newer fairstep (this one reads up to {FORMAT}); upgrade fairstep"
         )
-    if version != FORMAT or not isinstance(sums, dict):
+    if version not in (1, FORMAT) or not isinstance(sums, dict):
         raise ValueError(f"{path}: format and sha256 cannot be read; get the file again, or pack the store again")
     return sums
 
@@ -183,6 +187,8 @@ def _table(path: Path, digest: Any, schema: Mapping[str, Any]) -> pl.DataFrame:
         table = pl.read_parquet(io.BytesIO(raw))
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path}: it cannot be read as parquet ({error})") from None
+    absent = [name for name in LATER if name in schema and name not in table.columns]
+    table = table.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent)
     for name, kind in schema.items():
         if table.schema.get(name) != kind:
             raise ValueError(f"{path}: the column {name} must be {kind}, not {table.schema.get(name)}")

@@ -187,6 +187,11 @@ def best(table: Mapping[float, Measured]) -> float:
     return min(table, key=lambda value: math.inf if table[value].diverged else table[value].value)
 
 
+def found_in(evidence: Evidence, parts: Sequence[Part], what: str) -> Finding:
+    """What a store has to say, or what it would need."""
+    return every(parts) if parts else missing(f"{evidence.source} would need {what}")
+
+
 def needs(evidence: Evidence, what: str) -> Finding | None:
     """For checks that only the published records can answer: what a store would have to hold."""
     return missing(f"{evidence.source} would need {what}") if evidence.from_store else None

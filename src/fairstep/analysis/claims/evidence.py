@@ -72,9 +72,21 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """An optimizer with these settings, of its own and of the run, and its loss. ``norms``: (tokens, gradient norm) of
+    each run along it, by seed, read when asked for."""
+
+    settings: Mapping[str, Any]
+    loss: Measured
+    norms: Callable[[], Mapping[Any, Curve]] = dict
+
+
+@dataclass(frozen=True)
 class Cell:
     """One workload and budget. ``losses``: optimizer -> its final loss. ``sweeps``: (optimizer, hyperparameter) ->
-    value -> loss, everything else at the chosen values. ``curves``: optimizer -> runs, read when asked for."""
+    value -> loss, everything else at the chosen values. ``curves``: optimizer -> runs, read when asked for.
+    ``variants``: optimizer -> every setting that it has paired seeds with, its own configuration first. ``model``: what
+    may differ between models of one size (initial deviation, z-loss, experts)."""
 
     label: str
     size: str
@@ -93,6 +105,8 @@ class Cell:
     """Rule by which hyperparameters came from another cell's; empty: none."""
     pairs: int = 0
     """The fewest paired seeds of a contestant with a speedup; 0: not known."""
+    variants: Mapping[str, Sequence[Variant]] = field(default_factory=dict)
+    model: tuple[tuple[str, Any], ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -104,6 +118,39 @@ class Cell:
         if first not in self.losses or second not in self.losses:
             return None
         return gap(self.losses[first], self.losses[second])
+
+    def beside(self, optimizer: str, name: str, but: Iterable[str] = (), **where: Any) -> dict[Any, Variant]:
+        """Value of a setting -> the variant that has it and is otherwise the optimizer's first one, with other values
+        of ``where``. What is in ``but`` may differ too, as the learning rate does with the schedule."""
+        variants = self.variants.get(optimizer, ())
+        free = {name, *but}
+        wanted = (
+            {key: value for key, value in {**variants[0].settings, **where}.items() if key not in free}
+            if variants
+            else {}
+        )
+        found: dict[Any, Variant] = {}
+        for variant in variants:
+            if name in variant.settings and {k: v for k, v in variant.settings.items() if k not in free} == wanted:
+                found.setdefault(variant.settings[name], variant)
+        return found
+
+    def only_differs(self, other: Cell, *names: str) -> bool:
+        """Whether two cells differ in nothing but fields of these names, of size, batch_tokens, tokens, data and
+        model. Lengths within 1 % are equal, and models of which nothing is known."""
+        equal = {
+            "size": self.size == other.size,
+            "batch_tokens": self.batch_tokens == other.batch_tokens,
+            "tokens": abs(self.tokens - other.tokens) <= 0.01 * self.tokens,
+            "data": self.data == other.data,
+            "model": not (self.model and other.model) or self.model == other.model,
+        }
+        return all(same for name, same in equal.items() if name not in names)
+
+    @property
+    def experts(self) -> int:
+        """Experts of a block; 0: the model is dense."""
+        return int(dict(self.model).get("experts", 0))
 
     def ranked(self, among: Iterable[str] | None = None) -> list[str]:
         """Names by loss, lowest first, without those that diverged."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from fairstep.analysis.claims.claim import Finding, Part, below, claim, every, missing, needs, swept
+from collections.abc import Sequence
+
+from fairstep.analysis.claims.claim import Finding, Part, below, claim, every, found_in, missing, swept
 from fairstep.analysis.claims.evidence import SOPHIA, Evidence
-from fairstep.analysis.claims.semenov_rankings import get
+from fairstep.analysis.claims.semenov_rankings import LEVEL, get
+from fairstep.analysis.claims.settings_on_stores import adopts_eps, ahead_of_wsd, clipping, more_steps_are_level
+from fairstep.analysis.claims.settings_on_stores import prodigy as of_prodigy
 
 NOT_PRINTED = "losses of this ablation: the paper shows them in a figure that was not read off, or in words only"
 
@@ -37,13 +41,14 @@ def sophia_diverges(evidence: Evidence) -> Finding:
 def schedule_free(evidence: Evidence) -> Finding:
     if evidence.from_store:
         parts = [below(c, "adamw", "sf-adamw") for c in evidence.cells if "sf-adamw" in c.losses]
-        return every(parts) if parts else missing("a contest with SF-AdamW")
+        return every([*parts, *ahead_of_wsd(evidence)]) if parts else missing("a contest with SF-AdamW")
     return missing(NOT_PRINTED)
 
 
 @claim("F21", "SF-AdamW needs clipping.", "124M, 256x512, 16.8B tokens", "Fig. 33; takeaway 17")
 def schedule_free_clipping(evidence: Evidence) -> Finding:
-    return only_words(evidence, "SF-AdamW with and without clipping")
+    what = "SF-AdamW with and without clipping"
+    return found_in(evidence, clipping(evidence), what) if evidence.from_store else missing(NOT_PRINTED)
 
 
 @claim("F22", "The best betas of SF-AdamW are (0.9, 0.9999).", "124M", "Fig. 36; takeaway 18")
@@ -58,17 +63,18 @@ def schedule_free_betas(evidence: Evidence) -> Finding:
     "Figs 35, 40; takeaways 18, 21, 22",
 )
 def prodigy(evidence: Evidence) -> Finding:
-    return only_words(evidence, "Prodigy with two beta2, and its effective learning rate")
+    what = "Prodigy with two beta2, and its effective learning rate"
+    return found_in(evidence, of_prodigy(evidence), what) if evidence.from_store else missing(NOT_PRINTED)
 
 
 @claim("F24", "ADOPT depends on beta2 and on eps above 1e-6.", "124M; 210M", "Figs 34, 41; takeaway 18")
 def adopt(evidence: Evidence) -> Finding:
-    return _swept_or_missing(evidence, ("adopt",), "beta2", 0.999, 0.5)
+    return _swept_or_missing(evidence, ("adopt",), "beta2", 0.999, 0.5, adopts_eps(evidence))
 
 
 @claim("F25", "Newton-Schulz with 5, 10 or 20 steps is equal, with 1 much worse.", "Muon, 124M, 2.1B", "Fig. 37")
 def newton_schulz(evidence: Evidence) -> Finding:
-    return _swept_or_missing(evidence, ("muon",), "ns_steps", 5, 1)
+    return _swept_or_missing(evidence, ("muon",), "ns_steps", 5, 1, more_steps_are_level(evidence, LEVEL))
 
 
 @claim(
@@ -81,12 +87,10 @@ def decay_of_parts(evidence: Evidence) -> Finding:
     return _swept_or_missing(evidence, ("muon", "mars"), "weight_decay", 0.1, 0.5)
 
 
-def only_words(evidence: Evidence, what: str) -> Finding:
-    return needs(evidence, what) or missing(NOT_PRINTED)
-
-
-def _swept_or_missing(evidence: Evidence, names: tuple[str, ...], hyper: str, better: float, worse: float) -> Finding:
-    """On a store, wherever both values were tried; S's numbers were not printed."""
+def _swept_or_missing(
+    evidence: Evidence, names: tuple[str, ...], hyper: str, better: float, worse: float, more: Sequence[Part] = ()
+) -> Finding:
+    """On a store, wherever both values were tried, with ``more`` of the claim; S's numbers were not printed."""
     if not evidence.from_store:
         return missing(NOT_PRINTED)
     parts = [
@@ -95,4 +99,4 @@ def _swept_or_missing(evidence: Evidence, names: tuple[str, ...], hyper: str, be
         for name in names
         if {better, worse} <= cell.sweeps.get((name, hyper), {}).keys()
     ]
-    return every(parts) if parts else missing(f"{' or '.join(names)} with {hyper} {better:g} and {worse:g}")
+    return every([*parts, *more]) if parts else missing(f"{' or '.join(names)} with {hyper} {better:g} and {worse:g}")

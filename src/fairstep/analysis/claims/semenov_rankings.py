@@ -12,6 +12,7 @@ from fairstep.analysis.claims.claim import (
     below,
     claim,
     every,
+    found_in,
     level,
     lowest,
     missing,
@@ -24,14 +25,17 @@ from fairstep.analysis.claims.claim import (
 from fairstep.analysis.claims.evidence import Cell, Evidence
 
 HIDDEN = "Markers that a figure hides are not compared."
+KEEP = "separated pairs keep their order"
 LEVEL = 0.005
 """Nats within which two of S's losses are called level here: the reading of two points from a figure."""
 
 
 def dense(evidence: Evidence, but: tuple[str, ...] = ()) -> list[Cell]:
-    """S's dense comparisons on the full split, without some records; a store's cells, all."""
+    """S's dense comparisons on the full split, without some records; a store's cells, all of dense models."""
     cells = evidence.select(metric="main")
-    return [cell for cell in cells if evidence.from_store or (cell.size != "moe-520m" and cell.key not in but)]
+    if evidence.from_store:
+        return [cell for cell in cells if not cell.experts]
+    return [cell for cell in cells if cell.size != "moe-520m" and cell.key not in but]
 
 
 def get(evidence: Evidence, key: str) -> Cell:
@@ -76,12 +80,8 @@ def _contrast(cells: Sequence[Cell], axis: str) -> Part:
 
 
 def _only(axis: str, first: Cell, second: Cell) -> bool:
-    equal = {
-        "size": first.size == second.size,
-        "batch": first.batch_tokens == second.batch_tokens,
-        "length": abs(first.tokens - second.tokens) <= 0.01 * first.tokens,
-    }
-    return first.data == second.data and [name for name, same in equal.items() if not same] == [axis]
+    name = {"size": "size", "batch": "batch_tokens", "length": "tokens"}[axis]
+    return first.only_differs(second, name) and not first.only_differs(second)
 
 
 @claim(
@@ -113,7 +113,7 @@ def batch_closes_the_gap(evidence: Evidence) -> Finding:
     parts = []
     for name in ("signum", "lion", "mars"):
         if evidence.from_store:
-            for series in _batches(evidence):
+            for series in series_of_batches(evidence):
                 gaps = [cell.gap("adamw", name) for cell in series]
                 parts.append(shrinks(f"{name} behind adamw from {series[0].label} to {series[-1].label}", gaps))
             continue
@@ -206,7 +206,7 @@ def longer_keeps_order(evidence: Evidence) -> Finding:
         return _almost(same_order(get(evidence, "124m_b256_128k"), get(evidence, "124m_b256_256k"), ("sophia",)), SEED)
     parts = []
     for first, second in itertools.permutations(evidence.cells, 2):
-        if first.size == second.size and first.batch_tokens == second.batch_tokens and first.tokens < second.tokens:
+        if first.only_differs(second, "tokens", "data") and first.tokens < second.tokens:
             parts += same_order(first, second)
     return _almost(parts) if parts else missing("one contest at two lengths, with a separated pair")
 
@@ -235,7 +235,7 @@ def size_keeps_order(evidence: Evidence) -> Finding:
         return _almost(same_order(get(evidence, "124m_b256_128k"), get(evidence, "210m_b256_128k")), SEED)
     parts = []
     for first, second in itertools.permutations(evidence.cells, 2):
-        if first.parameters < second.parameters and abs(first.batch_tokens - second.batch_tokens) < 1:
+        if first.only_differs(second, "size", "tokens", "data") and first.parameters < second.parameters:
             parts += same_order(first, second)
     return _almost(parts) if parts else missing("contests at two sizes and one batch, with a separated pair")
 
@@ -268,8 +268,12 @@ def large_model(evidence: Evidence) -> Finding:
     "Fig. 19; takeaway 12",
 )
 def moe_keeps_order(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "the same contest on a dense model and on a mixture of experts"):
-        return lacking
+    if evidence.from_store:
+        pairs = [pair for pair in itertools.permutations(evidence.cells, 2) if pair[1].experts > pair[0].experts == 0]
+        beside = [pair for pair in pairs if pair[0].only_differs(pair[1], "size", "model")]
+        parts = [part for pair in beside for part in same_order(*pair)]
+        share = mostly(parts, KEEP)
+        return found_in(evidence, share, "the same contest on a dense model and on a mixture of experts")
     return _almost(same_order(get(evidence, "124m_b256_128k"), get(evidence, "moe520m_b256_336k")), SEED)
 
 
@@ -285,14 +289,14 @@ def explained_by_batches(evidence: Evidence) -> Finding:
 
 def _almost(parts: list[Part], note: str = "") -> Finding:
     """The one rule for rankings that stay: most pairs that are separated in the first setting keep their order."""
-    return every(mostly(parts, "separated pairs keep their order"), note)
+    return every(mostly(parts, KEEP), note)
 
 
 def series_of_lengths(evidence: Evidence) -> list[list[Cell]]:
-    """Cells of one size, data and batch at two or more lengths, shortest first."""
+    """Cells of one model, data and batch at two or more lengths, shortest first."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in evidence.cells:
-        groups.setdefault((cell.size, cell.data, cell.batch_tokens), []).append(cell)
+        groups.setdefault((cell.size, cell.data, cell.model, cell.batch_tokens), []).append(cell)
     lengths = [sorted(cells, key=lambda cell: cell.tokens) for cells in groups.values()]
     return [cells for cells in lengths if cells[0].tokens < cells[-1].tokens]
 
@@ -301,10 +305,10 @@ def _smallest_batch(evidence: Evidence) -> float:
     return min(cell.batch_tokens for cell in evidence.cells)
 
 
-def _batches(evidence: Evidence) -> list[list[Cell]]:
-    """Cells of one size, data and length at two or more batches, smallest first."""
+def series_of_batches(evidence: Evidence) -> list[list[Cell]]:
+    """Cells of one model, data and length at two or more batches, smallest first."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in evidence.cells:
-        groups.setdefault((cell.size, cell.data, round(cell.tokens / 5e4)), []).append(cell)
+        groups.setdefault((cell.size, cell.data, cell.model, round(cell.tokens / 5e4)), []).append(cell)
     batches = [sorted(cells, key=lambda cell: cell.batch_tokens) for cells in groups.values()]
     return [cells for cells in batches if cells[0].batch_tokens < cells[-1].batch_tokens]

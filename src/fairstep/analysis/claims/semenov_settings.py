@@ -13,6 +13,7 @@ from fairstep.analysis.claims.claim import (
     best,
     claim,
     every,
+    found_in,
     inside,
     missing,
     needs,
@@ -20,8 +21,17 @@ from fairstep.analysis.claims.claim import (
     swept,
 )
 from fairstep.analysis.claims.evidence import Cell, Evidence, gap
-from fairstep.analysis.claims.semenov_methods import NOT_PRINTED, only_words
+from fairstep.analysis.claims.semenov_methods import NOT_PRINTED
 from fairstep.analysis.claims.semenov_rankings import LEVEL, get, series_of_lengths
+from fairstep.analysis.claims.settings_on_stores import (
+    betas_by_length,
+    final_rates,
+    initial_deviations,
+    setups,
+    warmups,
+)
+from fairstep.analysis.claims.settings_on_stores import gradient_norms as norms_by_schedule
+from fairstep.analysis.claims.settings_on_stores import schedules as by_schedule
 from fairstep.published import semenov
 
 
@@ -105,8 +115,8 @@ def _kept_rates(cells: Sequence[Cell]) -> Iterator[Part]:
     "Figs 10, 22; takeaway 5",
 )
 def warmup(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "a sweep of warm-up steps"):
-        return lacking
+    if evidence.from_store:
+        return found_in(evidence, warmups(evidence), "a sweep of warm-up steps")
     cell = get(evidence, "124m_b256_128k")
     longer = ("signum", "sf-adamw", "sophia", "lion")
     parts = []
@@ -128,8 +138,8 @@ def warmup(evidence: Evidence) -> Finding:
     "Figs 11, 26; takeaway 6",
 )
 def schedules(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "one contest under several schedules"):
-        return lacking
+    if evidence.from_store:
+        return found_in(evidence, by_schedule(evidence, LEVEL), "one contest under several schedules")
     values = {kind: min(table.values()) for kind, table in _final_lr().items()}
     parts = [
         printed(f"AdamW at 210M: cosine below {kind}", values[kind] - values["cosine"], 0.0014)
@@ -145,8 +155,8 @@ def schedules(evidence: Evidence) -> Finding:
     "Figs 15, 30; takeaway 8",
 )
 def final_rate(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "one optimizer with several final learning rates"):
-        return lacking
+    if evidence.from_store:
+        return found_in(evidence, final_rates(evidence), "one optimizer with several final learning rates")
     parts = [
         printed(f"{kind}: ending at 1 % below ending at 10 %", table[0.1] - table[0.01], 0.0014)
         for kind, table in _final_lr().items()
@@ -161,8 +171,8 @@ def final_rate(evidence: Evidence) -> Finding:
     "Fig. 16; takeaway 9",
 )
 def codebase_setup(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "AdamW and SOAP under two setups"):
-        return lacking
+    if evidence.from_store:
+        return found_in(evidence, setups(evidence), "AdamW and SOAP under two setups")
     rows = semenov.records().filter(id="583m_zloss").iter_rows(named=True)
     losses = {("common" in row["varied"], row["optimizer"]): row["value"] for row in rows}
     own, other = ([losses[setup, name] for name in ("adamw", "soap")] for setup in (False, True))
@@ -213,8 +223,8 @@ def wall_clock(evidence: Evidence) -> Finding:
     "Sec. 4.1, D.1, E.4; takeaway 14",
 )
 def beta2(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "sweeps of beta2 at two lengths"):
-        return lacking
+    if evidence.from_store:
+        return found_in(evidence, betas_by_length(series_of_lengths(evidence)), "sweeps of beta2 at two lengths")
     tuned = {(e["optimizer"], e["scale"]): e["betas"][1] for e in semenov.configuration_list() if e["betas"]}
     parts = [
         Part(
@@ -234,7 +244,8 @@ def beta2(evidence: Evidence) -> Finding:
     "Fig. 42; takeaway 23",
 )
 def initial_std(evidence: Evidence) -> Finding:
-    return only_words(evidence, "runs with two initialisations and several warm-ups")
+    what = "runs with two initialisations and several warm-ups"
+    return found_in(evidence, initial_deviations(evidence), what) if evidence.from_store else missing(NOT_PRINTED)
 
 
 @claim(
@@ -244,7 +255,8 @@ def initial_std(evidence: Evidence) -> Finding:
     "Figs 12, 27-29; takeaway 15",
 )
 def gradient_norms(evidence: Evidence) -> Finding:
-    return only_words(evidence, "gradient norms along runs under several schedules")
+    what = "gradient norms along runs under several schedules"
+    return found_in(evidence, norms_by_schedule(evidence), what) if evidence.from_store else missing(NOT_PRINTED)
 
 
 @claim("F28", "About 2,900 models were trained, 750 of them with AdamW.", "", "Appendix B")

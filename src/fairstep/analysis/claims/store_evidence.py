@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fairstep.analysis.claims.evidence import SPELLINGS, Cell, Evidence, Measured
+from fairstep.analysis.claims.evidence import Cell, Evidence, Measured
 from fairstep.analysis.claims.united import united
+from fairstep.analysis.claims.variants import is_variant, model_of, spelling, swept, variants_of
 from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.crossings import Curve
@@ -29,16 +30,12 @@ def store_evidence(*stores: Store) -> Evidence:
     return Evidence(", ".join(str(store.path) for store in stores), cells, from_store=True)
 
 
-def spelling(contestant: str) -> str:
-    """A contestant's name as the papers write it."""
-    return SPELLINGS.get(contestant.lower(), contestant.lower())
-
-
 def contest_cell(ledger: Ledger, trials: Trials) -> Cell:
     """A contest as a cell: its ledger has the workload, its trials the losses. Raises AnalysisError when its runs
     cannot be compared."""
-    judged = verdicts(trials)
-    losses = {spelling(verdict.name): _final(trials, verdict) for verdict in judged}
+    judged, variants = verdicts(trials), variants_of(trials)
+    names = [name for name in trials.names if not is_variant(trials, name)]
+    losses = {spelling(verdict.name): _final(trials, verdict) for verdict in judged if verdict.name in names}
     speedups = {
         spelling(verdict.name): (verdict.speedup, verdict.speedup_low, verdict.speedup_high)
         for verdict in judged
@@ -52,7 +49,7 @@ def contest_cell(ledger: Ledger, trials: Trials) -> Cell:
         cell.batch_tokens,
         cell.tokens,
         {name: measured for name, measured in losses.items() if measured is not None},
-        _sweeps(trials, _error(losses)),
+        _sweeps(trials, names, _error(losses)) | swept(variants),
         speedups,
         lambda: _curves(trials),
         key=ledger.name,
@@ -60,6 +57,8 @@ def contest_cell(ledger: Ledger, trials: Trials) -> Cell:
         data=cell.fingerprint,
         transfer=ledger.transfer,
         pairs=min((one.pairs for one in judged if spelling(one.name) in speedups), default=0),
+        variants=variants,
+        model=model_of(trials),
     )
 
 
@@ -88,10 +87,10 @@ def _error(losses: Mapping[str, Measured | None]) -> float:
     return t_quantile(degrees, (1 + LEVEL) / 2) * sigma if degrees else math.inf
 
 
-def _sweeps(trials: Trials, error: float) -> dict[tuple[str, str], dict[float, Measured]]:
+def _sweeps(trials: Trials, names: Sequence[str], error: float) -> dict[tuple[str, str], dict[float, Measured]]:
     """Around each contestant's best trial, the trials that differ from it in one hyperparameter."""
     sweeps: dict[tuple[str, str], dict[float, Measured]] = {}
-    for contestant in trials.names:
+    for contestant in names:
         ended = [row for row in trials[contestant].tuning if row["status"] in ("done", "diverged")]
         points = [row | {"values": json.loads(row["hyperparameters"] or "{}")} for row in ended]
         done = [row for row in points if row["final_loss"] is not None]

@@ -22,6 +22,7 @@ from fairstep.analysis.claims.claim import (
 )
 from fairstep.analysis.claims.evidence import MATRIX, SCALAR, SOPHIA, Evidence
 from fairstep.analysis.claims.published_evidence import semenov_evidence
+from fairstep.analysis.claims.semenov_rankings import series_of_batches
 from fairstep.analysis.verdict.crossings import crossings, mean_curve
 from fairstep.published import wen
 
@@ -164,11 +165,20 @@ def shared_behaviour(evidence: Evidence) -> Finding:
     "finding 12",
 )
 def batch_explains(evidence: Evidence) -> Finding:
-    """With larger batches the matrix optimizers would be ahead. S's own 720m runs have batches of 1M tokens."""
+    """With larger batches the matrix optimizers would be ahead. S's own 720m runs have batches of 1M tokens. In a store
+    of smaller batches: what a matrix optimizer is behind shrinks, from its smallest batch to one 8 times as large."""
     where = evidence if evidence.from_store else semenov_evidence()
     cells = [c for c in where.cells if c.batch_tokens >= 0.4e6 and (c.metric == "main" or where.from_store)]
     pairs = [(matrix, scalar) for matrix in ("soap", "d-muon", "muon") for scalar in ("ademamix", "mars")]
     parts = [below(cell, *pair) for cell in cells for pair in pairs if cell.gap(*pair) is not None]
+    if where.from_store and not parts:
+        parts = [
+            shrinks(f"{matrix} behind {scalar} from {cells[0].label} to {cells[-1].label}", gaps)
+            for cells in series_of_batches(where)
+            for matrix, scalar in pairs
+            if cells[-1].batch_tokens >= 8 * cells[0].batch_tokens
+            and None not in (gaps := [cell.gap(scalar, matrix) for cell in (cells[0], cells[-1])])
+        ]
     if not parts:
         return missing("MARS or AdEMAMix and a matrix optimizer at 0.4M tokens a batch")
     if where.from_store:

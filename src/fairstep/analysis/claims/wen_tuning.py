@@ -12,6 +12,7 @@ from fairstep.analysis.claims.claim import (
     best,
     claim,
     every,
+    found_in,
     inside,
     missing,
     mostly,
@@ -21,6 +22,7 @@ from fairstep.analysis.claims.claim import (
     swept,
 )
 from fairstep.analysis.claims.evidence import Evidence, gap
+from fairstep.analysis.claims.settings_on_stores import common_rate
 from fairstep.published import wen
 
 
@@ -31,9 +33,10 @@ from fairstep.published import wen
     "introduction; finding 1",
 )
 def weak_baseline(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "the same optimizer at a common and at a tuned learning rate, at two budgets"):
-        return lacking
     slow, fast = wen.facts()["gpt3_recipe_130m"][:2]
+    if evidence.from_store:
+        what = "the same optimizer at a common and at a tuned learning rate, at two budgets"
+        return found_in(evidence, common_rate(evidence, slow["lr"]), what)
     ratio, left = slow["step"] / fast["step"], slow["loss"] - fast["loss"]
     part = Part(
         "yes" if left > 0 and ratio >= 1.9 else "no" if left < 0 else "open",
