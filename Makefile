@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait. Bytecode is kept: a test file whose asserts are
-# rewritten anew takes longer than its tests, and many tests start the command.
+# rewritten anew takes longer than its tests, and many tests start the command. Each process has half of the files and
+# takes from the other's when its own are done (worksteal), so that what a file's tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .PHONY: demo test verify unit lint format docs test-faults test-oracles test-browser test-ray test-gpu bench clean
@@ -14,14 +15,14 @@ demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdic
 	$(BIN)/fairstep demo --store $(STORE)
 
 test: verify  ## everything that needs nothing beyond this machine
-	$(PYTEST) -n auto -m "not oracle and not browser and not gpu and not faults"
+	$(PYTEST) -n auto --dist worksteal -m "not oracle and not browser and not gpu and not faults"
 
 verify: $(VENV)/.dev  ## the stores in results/, and that the leaderboard and the claims are of them
 	[ ! -d results ] || $(BIN)/fairstep store verify results/*
 	$(BIN)/python tools/results_pages.py --check
 
 unit: $(VENV)/.dev  ## the fast tests alone
-	$(PYTEST) -n auto -m "not slow and not oracle and not browser and not gpu and not dist and not faults"
+	$(PYTEST) -n auto --dist worksteal -m "not slow and not oracle and not browser and not gpu and not dist and not faults"
 
 test-faults: $(VENV)/.dev  ## faults by the hundred; ends in a table of what was tried, right and silent
 	$(PYTEST) -m faults -p no:logging tests/faults

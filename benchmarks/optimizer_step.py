@@ -5,7 +5,7 @@ python benchmarks/optimizer_step.py --optimizers adamw,muon --sets 20m
 python benchmarks/optimizer_step.py --write docs/results/steps.md --threads 1          (its tables)
 
 Every peer (``optimizer_peers``) is paired with ours: blocks A B A B ..., so that both see the same load. ms is the
-fastest of many, the ratio that of the fastest (below 1: ours is faster; --json has the median of pairs too).
+fastest of many, the ratio is of the fastest (below 1: ours is faster; --json has the median of pairs too).
 On one thread the clock is the processor's time for this process, which others on the machine disturb less. "of copy"
 is the bytes that the rule must move (weights and state read and written, gradients read) over the step's time, as a
 share of what ``copy_`` of large tensors moves; "of matmul" the same for the operations of Newton-Schulz and a product
@@ -186,7 +186,7 @@ def fastest(function: Callable[[], Any], like: Tensor, repeats: int) -> float:
 
 
 def newton_schulz_rates(device: str, shapes: Sequence[tuple[int, int]], repeats: int) -> list[dict[str, Any]]:
-    """Operations per second of Newton-Schulz, beside those of a matrix product timed in turns with it."""
+    """Operations per second of Newton-Schulz, beside a matrix product's, timed in turns with it."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     a = torch.randn(2048, 2048, device=device, dtype=dtype)
     rows = []

@@ -59,7 +59,7 @@ VARIANTS = (
 
 
 Gradients = list[list[Tensor]]
-"""Of each step, those of the parameters."""
+"""The parameters' gradients in each step."""
 
 
 def possible(name: str, kind: str, mode: str) -> bool:

@@ -2,7 +2,7 @@
 
     python benchmarks/rates.py
 
-Ranks share an optimizer's work by its time, which is estimated from its FLOPs: those of QR decompositions, those
+Ranks share an optimizer's work by its time, which is estimated from its FLOPs: QR decompositions, work
 between elements, and random numbers count as many FLOPs of a matrix product as this measures (``optim.rule``).
 """
 

@@ -190,7 +190,7 @@ def searched(protocol: Protocol, problem: Problem, objective: Synthetic) -> Side
 
 
 def simulated(games: int) -> None:
-    print(f"\nSimulated contests of two ({games} of each kind), tokens over those of a run at the cell's length")
+    print(f"\nSimulated contests of two ({games} of each kind), tokens over a run's at the cell's length")
     print(
         "cell | hyperparameters | grid | way | tokens of a search | regret | over the grid's | tokens of a contest, "
         "differing | equal | over the grid's, differing | wrong, equal | wrong, every choice covered (contests) | "
@@ -272,7 +272,7 @@ Curve = list[tuple[float, float]]
 
 
 def stopped_early(curves: list[Curve], fraction: float) -> tuple[float, float]:
-    """Tokens over those of all curves, and the regret of the best that ends."""
+    """Tokens over all curves' tokens, and the regret of the best that ends."""
     seen: list[float] = []
     spent, ended = 0.0, []
     for curve in curves:

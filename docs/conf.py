@@ -9,12 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from fairstep import __version__
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-
-import generate  # noqa: E402
-
-from fairstep import __version__  # noqa: E402
 
 project = "fairstep"
 release = version = __version__
@@ -41,5 +39,8 @@ suppress_warnings = ["misc.highlighting_failure"]  # TOML and shell fragments th
 
 
 def setup(app: object) -> None:
-    generate.write(HERE)
-    app.connect("autodoc-process-docstring", generate.restructure)  # type: ignore[attr-defined]
+    from docstrings import restructure
+    from generate import write
+
+    write(HERE)
+    app.connect("autodoc-process-docstring", restructure)  # type: ignore[attr-defined]

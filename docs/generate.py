@@ -1,31 +1,25 @@
 """What the reference says of the code, asked of the code: help texts, fields, optimizers, presets, JSON keys.
 
 ``write`` makes fragments in ``docs/_generated/``, which the pages of ``docs/reference/`` include, and one page for each
-optimizer. It asks public front doors and the command line itself. ``restructure`` makes our docstrings, which are plain
-text, safe for autodoc.
+optimizer. It asks public front doors and the command line itself.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib
-import inspect
 import io
 import json
 import os
 import pkgutil
 import re
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 from unittest.mock import patch
 
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
-from typing_extensions import TypeAliasType
+from docstrings import code_block, code_cell, escaped, markdown
+from field_tables import fields
 
 from fairstep import optim
 from fairstep.cli import main
@@ -92,94 +86,12 @@ def verbs() -> dict[str, list[str]]:
 
 def cli() -> str:
     """Every help text."""
-    parts = [_block(said("--help"))]
+    parts = [code_block(said("--help"))]
     for verb, actions in verbs().items():
-        parts += [f"## fairstep {verb}", _block(said(verb, "--help"))]
+        parts += [f"## fairstep {verb}", code_block(said(verb, "--help"))]
         for action in actions:
-            parts += [f"### fairstep {verb} {action}", _block(said(verb, action, "--help"))]
+            parts += [f"### fairstep {verb} {action}", code_block(said(verb, action, "--help"))]
     return "\n\n".join(parts)
-
-
-# Tables of fields.
-
-
-def fields(kind: type[BaseModel]) -> str:
-    """A table for a model and for every model that its fields hold, with type, default and meaning."""
-    parts = []
-    for model in _models(kind):
-        meanings = descriptions(model)
-        rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
-        for name, field in model.model_fields.items():
-            cells = (f"`{name}`", _type(field.annotation), _default(field), _escape(meanings.get(name, "")))
-            rows.append(f"| {' | '.join(cells if meanings else cells[:3])} |")
-        if not meanings:
-            rows[:2] = ["| key | type | default |", "|---|---|---|"]
-        parts += [f"## {model.__name__}", markdown(inspect.getdoc(model) or ""), "\n".join(rows)]
-    return "\n\n".join(parts)
-
-
-def descriptions(kind: type) -> dict[str, str]:
-    """What is said under each field of a class: pydantic's descriptions, else the strings in the source."""
-    said_there: dict[str, str] = {}
-    for base in kind.__bases__:
-        if base.__module__.startswith("fairstep."):
-            said_there |= descriptions(base)
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
-            said_there[field.target.id] = str(text.value.value)  # type: ignore[attr-defined]
-    given = {name: field.description for name, field in getattr(kind, "model_fields", {}).items()}
-    return said_there | {name: text for name, text in given.items() if text}
-
-
-def _models(kind: type[BaseModel], seen: list[type[BaseModel]] | None = None) -> list[type[BaseModel]]:
-    """The model and those of its fields, each once, in the order of the fields."""
-    seen = [] if seen is None else seen
-    if kind not in seen:
-        seen.append(kind)
-        for field in kind.model_fields.values():
-            for part in _parts(field.annotation):
-                if isinstance(part, type) and issubclass(part, BaseModel):
-                    _models(part, seen)
-    return seen
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    yield annotation
-    for argument in get_args(annotation):
-        yield from _parts(argument)
-
-
-NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "none"}
-
-
-def _type(annotation: Any) -> str:
-    """A type in the words of a file: number, text, list of numbers ..."""
-    if isinstance(annotation, TypeAliasType):
-        annotation = annotation.__value__
-    kind, parts = get_origin(annotation), get_args(annotation)
-    if kind is Annotated:
-        return _type(parts[0])
-    if kind is Literal:
-        return " or ".join(str(part) for part in parts)
-    if kind in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type(part) for part in parts))
-    if kind in (list, tuple):
-        return f"list of ({_type(parts[0])})"
-    if kind in (dict, Mapping):
-        return f"table of ({_type(parts[1])})"
-    return NAMES.get(annotation) or getattr(annotation, "__name__", str(annotation))
-
-
-def _default(field: Any) -> str:
-    if field.is_required():
-        return "required"
-    value = field.get_default(call_default_factory=True)
-    if value is PydanticUndefined or isinstance(value, BaseModel):
-        return "its defaults"
-    return _cell(json.dumps(value) if not isinstance(value, tuple) else json.dumps(list(value)))
 
 
 def columns() -> str:
@@ -196,7 +108,7 @@ def optimizer_table() -> str:
     for spec in optim.specs().values():
         rule = spec.part("matrix").rule
         cells = (", ".join(spec.aliases), spec.lr_unit, rule.state_formula, rule.flops_formula)
-        rows.append(f"| [{spec.name}](optimizers/{spec.name}.md) | {' | '.join(map(_escape, cells))} |")
+        rows.append(f"| [{spec.name}](optimizers/{spec.name}.md) | {' | '.join(map(escaped, cells))} |")
     entries = "\n".join(f"optimizers/{name}" for name in optim.specs())
     return "\n".join(rows) + f"\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```"
 
@@ -206,7 +118,7 @@ def optimizer_page(spec: optim.OptimizerSpec) -> str:
     parts = [
         f"# {spec.title}",
         f"`{spec.name}`" + (f", also called {', '.join(f'`{name}`' for name in spec.aliases)}" if spec.aliases else ""),
-        f"Class: `fairstep.optim.{spec.class_name}`. Reference: {_escape(spec.reference)}",
+        f"Class: `fairstep.optim.{spec.class_name}`. Reference: {escaped(spec.reference)}",
         markdown(spec.text),
         "## Hyperparameters",
         "\n".join(
@@ -214,21 +126,21 @@ def optimizer_page(spec: optim.OptimizerSpec) -> str:
                 "| name | default | domain | meaning | source of the default |",
                 "|---|---|---|---|---|",
                 *(
-                    f"| `{name}` | {_plain(known.default)} | {_escape(_domain(known.domain))} "
-                    f"| {_escape(known.description)} | {_escape(known.source)} |"
+                    f"| `{name}` | {_plain(known.default)} | {escaped(_domain(known.domain))} "
+                    f"| {escaped(known.description)} | {escaped(known.source)} |"
                     for name, known in spec.hyperparameters.items()
                 ),
             ]
         ),
         "## Learning rate, schedule and decay",
-        f"* Unit of the learning rate: {_escape(spec.lr_unit)}.",
+        f"* Unit of the learning rate: {escaped(spec.lr_unit)}.",
         *(
             f"* Grid of `{name}` for models that a CPU trains: {', '.join(map(_plain, grid.values))} "
-            f"({_escape(grid.source)})."
+            f"({escaped(grid.source)})."
             for name, grid in spec.search_space.items()
         ),
         f"* Own schedule (`--schedule own`): {spec.schedule.kind}, warm-up {spec.schedule.warmup_fraction:.0%} "
-        f"({_escape(spec.schedule.source)}).",
+        f"({escaped(spec.schedule.source)}).",
         f"* Weight decay: {spec.decay}.",
     ]
     if spec.signals:
@@ -241,8 +153,8 @@ def optimizer_page(spec: optim.OptimizerSpec) -> str:
                 "| roles | rule | state, floats | FLOPs of a step |",
                 "|---|---|---|---|",
                 *(
-                    f"| {', '.join(part.roles)} | {part.rule.name} | {_escape(part.rule.state_formula)} "
-                    f"| {_escape(part.rule.flops_formula)} |"
+                    f"| {', '.join(part.roles)} | {part.rule.name} | {escaped(part.rule.state_formula)} "
+                    f"| {escaped(part.rule.flops_formula)} |"
                     for part in spec.parts
                 ),
             ]
@@ -261,7 +173,7 @@ def _tunings(spec: optim.OptimizerSpec, chosen: Iterable[optim.Tuning]) -> str:
     for tuning in chosen:
         named = [name for name in spec.hyperparameters if name in tuning.chosen]
         values = ", ".join(f"{name} {_plain(tuning.chosen[name])}" for name in named)
-        rows.append(f"| {_escape(tuning.source)} | {_escape(values)} |")
+        rows.append(f"| {escaped(tuning.source)} | {escaped(values)} |")
     return "\n".join(rows)
 
 
@@ -271,7 +183,7 @@ def wrapper_table() -> str:
         adds = ", ".join(f"`{name}`" for name in getattr(wrapper, "hyperparameters", {}))
         other = ", ".join(f"`+{name}`" for name in getattr(wrapper, "aliases", ()))
         rows.append(
-            f"| `+{wrapper.name}` | {other} | {_escape(wrapper.title)} | {adds} | {_escape(wrapper.reference)} |"
+            f"| `+{wrapper.name}` | {other} | {escaped(wrapper.title)} | {adds} | {escaped(wrapper.reference)} |"
         )
     return "\n".join(rows)
 
@@ -332,7 +244,7 @@ def json_keys(recorded: Path) -> str:
 
 
 def _keys(value: Any) -> str:
-    rows = [f"| `{key}` | {kind} | {_cell(example)} |" for key, (kind, example) in keys_of(value).items()]
+    rows = [f"| `{key}` | {kind} | {code_cell(example)} |" for key, (kind, example) in keys_of(value).items()]
     return "\n".join(["| key | type | example |", "|---|---|---|", *rows])
 
 
@@ -354,81 +266,6 @@ def keys_of(value: Any, prefix: str = "") -> dict[str, tuple[str, str]]:
     kind = next((word for kind, word in kinds.items() if isinstance(value, kind)), "number")
     text = json.dumps(value, ensure_ascii=False)
     return {prefix or "(the answer)": (kind, text if len(text) <= 60 else text[:57] + "...")}
-
-
-# Docstrings, which are plain text with ``code``, lists and indented equations.
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """("words", paragraph) and ("lines", an indented block as it is), in order."""
-    lines: list[tuple[str, list[str]]] = []
-    for line in text.splitlines():
-        if not line.strip():
-            if lines and lines[-1][0] == "lines":
-                lines[-1][1].append("")
-            else:
-                lines.append(("gap", []))
-            continue
-        kind = (
-            "lines" if line.startswith(("    ", "\t", ">>>", "... ")) or re.match(r"^\w+/\S*\s{3,}", line) else "words"
-        )
-        if lines and lines[-1][0] == kind and not (kind == "words" and line.startswith(("* ", "- "))):
-            lines[-1][1].append(line)
-        else:
-            lines.append((kind, [line]))
-    for kind, body in lines:
-        if kind == "lines":
-            yield kind, textwrap.dedent("\n".join(body)).strip("\n")
-        elif kind == "words":
-            yield kind, " ".join(line.strip() for line in body)
-
-
-def markdown(text: str) -> str:
-    """A docstring as Markdown."""
-    parts = []
-    for kind, body in blocks(text):
-        if kind == "lines":
-            parts.append(_block(body))
-        else:
-            parts.append(_escape(body))
-    return "\n\n".join(parts)
-
-
-def restructure(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """For autodoc: the same docstring as reStructuredText that cannot be misread."""
-    text: list[str] = []
-    for kind, body in blocks("\n".join(lines)):
-        if kind == "lines":
-            text += ["::", "", *textwrap.indent(body, "    ").splitlines(), ""]
-        else:
-            bullet = "* " if body.startswith(("* ", "- ")) else ""
-            pieces = re.split(r"(``.+?``)", body.removeprefix("* ").removeprefix("- "))
-            safe = "".join(p if n % 2 else re.sub(r"([\\*_|`])", r"\\\1", p) for n, p in enumerate(pieces))
-            text += [bullet + safe, ""]
-    lines[:] = text
-
-
-def _escape(text: str) -> str:
-    """Words for a Markdown page or cell: code stays code, an address becomes a link, nothing else is markup."""
-    bullet = "* " if text.startswith("* ") else ""
-    safe = ""
-    for piece in re.split(r"(``.+?``|`[^`]+`|https?://[^\s,)]*[^\s,).;])", " ".join(text.removeprefix("* ").split())):
-        if piece.startswith("`"):
-            safe += "`" + piece.strip("`").replace("|", "or") + "`"
-        elif piece.startswith("http"):
-            safe += f"<{piece}>"
-        else:
-            safe += re.sub(r"([\\*_$|~\[\]#`<{}])", r"\\\1", piece)
-    return bullet + safe
-
-
-def _cell(text: str) -> str:
-    """Code in a cell."""
-    return f"`{text.replace('|', 'or')}`" if text else ""
-
-
-def _block(text: str, language: str = "text") -> str:
-    return f"```{language}\n{text}\n```"
 
 
 def _plain(value: object) -> str:

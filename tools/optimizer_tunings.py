@@ -145,7 +145,7 @@ def of_wen() -> list[dict[str, Any]]:
 
 
 def beside_an_average(given: dict[str, Any], momentum: float) -> dict[str, Any]:
-    """W adds its epsilon to the norm of a sum of gradients, and we to that of their average, which is smaller."""
+    """W adds its epsilon to the norm of a sum of gradients, and we to the norm of their average, which is smaller."""
     if "ns_eps" not in given:
         return given
     return {**given, "ns_eps": each(given["ns_eps"], lambda eps: float(f"{eps * (1 - momentum):.6g}"))}

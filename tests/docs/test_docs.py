@@ -45,6 +45,7 @@ def module(path: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def generate() -> Any:
+    sys.path.insert(0, str(DOCS))  # for what it imports from beside it
     return module(DOCS / "generate.py")
 
 
@@ -129,13 +130,14 @@ def test_the_reference_names_everything(generate: Any) -> None:
     assert {"plan", "run", "status"} <= set(generate.verbs()["study"])
 
 
-def test_a_docstring_becomes_a_page_without_losing_its_equations(generate: Any) -> None:
+def test_a_docstring_becomes_a_page_without_losing_its_equations() -> None:
+    docstrings: Any = module(DOCS / "docstrings.py")
     text = "Lion: the sign.\n\n    u  = sign(b m_1 + g)\n    m <- b_2 m\n\nA *star* and [1, 2] and x_y|z, ``a|b``: https://x.y/z_w.\n"
-    page = generate.markdown(text)
+    page = docstrings.markdown(text)
     assert "```text\nu  = sign(b m_1 + g)\nm <- b_2 m\n```" in page
     assert r"A \*star\* and \[1, 2\] and x\_y\|z, `aorb`: <https://x.y/z_w>." in page
     lines = text.splitlines()
-    generate.restructure(None, "class", "", None, None, lines)
+    docstrings.restructure(None, "class", "", None, None, lines)
     assert lines[:6] == ["Lion: the sign.", "", "::", "", "    u  = sign(b m_1 + g)", "    m <- b_2 m"]
 
 

@@ -49,8 +49,9 @@ class Prints(Plain):
         ctypes.CDLL(None).puts(b"from C")
 
 
-class PrintsMuch(Plain):
+class PrintsMuch(Prints):
     def act(self) -> None:
+        super().act()
         if self.steps == 3:
             os.write(1, b"0123456789abcde\n" * 655_360)
 
@@ -145,3 +146,13 @@ class Moves(Plain):
         os.chdir("/")
         os.environ["FAIRSTEP_CACHE"] = "/nowhere"
         os.environ["WORLD_SIZE"] = "7"
+
+
+class ChangesMuch(Moves):
+    """What is global in every way that lets a run go on."""
+
+    kept: ClassVar[list[torch.Tensor]] = []
+
+    def act(self) -> None:
+        for kind in (DefaultDtype, PatchedLoss, NoMkldnn, NoGradients, OtherDevice, Leaks):
+            kind.act(self)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The conformance list: what every registered optimizer must do. A new one joins by existing.
 
-So does a wrapper, around AdamW and around Muon.
+So does a wrapper, around AdamW and around Muon. What rules do every ten steps, they do in steps 1 and 11 or in step 10.
+Runs of twelve steps have both, and what is saved after step 9 meets both in the next three.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tests.optim.supply import build, supplied
 from torch import nn
 
 from fairstep.optim import get, names, state_bytes
-from fairstep.optim.doctor import CHECKS, Check, Subject, examine, run_check
+from fairstep.optim.doctor import CHECKS, Check, Subject, run_check
 from fairstep.optim.roles import Named
 from fairstep.optim.rule import Context, call
 from fairstep.optim.wrappers import wrappers
@@ -72,8 +73,8 @@ def test_routes_every_parameter_once_by_its_role(name: str, make_model: Callable
 def test_stacked_equals_unstacked(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
     stacked, alone = make_model(), make_model()
     first = [p.detach().clone() for p in stacked.parameters()]
-    train(stacked, build(name, stacked), feed, 1, 22)
-    train(alone, build(name, alone, stacked=False), feed, 1, 22)
+    train(stacked, build(name, stacked), feed, 1, 12)
+    train(alone, build(name, alone, stacked=False), feed, 1, 12)
     for p, q, start in zip(stacked.parameters(), alone.parameters(), first, strict=True):
         assert (p - q).abs().max() <= 1e-12 * (p - start).abs().max()
 
@@ -83,15 +84,18 @@ def test_stacked_equals_unstacked(name: str, make_model: Callable[..., nn.Module
     "check", [check for check in CHECKS if check.name not in STRICTER], ids=lambda check: check.name
 )
 def test_passes_the_doctors_list(name: str, check: Check) -> None:
-    """What anyone's optimizer is asked for; the checks that have a stricter test here are in the whole list below."""
+    """What anyone's optimizer is asked for; the checks that have a stricter test here are in the rest below."""
     finding = run_check(check, Subject(name, get(name).validate({})))
     assert finding.status == "passed", finding.message
 
 
 @pytest.mark.slow
 @every_optimizer
-def test_passes_the_doctors_whole_list(name: str) -> None:
-    assert [finding.message for finding in examine(name) if finding.status != "passed"] == []
+def test_passes_the_rest_of_the_doctors_list(name: str) -> None:
+    subject = Subject(name, get(name).validate({}))
+    findings = [run_check(check, subject) for check in CHECKS if check.name in STRICTER]
+    assert len(findings) == len(STRICTER)
+    assert [finding.message for finding in findings if finding.status != "passed"] == []
 
 
 @every_optimizer
@@ -99,7 +103,8 @@ def test_passes_the_doctors_whole_list(name: str) -> None:
 def test_resumes_to_the_bit(name: str, dtype: torch.dtype, make_model: Callable[..., nn.Module], feed: Any) -> None:
     model = make_model(dtype)
     optimizer = build(name, model)
-    train(model, optimizer, feed, 1, 13)
+    saved_at = 9 if dtype == torch.float32 else 3  # in other dtypes the state begins otherwise and goes on the same way
+    train(model, optimizer, feed, 1, saved_at)
     saved_model, saved = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
     other = make_model(dtype)
     other.load_state_dict(saved_model)
@@ -115,8 +120,8 @@ def test_resumes_to_the_bit(name: str, dtype: torch.dtype, make_model: Callable[
                 assert torch.equal(again["state"][n][key], value)
             else:
                 assert again["state"][n][key] == value
-    train(model, optimizer, feed, 14, 25)
-    train(other, resumed, feed, 14, 25)
+    train(model, optimizer, feed, saved_at + 1, saved_at + 3)
+    train(other, resumed, feed, saved_at + 1, saved_at + 3)
     assert same(model, other)
 
 
@@ -124,12 +129,12 @@ def test_resumes_to_the_bit(name: str, dtype: torch.dtype, make_model: Callable[
 def test_a_checkpoint_does_not_depend_on_stacking(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
     model = make_model()
     optimizer = build(name, model)
-    train(model, optimizer, feed, 1, 13)
+    train(model, optimizer, feed, 1, 9)
     other = copy.deepcopy(model)
     resumed = build(name, other, stacked=False)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(model, optimizer, feed, 14, 25)
-    train(other, resumed, feed, 14, 25)
+    train(model, optimizer, feed, 10, 12)
+    train(other, resumed, feed, 10, 12)
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(p, q, rtol=1e-12, atol=1e-12)
 
@@ -140,9 +145,10 @@ def test_a_checkpoint_does_not_depend_on_stacking(name: str, make_model: Callabl
 def test_gradients_are_not_changed(
     name: str, stacked: bool, decay: str, make_model: Callable[..., nn.Module], feed: Any
 ) -> None:
+    """A decay does the same in every step: the first and another one show it."""
     model = make_model()
     optimizer = build(name, model, stacked=stacked, decay=decay)
-    for step in range(1, 13):
+    for step in range(1, 13 if decay == "decoupled" else 3):
         feed(model.parameters(), step)
         before = [(p.grad, p.grad.clone()) for p in model.parameters()]
         optimizer.step()
@@ -181,20 +187,22 @@ def test_copies_continue_by_themselves(
             feed(parameters.values(), step)
             optimizer.step()
 
-    train(parameters, optimizer, 1, 12)
+    train(parameters, optimizer, 1, 2)
+    second = [p.detach().clone() for p in parameters.values()]
+    train(parameters, optimizer, 3, 9)
     copies, copied = duplicate((parameters, optimizer))
     supplied(copied)  # torch copies no hooks
     assert type(copied) is type(optimizer)
     before = [p.detach().clone() for p in copies.values()]
-    train(parameters, optimizer, 13, 24)
+    train(parameters, optimizer, 10, 12)
     assert all(torch.equal(p, q) for p, q in zip(copies.values(), before, strict=True)), "nothing is shared"
-    train(copies, copied, 13, 24)
+    train(copies, copied, 10, 12)
     assert all(torch.equal(p, copies[n]) for n, p in parameters.items())
     early_parameters = dict(make_model().named_parameters())
     early = duplicate((early_parameters, build(name, early_parameters.items())))
     supplied(early[1])
-    train(*early, 1, 12)
-    assert all(torch.equal(p, before[n]) for n, p in enumerate(early[0].values())), "copied before its first step"
+    train(*early, 1, 2)
+    assert all(map(torch.equal, early[0].values(), second)), "copied before its first step"
 
 
 @every_optimizer
@@ -207,7 +215,7 @@ def test_follows_a_learning_rate_scheduler(name: str, make_model: Callable[..., 
         return 1 / (1 + epoch)
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(one, schedule)
-    for step in range(1, 13):
+    for step in range(1, 5):
         feed(by_scheduler.parameters(), step)
         one.step()
         scheduler.step()
@@ -215,7 +223,7 @@ def test_follows_a_learning_rate_scheduler(name: str, make_model: Callable[..., 
             group["lr"] = group["peak_lr"] * schedule(step - 1)
         feed(by_hand.parameters(), step)
         two.step()
-    assert [group["lr"] for group in one.param_groups] == pytest.approx([lr * schedule(12) for lr in first])
+    assert [group["lr"] for group in one.param_groups] == pytest.approx([lr * schedule(4) for lr in first])
     assert same(by_scheduler, by_hand)
 
 
@@ -317,13 +325,15 @@ def test_evaluation_leaves_no_trace(name: str, make_model: Callable[..., nn.Modu
         one, two = build(name, plain), build(name, other)
         two.eval()
         two.train()
-        train(plain, one, feed, 1, 7)
+        train(plain, one, feed, 1, 4)
+        fourth = [p.detach().clone() for p in plain.parameters()]
+        train(plain, one, feed, 5, 7)
         train(other, two, feed, 1, 4)
         two.eval()
         evaluated = [p.detach().clone() for p in other.parameters()]
         two.eval()
         assert all(torch.equal(p, q) for p, q in zip(other.parameters(), evaluated, strict=True))
-        if not all(map(torch.equal, other.parameters(), _after(name, make_model(dtype), feed, 4))):
+        if not all(map(torch.equal, evaluated, fourth)):
             with pytest.raises(ValueError, match=r"the parameters hold weights to evaluate; call optimizer.train\(\)"):
                 two.step()
         saved = copy.deepcopy(two.state_dict())
@@ -333,11 +343,6 @@ def test_evaluation_leaves_no_trace(name: str, make_model: Callable[..., nn.Modu
         two.train()
         train(other, two, feed, 5, 7)
         assert same(plain, other)
-
-
-def _after(name: str, model: nn.Module, feed: Any, steps: int) -> list[torch.Tensor]:
-    train(model, build(name, model), feed, 1, steps)
-    return list(model.parameters())
 
 
 @every_optimizer
@@ -358,7 +363,7 @@ def test_works_with_gradient_scaling(name: str, make_model: Callable[..., nn.Mod
     plain, scaled = make_model(torch.float32), make_model(torch.float32)
     one, two = build(name, plain), build(name, scaled)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    for step in range(1, 13):
+    for step in range(1, 4):  # what a rule gets is the same gradient in each
         for model in (plain, scaled):
             feed(model.parameters(), step)
         one.step()

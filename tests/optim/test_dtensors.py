@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from tests.forked_ranks import run_ranks
 from tests.optim import dtensor_program as program
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
@@ -20,7 +18,6 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from fairstep import optim
 
 pytestmark = pytest.mark.dist
-ROOT = Path(__file__).parents[2]
 Results = dict[str, dict[str, dict[str, Tensor]]]
 
 
@@ -28,13 +25,9 @@ Results = dict[str, dict[str, dict[str, Tensor]]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results and checkpoints of two ranks, and of four that go on from the two's checkpoints."""
     place = tmp_path_factory.mktemp("dtensors")
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    for ranks in (2, 4):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        command += [str(program.__file__), str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    for size in (2, 4):
+        code, output = run_ranks(Path(program.__file__), [str(place)], size, place / f"{size}.output", seconds=400)
+        assert code == 0, output[-3000:]
     return place
 
 

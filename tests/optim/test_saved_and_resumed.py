@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -23,6 +24,11 @@ from torch.distributed.checkpoint.state_dict import (
 from fairstep import optim
 
 COMBINED = {"block_size": 4, "normalize_gradients": True}, {"block_size": 5, "precondition_frequency": 3}
+
+
+KINDS_OF_STATE = ("adamw", "muon", "soap", "kron", "adam-mini", "prodigy", "scion", "schedule-free-plus", "muon-8bit")
+"""Of elements, matrices, factors, triangular factors, rows, all parameters, nothing but momentum, further
+weights, and bytes: what is done with others is the same."""
 
 
 class OddModel(nn.Module):
@@ -89,8 +95,14 @@ def test_every_option_resumes_to_the_bit(name: str, options: dict[str, Any]) -> 
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-@pytest.mark.parametrize("options", [{}, {"flatten_optimizer_state_dict": True}, {"full_state_dict": True}], ids=str)
-@pytest.mark.parametrize("name", optim.names())
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in optim.names()),
+        *product(KINDS_OF_STATE, [{"flatten_optimizer_state_dict": True}, {"full_state_dict": True}]),
+    ],
+    ids=str,
+)
 def test_torchs_distributed_state_dict_goes_by_name(name: str, options: dict[str, bool], tmp_path: Any) -> None:
     """As its documentation does it: the new optimizer's own state is the memory that is read into."""
     chosen = StateDictOptions(**options)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.train.test_parallel import curve, processes
+from tests.train.test_parallel import SHORT, curve, processes
 from tests.train.test_sharded import case, compared
 
 from fairstep import optim
@@ -33,7 +33,7 @@ def with_mode(spec: RunSpec, mode: str) -> RunSpec:
 
 @pytest.mark.dist
 def test_four_processes_have_shards_of_unequal_size(tmp_path: Path) -> None:
-    """What differs with the number of ranks; all optimizers on two are in test_sharded."""
+    """What differs with the number of ranks, in each step alike; all optimizers on two are in test_sharded."""
     names = ["adamw", "muon", "adam-mini", "mars-adamw form=exact", "prodigy", "kron", "muonh"]
     for row in compared(tmp_path, 4, case(names, ["dense"], ["fsdp"])):
         assert row["largest"] <= 1e-10, row
@@ -42,7 +42,7 @@ def test_four_processes_have_shards_of_unequal_size(tmp_path: Path) -> None:
 @pytest.mark.dist
 def test_a_run_changes_its_mode_and_its_number_of_processes(tiny: Any, tmp_path: Path) -> None:
     """fsdp on 2, ddp-sharded on 2, fsdp on 4, then one process: the curve and the weights of one."""
-    spec = with_mode(tiny("muon"), "fsdp")
+    spec = with_mode(tiny("muon", tokens=SHORT), "fsdp")
     train(spec, Store(tmp_path / "one"))
     for size, mode, step in ((2, "fsdp", 15), (2, "ddp-sharded", 25), (4, "fsdp", 35)):
         _, output, _ = processes(with_mode(spec, mode), tmp_path / "many", size, kill_rank=size - 1, kill_step=step)
@@ -58,7 +58,7 @@ def test_a_killed_run_goes_on_to_the_bit_and_leaves_whole_weights(tiny: Any, tmp
     from safetensors.torch import load_file
     from torch.distributed.checkpoint import FileSystemReader
 
-    spec = with_mode(tiny("soap"), "fsdp")
+    spec = with_mode(tiny("soap", tokens=SHORT), "fsdp")
     processes(spec, tmp_path / "killed", 2, kill_rank=1, kill_step=35)
     place = Store(tmp_path / "killed").run(spec).directory / "checkpoints" / "step-00000030"
     saved = FileSystemReader(place).read_metadata()

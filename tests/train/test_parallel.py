@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forked_ranks import run_ranks
 
 from fairstep.cost.rank_shares import step_costs
 from fairstep.model.shapes import parameter_table
@@ -22,6 +23,9 @@ from fairstep.train import train
 from fairstep.train.ranks.world import World
 
 pytestmark = pytest.mark.dist
+
+SHORT = 8 * 16 * 40
+"""Tokens of 40 steps, for runs that die by the 35th."""
 
 PROGRAM = """
 import os, signal, sys
@@ -51,17 +55,28 @@ except RankError as error:
 
 
 def processes(
-    spec: RunSpec, store: Path, size: int, kill_rank: int = -1, kill_step: int = 0, program: str = PROGRAM
+    spec: RunSpec,
+    store: Path,
+    size: int,
+    kill_rank: int = -1,
+    kill_step: int = 0,
+    program: str = PROGRAM,
+    torchrun: bool = False,
 ) -> tuple[int, str, float]:
-    """Start torchrun, wait; (exit code, output, seconds)."""
+    """Start the ranks, under torchrun or as forks, and wait; (exit code, output, seconds)."""
     store.mkdir(parents=True, exist_ok=True)
     (store / "spec.json").write_text(spec.to_json())
     (store / "program.py").write_text(program)
+    arguments = [str(store / "spec.json"), str(store), str(kill_rank), str(kill_step)]
+    if not torchrun:
+        began = time.monotonic()
+        code, output = run_ranks(store / "program.py", arguments, size)
+        return code, output, time.monotonic() - began
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size), "--master-port", str(port)]
-    command += [str(store / "program.py"), str(store / "spec.json"), str(store), str(kill_rank), str(kill_step)]
+    command += [str(store / "program.py"), *arguments]
     began = time.monotonic()
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
@@ -86,7 +101,7 @@ def test_shares_are_the_batch_and_impossible_ones_are_said() -> None:
 def test_two_processes_give_the_losses_of_one(tiny: Any, tmp_path: Path) -> None:
     spec = tiny("muon", execution=Execution(threads=1, compile=False, micro_batch_sequences=2))
     train(spec, Store(tmp_path / "one"))
-    code, output, _ = processes(spec, tmp_path / "two", 2)
+    code, output, _ = processes(spec, tmp_path / "two", 2, torchrun=True)
     assert code == 0, output
     assert output.count("step 60") == 1  # one process speaks
     one, two = curve(tmp_path / "one", spec), curve(tmp_path / "two", spec)
@@ -97,8 +112,8 @@ def test_two_processes_give_the_losses_of_one(tiny: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
-    code, output, seconds = processes(spec, tmp_path / "two", 2, kill_rank=rank, kill_step=35)
+    spec = tiny(tokens=SHORT, execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+    code, output, seconds = processes(spec, tmp_path / "two", 2, kill_rank=rank, kill_step=35, torchrun=rank == 1)
     assert code == 1
     assert seconds < 60
     assert output.count("said: another of the 2 processes of this run died") == 1
@@ -116,7 +131,7 @@ def test_a_dead_process_ends_the_run_with_one_word_and_it_goes_on(rank: int, tin
 
 
 def test_a_run_of_two_processes_writes_checkpoints_by_the_clock_and_goes_on_with_one(tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_seconds=1e-3))
+    spec = tiny(tokens=SHORT, execution=Execution(threads=1, compile=False, checkpoint_every_seconds=1e-3))
     train(spec, Store(tmp_path / "one"))
     processes(spec, tmp_path / "two", 2, kill_rank=1, kill_step=35)
     train(spec, Store(tmp_path / "two"))
@@ -130,7 +145,7 @@ def test_a_run_moves_from_one_to_two_to_four_processes_and_back(tiny: Any, tmp_p
     execution = Execution(threads=1, compile=False, checkpoint_every_steps=10)
     # Four processes share the rows of embedding and head.
     model = ModelSpec(layers=2, width=16, heads=2, mlp_width=48, vocabulary=300, context=16)
-    spec = tiny("kron", model=model, execution=execution)
+    spec = tiny("kron", model=model, tokens=SHORT, execution=execution)
     train(spec, Store(tmp_path / "one"))
     ownership = divide(step_costs(spec, parameter_table(model)) or [], 4)
     assert not any(owned[name].whole for owned in ownership for name in ("embedding.weight", "head.weight"))

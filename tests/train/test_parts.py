@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.train.test_parallel import curve, processes
+from tests.train.test_parallel import SHORT, curve, processes
 
 from fairstep.runs import Execution, Store
 from fairstep.train import train
@@ -109,7 +109,7 @@ def test_asynchronous_parts_continue_to_the_bit_and_a_full_disk_is_survived(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execution = Execution(threads=1, compile=False, checkpoint_every_steps=10, asynchronous=True)
-    spec = tiny("mars-shampoo", execution=execution)
+    spec = tiny("mars-shampoo", tokens=SHORT, execution=execution)
     monkeypatch.setenv("FULL", "1:step-00000030")
     code, output, _ = processes(spec, tmp_path / "two", 2, program=TRAIN)
     assert code == 1, output
@@ -125,7 +125,7 @@ def test_asynchronous_parts_continue_to_the_bit_and_a_full_disk_is_survived(
 
 
 def test_damage_of_one_ranks_file_falls_back_to_the_checkpoint_before(tiny: Any, tmp_path: Path) -> None:
-    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
+    spec = tiny(tokens=SHORT, execution=Execution(threads=1, compile=False, checkpoint_every_steps=10))
     processes(spec, tmp_path / "two", 2, kill_rank=1, kill_step=35)
     run = Store(tmp_path / "two").run(spec)
     part = run.directory / "checkpoints" / "step-00000030" / "__1_0.distcp"
@@ -145,7 +145,8 @@ def test_damage_of_one_ranks_file_falls_back_to_the_checkpoint_before(tiny: Any,
 def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(
     asynchronous: bool, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = tiny(execution=Execution(threads=1, compile=False, checkpoint_every_steps=10, asynchronous=asynchronous))
+    execution = Execution(threads=1, compile=False, checkpoint_every_steps=10, asynchronous=asynchronous)
+    spec = tiny(tokens=SHORT, execution=execution)
     monkeypatch.setenv("FULL", "1:step-00000030:kill")
     code, output, seconds = processes(spec, tmp_path / "two", 2, program=TRAIN)
     assert code == 1

@@ -1,4 +1,4 @@
-"""A cut of modded-nanogpt's track (2 layers, width 128) trains: its first loss, its bf16 embedding, its checkpoints."""
+"""A cut of modded-nanogpt's track (2 layers, width 64) trains: its first loss, its bf16 embedding, its checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fairstep.train.step import Trainer
 CUT = (
     preset("track3/124m")
     .config(300)
-    .model_copy(update={"layers": 2, "width": 128, "heads": 2, "mlp_width": 512, "context": 16})
+    .model_copy(update={"layers": 2, "width": 64, "heads": 2, "mlp_width": 256, "context": 16})
 )
 
 
@@ -81,7 +81,7 @@ def test_its_cost_is_counted(tiny: Any) -> None:
     spec = cut(tiny)
     found = cost(spec, device("h100"))
     assert found.parameters_total == sum(p.numel() for p in Trainer(spec).model.parameters())
-    assert found.flops == spec.tokens * (6 * (2 * 12 * 128**2 + CUT.vocabulary * 128) + 12 * 2 * 128 * 16)
+    assert found.flops == spec.tokens * (6 * (2 * 12 * 64**2 + CUT.vocabulary * 64) + 12 * 2 * 64 * 16)
 
 
 def test_a_sum_of_losses_is_a_mean_with_another_eps() -> None:

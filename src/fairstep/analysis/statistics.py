@@ -185,7 +185,7 @@ def equivalence(mine: Sequence[float], reference: Sequence[float], margin: float
 def repeated(again: Sequence[float], before: Sequence[float], known: Sequence[float], margin: float) -> Equivalence:
     """Whether runs that were trained again have the mean loss of before, within ``margin``: two one-sided tests.
 
-    ``again`` and ``before`` are losses of the same n seeds, ``known`` those of all runs of that configuration. The
+    ``again`` and ``before`` are losses of the same n seeds, ``known`` the losses of all runs of that configuration. The
     interval of the mean difference is the narrower of two, each with 2.5 % beyond each end, so that both together err
     with 5 % at most (Bonferroni). One has the deviation of the n differences. The other has the deviation sigma of
     ``known``: runs of one seed share part of their noise, so that the standard error is at most sigma sqrt(2 / n).

@@ -18,6 +18,7 @@ from fairstep import optim
 from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen, space
 from fairstep.cli.shared.baseline_store import check_options, take_baseline
+from fairstep.cli.shared.baseline_workload import workload_from
 from fairstep.cli.shared.fitness import check_fitness
 from fairstep.cli.shared.options import (
     Assignments,
@@ -53,7 +54,7 @@ class CompareOptions:
 
     Example: fairstep compare adamw muon --trainer examples/plain/study.toml
 
-    Example: fairstep compare adamw muon --baseline-from results/pocket
+    Example: fairstep compare adamw muon --baseline-from results/pocket-wen
 
     Stop it at any moment: the same command goes on without repeating a finished run.
     """
@@ -125,6 +126,8 @@ def main(arguments: list[str]) -> int:
     contestants = contestant_tables(options)
     names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
     baseline = baseline_of(options, names)
+    if options.baseline_from is not None:
+        options = on_its_workload(options, options.baseline_from, baseline, arguments)
     check_fitness(contestants, options.unchecked)
     store = Store(options.store).writable()
     study, texts = study_of(options, contestants, baseline)
@@ -161,6 +164,21 @@ def main(arguments: list[str]) -> int:
     page = options.report or store.path / "report.html"
     conclude(store, ledgers[cell.name], page, options.json, time.perf_counter() - began)
     return 0
+
+
+def on_its_workload(options: CompareOptions, path: Path, baseline: str, arguments: list[str]) -> CompareOptions:
+    """With the store's workload where the options leave it open, which is said."""
+
+    def over(workload: WorkloadOptions) -> WorkloadOptions:
+        return parse(CompareOptions, "compare", arguments, default=replace(options, workload=workload)).workload
+
+    workload, count = workload_from(path, baseline, options.workload, over)
+    if count > 1:
+        screen.say(
+            f"{path} has {baseline} on {count} workloads that fit; this contest is on the longest, {workload.model} "
+            f"with {int(workload.tokens):,} tokens a run; --tokens or --chinchilla names another"
+        )
+    return replace(options, workload=workload)
 
 
 def study_of(

@@ -79,7 +79,7 @@ class FileTokenizer:
     @classmethod
     def read(cls, path: Path, own: bool = False, end_of_text: int | None = None) -> "FileTokenizer":
         """A tokenizer file. The end of a text is the given token, else the ``eos_token`` of the tokenizer_config.json
-        beside it, else the first of the usual marks that it has. Raises DataError."""
+        beside it, else the first of the usual marks in it. Raises DataError."""
         from tokenizers import Tokenizer
 
         with _library(f"{path} is not a tokenizer of Hugging Face's tokenizers"):

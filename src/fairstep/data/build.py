@@ -44,7 +44,7 @@ class Recipe:
     validation_share: float = VALIDATION_SHARE
 
     def fingerprint(self, text: str) -> str:
-        """That of the text with whatever here is not as usual. (The own BPE's vocabulary is a corpus's second name.)"""
+        """The text's, with whatever here is not as usual. (The own BPE's vocabulary is a corpus's second name.)"""
         unusual: dict[str, Any] = {}
         if self.tokenizer:
             unusual["tokenizer"] = digest_of(self.tokenizer)

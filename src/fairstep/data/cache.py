@@ -165,7 +165,7 @@ def find_corpus(name: str, cache: Path | None = None, vocabulary: int = 0) -> Co
 
 
 def _called(name: str, cache: Path) -> list[Path]:
-    """The folders of the corpora that a name may mean: as it was given, as a folder's, as that of their text."""
+    """The folders of the corpora that a name may mean: as it was given, as a folder's, as their text's."""
     if "/" in name:
         return []
     if folder := _named_folder(cache / "names" / name):

@@ -57,7 +57,7 @@ class Corpus:
         return self._split("validation")
 
     def validation_sets(self) -> dict[str, Stream | Mixed]:
-        """Every validation set under its name: first the corpus's own, then those of a mixture's parts, then further
+        """Every validation set under its name: first the corpus's own, then each of a mixture's parts, then further
         ones. Each goes to `validation_windows`."""
         own = [(self.name, self)]
         parts = [(part.name, part) for part, _ in self.parts] if len(self.parts) > 1 else []

@@ -55,7 +55,7 @@ def mix(
         "further": [{"name": name, "fingerprint": corpus.fingerprint} for name, corpus in further.items()],
     }
     first = _digest(recipe)
-    # The names of the parts are those of files, perhaps; the names of further sets are what their results are called.
+    # The parts may be named after files; the names of further sets are what their results are called.
     fingerprint = VERSION_2 + _digest(
         recipe | {"parts": [[part.fingerprint, share] for (part, _), share in zip(parts, shares, strict=True)]}
     )

@@ -10,7 +10,7 @@ import polars as pl
 
 
 def shared_values(frame: pl.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Of every row the values of columns (column -> name) that it has; equal rows share one dict."""
+    """Every row's values of the columns (column -> name) where it has one; equal rows share one dict."""
     if not names:
         return [{}] * frame.height
     nested = any(frame.schema[column].is_nested() for column in names)  # lists have no hash

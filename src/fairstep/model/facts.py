@@ -27,7 +27,7 @@ def parameter_table(model: AnyModelSpec) -> list[Parameter]:
 
 
 def counts(model: AnyModelSpec) -> Counts:
-    """All parameters, and those of matrices; of a foreign model no expert is known to be idle."""
+    """All parameters, and the matrices'; of a foreign model no expert is known to be idle."""
     if isinstance(model, ForeignModelSpec):
         facts = model.facts
         multiplied = facts.flops_per_token // 6

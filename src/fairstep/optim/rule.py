@@ -76,7 +76,7 @@ class Context:
 
     @property
     def peak_lr(self) -> float:
-        """The learning rate that the param group was built with; of one built with 0, the one that it has now."""
+        """The learning rate that the param group was built with; of one built with 0, its present one."""
         return float(self.group["peak_lr"]) or float(self.group["lr"]) or 1.0
 
 

@@ -31,7 +31,7 @@ class StoreError(ValueError):
 
 
 class Store:
-    """Runs under one folder. Nothing is cached: every call reads the files, except those of a packed store."""
+    """Runs under one folder. Nothing is cached: every call reads the files, but a packed store's once."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()

@@ -61,7 +61,7 @@ class Workload:
     evaluation_tokens: int = 131_072
     execution: Execution = field(default_factory=Execution)
     transfer: Transfer | None = None
-    """How hyperparameters, which are then those of a base model, become the model's."""
+    """How hyperparameters, which are then a base model's, become the model's."""
 
     def __post_init__(self) -> None:
         given = [name for name in WARMUPS if getattr(self, name) is not None]

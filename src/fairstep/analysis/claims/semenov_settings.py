@@ -65,7 +65,7 @@ def weight_decay(evidence: Evidence) -> Finding:
     "Fig. 9; takeaway 4",
 )
 def learning_rate(evidence: Evidence) -> Finding:
-    """In a store: the best learning rate of the shortest runs, among those of the longest with a sweep. The next larger
+    """In a store: the best learning rate of the shortest runs, among the longest runs with a sweep. The next larger
     one takes the place of 2e-3."""
     if evidence.from_store:
         parts = [part for cells in series_of_lengths(evidence) for part in _kept_rates(cells)]

@@ -22,7 +22,7 @@ whose optimum lies within ``REACH`` times the points used.
 A search that goes from one hyperparameter to the next has the losses along some beside another configuration than the
 chosen one. With x_j the places of that one, m_i there is moved by -rho_ij sqrt(c_j / c_i) x_j, which every draw undoes.
 Losses of shorter schedules stand in where there are none at the length of the final runs; an optimum moves by ``DRIFT``
-steps with every doubling of the tokens, and that of the learning rate is carried by the search.
+steps with every doubling of the tokens, and the search carries the learning rate.
 
 Equal optimizers, tuned by such a grid, differ by r_a - r_b, so an interval that names optimizers adds
 1.96 sqrt(E (r_a - r_b)^2) in quadrature. A hyperparameter without a loss on both sides of its chosen value gives no
@@ -106,8 +106,8 @@ class Neighbours:
 
     @classmethod
     def of(cls, tried: Results, chosen: Configuration, shorter: Results = (), doublings: float = 0.0) -> Neighbours:
-        """From all configurations ``tried`` and their losses, and those of ``shorter`` schedules, by which the tokens
-        of the final runs are so many doublings more. Diverged runs, words and switches are left out."""
+        """From all configurations ``tried`` and their losses, and from ``shorter`` schedules, which have so many
+        doublings of tokens fewer than the final runs. Diverged runs, words and switches are left out."""
         near = [(one, loss) for one, loss in tried if one.keys() == chosen.keys() and math.isfinite(loss)]
         early = [(one, loss) for one, loss in shorter if one.keys() == chosen.keys() and math.isfinite(loss)]
         numeric = [name for name in chosen if all(_number(name, one[name]) for one, _ in ((chosen, 0), *near, *early))]

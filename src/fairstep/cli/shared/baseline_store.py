@@ -21,9 +21,10 @@ from fairstep.analysis.statistics import repeated
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.store_problems import trained_otherwise, wrong_with
 from fairstep.cli.shared.tournament import run_study
+from fairstep.optim.spec.overrides import is_override
 from fairstep.runs import Ledger, Run, RunSpec, Store, Value, write_atomic
 from fairstep.runs.baseline_source import BaselineSource
-from fairstep.study import Contest, Contestant
+from fairstep.study import Contest, Contestant, Space
 from fairstep.study.file.cells import Text
 from fairstep.study.file.launcher import launcher_of
 from fairstep.study.file.study import Study
@@ -214,7 +215,11 @@ def _read(store: Store, path: Path, ledger: Ledger, contest: Contest) -> tuple[D
     if final is None:
         raise ValueError(f"--baseline-from {store.path} has no final run of {name} in its contest {ledger.name}")
     chosen = final.optimizer
-    contestant = Contestant(name, _unfilled(final), space_of(proof), chosen.name, undecayed=chosen.undecayed)
+    # Of some parameters alone, and searched after the others: earlier trials have them not.
+    late = {key for key in choice if is_override(key)}
+    fixed = {key: value for key, value in _unfilled(final).items() if key not in late}
+    space = Space({key: axis for key, axis in space_of(proof).axes.items() if key not in late})
+    contestant = Contestant(name, fixed, space, chosen.name, undecayed=chosen.undecayed)
     wrong: Differences = {}
     wanted: dict[str, list[Wanted]] = {"short": [], "tune": [], "final": [], "budget": []}
     finals: dict[int, float] = {}

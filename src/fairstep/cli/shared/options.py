@@ -47,16 +47,17 @@ LEAST = {
 }
 
 
-def parse(kind: type[Options], verb: str, arguments: list[str]) -> Options:
+def parse(kind: type[Options], verb: str, arguments: list[str], default: Options | None = None) -> Options:
     """Read a verb's options from its dataclass, or print its help and exit. Raises ValueError for a value of another
-    kind and for an option that there is not."""
+    kind and for an option that there is not. ``default``: what holds for options that are not named, in place of the
+    dataclass's own."""
     if {"-h", "--help"} & set(arguments):
         print(help_text(kind, verb), end="")
         raise SystemExit(0)
     said = io.StringIO()
     try:
         with drawing(), contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments)
+            return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments, default=default or tyro.MISSING_NONPROP)
     except SystemExit:
         if sentence := _refusal(kind, said.getvalue(), arguments):
             raise ValueError(sentence) from None

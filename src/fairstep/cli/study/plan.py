@@ -37,7 +37,7 @@ class PlanOptions:
     the starting point and beyond the grids, from hardly to far. "expected" is the mean of these games, "least" and
     "most" are their ends; "least" is mostly the game in which every search begins at its optimum.
 
-    For the protocol thrifty its tokens and its regret are printed beside those of the full grid, in the same games.
+    For the protocol thrifty its tokens and its regret are printed beside the full grid's, in the same games.
 
     Example: fairstep study plan studies/wen-phase1.toml --device h100
     Example: fairstep study plan studies/pocket-wen.toml --measure

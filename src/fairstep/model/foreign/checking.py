@@ -129,7 +129,7 @@ def _gradients(subject: Subject) -> str:
     if odd:
         raise Failed(f"the gradient of {_listed(odd)} is not finite")
     zero = [name for name, p in trained.items() if p.grad is not None and not bool(p.grad.any())]
-    return f"that of {_listed(zero)} is 0 at the start" if zero else ""
+    return f"the gradient of {_listed(zero)} is 0 at the start" if zero else ""
 
 
 def _repeats(subject: Subject) -> str:

@@ -40,7 +40,7 @@ def is_foreign(name: str) -> bool:
 
 
 def described(name: str, context: int = 0) -> ForeignModelSpec:
-    """The model of a name, with the vocabulary that it has before a text is known, and nothing counted yet.
+    """The model of a name, with its vocabulary before a text is known, and nothing counted yet.
 
     ``context``: tokens of a sequence; 0: the model's. Raises SpecError with one sentence.
     """

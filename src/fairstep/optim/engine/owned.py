@@ -50,7 +50,7 @@ class OwnedShards:
     def cut(self, name: str, tensor: Tensor, piece: Piece | None = None) -> Tensor:
         """The piece, by default ours, of a tensor of the parameter's shape; a view where that is contiguous."""
         piece = piece or self.owned[name]
-        if piece.whole:  # whose rows may be those of a rule that sees it the other way round
+        if piece.whole:  # its rule may see it the other way round, and count other rows
             return tensor
         return (tensor.reshape(-1) if self.kinds[name] == "elements" else tensor)[piece.start : piece.stop]
 

@@ -138,7 +138,7 @@ class Routed(torch.optim.Optimizer):
         items = routing.named_parameters(params)
         if not any(item.telling or item.layer for item in items):
             return [replace(item, name=str(len(self.roles) + n)) for n, item in enumerate(items)]
-        if isinstance(params, nn.Module):  # its names begin at itself, and so say less than those of a whole model
+        if isinstance(params, nn.Module):  # its names begin at itself, and say less than a whole model's
             items = [replace(item, telling=item.telling and "." in item.name) for item in items]
             if any(item.name in self.roles for item in items):
                 items = [replace(item, name=f"group{len(self.param_groups)}.{item.name}") for item in items]

@@ -13,7 +13,7 @@ due by parameter name:
         optimizer.supply(signal, {name: tensor for name in names})
     optimizer.step()
 
-The tensors have the shapes of the parameters. Those of attention_logits are vectors instead, with an element for each
+The tensors have the shapes of the parameters. The signal attention_logits has vectors instead, with an element for each
 head of keys: the largest scale * q k^T of all pairs that attend to each other, of all heads of queries that share the
 keys. Such a head has as many rows of the parameter, a query's or a key's, as any other. loss is one number for all:
 ``optimizer.supply("loss", loss)``, which ``step(closure)`` does by itself.

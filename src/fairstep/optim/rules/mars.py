@@ -4,7 +4,7 @@ Everything but vectors:
 
     c  = g + gamma beta1 / (1 - beta1) (g - g'),   g' = 0 in the first step, then
                                                    the gradient of the previous step               form "approximate"
-                                                   that of this batch at the previous weights      form "exact"
+                                                   this batch's gradient at the previous weights   form "exact"
     c <- c / max(1, |c|)                           Frobenius norm of each tensor                   clip "tensor"
     c <- c min(1, 1 / (|c| + 1e-6))                over all tensors together                       clip "global": W
     m <- beta1 m + (1 - beta1) c

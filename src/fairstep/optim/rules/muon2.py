@@ -10,7 +10,7 @@ Matrices (o x i):
 
 Embedding, head and vectors: AdamW (see ``adamw``) with learning rate lr * adam_lr_ratio and its own betas.
 
-Liu et al., arXiv 2604.09967. The form is that of modded-nanogpt's optimization track (result 7), whose iterations are
+Liu et al., arXiv 2604.09967. The form is from modded-nanogpt's optimization track (result 7), whose iterations are
 the twelve of simple-quintic. Optimizer state: 2 floats per matrix element, 2 per element of the rest.
 
 Differences from other implementations: the paper's text was not at hand. Second-hand notes of it differ: one has a

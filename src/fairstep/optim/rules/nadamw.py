@@ -16,7 +16,7 @@ openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ.
 Optimizer state: 2 floats per parameter.
 
 Differences from other implementations: three algorithms carry the name, 10 to 30 % apart after 20 steps. The
-default is optax's, which is also W's. "algoperf" is that of the AlgoPerf benchmark and timm, "dozat" that of torch's
+default is optax's, which is also W's. "algoperf" is what the AlgoPerf benchmark and timm have, "dozat" is torch's
 NAdam with decoupled decay, whose momentum is warmed up over some hundred steps.
 """
 

@@ -15,7 +15,7 @@ mean loss:
     Sophia-H   h^ = z (H z),  z Gaussian or of random signs, H the Hessian: Hutchinson, signal hessian_diagonal
 
 H. Liu et al., "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training",
-arXiv 2305.14342 (its gamma is rho, and its lr that of the code times rho). Optimizer state: 2 floats per parameter;
+arXiv 2305.14342 (its gamma is rho, and its lr is the code's times rho). Optimizer state: 2 floats per parameter;
 every k-th step costs one more forward and backward pass (G) or a Hessian-vector product (H).
 
 Differences from other implementations: the factor B is in the signal, where the authors' code has it in the step.

@@ -83,7 +83,7 @@ class Overridable:
         return self.parts[0] if hyper and part.yields_to and hyper[part.yields_to] else part
 
     def aux(self, hyper: Hyper | None = None) -> tuple[Role, ...]:
-        """Roles that another rule takes than the matrices': those of Muon's AdamW."""
+        """Roles that another rule takes than the matrices', such as AdamW's in Muon."""
         matrices = self.part("matrix", hyper)
         return tuple(role for role in ROLES if self.part(role, hyper) is not matrices)
 

@@ -51,7 +51,7 @@ def plugins() -> dict[str, str]:
 
 
 def named(word: str) -> Wrapper:
-    """The wrapper of a name or alias, spelled as for optimizers; ours before those of packages.
+    """The wrapper of a name or alias, spelled as for optimizers; ours before a package's.
 
     Raises UnknownOptimizerError for a word that names none, and for an entry point behind which there is none.
     """

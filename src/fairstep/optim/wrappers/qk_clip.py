@@ -6,7 +6,7 @@ over all pairs that attend to each other, after the step of the rule inside:
     gamma = min(1, tau / S) where S > 0, else 1
     W_q  <- gamma^alpha W_q,   W_k <- gamma^(1 - alpha) W_k          the rows of the head, and of its biases
 
-Heads of queries that share keys have one gamma, that of the largest S among them. The momentum stays as it is. S is the
+Heads of queries that share keys have one gamma, by the largest S among them. The momentum stays as it is. S is the
 signal attention_logits (see ``signals``): in a loop of one's own, the largest logits by parameter name before a step.
 The trainer has them of our models with attention that does not normalise queries and keys. No state of its own.
 

@@ -114,7 +114,7 @@ class CellsTable(Table):
     by the ratio to the model of ``base_width`` (arXiv 2512.05620). hyperp: learning rates by length, batch and depth,
     for optimizers that keep norms (arXiv 2603.28743). law: by the powers in ``law``. none: they stay as they are."""
     base_width: Count = 0
-    """With ``transfer``: width of the model, one of this table's, whose hyperparameters those of the contestants are.
+    """With ``transfer``: width of the model, one of this table's, for which the contestants' hyperparameters are given.
     0: the narrowest."""
     law: LawTable | None = None
     """With ``transfer = "law"``: the exponents."""

@@ -174,7 +174,7 @@ class Study:
                 yield cell, contestant.name, spec
 
     def costs(self, contest: Contest, device: Device | None = None) -> dict[tuple[str, str], Cost]:
-        """Those of ``starts``. Raises StudyError for one that cannot be run, or that does not fit into the device."""
+        """A cost for each of ``starts``. Raises StudyError for one that cannot run or does not fit into the device."""
         costs = {}
         launcher = self.table.launcher
         for cell, contestant, spec in self.starts(contest):

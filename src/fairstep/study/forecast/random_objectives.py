@@ -60,8 +60,11 @@ Objectives = Mapping[tuple[str, str], Synthetic]
 
 
 def objectives(problems: Problems, game: int, games: int) -> Objectives:
-    """Those of one of several games. What is common to a study (how well its starting points fit, how noisy its runs
-    are) is spread evenly over the games, so that a few of them show its range."""
+    """The objectives of one of several games.
+
+    What is common to a study (how well its starting points fit, how noisy its runs are) is spread evenly over the
+    games, so that a few of them show its range.
+    """
     draw = random.Random(f"landscape {game}")
     far = FAR * (game + draw.random()) / games
     noise = UNSURE ** (2 * ((game * 0.618034 + draw.random() / games) % 1) - 1)

@@ -76,7 +76,7 @@ class Problem:
     largest number of tuning trials (0: no limit). ``parameters`` (matrix parameters) and ``tokens`` place the cell for
     laws over scale. ``companions`` are hyperparameters that are tuned at the end (``companions.py``) in so many
     ``rounds``, before ``refine``; ``ratios`` gives what they are in a configuration that does not say. ``batch_tokens``
-    are those of a step. ``shorter``: the tokens of a whole schedule that is searched in place of the cell's; None: the
+    are a step's. ``shorter``: the tokens of a whole schedule that is searched in place of the cell's; None: the
     cell's own.
     """
 

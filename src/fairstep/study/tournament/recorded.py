@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fairstep.optim.spec.overrides import is_override
 from fairstep.runs import Certificate
 from fairstep.study.protocols.search import (
     TUNING_SEED,
@@ -54,9 +55,16 @@ class Recorded:
             results = [(dict(wanted.configuration), loss) for wanted, loss in zip(self.short, losses, strict=False)]
             tuning.shorter = Shorter(results, math.log2(problem.tokens / tokens))
         for wanted, loss in zip(trials, losses[len(self.short) :], strict=True):
-            place = key(wanted.configuration)
-            tuning.losses[place], tuning.configurations[place] = loss, dict(wanted.configuration)
+            tried = dict(wanted.configuration)
+            if late_ratios(self.proof, tried):
+                tried = {**problem.ratios(tried), **tried}
+            tuning.losses[key(tried)], tuning.configurations[key(tried)] = loss, tried
         yield Settled(tuning)
+
+
+def late_ratios(proof: Certificate, configuration: Mapping[str, object]) -> list[str]:
+    """Ratios by role that were tuned after this configuration was tried (``companions``), which does not say them."""
+    return [one.name for one in proof.coordinates if is_override(one.name) and one.name not in configuration]
 
 
 def space_of(proof: Certificate) -> Space:

@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fairstep.runs import Certificate, Ledger, Trial
+from fairstep import optim
+from fairstep.runs import Certificate, Ledger, RunSpec, Trial, Value
 from fairstep.runs.run import Checked
 from fairstep.study.protocols.search import TUNING_SEED
 from fairstep.study.protocols.space import Key, key
 from fairstep.study.tournament.certify import Fresh, certify
 from fairstep.study.tournament.ledgers import effort_of
-from fairstep.study.tournament.recorded import tuning_of
+from fairstep.study.tournament.recorded import late_ratios, tuning_of
 
 OTHERWISE = ("cell", "notes", "seconds", "edge", "missing")
 """Fields that runs do not decide."""
@@ -46,16 +47,31 @@ def _again(proof: Certificate, trials: list[Trial], runs: Mapping[str, Checked])
         spec, summary, _ = runs.get(trial.run, Checked(None, None))
         if spec is None or summary is None or trial.status == "unfinished":
             continue
-        loss, place = math.inf if summary.final_loss is None else summary.final_loss, key(trial.hyperparameters)
+        loss = math.inf if summary.final_loss is None else summary.final_loss
+        tried = {**_unsaid(proof, trial, spec), **trial.hyperparameters}
+        place = key(tried)
         if trial.phase == "final":
             finals[spec.init_seed] = loss
         elif trial.phase == "tune" and spec.init_seed == TUNING_SEED:
-            tuning.losses[place], tuning.configurations[place] = loss, dict(trial.hyperparameters)
+            tuning.losses[place], tuning.configurations[place] = loss, tried
         elif trial.phase == "tune":
             finalists.setdefault(place, {})[spec.init_seed] = loss
     fresh = Fresh(finalists, finals)
     name, effort = proof.contestant, effort_of(trials)
     return certify(name, proof.cell, tuning, chosen or None, fresh, proof.tolerance, effort)
+
+
+def _unsaid(proof: Certificate, trial: Trial, spec: object) -> dict[str, Value]:
+    """The ratios by role that a trial had before they were tuned. Nothing that a store names is imported: another
+    package's optimizer has the ratio 1."""
+    late = late_ratios(proof, trial.hyperparameters)
+    if not late or not isinstance(spec, RunSpec):
+        return {}
+    chosen = spec.optimizer
+    if ":" in chosen.name:
+        return {name: chosen.hyperparameters.get(name, 1.0) for name in late}
+    known, values = optim.get(chosen.name), chosen.hyperparameters
+    return {name: values.get(name, known.hyperparameter(name, values).default) for name in late}
 
 
 def _differences(field: str, claimed: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -1,4 +1,4 @@
-"""Transfer: by which rule a contestant's hyperparameters, which are those of a base, become another cell's.
+"""Transfer: by which rule a contestant's hyperparameters, which are a base cell's, become another cell's.
 
     mup       by width and depth, with scales of the model (arXiv 2512.05620)     adamw, muon, d-muon, soap
     hyperp    by depth, batch and length (arXiv 2603.28743)                       optimizers with fixed norms

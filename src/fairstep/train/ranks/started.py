@@ -6,7 +6,7 @@ import os
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's number among those of its run, and how many they are. Alone unless both are told.
+    """This process's number in its run, and how many processes the run has. Alone unless both are told.
 
     Raises ValueError for what is no number.
     """
