@@ -22,7 +22,7 @@ from fairstep.analysis.laws.baseline_curve import BaselineCurve
 from fairstep.analysis.laws.law import Law, loss_law
 from fairstep.analysis.laws.slope import Slope
 from fairstep.analysis.statistics import AnalysisError
-from fairstep.runs import SEARCHES, Design, Ledger, Phase, Run, Status
+from fairstep.runs import SEARCHES, CommandSpec, Design, Ledger, Phase, Run, RunSpec, Status
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,7 +141,8 @@ class Trials:
     """All trials of a contest. Make one with ``read`` (our stores) or ``from_rows`` (anyone's table).
 
     ``rows`` have the keys of ``runs.table.TRIAL_COLUMNS``, null where nothing is known. ``contestants`` are listed
-    first and may have no trials yet. ``ledger`` and ``runs`` are the source of the rows, if that is a store.
+    first and may have no trials yet. ``ledger``, ``runs`` and their ``specs`` are the source of the rows, if that is a
+    store.
     ``unchecked`` are sentences on what could not be checked, and on what a check did not let count. ``further``: run ->
     final loss in nats per token by the name of its text's further validation sets.
 
@@ -163,6 +164,7 @@ class Trials:
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     unpaired: bool = False
     slope: Slope | None = None
+    specs: Mapping[str, RunSpec | CommandSpec] = field(default_factory=dict)
 
     @classmethod
     def read(cls, ledger: Ledger, runs: Iterable[Run]) -> Trials:
@@ -177,7 +179,8 @@ class Trials:
         rows = tuple(rows_of(ledger, checked, trial_problems(ledger, checked)))
         problems = tuple(ledger_problems(ledger, checked))
         further = {name: one.summary.validation_losses for name, one in checked.items() if one.summary is not None}
-        return cls(rows, ledger.baseline, ledger.contestants, ledger, members, problems, further)
+        specs = {name: one.spec for name, one in checked.items() if one.spec is not None}
+        return cls(rows, ledger.baseline, ledger.contestants, ledger, members, problems, further, specs=specs)
 
     @classmethod
     def from_rows(

@@ -54,6 +54,7 @@ def _cells(members: list[Trials]) -> list[Trials]:
             cell.add(trials, name)
     runs = {name: run for trials in members for name, run in trials.runs.items()}
     further = {name: losses for trials in members for name, losses in trials.further.items()}
+    specs = {name: spec for trials in members for name, spec in trials.specs.items()}
     return [
         Trials(
             tuple(c.rows.values()),
@@ -62,6 +63,7 @@ def _cells(members: list[Trials]) -> list[Trials]:
             c.first.ledger,
             runs,
             further=further,
+            specs=specs,
         )
         for c in cells
     ]

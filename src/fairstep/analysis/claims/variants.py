@@ -115,8 +115,7 @@ def _norms(trials: Trials, rows: tuple[Row, ...]) -> dict[Any, Curve]:
 
 
 def _spec(trials: Trials, row: Row) -> RunSpec | None:
-    run = trials.runs.get(row["run"])
-    spec = run.checked.spec if run is not None else None
+    spec = trials.specs.get(row["run"])
     return spec if isinstance(spec, RunSpec) else None
 
 
