@@ -260,3 +260,14 @@ def test_the_workload_is_the_stores_where_no_option_names_another() -> None:
     other, count = on_store("pocket-wen", "--model", "106k")
     assert count == 0, "the store's baseline is of another model, which its check then names"
     assert other.model == "106k"
+
+
+def test_a_damaged_store_is_refused_before_its_workload_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ledger that cannot be read, and a model of somebody's, whose code is not run for its sizes."""
+    store = source(tmp_path / "store")
+    assert on_store(str(store.path))[1] == 0, "its model is no preset"
+    store.ledger_paths()[0].write_text("{")
+    assert main(["compare", "adamw", "muon", "--baseline-from", str(store.path), "--store", str(tmp_path / "own")]) == 2
+    assert "the ledger" in capsys.readouterr().err

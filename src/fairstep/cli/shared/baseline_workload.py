@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fairstep.cli.shared.options import SHAPE, WorkloadOptions, cells_table
-from fairstep.model import named
+from fairstep.cli.shared.options import WorkloadOptions, cells_table
+from fairstep.model import PRESETS
 from fairstep.runs import RunSpec, Store
 
 DIGITS = range(1, 7)
@@ -33,31 +33,36 @@ def workload_from(
 
 
 def _workloads(store: Store, baseline: str) -> Iterator[WorkloadOptions]:
-    """The workload of every ledger in which the baseline was tuned, as options; not of trainers of others."""
-    for ledger in store.ledgers():
+    """The workload of every ledger in which the baseline was tuned, as options; of our presets and our trainer alone.
+
+    Nothing that the store names is imported. What cannot be read is passed over: the store's check says what it is.
+    """
+    for ledger in store.readable_ledgers():
         trials = [trial for trial in ledger.trials if trial.contestant == baseline]
-        specs = [spec for trial in trials if isinstance(spec := store.run(trial.run).own_spec, RunSpec)]
-        final = next((s for s, t in zip(specs, trials, strict=False) if t.phase == "final"), None)
+        read = [(trial.phase, store.run(trial.run).checked.spec) for trial in trials]
+        specs = [(phase, one) for phase, one in read if isinstance(one, RunSpec) and one.model.preset in PRESETS]
+        final = next((spec for phase, spec in specs if phase == "final"), None)
         if final is not None:
-            yield _options(final, specs)
+            yield _options(final, [spec for _, spec in specs])
 
 
 def _options(final: RunSpec, runs: Collection[RunSpec]) -> WorkloadOptions:
-    own, schedule, name = final.model, final.schedule, final.model.preset
-    shape = {name: getattr(schedule, name) for name in SHAPE if hasattr(schedule, name)}
+    own, schedule = final.model, final.schedule
     return WorkloadOptions(
-        model=name,
-        context=0 if own.context == named(name).context else own.context,
+        model=own.preset,
+        context=0 if own.context == PRESETS[own.preset].context else own.context,
         data=final.data.source,
         vocabulary=final.data.vocabulary,
         tokens=str(final.tokens),
         batch_sequences=final.batch_sequences,
+        schedule=schedule.kind,
+        decay_fraction=schedule.decay_fraction,
+        decay_shape=schedule.decay_shape,
+        warmup_fraction=_warmup(runs),
+        final_fraction=schedule.final_fraction,
+        clip_norm=final.clip_norm,
         evaluation_tokens=final.evaluation.final_tokens,
         precision=final.precision,
-        **shape,
-        schedule=schedule.kind,
-        clip_norm=final.clip_norm,
-        warmup_fraction=_warmup(runs),
     )
 
 
