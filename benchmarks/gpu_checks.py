@@ -87,8 +87,7 @@ def losses(place: Place) -> Iterator[Row]:
     for name in place.optimizers:
         mine, theirs = golden.golden_losses(name, place.device), golden.golden_losses(name)
         found = max(abs(a - b) / b for a, b in zip(mine, theirs, strict=True))
-        exact = name in golden.FULL_RANK and name not in golden.AMPLIFIES
-        limit = golden.FULL_RANK_TOLERANCE if exact else golden.TOLERANCE
+        limit = golden.DOUBLE_TOLERANCE if name in golden.DOUBLE else golden.TOLERANCE
         yield Row(f"losses of {name}", found, None if name in DRAWS else limit)
 
 

@@ -6,8 +6,8 @@ differently, they must agree to ``TOLERANCE``.
 
 Losses that depend on more than rounding cannot be golden. SOAP and its kin rotate by the eigenvectors of L = g g^T and
 R = g^T g: where these are not of full rank, LAPACK chooses the basis of the null space, and makes of processors differ.
-Their runs therefore have square matrices only, whose first gradients have full rank, and are in float64, because the
-condition of L is the square of the gradient's (up to 1e8 here).
+Their runs therefore have square matrices only, whose first gradients have full rank, and are in float64 from the first
+draw on, because the condition of L is the square of the gradient's (up to 1e8 here).
 
 After a change that is meant to change numbers, write this machine's losses anew with
 ``python -m tests.train.test_golden``, delete the losses of other machines that no longer hold, and say why in the
@@ -32,26 +32,30 @@ FILE = Path(__file__).parent / "golden.json"
 STEPS = 30
 FULL_RANK = ("kl-shampoo", "kl-soap", "moso", "rekls", "shampoo", "soap", "soap-muon")
 """Optimizers whose steps depend on a basis of their factors' null space."""
-AMPLIFIES = ("moso", "rekls", "soap-muon")
-"""Rounding grows in float64 too. SOAP-Muon whitens small elements and then orthogonalises them: tenfold in three steps.
-MOSO and REKLS take a new basis in every step: 1.2e-4 and 1.3e-5 after 30 with torch's and MKL's oldest kernels."""
+DOUBLE = (*FULL_RANK, "adamuon")
+"""In float64: weights, products and all. AdaMuon takes the sign of small elements, and SOAP-Muon whitens them before it
+orthogonalises: float32 rounding, of the first weights too, grew to 1.2e-3 between two processors."""
 AT_WORK: dict[str, Any] = {"state_min_elements": 256, "qk_threshold": 0.5}
 """Settings with which 8-bit state and QK-clip do something in so small a model."""
 TOLERANCE = 1e-3
-FULL_RANK_TOLERANCE = 1e-5
-"""Largest relative difference between processors; with torch's and MKL's oldest kernels it is 1.2e-7."""
+DOUBLE_TOLERANCE = 1e-6
+"""Largest relative difference between processors. With torch's and MKL's oldest kernels, and with those for AVX2, it is
+1.1e-4 (Muon with 8-bit state; 4e-6 without) and 1.5e-8 beside those for AVX-512."""
 
 
 def golden_losses(name: str, device: str = "cpu") -> list[float]:
     """Losses of a tiny model on fixed random tokens that repeat, so that there is something to learn."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    square = name in FULL_RANK
+    square, dtype = name in FULL_RANK, torch.float64 if name in DOUBLE else torch.float32
     config = ModelConfig(layers=2, width=32, heads=2, mlp_width=32 if square else 64, vocabulary=64, context=32)
-    model = Llama(config).to(torch.float64 if square else torch.float32).to(device)
+    model = Llama(config).to(dtype)
+    if dtype == torch.float64:
+        _draw_again(model)
+    model.to(device)
     tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(1)).repeat(1, 2)[:, :33].to(device)
     spec = optim.get(name)
-    dtypes = dict.fromkeys(spec.product_dtypes, "float32")  # not the processor's choice
+    dtypes = dict.fromkeys(spec.product_dtypes, str(dtype).removeprefix("torch."))  # not the processor's choice
     at_work = {key: value for key, value in AT_WORK.items() if key in spec.hyperparameters}
     optimizer: Any = optim.build(name, model, lr=spec.search_space["lr"].values[1], **dtypes, **at_work)
     signals = Signals(optimizer, model, model.logits, micro=4, seeds=(0,), model=model)
@@ -72,6 +76,14 @@ def golden_losses(name: str, device: str = "cpu") -> list[float]:
     return losses
 
 
+def _draw_again(model: Llama) -> None:
+    """Draw in float64 what was drawn in float32, where kernels of processors round differently."""
+    generator = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        if p.std() > 0:
+            p.data = torch.randn(p.shape, generator=generator, dtype=p.dtype) * 0.1
+
+
 def this_machine() -> dict[str, str]:
     return {
         "processor": machine().processor,
@@ -89,8 +101,7 @@ def test_golden_losses(name: str) -> None:
         golden = record["losses"][name]
         if record["machine"] == this_machine():
             assert losses == golden
-        exact = name in FULL_RANK and name not in AMPLIFIES
-        assert losses == pytest.approx(golden, rel=FULL_RANK_TOLERANCE if exact else TOLERANCE)
+        assert losses == pytest.approx(golden, rel=DOUBLE_TOLERANCE if name in DOUBLE else TOLERANCE)
     # Prodigy spends most of these steps on growing d from 1e-6.
     assert losses[-1] < losses[0] - (0.02 if name == "prodigy" else 0.1)
 
