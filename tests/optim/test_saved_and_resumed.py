@@ -44,7 +44,7 @@ class OddModel(nn.Module):
 
 
 def odd_model() -> OddModel:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return OddModel()
 
 
