@@ -139,8 +139,8 @@ def check_options(seeds: int, margin: float, save: Path | None, trainer: Path | 
 def take_baseline(
     kept: Store, seeds: int, margin: float, study: Study, texts: Mapping[str, Text], store: Store, command: str
 ) -> tuple[StoredBaseline, BaselineSource] | None:
-    """The baseline in the sound store ``kept``, whose runs are in ``store`` then; None if a run of the check failed in all
-    its attempts, which is then said. Raises ValueError for a baseline that is refused."""
+    """The baseline in the sound store ``kept``, whose runs are in ``store`` then; None if a run of the check failed in
+    all its attempts, which is then said. Raises ValueError for a baseline that is refused."""
     launcher = launcher_of(study)
     own = study.contest(texts, launcher.threads)
     baseline = stored_baseline(kept, own, seeds)
@@ -170,8 +170,8 @@ def sound(path: Path) -> Store:
 
 
 def stored_baseline(store: Store, contest: Contest, seeds: int) -> StoredBaseline:
-    """The baseline of a contest of one cell, in a sound store, whose first ``seeds`` final runs are to be trained again.
-    Raises ValueError that names what is missing or different."""
+    """The baseline of a contest of one cell, in a sound store, whose first ``seeds`` final runs are to be trained
+    again. Raises ValueError that names what is missing or different."""
     path, name = store.path, contest.baseline
     ledgers = [(at, store.ledger_at(at)) for at in store.ledger_paths()]
     tuned = [(at, one) for at, one in ledgers if name in one.choices and one.choices[name].hyperparameters]
