@@ -178,7 +178,7 @@ class Rule:
                 "reads as its keyword-only arguments, as in update(self, grad, state, param, step, *, beta1)"
             )
 
-    @property
+    @functools.cached_property
     def hyperparameters(self) -> tuple[str, ...]:
         """The hyperparameters that its methods name, in the order of the methods."""
         return tuple(dict.fromkeys(self._named()))
