@@ -351,7 +351,8 @@ def test_evaluation_leaves_no_trace(name: str, make_model: Callable[..., nn.Modu
         evaluated = [p.detach().clone() for p in other.parameters()]
         two.eval()
         assert all(torch.equal(p, q) for p, q in zip(other.parameters(), evaluated, strict=True))
-        if not all(map(torch.equal, evaluated, fourth)):
+        changes = not all(map(torch.equal, evaluated, fourth))
+        if changes:
             with pytest.raises(ValueError, match=r"the parameters hold weights to evaluate; call optimizer.train\(\)"):
                 two.step()
         saved = copy.deepcopy(two.state_dict())
@@ -361,6 +362,8 @@ def test_evaluation_leaves_no_trace(name: str, make_model: Callable[..., nn.Modu
         two.train()
         train(other, two, feed, 5, 7)
         assert same(plain, other)
+        if not changes:
+            break  # eval() is nothing in any dtype
 
 
 @every_optimizer
