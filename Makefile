@@ -25,7 +25,7 @@ unit: $(VENV)/.dev  ## the fast tests alone
 	$(PYTEST) -n auto --dist worksteal -m "not slow and not oracle and not browser and not gpu and not dist and not faults"
 
 test-faults: $(VENV)/.dev  ## faults by the hundred; ends in a table of what was tried, right and silent
-	$(PYTEST) -m faults -p no:logging tests/faults
+	$(PYTEST) -m faults tests/faults
 
 test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write; contests in trainers of others
 	$(PYTEST) -m oracle

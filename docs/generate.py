@@ -7,6 +7,7 @@ optimizer. It asks public front doors and the command line itself.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -64,6 +65,7 @@ def write(docs: Path) -> None:
 # The command line.
 
 
+@functools.cache
 def said(*arguments: str) -> str:
     """What ``fairstep`` with these arguments prints on standard output."""
     text = io.StringIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fairstep.cost import precision
 from fairstep.runs import (
     Cell,
     Choice,
@@ -39,6 +41,23 @@ def frozen() -> Iterator[None]:
     gc.collect()
     gc.freeze()
     yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cut() -> Iterator[None]:
+    """What a test writes need not reach the disk before the test goes on: it is read by this machine and removed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gain() -> Iterator[None]:
+    """A processor that knows bf16 is taken to be faster in it: whoever first reads a study would measure that for
+    seconds. ``tests/cost/test_precision.py`` has the measurement."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "_measured_gain", lambda: 2.0)
+        yield
 
 
 BATCH_SEQUENCES, CONTEXT = 16, 64

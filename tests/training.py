@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -16,7 +17,9 @@ from fairstep.runs import (
     OptimizerChoice,
     RunSpec,
     ScheduleSpec,
+    machine,
 )
+from fairstep.runs.rates import gain_name
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +33,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         (folder / f"{number}.txt").write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAIRSTEP_CACHE", str(folder / "cache"))
-        return prepare(str(folder / "*.txt"), vocabulary=300)
+        prepared = prepare(str(folder / "*.txt"), vocabulary=300)
+        # For commands with this cache; this process has the fixture ``gain`` of tests/conftest.py.
+        (folder / "cache" / "rates.json").write_text(json.dumps({gain_name(machine().processor): 2.0}))
+        return prepared
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ from tests.study.test_contest import SPACE, WORKLOAD
 
 from fairstep.analysis import Trials, contest_result
 from fairstep.analysis.verdict.step_time import StepTimes
-from fairstep.cli import main
+from fairstep.cli import compare, main
 from fairstep.cli.compare import CompareOptions
-from fairstep.cli.shared.baseline_store import StoredBaseline, stored_baseline
+from fairstep.cli.shared.baseline_store import StoredBaseline, sound, stored_baseline
 from fairstep.cli.shared.baseline_workload import workload_from
 from fairstep.cli.shared.options import WorkloadOptions, parse
 from fairstep.runs import Run, RunSpec, Store, Summary
@@ -69,7 +69,7 @@ def test_verdicts_agree_and_cost_about_half(seed: int, companions: int, tmp_path
     made, held = objectives(seed), contest("adamw", "muon", **changes)
     whole = play(held, lambda cell, trial, spec: loss(made, spec))
     store = source(tmp_path, seed, **changes)
-    baseline = stored_baseline(store.path, held, 2)
+    baseline = stored_baseline(store, held, 2)
     known = {run.id: run.summary for run in baseline.runs.values()}
     plan = Plan(baseline.contest(held), known.get)
     while (identity := plan.take()) is not None:
@@ -88,7 +88,7 @@ def test_verdicts_agree_and_cost_about_half(seed: int, companions: int, tmp_path
 
 def test_the_certificate_is_the_store_s(tmp_path: Path) -> None:
     held, store = contest("adamw", "muon", protocol=Star()), source(tmp_path, protocol=Star(), finalists=2)
-    baseline = stored_baseline(store.path, held, 2)
+    baseline = stored_baseline(store, held, 2)
     known = {run.id: run.summary for run in baseline.runs.values()}
     plan = Plan(baseline.contest(held), known.get)
     (before,), (after,) = store.ledgers(), ledgers(plan, bases(plan.contest)).values()
@@ -102,7 +102,7 @@ def test_a_study_of_many_cells_lends_a_baseline_to_each(protocol: Protocol, tmp_
     made = {ledger.cell.tokens: ledger for ledger in store.ledgers()}
     for workload in test_plan.CELLS.values():
         held = replace(contest("adamw", "muon", seeds=2), cells={"": workload})
-        baseline = stored_baseline(store.path, held, 2)
+        baseline = stored_baseline(store, held, 2)
         known = {run.id: run.summary for run in baseline.runs.values()}
         plan = Plan(baseline.contest(held), known.get)
         while (identity := plan.take()) is not None:
@@ -116,7 +116,7 @@ def test_a_study_of_many_cells_lends_a_baseline_to_each(protocol: Protocol, tmp_
 
 def test_the_verdict_says_where_its_baseline_is_from(tmp_path: Path) -> None:
     held, store = contest("adamw", "muon"), source(tmp_path / "source")
-    baseline = stored_baseline(store.path, held, 2)
+    baseline = stored_baseline(store, held, 2)
     made = objectives(0)
 
     def answer(spec: RunSpec) -> float:
@@ -147,7 +147,7 @@ def shaken(spec: RunSpec) -> float:
 @pytest.mark.parametrize(("off", "said"), [(0.2, "tune it here"), (0.019, "more --baseline-seeds may decide")])
 def test_a_baseline_that_is_not_reached_is_refused_with_the_numbers(off: float, said: str, tmp_path: Path) -> None:
     held, store = contest("adamw", "muon"), source(tmp_path / "source")
-    baseline, made = stored_baseline(store.path, held, 2), objectives(0)
+    baseline, made = stored_baseline(store, held, 2), objectives(0)
     again = trained_again(
         Store(tmp_path / "again").writable(), baseline, held, 2, lambda spec: loss(made, spec) + off + shaken(spec)
     )
@@ -159,7 +159,7 @@ def test_a_baseline_that_is_not_reached_is_refused_with_the_numbers(off: float, 
 
 def test_a_small_difference_is_within_the_margin(tmp_path: Path) -> None:
     held, store = contest("adamw", "muon"), source(tmp_path / "source")
-    baseline, made = stored_baseline(store.path, held, 2), objectives(0)
+    baseline, made = stored_baseline(store, held, 2), objectives(0)
     again = trained_again(
         Store(tmp_path / "again").writable(), baseline, held, 2, lambda spec: loss(made, spec) + 1e-4 + shaken(spec)
     )
@@ -182,13 +182,13 @@ def test_another_workload_is_named_by_its_field(changes: dict[str, Any], said: s
     store = source(tmp_path)
     held = replace(contest("adamw", "muon"), cells={"": replace(WORKLOAD, **changes)})
     with pytest.raises(ValueError, match="is of another workload") as refused:
-        stored_baseline(store.path, held, 2)
+        stored_baseline(store, held, 2)
     assert said in str(refused.value)
 
 
 def test_a_step_is_timed_on_this_machine_alone(tmp_path: Path) -> None:
     held, store = contest("adamw", "muon"), source(tmp_path / "source")
-    baseline = stored_baseline(store.path, held, 1)
+    baseline = stored_baseline(store, held, 1)
     again, own = Store(tmp_path / "again").writable(), Store(tmp_path / "own").writable()
     made = objectives(0)
     runs = trained_again(again, baseline, held, 1, lambda spec: loss(made, spec))
@@ -209,14 +209,14 @@ def test_a_step_is_timed_on_this_machine_alone(tmp_path: Path) -> None:
 def test_what_a_store_lacks_is_named(tmp_path: Path) -> None:
     store = source(tmp_path)
     with pytest.raises(ValueError, match="has no tuned muon; it has "):
-        stored_baseline(store.path, replace(contest("adamw", "muon"), baseline="muon"), 2)
+        stored_baseline(store, replace(contest("adamw", "muon"), baseline="muon"), 2)
     with pytest.raises(ValueError, match="no final run of adamw with seed 4"):
-        stored_baseline(store.path, contest("adamw", "muon"), 4)
+        stored_baseline(store, contest("adamw", "muon"), 4)
     run = store.runs()[0]
     text = run.read("summary.json").decode().replace('"final_loss": 3', '"final_loss": 2')
     (run.directory / "summary.json").write_text(text)
     with pytest.raises(ValueError, match="is refused: the files of run"):
-        stored_baseline(store.path, contest("adamw", "muon"), 2)
+        sound(store.path)
 
 
 @pytest.mark.parametrize(
@@ -263,11 +263,14 @@ def test_the_workload_is_the_stores_where_no_option_names_another() -> None:
 
 
 def test_a_damaged_store_is_refused_before_its_workload_is_asked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ledger that cannot be read, and a model of somebody's, whose code is not run for its sizes."""
+    prepared: list[Any] = []
+    monkeypatch.setattr(compare, "corpus_of", prepared.append)
     store = source(tmp_path / "store")
     assert on_store(str(store.path))[1] == 0, "its model is no preset"
     store.ledger_paths()[0].write_text("{")
     assert main(["compare", "adamw", "muon", "--baseline-from", str(store.path), "--store", str(tmp_path / "own")]) == 2
     assert "the ledger" in capsys.readouterr().err
+    assert prepared == []

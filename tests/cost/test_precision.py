@@ -16,6 +16,7 @@ from fairstep.cost.precision import auto_precision
 from fairstep.runs import Machine
 from fairstep.runs.rates import gain_name, kept_bf16_gain, rate_name
 
+MEASURED = precision._measured_gain
 CLAIMS = Machine("some processor", 2, 10**9, True, 0)
 NONE = Machine("some processor", 2, 10**9, False, 0)
 GPU = Machine("some processor", 2, 10**9, False, 1)
@@ -25,9 +26,10 @@ GPU = Machine("some processor", 2, 10**9, False, 1)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty one, in which nothing was measured."""
     monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path))
-    precision._measured_gain.cache_clear()
+    monkeypatch.setattr(precision, "_measured_gain", MEASURED)  # for which other tests have a number
+    MEASURED.cache_clear()
     yield tmp_path / "rates.json"
-    precision._measured_gain.cache_clear()
+    MEASURED.cache_clear()
 
 
 def measuring(monkeypatch: pytest.MonkeyPatch, printed: str) -> list[Any]:

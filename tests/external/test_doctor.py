@@ -117,7 +117,7 @@ def test_a_harness_is_a_no_op_or_not(
 ) -> None:
     table = tmp_path / "runs.csv"
     table.write_text(REFERENCE)
-    code = TRAIN.replace("loss = 2.5", f"import time; time.sleep(0.3)\nloss = {2.5 + shift}")
+    code = TRAIN.replace("loss = 2.5", f"loss = {2.5 + shift}")
     given = ("--reference", str(table), "--margin", "0.02")
     found, findings = examined(tmp_path, capsys, code, STUDY, *given)
     assert found == status

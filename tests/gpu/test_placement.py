@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.forked_ranks import run_ranks
 
 CASES = Path(__file__).with_name("placement_cases.py")
 
@@ -14,17 +13,13 @@ CASES = Path(__file__).with_name("placement_cases.py")
 @pytest.mark.slow
 @pytest.mark.parametrize("group", ["test_an_optimizer", "not test_an_optimizer"])
 def test_everything_keeps_to_the_device_of_the_parameters(group: str, tmp_path: Path) -> None:
-    options = [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "--tb=short",
-        "--basetemp",
-        str(tmp_path / "cases"),
-        "-k",
-        group,
-    ]
-    command = [sys.executable, "-m", "pytest", *options, str(CASES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CASES.parents[2])
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    options = ["-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short", "--basetemp", str(tmp_path / "cases")]
+    status, said = run_ranks(
+        Path(pytest.__file__).with_name("__main__.py"),
+        [*options, "-k", group, str(CASES)],
+        size=1,
+        output=tmp_path / "said",
+        seconds=600,
+    )
+    assert status == 0, said[-7000:]
+    assert " passed" in said

@@ -10,6 +10,10 @@ from torch import Tensor
 from fairstep import optim
 from fairstep.optim.engine.signals import BY_HEAD, NUMBERS
 
+KINDS_OF_STATE = ("adamw", "muon", "soap", "kron", "adam-mini", "prodigy", "scion", "schedule-free-plus", "muon-8bit")
+"""Of elements, matrices, factors, triangular factors, rows, all parameters, nothing but momentum, further
+weights, and bytes: what is done with others is the same."""
+
 
 def noise(signal: str, name: str, step: int, shape: torch.Size) -> Tensor:
     """The same for the same arguments, in float64."""

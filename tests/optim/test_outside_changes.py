@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.optim.supply import build
+from tests.optim.supply import KINDS_OF_STATE, build
 from torch import Tensor, nn
 
-from fairstep.optim import AdamW, names
+from fairstep.optim import AdamW
 
 NAMES = ("adamw", "lion", "muon", "soap", "kron", "adam-mini", "schedule-free-adamw", "adamw+ema")
 Change = Callable[[Any], None]
@@ -103,7 +103,7 @@ def load_again(optimizer: Any) -> None:
 GOING_ON = [offload, offload_memory, new_entries, new_groups, new_memory_of_parameters, load_again]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [*KINDS_OF_STATE, "adamw+ema"])
 def test_state_that_is_moved_and_comes_back_goes_on(name: str, make_model: Any, feed: Any) -> None:
     """One change after the other: after a step the optimizer has its state in its own memory again."""
     model, other = make_model(), make_model()

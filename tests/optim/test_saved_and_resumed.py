@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from tests.optim.supply import build
+from tests.optim.supply import KINDS_OF_STATE, build
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -24,11 +24,6 @@ from torch.distributed.checkpoint.state_dict import (
 from fairstep import optim
 
 COMBINED = {"block_size": 4, "normalize_gradients": True}, {"block_size": 5, "precondition_frequency": 3}
-
-
-KINDS_OF_STATE = ("adamw", "muon", "soap", "kron", "adam-mini", "prodigy", "scion", "schedule-free-plus", "muon-8bit")
-"""Of elements, matrices, factors, triangular factors, rows, all parameters, nothing but momentum, further
-weights, and bytes: what is done with others is the same."""
 
 
 class OddModel(nn.Module):
@@ -44,7 +39,7 @@ class OddModel(nn.Module):
 
 
 def odd_model() -> OddModel:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return OddModel()
 
 
@@ -79,9 +74,10 @@ def option_sets() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("name", "options"), [*option_sets()])
 def test_every_option_resumes_to_the_bit(name: str, options: dict[str, Any]) -> None:
+    """What is done every three steps is done in the third step or the fourth."""
     model = odd_model()
     optimizer = build(name, model, **options)
-    train(model, optimizer, 1, 3)
+    train(model, optimizer, 1, 2)
     file = io.BytesIO()
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
     file.seek(0)
@@ -89,18 +85,15 @@ def test_every_option_resumes_to_the_bit(name: str, options: dict[str, Any]) -> 
     resumed = build(name, other, **options)
     other.load_state_dict(saved["model"])
     resumed.load_state_dict(saved["optimizer"])
-    train(model, optimizer, 4, 6)
-    train(other, resumed, 4, 6)
+    train(model, optimizer, 3, 4)
+    train(other, resumed, 3, 4)
     assert same(model, other)
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize(
     ("name", "options"),
-    [
-        *((name, {}) for name in optim.names()),
-        *product(KINDS_OF_STATE, [{"flatten_optimizer_state_dict": True}, {"full_state_dict": True}]),
-    ],
+    [*product(KINDS_OF_STATE, [{}, {"flatten_optimizer_state_dict": True}, {"full_state_dict": True}])],
     ids=str,
 )
 def test_torchs_distributed_state_dict_goes_by_name(name: str, options: dict[str, bool], tmp_path: Any) -> None:

@@ -17,7 +17,7 @@ import tyro
 from fairstep import optim
 from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen, space
-from fairstep.cli.shared.baseline_store import check_options, take_baseline
+from fairstep.cli.shared.baseline_store import check_options, sound, take_baseline
 from fairstep.cli.shared.baseline_workload import workload_from
 from fairstep.cli.shared.fitness import check_fitness
 from fairstep.cli.shared.options import (
@@ -126,8 +126,9 @@ def main(arguments: list[str]) -> int:
     contestants = contestant_tables(options)
     names = [contestant.name or str(contestant.optimizer) for contestant in contestants]
     baseline = baseline_of(options, names)
-    if options.baseline_from is not None:
-        options = on_its_workload(options, options.baseline_from, baseline, arguments)
+    kept = sound(options.baseline_from) if options.baseline_from is not None else None
+    if kept is not None:  # and refused before a text is prepared, if it is damaged
+        options = on_its_workload(options, kept.path, baseline, arguments)
     check_fitness(contestants, options.unchecked)
     store = Store(options.store).writable()
     study, texts = study_of(options, contestants, baseline)
@@ -143,9 +144,9 @@ def main(arguments: list[str]) -> int:
     began = time.perf_counter()
     command = shlex.join(["fairstep", "compare", *arguments])
     taken: dict[str, Any] = {}
-    if options.baseline_from is not None:
+    if kept is not None:
         again = options.baseline_seeds, options.baseline_margin
-        source = take_baseline(options.baseline_from, *again, study, texts, store, command)
+        source = take_baseline(kept, *again, study, texts, store, command)
         if source is None:
             return 1
         taken = {"prepared": source[0].contest, "baseline_from": source[1]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairstep import optim
@@ -10,6 +10,7 @@ from fairstep.model.facts import block_of
 from fairstep.model.shapes import Parameter
 from fairstep.optim.sharding.partition import divide, divide_shards, least_cost
 from fairstep.optim.sharding.step_cost import Ownership, StepCost, summed_floats, totals
+from fairstep.optim.spec.overrides import is_override
 from fairstep.runs import RunSpec
 
 FLOAT = 4
@@ -53,9 +54,14 @@ class RankShares:
         return max(0.0, self.flops_least / self.flops_mean - 1) if self.flops_mean else 0.0
 
 
-def rank_shares(spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parallel) -> RankShares | None:
-    """None for an optimizer that is not ours, whose work is not known. One rank has everything."""
-    tasks = step_costs(spec, table)
+def rank_shares(
+    spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parallel, tasks: list[StepCost] | None = None
+) -> RankShares | None:
+    """None for an optimizer that is not ours, whose work is not known. One rank has everything.
+
+    ``tasks``: ``step_costs``, where the caller has them.
+    """
+    tasks = step_costs(spec, table) if tasks is None else tasks
     if tasks is None:
         return None
     whole = totals(tasks, divide(tasks, 1))[0]
@@ -118,13 +124,14 @@ def step_costs(spec: RunSpec, table: list[Parameter]) -> list[StepCost] | None:
     hyper = chosen.validate(spec.optimizer.hyperparameters)
     made: dict[Any, StepCost] = {}  # blocks are alike
     found = []
+    overrides = any(map(is_override, hyper))
     for parameter in table:
         role: Any = parameter.role
-        own = chosen.overridden(role, hyper, parameter.name)
+        own = chosen.overridden(role, hyper, parameter.name) if overrides else {}
         alike = role, parameter.shape, *sorted(own.items())
         if alike not in made:
             rule = chosen.part(role, hyper).rule
             settings = chosen.settings(role, hyper, own)
             made[alike] = StepCost.of(parameter.name, rule, role, parameter.shape, settings)
-        found.append(replace(made[alike], name=parameter.name))
+        found.append(made[alike].named(parameter.name))
     return found

@@ -85,9 +85,11 @@ def call(method: Callable[..., Result], context: Context, *arguments: Any) -> Re
 
     One that the group has not is one that came later than the group's run: it has the signature's default.
     """
-    group = context.group
-    given = {name: group[name] for name in named(method) if name in group}
-    return method(*arguments, **given, **({"context": context} if "context" in named(method) else {}))
+    group, names = context.group, named(method)
+    given = {name: group[name] for name in names if name in group}
+    if "context" in names:
+        given["context"] = context
+    return method(*arguments, **given)
 
 
 def named(method: Callable[..., Any]) -> tuple[str, ...]:
@@ -176,7 +178,7 @@ class Rule:
                 "reads as its keyword-only arguments, as in update(self, grad, state, param, step, *, beta1)"
             )
 
-    @property
+    @functools.cached_property
     def hyperparameters(self) -> tuple[str, ...]:
         """The hyperparameters that its methods name, in the order of the methods."""
         return tuple(dict.fromkeys(self._named()))

@@ -42,16 +42,18 @@ class Drawing:
     def __init__(self, look: Look, height: int) -> None:
         import plotly.graph_objects as go
 
-        self.look, self.figure, self._panels = look, go.Figure(), dict[str, None]()
-        self.figure.update_layout(
-            template=go.layout.Template(),
-            height=height,
-            showlegend=False,
-            margin={"l": 60, "r": 24, "t": 28, "b": 52},
-            hovermode="closest",
-        )
-        self.figure.update_xaxes(automargin=True, zeroline=False)
-        self.figure.update_yaxes(automargin=True, zeroline=False)
+        axis = {"automargin": True, "zeroline": False}
+        # With its layout from the start: a figure without one first gets Plotly's own template, which takes longer.
+        layout = {
+            "template": go.layout.Template(),
+            "height": height,
+            "showlegend": False,
+            "margin": {"l": 60, "r": 24, "t": 28, "b": 52},
+            "hovermode": "closest",
+            "xaxis": axis,
+            "yaxis": axis,
+        }
+        self.look, self.figure, self._panels = look, go.Figure(layout=layout), dict[str, None]()
 
     def add(
         self,

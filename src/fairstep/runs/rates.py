@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from pathlib import Path
 
@@ -11,12 +12,18 @@ from fairstep.runs.machine import Machine
 
 def rate_name(device: str, threads: int, precision: str) -> str:
     """Under which a rate is kept. ``threads``: 0 on an accelerator."""
-    return f"{device}, {threads} threads, {precision}, torch {importlib.metadata.version('torch')}"
+    return f"{device}, {threads} threads, {precision}, torch {_torch()}"
 
 
 def gain_name(processor: str) -> str:
     """Under which the rate of bf16 over float32 on one thread is kept."""
-    return f"{processor}, bf16 over float32, torch {importlib.metadata.version('torch')}"
+    return f"{processor}, bf16 over float32, torch {_torch()}"
+
+
+@functools.cache
+def _torch() -> str:
+    """Its version, which takes reading through the folder of all packages."""
+    return importlib.metadata.version("torch")
 
 
 def kept_rate(path: Path, name: str) -> float | None:

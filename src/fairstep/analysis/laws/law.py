@@ -215,7 +215,22 @@ def _law(
     logarithmic: bool = False,
     grid: float = 0.0,
 ) -> Law:
-    groups = [np.atleast_1d(np.asarray(group, dtype=float)) for group in values]
+    """The law of these values. Of values that it was asked for before it is the one that it was."""
+    groups = tuple(tuple(np.atleast_1d(np.asarray(group, dtype=float)).tolist()) for group in values)
+    return _fitted(form, tuple(map(tuple, x.tolist())), groups, noise, resample, logarithmic, grid)
+
+
+@functools.lru_cache(maxsize=256)
+def _fitted(
+    form: Form,
+    places: tuple[tuple[float, ...], ...],
+    values: tuple[tuple[float, ...], ...],
+    noise: Noise | None,
+    resample: Resample,
+    logarithmic: bool,
+    grid: float,
+) -> Law:
+    x, groups = np.array(places), [np.array(group) for group in values]
     y, counts = _checked(form, x, groups)
     if noise is None and (pooled := pooled_deviation([group.tolist() for group in groups]))[1]:
         noise = Noise(*pooled)

@@ -89,15 +89,17 @@ def _start(form: Form, log_x: Array, y: Array, weights: Array, size: int) -> Arr
     axes = [np.linspace(low, high, size) for low, high in form.bounds]
     grid = np.array([point for point in itertools.product(*axes) if np.abs(point).max() > 1e-3])
     basis = form.basis(grid, log_x)
-    gram = np.einsum("gnp,sn,gnq->gspq", basis, weights, basis, optimize=True)
+    alike = weights[:1] if (weights == weights[0]).all() else weights  # draws of one data set share their equations
+    gram = np.einsum("gnp,kn,gnq->gkpq", basis, alike, basis, optimize=True)
     right = np.einsum("gnp,sn->gsp", basis, weights * y, optimize=True)
+    right = right.reshape(*gram.shape[:2], -1, right.shape[-1]).swapaxes(-1, -2)  # (g, k, p, sets / k)
     ridge = 1e-12 * np.trace(gram, axis1=-2, axis2=-1)[..., None, None] * np.eye(gram.shape[-1])
-    coefficients = np.linalg.solve(gram + ridge, right[..., None])[..., 0]
+    coefficients = np.linalg.solve(gram + ridge, right)
     if not form.free:
         coefficients = np.clip(coefficients, 0, None)
-    left = np.einsum("gsp,gspq,gsq->gs", coefficients, gram, coefficients, optimize=True)
-    squares = left - 2 * (coefficients * right).sum(-1)
+    squares = (coefficients * (gram @ coefficients - 2 * right)).sum(-2).reshape(len(grid), -1)
     best = squares.argmin(0)
+    coefficients = coefficients.swapaxes(-1, -2).reshape(len(grid), -1, gram.shape[-1])
     return np.concatenate([coefficients[best, np.arange(y.shape[0])], grid[best]], axis=1)
 
 

@@ -137,19 +137,19 @@ def check_options(seeds: int, margin: float, save: Path | None, trainer: Path | 
 
 
 def take_baseline(
-    path: Path, seeds: int, margin: float, study: Study, texts: Mapping[str, Text], store: Store, command: str
+    kept: Store, seeds: int, margin: float, study: Study, texts: Mapping[str, Text], store: Store, command: str
 ) -> tuple[StoredBaseline, BaselineSource] | None:
-    """The baseline in the store at ``path``, whose runs are in ``store`` then; None if a run of the check failed in all
-    its attempts, which is then said. Raises ValueError for a baseline that is refused."""
+    """The baseline in the sound store ``kept``, whose runs are in ``store`` then; None if a run of the check failed in
+    all its attempts, which is then said. Raises ValueError for a baseline that is refused."""
     launcher = launcher_of(study)
     own = study.contest(texts, launcher.threads)
-    baseline = stored_baseline(path, own, seeds)
+    baseline = stored_baseline(kept, own, seeds)
     reference = Store(store.path / "reference").writable()
 
     def alone(contest: Contest) -> Contest:
         return baseline.reference(contest, seeds)
 
-    said = f"to check the baseline {own.baseline} of {path}, {seeds} of its final runs are trained again"
+    said = f"to check the baseline {own.baseline} of {kept.path}, {seeds} of its final runs are trained again"
     if run_study(study, texts, reference, launcher, command, said, prepared=alone) is None:
         return None
     again = baseline.again(reference, own, seeds)
@@ -159,14 +159,20 @@ def take_baseline(
     return baseline, source
 
 
-def stored_baseline(path: Path, contest: Contest, seeds: int) -> StoredBaseline:
-    """The baseline of a contest of one cell, in a store, whose first ``seeds`` final runs are to be trained again.
-    Raises ValueError that names what is missing or different."""
-    store, name = Store(path), contest.baseline
+def sound(path: Path) -> Store:
+    """The store at ``path``. Raises ValueError for one that is damaged, or no folder."""
+    store = Store(path)
     if not store.path.is_dir():
         raise ValueError(f"--baseline-from {path} is no folder; name a store")
     if said := next(wrong_with(store), None):
         raise ValueError(f"--baseline-from {path} is refused: {said.rstrip('.')}")
+    return store
+
+
+def stored_baseline(store: Store, contest: Contest, seeds: int) -> StoredBaseline:
+    """The baseline of a contest of one cell, in a sound store, whose first ``seeds`` final runs are to be trained
+    again. Raises ValueError that names what is missing or different."""
+    path, name = store.path, contest.baseline
     ledgers = [(at, store.ledger_at(at)) for at in store.ledger_paths()]
     tuned = [(at, one) for at, one in ledgers if name in one.choices and one.choices[name].hyperparameters]
     if not tuned:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import shutil
+import sys
 import textwrap
 import types
 from collections.abc import Iterator
@@ -115,13 +117,19 @@ def described(kind: type) -> dict[str, str]:
     """The string below each field, of the class and of those that it inherits from."""
     found: dict[str, str] = {}
     for one in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
-        assert isinstance(body, ast.ClassDef)
+        body = _classes(one.__module__)[one.__name__]
         for place, text in zip(body.body, body.body[1:], strict=False):
             if isinstance(place, ast.AnnAssign) and isinstance(place.target, ast.Name) and isinstance(text, ast.Expr):
                 assert isinstance(text.value, ast.Constant)
                 found[place.target.id] = " ".join(str(text.value.value).split())
     return found
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module by name: ``inspect`` would parse the module again for each of them."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def help_text(kind: type, verb: str) -> str:

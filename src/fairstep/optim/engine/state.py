@@ -94,10 +94,11 @@ def check(optimizer: Routed, keys: Collection[object] | None = None) -> None:
         for name, p in optimizer.named_parameters():
             if optimizer.ownership.parameters[name] is not p:
                 raise ValueError(f"parameter {name} was replaced after the work was shared; share it again")
+    known: _Known = {}
     for group, member in optimizer.members():
         if keys is not None and member.key not in keys:
             continue
-        problem = _problem(optimizer, member, member.entry, group, member.tensor.device)
+        problem = _problem(optimizer, member, member.entry, group, known, member.tensor.device)
         if problem:
             raise ValueError(f"optimizer.state was changed from outside: {problem}")
 
@@ -193,6 +194,7 @@ def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str,
     entries = {}
     settings = {other["params"][0]: other for other in saved["param_groups"]}
     layouts, ownership = dict(_layouts(optimizer)), optimizer.ownership
+    known: _Known = {}
     members: dict[str, list[tuple[dict[str, Any], Member]]] = {}
     for placed in optimizer.members():
         members.setdefault(placed[1].name, []).append(placed)
@@ -205,7 +207,7 @@ def _entries(optimizer: Routed, saved: Mapping[str, Any]) -> dict[str, dict[str,
         entries[name] = {key: _own_part(name, layouts[name], key, value) for key, value in entry.items()}
         for group, member in members[name]:
             own = member.entry_in(entries[name])
-            problem = _problem(optimizer, member, own, {**group, **settings[group["param_names"][0]]})
+            problem = _problem(optimizer, member, own, {**group, **settings[group["param_names"][0]]}, known)
             if problem:
                 raise ValueError(f"the state dict is of another model: {problem}")
     return entries
@@ -262,20 +264,30 @@ def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
             )
 
 
+_Known = dict[tuple[Any, ...], dict[str, Any]]
+
+
 def _problem(
     optimizer: Routed,
     member: Member,
     entry: Mapping[str, Any],
     group: Mapping[str, Any],
+    known: _Known,
     device: torch.device | None = None,
 ) -> str:
-    """Why the rule cannot go on from this state with these settings, which may decide over shapes; empty: it can."""
+    """Why the rule cannot go on from this state with these settings, which may decide over shapes; empty: it can.
+
+    ``known``: fresh state of members that were looked at before, which members that are alike have in common.
+    """
     if not entry:
         return ""
     name, p = member.name, member.tensor
     if not isinstance(entry, Mapping) or not isinstance(entry.get("step"), int | Tensor):
         return f"the state of {name} does not say how many steps were taken"
-    fresh = _fresh(optimizer, group, member)
+    alike = group["param_names"][0], member.layout, p.dtype, member.shard
+    if alike not in known:
+        known[alike] = _fresh(optimizer, group, member)
+    fresh = known[alike]
     expected = {key: _shape(value) for key, value in fresh.items()}
     given = {key: _shape(value) for key, value in entry.items() if key not in ("step", KEPT)}
     if expected != given:

@@ -13,10 +13,10 @@ This file does not import torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from fairstep.optim.rule import DECOMPOSITION, ELEMENTWISE, Context, Hyper, RowSharding, Rule, call
 from fairstep.optim.splits import SPLITS, part_runs
@@ -92,6 +92,14 @@ class StepCost:
             repeated_state=divided.state,
             sums=divided.sums,
         )
+
+    def named(self, name: str) -> StepCost:
+        """The same step of another parameter."""
+        return StepCost(name, *self._numbers)
+
+    @cached_property
+    def _numbers(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))[1:]
 
     @cached_property
     def divisible(self) -> tuple[float, float]:

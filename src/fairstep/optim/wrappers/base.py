@@ -6,6 +6,7 @@ torch.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -39,9 +40,9 @@ class WrappedRule(Rule):
         self.one_lr = inner.one_lr  # type: ignore[misc]
         self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]
 
-    @property
+    @functools.cached_property
     def hyperparameters(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.inner.hyperparameters, *super().hyperparameters)))
+        return tuple(dict.fromkeys((*self.inner.hyperparameters, *self._named())))
 
     @property
     def common(self) -> tuple[str, ...]:
