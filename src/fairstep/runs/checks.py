@@ -107,9 +107,7 @@ def _contradiction(trial: Trial, spec: Spec, optimizer: str, lr_factor: float = 
         if name != "lr" or lr_factor == 1:
             return f"its {name} is {settings[name]}, not {value}"
         if _factor(settings[name], value) != lr_factor:
-            return (
-                f"its lr is {settings[name]}, not {value} times {lr_factor:.4g}, as others of its length have it"
-            )
+            return f"its lr is {settings[name]}, not {value} times {lr_factor:.4g}, as others of its length have it"
     return ""
 
 
