@@ -11,6 +11,7 @@ from fairstep.analysis.claims import (
     semenov_methods,
     semenov_rankings,
     semenov_settings,
+    settings_on_stores,
     track3_noise,
     track3_records,
     wen_rankings,
@@ -34,7 +35,7 @@ def claims() -> list[Claim]:
     """Every claim, of W, S, T and Q, in the order of their numbers."""
     modules = (
         *(wen_tuning, wen_speedups, wen_rankings),
-        *(semenov_rankings, semenov_settings, semenov_methods),
+        *(semenov_rankings, semenov_settings, semenov_methods, settings_on_stores),
         *(track3_records, track3_noise, qiu),
     )
     by_id = {claim.id: claim for module in modules for claim in _claims(module)}
@@ -44,7 +45,7 @@ def claims() -> list[Claim]:
 def evaluate(claim: Claim, evidence: Evidence) -> Finding:
     """A claim on one source; what cannot be analysed is inconclusive, with the reason."""
     try:
-        return claim.check(evidence)
+        return claim.on(evidence)
     except AnalysisError as error:
         return missing(str(error))
 
