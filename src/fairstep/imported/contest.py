@@ -6,8 +6,8 @@ import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,24 @@ EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Contest:
-    """``unit``: what a length is in (tokens, steps, or empty where no length is known). ``grades``: by contestant.
-    ``edges``: contestant -> hyperparameters whose choice is the outermost value tried. ``steps``: run -> last step."""
+class Imported:
+    """Runs as trials. ``understood``: a line for each source. ``notes``: what was left out or is peculiar.
+
+    ``not_checked``: what the input cannot tell. ``unit``: of lengths (tokens, steps, empty where none is known).
+    ``grades``: by contestant. ``edges``: contestant -> hyperparameters whose choice is the outermost value tried.
+    ``steps``: run -> last step. ``fixed``: contestants whose loss is read at a step that the user named. ``sources``:
+    the paths, as the user named them."""
 
     trials: Trials
+    grades: Mapping[str, Grade]
     unit: str
-    grades: dict[str, Grade]
-    edges: dict[str, tuple[str, ...]]
-    steps: dict[str, float]
-    notes: tuple[str, ...]
-    not_checked: tuple[str, ...]
+    understood: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
+    edges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
+    sources: tuple[str, ...] = ()
 
 
 def contest_of(
@@ -48,7 +55,7 @@ def contest_of(
     slope: Slope | None = None,
     design: Design | None = None,
     at: dict[str, float] | None = None,
-) -> Contest:
+) -> Imported:
     """Raises InputError where the runs contradict one another or make no contest."""
     if not runs:
         raise InputError("there are no runs to judge")
@@ -103,7 +110,9 @@ def contest_of(
     if len(set(grades.values())) > 1:
         searched = [name for name, grade in grades.items() if grade == "B"]
         notes.append(f"Only {listed(searched)} comes with a search; the others may have been tuned more or less.")
-    return Contest(trials, unit, grades, edges, steps, tuple(notes), tuple(not_checked(runs, unit)))
+    return Imported(
+        trials, grades, unit, notes=tuple(notes), not_checked=tuple(not_checked(runs, unit)), edges=edges, steps=steps
+    )
 
 
 def baseline_of(names: Iterable[str], wanted: str) -> str:

@@ -69,15 +69,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dots in the keys."""
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        name = f"{prefix}{key}"
-        rows |= flat(item, f"{name}.") if isinstance(item, Mapping) else {name: item}
-    return rows
-
-
 def need(module: str, extra: str, path: Path) -> InputError:
     """What to say when a package of an extra is missing."""
     return InputError(f"{path} needs the package {module}: pip install 'fairstep[{extra}]'")

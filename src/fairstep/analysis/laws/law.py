@@ -33,7 +33,7 @@ from typing import Literal
 import numpy as np
 
 from fairstep.analysis.laws.power_fit import Array, Form, fit
-from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
+from fairstep.analysis.statistics import LEVEL, AnalysisError, plain, pooled_deviation
 
 DRAWS = 1000
 SEED = 20_250_902
@@ -122,9 +122,9 @@ class Law:
         """Flat JSON: parameters with intervals, errors, warnings."""
         row: dict[str, object] = {}
         for name, (low, high) in self.intervals.items():
-            row |= {name: self.parameters[name], f"{name}_low": _finite(low), f"{name}_high": _finite(high)}
-        row |= {"points": len(self.y), "rmse": self.rmse, "leave_one_out": _finite(self.leave_one_out)}
-        return row | {"sigma": _finite(self.noise.sigma), "warnings": " ".join(self.warnings)}
+            row |= {name: self.parameters[name], f"{name}_low": plain(low), f"{name}_high": plain(high)}
+        row |= {"points": len(self.y), "rmse": self.rmse, "leave_one_out": plain(self.leave_one_out)}
+        return row | {"sigma": plain(self.noise.sigma), "warnings": " ".join(self.warnings)}
 
     def _values(self, parameters: Array, x: Array) -> Array:
         with np.errstate(over="ignore"):  # a draw far out is infinite
@@ -356,7 +356,3 @@ def _solve_in_logs(form: Form, x: Array, y: Array, weights: Array) -> Array:
     solved = (np.linalg.pinv(normal) @ right[..., None])[..., 0]
     solved[:, 0] = np.exp(np.clip(solved[:, 0] - (solved[:, 1:] * middle[1:]).sum(1), -FAR, FAR))
     return solved
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

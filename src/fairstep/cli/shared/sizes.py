@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from fairstep.cli.shared.options import at_least
 from fairstep.model import AnyPreset, named
 from fairstep.model.sized import sized
 from fairstep.study.file.schema import token_count
@@ -51,9 +52,7 @@ def size_of(options: SizeOptions, usual: str = "") -> AnyPreset:
     if len(given) != 1:
         what = f"not by {' and by '.join(given)}" if given else "such as --params 350M"
         raise ValueError(f"name the model by one of --model, --params, or --layers and --width, {what}")
-    for name in ("vocabulary", "context", "batch_sequences", "layers", "width"):
-        if getattr(options, name) < 0:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 0, not {getattr(options, name)}")
+    at_least(options, 0, "vocabulary", "context", "batch_sequences", "layers", "width")
     if options.model:
         return named(options.model, options.context)
     if options.params:
