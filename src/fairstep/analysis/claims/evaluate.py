@@ -65,16 +65,19 @@ def claim_rows(
     for claim in claims():
         wanted = paper in (claim.paper, "all") or (paper == "both" and claim.paper in ("wen", "semenov"))
         if wanted and (ids is None or claim.id in ids):
-            for evidence in (published_evidence(claim.paper), of_store):
-                if evidence is not None:
-                    finding = evaluate(claim, evidence)
-                    rows.append(_row(claim, evidence, finding))
+            sources = (published_evidence(claim.paper), of_store)
+            rows += [claim_row(claim, evidence) for evidence in sources if evidence is not None]
     return rows
 
 
-def _row(claim: Claim, evidence: Evidence, finding: Finding) -> dict[str, Any]:
-    row = {"id": claim.id, "paper": claim.paper, "statement": claim.statement, "conditions": claim.conditions}
-    return row | {
+def claim_row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
+    """A claim on one source."""
+    finding = evaluate(claim, evidence)
+    return {
+        "id": claim.id,
+        "paper": claim.paper,
+        "statement": claim.statement,
+        "conditions": claim.conditions,
         "source": claim.source,
         "data": evidence.source,
         "verdict": finding.verdict,
