@@ -145,7 +145,9 @@ def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
     step, loss = found[-1]
     steps = [(at, value) for at, value in found if at is not None]
     if step is not None and (latest := max(at for at, _ in steps)) > step:
-        raise TrialError(f"the last loss in {where} is of step {step}, an earlier one of step {latest}: of the end?")
+        raise TrialError(
+            f"the last loss in {where} is of step {step}, and an earlier one of step {latest}: of the end?"
+        )
     at_end = {value for at, value in steps if at == step and not math.isnan(value)}
     if len(at_end) > 1:
         listed = ", ".join(f"{value:g}" for value in sorted(at_end))

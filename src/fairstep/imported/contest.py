@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections import Counter
@@ -14,11 +13,10 @@ from typing import Any
 from fairstep.analysis import Trials
 from fairstep.analysis.laws.slope import Slope
 from fairstep.analysis.trials import NO_SEED
-from fairstep.imported.columns import listed
 from fairstep.imported.phases import Grade, Split, seed_order, split
 from fairstep.imported.remarks import FAILED, RUNNING, not_checked, remarks
 from fairstep.imported.rows import FoundRun
-from fairstep.imported.source import InputError
+from fairstep.imported.source import InputError, listed, near_or_all
 from fairstep.runs import Design, Phase
 from fairstep.runs.table import TRIAL_COLUMNS
 
@@ -131,17 +129,14 @@ def baseline_of(names: Iterable[str], wanted: str) -> str:
         return alike[0]
     if not wanted:
         raise InputError(f"name the baseline with --baseline; the contestants are {listed(known)}")
-    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"the contestants are {listed(known)}"
-    raise InputError(f"no contestant is named {wanted!r}; {hint}")
+    raise InputError(f"no contestant is named {wanted!r}; {near_or_all(wanted, known, 'contestants')}")
 
 
 def _read_at(members: dict[str, list[FoundRun]], at: dict[str, float]) -> None:
     """Read the losses of some contestants (or of all: the key is empty) at a step before the end."""
     for name in at:
         if name and name not in members:
-            near = difflib.get_close_matches(name, members, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"the contestants are {listed(list(members))}"
+            hint = near_or_all(name, list(members), "contestants")
             raise InputError(f"--at names the contestant {name!r}, which is not there; {hint}")
     for name, group in members.items():
         step = at.get(name, at.get(""))

@@ -41,12 +41,20 @@ class Section:
     def body(self) -> str:
         return "".join(part if isinstance(part, str) else part.html() for part in self.parts)
 
-    def inside(self) -> Iterator[Table | Figure]:
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {part.key: part.drawing for part in self._inside() if isinstance(part, Figure)}
+
+    @property
+    def tables(self) -> list[Table]:
+        return [part for part in self._inside() if isinstance(part, Table)]
+
+    def _inside(self) -> Iterator[Table | Figure]:
         """All figures and tables, of sections in it too."""
         yield from self.exported
         for part in self.parts:
             if isinstance(part, Section):
-                yield from part.inside()
+                yield from part._inside()
             elif not isinstance(part, str):
                 yield part
 
@@ -76,14 +84,11 @@ class Page:
 
     @property
     def figures(self) -> dict[str, Any]:
-        return {part.key: part.drawing for part in self._inside() if isinstance(part, Figure)}
+        return {key: drawing for section in self.sections for key, drawing in section.figures.items()}
 
     @property
     def tables(self) -> list[Table]:
-        return [part for part in self._inside() if isinstance(part, Table)]
-
-    def _inside(self) -> Iterator[Table | Figure]:
-        return (part for section in self.sections for part in section.inside())
+        return [table for section in self.sections for table in section.tables]
 
 
 def command(line: str) -> str:
