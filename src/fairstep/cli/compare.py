@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
         store,
         launcher,
         command,
-        f"{', '.join(names)} on {workload.data.name}: {model_text(cell.size.name, cell.size.parameters_matrix)}, "
+        f"{', '.join(names)} on {workload.data.name}: {model_text(workload.model.preset, workload.parameters_matrix)}, "
         f"{workload.tokens:,} tokens a run, {at_once}, {workload.precision}",
         **taken,
     )

@@ -260,7 +260,12 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
         raise ValueError(f"--set takes name=value, not {text!r}")
+    return name.strip(), value_of(value)
+
+
+def value_of(word: str) -> Any:
+    """A JSON value, or else the word."""
     try:
-        return name.strip(), json.loads(value)
+        return json.loads(word)
     except ValueError:
-        return name.strip(), value.strip()
+        return word.strip()

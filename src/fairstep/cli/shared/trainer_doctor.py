@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fairstep.analysis.statistics import Equivalence, equivalence
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import value_of
 from fairstep.external.examine import Finding, Trials, examine, fit
 from fairstep.runs import CommandSpec, Value
 from fairstep.study import Contestant
@@ -142,7 +143,7 @@ def _spec(
     cells = study.cells()
     cell = _cell(given, cells, path)
     mine = {"contestant", "cell", *LENGTHS, *cell.workload.values}
-    values = {name: _value(text) for name, text in given.items() if name not in mine}
+    values = {name: value_of(text) for name, text in given.items() if name not in mine}
     agreeing = [one for one in contestants if given.get("contestant", one.name) == one.name and _can_have(one, values)]
     if not agreeing:
         known = "; ".join(f"{one.name} has {', '.join(one.hyperparameters)}" for one in contestants)
@@ -162,7 +163,7 @@ def _cell(given: Mapping[str, str], cells: Sequence[CommandCell], path: Path) ->
         one
         for one in cells
         if given.get("cell", one.name) == one.name
-        and all(one.workload.values[name] == _value(given[name]) for name in one.workload.values if name in given)
+        and all(one.workload.values[name] == value_of(given[name]) for name in one.workload.values if name in given)
     ]
     listed = ", ".join(one.name for one in cells)
     if not fitting:
@@ -204,14 +205,3 @@ def _as_in_study(contestant: Contestant, name: str, value: Value) -> Value:
     axis = contestant.space.axes.get(name)
     known = (*(axis.values if axis else ()), contestant.hyperparameters[name])
     return next((one for one in known if one == value and isinstance(one, bool) == isinstance(value, bool)), value)
-
-
-def _value(text: str) -> Value:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

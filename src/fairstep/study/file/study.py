@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -121,15 +121,9 @@ class Study:
                 contestants[contestant.name] = contestant
         return contest_of(self.table, self.lines, workloads, list(contestants.values()))
 
-    def ledgers(self, contest: Contest, cells: Sequence[StudyCell], command: str) -> dict[str, Ledger]:
+    def ledgers(self, contest: Contest, command: str) -> dict[str, Ledger]:
         """The ledgers to begin with, by cell."""
-        described = {
-            cell.name: cell.workload.cell(
-                cell.size.parameters_matrix, cell.size.parameters(cell.workload.data.vocabulary)
-            )
-            for cell in cells
-        }
-        return ledgers_of(self.name, self.table.title, self.digest, command, contest, described)
+        return ledgers_of(self.name, self.table.title, self.digest, command, contest)
 
     def changed_since(self, ledgers: Sequence[Ledger]) -> str:
         """What to say of earlier ledgers that other code of a foreign model has left; empty if none."""
@@ -170,7 +164,7 @@ class Study:
     def cells_of(self, contest: Contest) -> Iterator[StudyCell]:
         """The study's cells with the workloads of a contest of it."""
         for cell in self.cells(self.assumed_texts()):
-            yield StudyCell(cell.name, cell.table, contest.own_cells[cell.name], cell.size, cell.length)
+            yield replace(cell, workload=contest.own_cells[cell.name])
 
     # What is checked.
 
