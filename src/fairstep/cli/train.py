@@ -63,6 +63,8 @@ class TrainOptions:
     """Also measure the angles by which weights turn."""
     parallel: Literal["ddp-sharded", "ddp", "fsdp"] = "ddp-sharded"
     """Whether several processes share the optimizer's work and state, repeat it, or divide the weights too."""
+    compile_optimizer: Literal["auto", "yes", "no"] = "auto"
+    """Has no effect any more: the steps of optimizers are not compiled."""
     trackers: tuple[Literal["wandb", "trackio", "tensorboard"], ...] = ()
     """Where the numbers are sent beside the run's files: wandb, trackio, tensorboard (extra: track)."""
     json: bool = False
@@ -86,6 +88,8 @@ def train_one(arguments: list[str]) -> int:
     given = dict(assignment(text) for text in options.set)
     if options.lr is not None:
         given["lr"] = options.lr
+    if options.compile_optimizer != "auto":
+        screen.say("--compile-optimizer has no effect any more: the steps of optimizers are not compiled")
     hyperparameters(name, given)  # refused before any text is prepared
     store = Store(options.store).writable()
     with _together() as world:
