@@ -42,13 +42,11 @@ class SizeOptions:
     """Tokens of an optimizer step, for example 500k, instead. recommend takes 500k for a model that is not named."""
 
 
-def size_of(options: SizeOptions, usual: str = "") -> AnyPreset:
-    """The model that the options name; ``usual`` if they name none. Raises ValueError where they name two, or none."""
+def size_of(options: SizeOptions) -> AnyPreset:
+    """The model that the options name. Raises ValueError where they name two, or none."""
     by_size = options.layers or options.width
     ways = {"--model": options.model, "--params": options.params, "--layers and --width": by_size}
     given = [way for way, value in ways.items() if value]
-    if usual and not given:
-        return named(usual, options.context)
     if len(given) != 1:
         what = f"not by {' and by '.join(given)}" if given else "such as --params 350M"
         raise ValueError(f"name the model by one of --model, --params, or --layers and --width, {what}")
