@@ -36,8 +36,8 @@ from fairstep.model import build, preset
 from fairstep.model.shapes import flops_per_token
 from fairstep.optim.engine.signals import in_form
 from fairstep.runs import machine
+from fairstep.train.compilation import can_compile
 from fairstep.train.rate import measured_rate
-from fairstep.train.setup import can_compile
 from gpu_checks import CHECKS, NotRun, Place
 from optimizer_peers import CONTESTS
 from optimizer_sets import SETS, parameters

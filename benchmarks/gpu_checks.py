@@ -38,7 +38,7 @@ from fairstep.runs import (
     Store,
 )
 from fairstep.train import Progress, train
-from fairstep.train.setup import can_compile
+from fairstep.train.compilation import can_compile
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("adamw", "muon", "soap", "schedule-free-adamw")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairstep.runs import ModelSpec
+from fairstep.train.compilation import compile_soundly
 
 
 class PlainBlock(nn.Module):
@@ -142,6 +143,7 @@ class Loop:
             load(name, self.model, weights, spec.heads)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
         self.autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in modes)
+        compile_soundly()
         self.loss: Any = torch.compile(self._loss, dynamic=False) if "compiled" in modes else self._loss
 
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:

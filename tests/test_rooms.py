@@ -64,7 +64,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "train": (
         ("coordinates", "weights"),
         ("annealing", "forks", "measure", "meters", "objective", "ranks", "rate", "stopping", "tracking"),
-        ("checkpoints", "evaluate", "export", "setup"),
+        ("checkpoints", "compilation", "evaluate", "export", "setup"),
         ("downstream", "signals"),
         ("step",),
         ("loop",),

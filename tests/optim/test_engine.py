@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -465,6 +466,78 @@ def test_torchs_schedulers_change_rates_and_nothing_else() -> None:
     cycled.step()
     for p, start in zip(model.parameters(), before, strict=True):
         torch.testing.assert_close(p.detach(), 0.75 * start)
+
+
+def matrix_and_head() -> nn.Module:
+    model = nn.ModuleDict({"up": nn.Linear(4, 4, bias=False), "lm_head": nn.Linear(4, 8, bias=False)})
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    return model
+
+
+@pytest.mark.parametrize("form", ["new", "copied", "resumed"])
+def test_one_max_lr_is_the_optimizers_and_each_group_keeps_its_ratio(form: str) -> None:
+    """At every step of the cycle, as with one max_lr per group. A copy, and what resumes, does not scale again."""
+    model = matrix_and_head()
+    optimizer, expected = Muon(model, lr=0.02), Muon(model, lr=0.02)
+    assert [group["lr"] for group in expected.param_groups] == [0.02, pytest.approx(0.004)]
+    peaks = [group["lr"] for group in expected.param_groups]
+    other = torch.optim.lr_scheduler.OneCycleLR(expected, max_lr=peaks, total_steps=10, cycle_momentum=False)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=10, cycle_momentum=False)
+    for step in range(9):
+        if step == 4 and form == "copied":
+            optimizer = copy.deepcopy(optimizer)
+            cycle.optimizer = optimizer
+        if step == 4 and form == "resumed":
+            saved, place = optimizer.state_dict(), cycle.state_dict()
+            optimizer = Muon(model, lr=0.02)
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=10, cycle_momentum=False)
+            optimizer.load_state_dict(saved)
+            cycle.load_state_dict(place)
+        for mine in (optimizer, expected):
+            mine.step()
+        for mine, theirs in zip(optimizer.param_groups, expected.param_groups, strict=True):
+            assert mine["lr"] == pytest.approx(theirs["lr"]), step
+        for scheduler in (cycle, other):
+            scheduler.step()
+
+
+def test_groups_of_the_users_get_what_a_scheduler_gives_them() -> None:
+    """As with torch's optimizers: rates that differ because the user said so are the scheduler's to set alike."""
+    model = matrix_and_head()
+    groups = [{"params": [p], "lr": lr} for p, lr in zip(model.parameters(), (1e-3, 1e-4), strict=True)]
+    for kind in (AdamW, torch.optim.AdamW):
+        optimizer = kind(groups)  # type: ignore[operator]
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=10, cycle_momentum=False)
+        optimizer.step()
+        assert [group["max_lr"] for group in optimizer.param_groups] == [0.02, 0.02]
+
+
+def test_swa_keeps_ratios() -> None:
+    optimizer = Muon(matrix_and_head(), lr=0.02)
+    swa = torch.optim.swa_utils.SWALR(optimizer, swa_lr=0.01, anneal_epochs=2)
+    for _ in range(4):
+        optimizer.step()
+        swa.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.002])
+
+
+def test_a_loop_that_sets_one_rate_for_all_is_told_once() -> None:
+    optimizer = Muon(matrix_and_head(), lr=0.02)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # a warm-up from 0 says nothing yet
+    optimizer.step()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    with pytest.warns(
+        UserWarning, match=r"has learning rate 0.01 now, and was built with 0.02 \(muon\), 0.004 \(adamw\)"
+    ):
+        optimizer.step()
+    optimizer.step()  # a second warning would be an error here
+    alike = Muon(matrix_and_head(), lr=0.02, adam_lr_ratio=1.0)
+    for group in alike.param_groups:
+        group["lr"] = 0.01
+    alike.step()
 
 
 def test_prodigy_refuses_learning_rates_that_differ() -> None:

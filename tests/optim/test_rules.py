@@ -183,7 +183,7 @@ def test_muon_equals_torch(name: str, torch_scale: str, monkeypatch: pytest.Monk
         assert (ours[n] - theirs[n]).abs().max() <= 1e-6 * (theirs[n] - w).abs().max()
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 16), (2, 16, 6), (5, 4), (2, 3, 4, 4)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 16), (2, 16, 6), (5, 4), (1, 6, 16), (1, 16, 6), (2, 3, 4, 4)])
 def test_newton_schulz(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = newton_schulz(x, steps=5)

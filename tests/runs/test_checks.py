@@ -15,6 +15,7 @@ from tests.runs.mutations import files, mutate
 from fairstep.analysis import AnalysisError, contest_result
 from fairstep.cli import main
 from fairstep.runs import Run, Store, StoreError
+from fairstep.runs.checks import checked_runs, trial_problems
 
 
 @pytest.fixture
@@ -181,3 +182,26 @@ def test_hidden_names_are_skipped(sealed: Store) -> None:
     (sealed.runs_folder / "._x" / "spec.json").write_text("{")
     assert len(sealed.ledgers()) == 1
     assert all(not run.id.startswith(".") for run in sealed.runs())
+
+
+@pytest.mark.parametrize("rule", ["law", "hyperp"])
+def test_a_rule_of_length_changes_the_rates_of_all_runs_alike(fake_contest: FakeContest, rule: str) -> None:
+    """The ledger has the base's learning rates. A run whose rate is not by the factor of the others is named."""
+    for name in ("adamw", "signum"):
+        fake_contest.contestant(name, [2.8, 2.81, 2.79], lr=1e-3, grid=3)
+    fake_contest.budgets({0.5: [3.06], 2.0: [2.60]})
+    ledger, runs = fake_contest.ledger, list(fake_contest.store.runs())
+    factor = {run.id: (run.own_spec.tokens / fake_contest.tokens * 4) ** -0.32 for run in runs}
+    trials = [
+        trial.model_copy(update={"hyperparameters": {"lr": float(trial.hyperparameters["lr"]) / factor[trial.run]}})
+        for trial in ledger.trials
+    ]
+    cell = ledger.cell.model_copy(update={"transfer": rule})
+    ledger = ledger.model_copy(update={"trials": tuple(trials), "cell": cell, "choices": {}})
+    checked = checked_runs(ledger, runs)
+    assert not any(trial_problems(ledger, checked))
+    without = ledger.model_copy(update={"cell": cell.model_copy(update={"transfer": "mup"})})
+    assert all(trial_problems(without, checked)), "no other rule has such a factor"
+    trials[1] = trials[1].model_copy(update={"hyperparameters": {"lr": 2e-3}})
+    problems = trial_problems(ledger.model_copy(update={"trials": tuple(trials)}), checked)
+    assert "as others of its length have it" in problems[1] and not any((problems[0], *problems[2:]))

@@ -276,7 +276,7 @@ def test_a_store_written_by_a_newer_version_is_refused(tmp_path: Path, capsys: p
         spec = study.contest().contestants[0].spec(workload, {"lr": 0.001}, 0)
         if name.startswith("ledgers"):
             contest = study.contest()
-            text = next(iter(study.ledgers(contest, study.cells(study.assumed_texts()), "").values())).model_dump_json()
+            text = next(iter(study.ledgers(contest, "").values())).model_dump_json()
         else:
             text = spec.to_json()
         (store / name).parent.mkdir(parents=True)

@@ -11,7 +11,7 @@ from tests.train.test_parallel import curve
 
 from fairstep.runs import Execution, Store
 from fairstep.train import train
-from fairstep.train.setup import can_compile, remove_damaged_kernel
+from fairstep.train.compilation import can_compile, remove_damaged_kernel
 
 TRAIN = """
 import sys

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from fairstep.runs.ledger import SEARCHES, Ledger, Trial
 from fairstep.runs.run import Checked, Run, Spec
 
+BY_LENGTH = ("hyperp", "law")
+"""Rules of transfer that change lr itself, by the length of a run and the model."""
+
 
 def checked_runs(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Checked]:
     """The ledger's runs by identity, each read once."""
@@ -22,7 +25,7 @@ def checked_runs(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Checked]:
 def trial_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
     """For each trial what keeps it from counting, empty if nothing."""
     read = {trial.run: checked for trial in ledger.trials if (checked := runs.get(trial.run)) and checked.spec}
-    optimizers = _optimizers(ledger, read)
+    optimizers, factors = _optimizers(ledger, read), _lr_factors(ledger, read)
     searched: dict[str, set[tuple[int, int]]] = {}
     for trial in ledger.trials:
         if trial.phase in SEARCHES and (checked := read.get(trial.run)) and checked.spec:
@@ -32,7 +35,8 @@ def trial_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
         checked = runs.get(trial.run, Checked(None, None))
         text = checked.problem
         if not text and checked.spec is not None:
-            text = _contradiction(trial, checked.spec, optimizers[trial.contestant])
+            factor = factors.get(_length(checked.spec), 1.0)
+            text = _contradiction(trial, checked.spec, optimizers[trial.contestant], factor)
             seeds = (checked.spec.init_seed, checked.spec.data_seed)
             if not text and trial.phase == "final" and seeds in searched.get(trial.contestant, set()):
                 text = f"its seed {seeds[0]} was used by the search"
@@ -67,15 +71,45 @@ def _optimizers(ledger: Ledger, read: Mapping[str, Checked]) -> dict[str, str]:
     return {name: name if name in used else next(iter(used), name) for name, used in names.items()}
 
 
-def _contradiction(trial: Trial, spec: Spec, optimizer: str) -> str:
+def _length(spec: Spec) -> tuple[int, int]:
+    return spec.tokens, spec.batch_tokens
+
+
+def _lr_factors(ledger: Ledger, read: Mapping[str, Checked]) -> dict[tuple[int, int], float]:
+    """By tokens of a run and of a step, the factor of a rule of transfer by which most runs have the learning rates of
+    their trials, which are the base's. Rules of width change learning rates by role, and have no such factor."""
+    if ledger.transfer not in BY_LENGTH:
+        return {}
+    found: dict[tuple[int, int], Counter[float]] = {}
+    for trial in ledger.trials:
+        spec = read[trial.run].spec if trial.run in read else None
+        if spec and (factor := _factor(spec.known_settings().get("lr"), trial.hyperparameters.get("lr"))):
+            found.setdefault(_length(spec), Counter())[factor] += 1
+    return {length: factors.most_common(1)[0][0] for length, factors in found.items()}
+
+
+def _factor(has: object, said: object) -> float:
+    """To ten digits, because a product over a factor is the other one only to rounding; 0 where there is none."""
+    if not isinstance(has, float) or not isinstance(said, float) or said <= 0:
+        return 0.0
+    return float(f"{has / said:.10g}")
+
+
+def _contradiction(trial: Trial, spec: Spec, optimizer: str, lr_factor: float = 1.0) -> str:
     """What the run has against what its trial says; empty if they agree."""
     if spec.optimizer_name != optimizer:
         return f"it is of {spec.optimizer_name}, not of {optimizer}"
     settings = spec.known_settings()
     for name, value in trial.hyperparameters.items():
         filled = value == 0 and settings.get(name) == spec.steps  # a length that 0 stands for
-        if name in settings and settings[name] != value and not filled:
+        if name not in settings or settings[name] == value or filled:
+            continue
+        if name != "lr" or lr_factor == 1:
             return f"its {name} is {settings[name]}, not {value}"
+        if _factor(settings[name], value) != lr_factor:
+            return (
+                f"its lr is {settings[name]}, not {value} times {lr_factor:.4g}, as others of its length have it"
+            )
     return ""
 
 

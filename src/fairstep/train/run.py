@@ -16,10 +16,11 @@ import fairstep
 from fairstep.data import open_corpus
 from fairstep.runs import Run, RunSpec, Store, Summary, open_own, write_atomic
 from fairstep.train.checkpoints.checkpoint import UnreadableCheckpoint
+from fairstep.train.compilation import remove_damaged_kernel
 from fairstep.train.forks import not_in_children
 from fairstep.train.loop import Progress, Training
 from fairstep.train.ranks.world import World, joined
-from fairstep.train.setup import out_of_memory, remove_damaged_kernel
+from fairstep.train.setup import out_of_memory
 from fairstep.train.stopping import stop_requests
 
 

@@ -1,4 +1,4 @@
-"""The machine as one run sees it: threads, determinism, autocast, compilation, and the record of all that."""
+"""The machine as one run sees it: threads, determinism, autocast, and the record of all that."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import ctypes
 import functools
 import os
 import platform
-import re
-import shutil
-import sysconfig
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,33 +52,6 @@ def _keep_freed_memory() -> None:
 def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]:
     """bf16 arithmetic with float32 weights and optimizer state, or plain float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16")
-
-
-@functools.cache
-def can_compile(device_type: str) -> bool:
-    """Whether torch.compile works here: on a CPU it needs a C++ compiler and Python's headers, on CUDA triton."""
-    if device_type == "cuda":
-        return find_spec("triton") is not None
-    if device_type != "cpu":
-        return True
-    compiler = os.environ.get("CXX") or "g++"
-    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    return shutil.which(compiler) is not None and headers.exists()
-
-
-def remove_damaged_kernel(error: Exception) -> bool:
-    """Delete the compiled kernel that an error is about, if it is about one; it is then compiled again.
-
-    A process that is killed while the C++ compiler writes leaves a cut file in torch's cache, which every later run
-    that needs this kernel would stumble over. Says whether a file was deleted.
-    """
-    damage = r"(/\S+\.so): (?:file too short|invalid ELF header|ELF file's phentsize|cannot read file data)"
-    found = re.search(damage, str(error))
-    if found is None or not Path(found[1]).is_file():
-        return False
-    Path(found[1]).unlink()
-    torch._dynamo.reset()
-    return True
 
 
 def environment(spec: RunSpec, device: torch.device, compiled: bool) -> dict[str, Any]:

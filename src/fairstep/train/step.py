@@ -16,12 +16,13 @@ from fairstep.model import build
 from fairstep.runs import RunSpec
 from fairstep.train.annealing import Annealer
 from fairstep.train.checkpoints import content
+from fairstep.train.compilation import can_compile, compile_soundly
 from fairstep.train.evaluate import evaluate, evaluation_weights, evenly
 from fairstep.train.measure import Sizes, Stopwatch
 from fairstep.train.objective import Objective
 from fairstep.train.ranks.choose import exchange
 from fairstep.train.ranks.world import ALONE, World
-from fairstep.train.setup import autocast, can_compile, prepare_process
+from fairstep.train.setup import autocast, prepare_process
 from fairstep.train.signals import Signals
 
 
@@ -62,6 +63,8 @@ class Trainer:
             hyperparameters["undecayed"] = spec.optimizer.undecayed
         fully_sharded = spec.execution.parallel == "fsdp" and world.size > 1
         self.compiled = spec.execution.compile and can_compile(self.device.type)
+        if self.compiled:
+            compile_soundly()
         if fully_sharded:
             from fairstep.train.ranks.fsdp import shard_model  # loads what takes most of a second, and few runs need
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fairstep.optim.engine import evaluation, routing, signals
 from fairstep.optim.engine import state as state_dicts
 from fairstep.optim.engine.formed import FormedStacks
+from fairstep.optim.engine.one_number import keep_ratios, warn_of_one_rate
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.rounding import ROUNDINGS, Rounding
 from fairstep.optim.engine.routed import UNDECAYED, Routed
@@ -52,8 +53,8 @@ class Engine(Routed):
 
     A param group of ours has one rule and one weight decay, so the groups given are split. Learning-rate schedulers
     work as with any torch optimizer. A companion's lower learning rate is its group's own, so scale each group's
-    ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere, and give OneCycleLR
-    ``max_lr=[group["lr"] for group in optimizer.param_groups]``.
+    ``peak_lr`` (the learning rate that it was built with) instead of setting one number everywhere. One ``max_lr`` of
+    OneCycleLR and one ``swa_lr`` of SWALR are times each group's ratio; others are warned of (``one_number``).
 
     DTensors of FSDP2 (``fully_shard``) are stepped as plain parameters are, by all ranks at once (``dtensors``), and
     tensor parallel ones by elementwise rules (``local_dtensors``).
@@ -64,6 +65,8 @@ class Engine(Routed):
     """
 
     _supplied: Supplied
+    _warned = False
+    """Whether the first learning rates were looked at."""
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class Engine(Routed):
                 self.supply("loss", loss)
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
+        self._watch_rates()
         fresh, ownership = not any(self.state.values()), self.ownership
         if ownership:
             ownership.fetch(gradients=True)
@@ -223,7 +227,7 @@ class Engine(Routed):
             raise TypeError(
                 "an optimizer that shares its work with other processes cannot be copied; save its state_dict"
             )
-        names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "in_by_out"
+        names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "in_by_out", "_ratios"
         kept = {name: getattr(self, name) for name in names}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
@@ -247,6 +251,13 @@ class Engine(Routed):
         yield
         if ownership:
             ownership.collect()
+
+    def _watch_rates(self) -> None:
+        """Keep the ratios of learning rates that a scheduler set alike, or say that they are gone (``one_number``)."""
+        if len(set(self._ratios)) > 1:
+            keep_ratios(self.param_groups, self._ratios)
+            if not self._warned:
+                self._warned = warn_of_one_rate(self.param_groups)
 
     def _forget_stacks(self) -> None:
         self._stacks = FormedStacks()

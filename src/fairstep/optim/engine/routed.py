@@ -31,6 +31,8 @@ class Routed(torch.optim.Optimizer):
 
     spec: ClassVar[OptimizerSpec]
     _ownership: OwnedShards | None = None
+    _ratios: tuple[float, ...] = ()
+    """Of each param group, its learning rate over the one that the user gave; none: an optimizer pickled before."""
 
     def __init__(
         self,
@@ -130,6 +132,7 @@ class Routed(torch.optim.Optimizer):
             )
         for group in added:
             super().add_param_group(group)
+            self._ratios += (group["peak_lr"] / hyper["lr"] if hyper["lr"] else 1.0,)
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
 

@@ -127,13 +127,16 @@ def newton_schulz(
     x = wide.reshape(-1, *wide.shape[-2:])  # (s, k, K)
     norm = row_sums.norm(x, shard) if norm is None else norm  # (s, 1, 1)
     x = (x / ((norm * _SAFETY if coefficients == "polar-express" else norm) + eps)).to(dtype)
+    add_product = torch.baddbmm
+    if len(x) == 1:  # in bfloat16 on a CPU products of a stack of one take up to twice as long as of a matrix
+        x, add_product = x[0], torch.addmm
     for step in range(steps):
         a, b, c = sets[min(step, len(sets) - 1)]
         gram = x @ x.mT  # (s, k, k)
         if shard:
             gram = row_sums.total(gram.to(matrices.dtype), shard).to(dtype)
-        polynomial = torch.baddbmm(gram, gram, gram.mT, beta=b, alpha=c) if c else gram.mul_(b)
-        x = torch.baddbmm(x, polynomial, x, beta=a)
+        polynomial = add_product(gram, gram, gram.mT, beta=b, alpha=c) if c else gram.mul_(b)
+        x = add_product(x, polynomial, x, beta=a)
     x = x.reshape(wide.shape).to(matrices.dtype)
     return x.mT if tall else x
 
