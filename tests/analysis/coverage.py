@@ -238,8 +238,6 @@ def joint_laws(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]
 def hyperparameters(rng: np.random.Generator) -> Iterator[tuple[str, str, str, bool]]:
     points = [(n, 20.0 * n * ratio) for n in (1.34e8, 3.02e8, 5.37e8) for ratio in (1, 2, 4, 8)]
     values = [1e2 * n**-0.4 * d**-0.1 * np.exp(0.3 * rng.normal()) for n, d in points]
-    by_points = hyperparameter_law(*zip(*points, strict=True), values, resample="points")
-    yield from _law(by_points, "12 values, 30 % scatter, points resampled", {"A": 0.4, "B": 0.1}, {})
     law = hyperparameter_law(*zip(*points, strict=True), values)
     at = {(1.2e9, 2.4e10): 1e2 * 1.2e9**-0.4 * 2.4e10**-0.1}
     yield from _law(law, "12 values, 30 % scatter", {"A": 0.4, "B": 0.1}, at)

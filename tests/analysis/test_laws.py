@@ -182,10 +182,9 @@ def test_warnings_say_what_the_points_cannot_tell() -> None:
 def test_values_of_a_grid_carry_its_rounding() -> None:
     """T-10: six equal values gave .008 [.008, .008]."""
     places = [1e8, 3e8, 5e8] * 2, [2e9, 4e9, 8e9, 4e9, 8e9, 16e9]
-    for resample in ("noise", "points"):
-        law = hyperparameter_law(*places, [0.008] * 6, resample=resample)  # type: ignore[arg-type]
-        low, high = law.interval_at(1.2e9, 2.4e10)
-        assert low < 0.0057 < 0.0113 < high, "half a factor of 2 on both sides"
+    law = hyperparameter_law(*places, [0.008] * 6)
+    low, high = law.interval_at(1.2e9, 2.4e10)
+    assert low < 0.0057 < 0.0113 < high, "half a factor of 2 on both sides"
     assert law.noise.sigma == pytest.approx(np.log(2) / np.sqrt(12))
     narrow = hyperparameter_law(*places, [0.008, 0.0113, 0.008, 0.0057, 0.008, 0.0113]).noise.sigma
     assert narrow**2 == pytest.approx(
@@ -263,15 +262,6 @@ def test_a_point_that_decides_the_law_is_named() -> None:
 def test_points_that_give_no_law(tokens: list[float], values: list[float], words: str) -> None:
     with pytest.raises(AnalysisError, match=words):
         loss_law(tokens, values)
-
-
-def test_resampled_points() -> None:
-    ratios = np.array([0.5, 1, 2, 4, 8, 16, 32])
-    noisy = 0.4 * ratios**-0.5 + 3.1 + 1e-3 * np.random.default_rng(3).normal(size=7)
-    low, high = loss_law(ratios, noisy, resample="points").intervals["B"]
-    assert 0.4 < low < 0.5 < high < 0.6
-    with pytest.raises(AnalysisError, match="at least 6"):
-        loss_law(ratios[:5], noisy[:5], resample="points")
 
 
 def test_a_table_without_its_baseline() -> None:

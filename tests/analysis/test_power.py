@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fairstep.analysis.verdict.power import power, seeds_for, smallest_effect
+from fairstep.analysis.verdict.power import power, seeds_for
 
 
 # Share decided and mean seeds of the design 3..12 at alpha 0.05, by an independent simulation of 20,000 contests.
@@ -24,10 +24,6 @@ def test_one_look_has_the_power_of_the_t_test() -> None:
     n, effect = 5, 2.0
     exact = stats.nct.sf(stats.t.isf(0.025, n - 1), n - 1, effect * np.sqrt(n))
     assert power(effect, n, n).probability == pytest.approx(exact, abs=0.012)
-
-
-def test_the_smallest_effect_has_the_power_asked_for() -> None:
-    assert power(smallest_effect(3, 8), 3, 8).probability == pytest.approx(0.8, abs=0.02)
 
 
 def test_seeds_for_an_effect_are_the_fewest() -> None:

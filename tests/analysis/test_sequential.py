@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fairstep.analysis.verdict.sequential import e_value, limits, spent
+from fairstep.analysis.verdict.sequential import limits, open_limit, spent
 
 TABLES = {
     # Monte Carlo with 600,000 paths by an independent script, rounded: its error is 1 to 2 %, 5 % where few paths stop.
@@ -56,12 +56,12 @@ def test_an_open_design_errs_at_most_as_often_as_declared() -> None:
     t = paths(50_000, 30)
     crossed = np.zeros(len(t), dtype=bool)
     for n in range(2, 31):
-        crossed |= e_value(t[:, n - 1], n) >= 20
+        crossed |= np.abs(t[:, n - 1]) >= open_limit(n, 0.05)
     assert 0.01 < crossed.mean() < 0.05
 
 
 def test_an_open_design_cannot_decide_before_four_pairs() -> None:
-    assert e_value(1e9, 3) < 20 < e_value(1e9, 4)
+    assert open_limit(4, 0.05) < open_limit(3, 0.05) == np.inf
 
 
 @pytest.mark.parametrize(("first", "most", "alpha"), [(1, 3, 0.05), (4, 3, 0.05), (3, 5, 0.0), (3, 5, 1.0)])

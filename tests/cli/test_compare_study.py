@@ -43,7 +43,7 @@ def described(*arguments: str) -> tuple[Study, dict[str, Text]]:
 
 
 def ledgers(study: Study, read_texts: dict[str, Text], threads: int = 0) -> dict[str, Ledger]:
-    return study.ledgers(study.contest(read_texts, threads), study.cells(read_texts), "")
+    return study.ledgers(study.contest(read_texts, threads), "")
 
 
 def carried(study: Study, read_texts: dict[str, Text], store: Store, threads: int = 1) -> tuple[Ledger, int]:

@@ -55,7 +55,7 @@ def test_a_damaged_corpus_has_exit_code_1(capsys: pytest.CaptureFixture[str], te
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["prepar"], "unknown verb 'prepar' of data; did you mean prepare?"),
+        (["prepar"], "unknown action 'prepar' of data; did you mean prepare?"),
         (["inspect", "nothing"], "no prepared corpus is called 'nothing'"),
         (["prepare", "/no/such/file.txt"], "does not exist"),
         (["prepare", "--tokenizer", "gpt5"], "unknown tokenizer 'gpt5'"),

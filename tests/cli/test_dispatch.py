@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import MENU, data, main, study
+from fairstep.cli.shared.dispatch import Menu
 
 MENUS = {"fairstep": MENU, "study": study.MENU, "data": data.MENU}
 
@@ -24,9 +25,10 @@ def test_verbs_are_listed_by_what_one_wants_to_do(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("name", MENUS)
 def test_every_verb_has_a_function_and_options(name: str) -> None:
-    for verb in MENUS[name].verbs:
-        module, function = MENUS[name].target(verb)
-        assert callable(getattr(__import__(module, fromlist=[function]), function))
+    for word, verb in MENUS[name].verbs.items():
+        module, function = MENUS[name].target(word)
+        loaded = __import__(module, fromlist=[function])
+        assert isinstance(loaded.MENU, Menu) if verb.menu else callable(getattr(loaded, function))
     assert MENUS[name].options()
 
 
@@ -35,7 +37,7 @@ def test_every_verb_has_a_function_and_options(name: str) -> None:
     [
         (["study", "stats"], "unknown action 'stats' of study; did you mean status?"),
         (["study", "zzz"], "the actions are plan, run, status, replay"),
-        (["data", "prepair"], "unknown verb 'prepair' of data; did you mean prepare?"),
+        (["data", "prepair"], "unknown action 'prepair' of data; did you mean prepare?"),
         (["--print-completion", "csh"], "--print-completion takes bash, zsh or fish, not 'csh'"),
         (["--print-completion"], "not ''"),
     ],

@@ -78,7 +78,7 @@ def test_a_verdict_around_a_command_is_the_verdict_of_our_own_trainer(
 
     contestants = tuple(Contestant(name, full[name], space) for name in names)
     contest = Contest({"cell": workload}, contestants, **shared)
-    base = Ledger(name="ours", command="", baseline="adamw", contestants=names, cell=workload.cell(0, 0))
+    base = Ledger(name="ours", command="", baseline="adamw", contestants=names, cell=workload.cell())
     mine = carried_out(contest, base, Store(tmp_path / "ours").writable(), ours)
 
     (tmp_path / "train.py").write_text(TRAIN)

@@ -70,7 +70,7 @@ def test_changed_code_is_another_study_and_says_so(tmp_path: Path, capfd: pytest
     assert study.digest != again.digest
     assert isinstance(again, CommandStudy)
     assert isinstance(study, CommandStudy)
-    (before,) = study.ledgers(study.contest(), study.cells(), "").values()
+    (before,) = study.ledgers(study.contest(), "").values()
     assert "is not what study-40-steps" in again.changed_since([before])
     assert study.changed_since([before]) == ""
 

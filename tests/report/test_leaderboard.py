@@ -56,7 +56,7 @@ def test_a_board_has_every_contestant_in_every_cell(packed: Store) -> None:
     text = board(packed)
     assert text.startswith("## pocket\n")
     speedups = rows(text, "## pocket")
-    assert speedups["optimizer"] == ["tiny 320x", "tiny 640x"]
+    assert speedups["optimizer"] == ["tiny 0.12x", "tiny 0.25x"]
     assert speedups["adamw"] == ["●", "●"]
     assert all(words.startswith("▲ 1.") and "[" in words for words in speedups["muon"] + speedups["soap"])
     assert all(words.startswith("▼ ") for words in speedups["lion"])

@@ -32,7 +32,7 @@ def bases(contest: Contest) -> dict[str, Ledger]:
     names = tuple(contestant.name for contestant in contest.contestants)
     common = {"study": "played", "command": "fairstep compare", "baseline": contest.baseline, "contestants": names}
     return {
-        cell: Ledger(name=f"played-{cell}".rstrip("-"), cell=workload.cell(1, 1), design=contest.design, **common)
+        cell: Ledger(name=f"played-{cell}".rstrip("-"), cell=workload.cell(), design=contest.design, **common)
         for cell, workload in contest.own_cells.items()
     }
 

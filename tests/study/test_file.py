@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import main
+from fairstep.model.facts import parameter_table
 from fairstep.study.file.described import ledger_names
 from fairstep.study.file.line_numbers import LineNumbers, StudyError
 from fairstep.study.file.study import read
@@ -85,6 +86,14 @@ def test_cells_whose_names_are_alike_or_long_have_ledgers_of_their_own(cells: tu
         assert not set(name) & set("/\\\0")
         assert not name.startswith(".")
     assert len(list(tmp_path.iterdir())) == len({name.casefold() for name in names.values()}) == len(cells)
+
+
+def test_a_ledger_counts_the_parameters_that_are_trained(tmp_path: Path) -> None:
+    study = read(write(tmp_path, GOOD.replace("[[cells]]", "[[cells]]\nqk_norm = true", 1)))
+    contest = study.contest()
+    cells = {name: ledger.cell for name, ledger in study.ledgers(contest, "").items()}
+    for name, workload in contest.own_cells.items():
+        assert cells[name].parameters == sum(one.elements for one in parameter_table(workload.model))
 
 
 def test_a_study_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -267,7 +276,7 @@ def test_a_store_written_by_a_newer_version_is_refused(tmp_path: Path, capsys: p
         spec = study.contest().contestants[0].spec(workload, {"lr": 0.001}, 0)
         if name.startswith("ledgers"):
             contest = study.contest()
-            text = next(iter(study.ledgers(contest, study.cells(study.assumed_texts()), "").values())).model_dump_json()
+            text = next(iter(study.ledgers(contest, "").values())).model_dump_json()
         else:
             text = spec.to_json()
         (store / name).parent.mkdir(parents=True)

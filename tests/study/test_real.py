@@ -48,7 +48,7 @@ def contest(tiny: Any) -> Contest:
 
 def test_a_star_with_batches_at_fixed_tokens_survives_a_killed_worker(tiny: Any, tmp_path: Path) -> None:
     store, held = Store(tmp_path).writable(), contest(tiny)
-    cell = held.cells["tiny"].cell(1, 1)
+    cell = held.cells["tiny"].cell()
     base = Ledger(name="real", command="", baseline="adamw", contestants=("adamw", "lion"), cell=cell)
     killed: list[int] = []
 

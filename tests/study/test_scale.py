@@ -55,7 +55,7 @@ def answer_of(points: int) -> Callable[[RunSpec], float]:
 def bases(contest: Contest) -> dict[str, Ledger]:
     return {
         cell: Ledger(
-            name=f"sim-{cell}", study="sim", command="", baseline="adamw", contestants=NAMES, cell=workload.cell(1, 1)
+            name=f"sim-{cell}", study="sim", command="", baseline="adamw", contestants=NAMES, cell=workload.cell()
         )
         for cell, workload in contest.cells.items()
     }

@@ -157,7 +157,7 @@ def test_ladders_of_width_depth_and_length(tmp_path: Path) -> None:
     ratio = both["106k-20-steps-transfer=law"].tokens / both["27k-20-steps-transfer=law"].tokens
     layers = [preset(name).model.layers for name in ("27k", "106k")]
     assert rates["106k-20-steps-transfer=law"] == pytest.approx(0.004 * ratio**-0.32 * (layers[0] / layers[1]) ** 0.5)
-    kept = {name: one.cell(1, 1).transfer for name, one in long.contest().own_cells.items()}
+    kept = {name: one.cell().transfer for name, one in long.contest().own_cells.items()}
     assert {name.partition("transfer=")[2]: rule for name, rule in kept.items()} == {"none": "", "law": "law"}
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -129,6 +129,13 @@ def unpaired_difference(first: Estimate, second: Estimate, shift: float = 0.0) -
     return Unpaired(value, value - half, value + half, error, degrees)
 
 
+def plain(value: Any) -> Any:
+    """A value for JSON, which has no place for nan and infinities: they are null."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def share_interval(count: int, total: int) -> tuple[float, float]:
     """Clopper-Pearson interval at ``LEVEL`` of a probability that was seen ``count`` times in ``total``."""
     from scipy.special import betaincinv
@@ -172,14 +179,9 @@ def equivalence(mine: Sequence[float], reference: Sequence[float], margin: float
     the two may have different noise. Raises AnalysisError below two values on a side."""
     if min(len(mine), len(reference)) < 2:
         raise AnalysisError("equivalence needs at least two runs on each side")
-    a, b = np.asarray(mine, dtype=float), np.asarray(reference, dtype=float)
-    difference = float(a.mean() - b.mean())
-    parts = [float(one.var(ddof=1)) / len(one) for one in (a, b)]
-    if sum(parts) == 0:
-        return Equivalence(difference, difference, difference, margin)
-    degrees = sum(parts) ** 2 / sum(part**2 / (len(one) - 1) for part, one in zip(parts, (a, b), strict=True))
-    half = t_quantile(degrees, 0.95) * math.sqrt(sum(parts))
-    return Equivalence(difference, difference - half, difference + half, margin)
+    welch = unpaired_difference(mean_interval(mine), mean_interval(reference))
+    half = t_quantile(welch.degrees, 0.95) * welch.standard_error
+    return Equivalence(welch.value, welch.value - half, welch.value + half, margin)
 
 
 def repeated(again: Sequence[float], before: Sequence[float], known: Sequence[float], margin: float) -> Equivalence:

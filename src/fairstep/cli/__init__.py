@@ -13,9 +13,7 @@ from fairstep.cli.shared.dispatch import Menu, Verb, fail
 from fairstep.cli.shared.shown import harmless
 
 MENU = Menu(
-    program="fairstep",
     title="fairstep: fair benchmarks for language-model pretraining optimizers",
-    package="fairstep.cli",
     groups={
         "see it work": {
             "demo": Verb("a contest of four optimizers on this machine in minutes, ending in a verdict and a page"),

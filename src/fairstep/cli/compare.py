@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
-
-import tyro
+from typing import Any
 
 from fairstep import optim
 from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen, space
 from fairstep.cli.shared.baseline_store import check_options, sound, take_baseline
 from fairstep.cli.shared.baseline_workload import workload_from
+from fairstep.cli.shared.contest_options import CompareOptions
 from fairstep.cli.shared.fitness import check_fitness
 from fairstep.cli.shared.options import (
-    Assignments,
     WorkloadOptions,
     assignment,
+    at_least,
     cells_table,
     data_table,
     parse,
@@ -45,82 +43,11 @@ from fairstep.study.file.schema import ContestantTable, LauncherTable, StudyTabl
 from fairstep.study.file.study import Study
 
 
-@dataclass(frozen=True)
-class CompareOptions:
-    """Tune every contestant's learning rate on an equal grid, repeat the winners on fresh paired seeds, and say which
-    are faster, slower or not separable from the baseline.
-
-    Example: fairstep compare adamw lion muon soap --store runs/first
-
-    Example: fairstep compare adamw muon --trainer examples/plain/study.toml
-
-    Example: fairstep compare adamw muon --baseline-from results/pocket-wen
-
-    Stop it at any moment: the same command goes on without repeating a finished run.
-    """
-
-    groups: ClassVar[Mapping[str, str]] = {"baseline": "contest", "points": "tuning", "workers": "runs and files"}
-    contestants: tyro.conf.Positional[tuple[str, ...]]
-    """Two or more optimizers; `fairstep optimizers` lists them. Any torch optimizer may compete, as
-    package.module:Class, or under an alias as mine=package.module:Class."""
-    baseline: str = ""
-    """The contestant that the others are measured against. Default: adamw if it competes, else the first."""
-    seeds: str = "3..8"
-    """Fresh paired seeds of the final runs. 3..8: look after each from 3 to 8, and stop when every contestant is
-    decided. 5: one look at 5. 3..: go on until all are decided. Fixed before the first look."""
-    refine: bool = True
-    """Also try the learning rate a factor of sqrt 2 below and above the best one, and the baseline's at its longest
-    budget."""
-    companions: int = 0
-    """Rounds of tuning the learning rates of embedding, head and vectors at the end, two trials a role and round, the
-    same for every contestant."""
-    budgets: tuple[float, ...] = (0.5, 2.0)
-    """Token budgets of the baseline, as multiples of the cell's, that turn a loss into tokens."""
-    budget_seeds: int = 2
-    """Seeds for each of these."""
-    points: int = 3
-    """Learning rates of every contestant's first grid, a factor of 2 apart."""
-    extensions: int = 4
-    """How many points a learning-rate grid may grow by while its best point is at an edge."""
-    space: Assignments = ()
-    """Values that are tried: lr=log:1e-4:1e-2 (a range), lion.lr=1e-3,2e-3 (a list, for one contestant) or a TOML file;
-    may be given several times. Without a contestant's name it is for optimizers of other packages, pkg.mod:Class."""
-    set: Assignments = ()
-    """A hyperparameter of one contestant, or of some of its parameters: --set adamw.beta2=0.98 --set
-    muon.embedding.lr_ratio=28; may be given several times (docs/howto/roles.md)."""
-    trainer: Path | None = None
-    """Compare in a trainer of your own: a TOML file with [trainer] and [[cells]], perhaps a study file, whose
-    contestants may be named (docs/howto/my-trainer.md). Any other name is a value of {optimizer}."""
-    baseline_from: Path | None = None
-    """A store, packed or not, in which the baseline was tuned on this workload. Its runs are taken from there, and only
-    the others are trained, after an equivalence check: some of its final runs are trained again here."""
-    baseline_seeds: int = 2
-    """Final runs of such a baseline that are trained again."""
-    baseline_margin: float = 0.02
-    """Nats within which their losses must lie of the store's, unless they are equal to the last bit: two one-sided
-    tests at 5 %, with the spread of the store's final runs or of the differences, whichever is narrower."""
-    unchecked: bool = False
-    """Let optimizers of other packages compete that `fairstep doctor` would not: without its checks."""
-    workers: int = 0
-    """Runs at the same time. Default: as many as cores and memory allow."""
-    title: str = ""
-    """What this contest is called on its page and beside others of its store."""
-    store: Path = Path("runs/compare")
-    """Folder of the runs, the ledger and the report."""
-    report: Path | None = None
-    """Where to write the page. Default: report.html in the store."""
-    save: Path | None = None
-    """Also write the study file of this contest. `fairstep study run` on that file finds every run done here."""
-    json: bool = False
-    """Print the verdicts as JSON."""
-    workload: Annotated[WorkloadOptions, tyro.conf.arg(name="")] = field(default_factory=WorkloadOptions)
-
-
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
     if options.baseline_from is not None:
-        check_options(options.baseline_seeds, options.baseline_margin, options.save, options.trainer)
+        check_options(options)
     if options.trainer is not None:
         return compare_around(options.trainer, options, contest_of(options), arguments)
     contestants = contestant_tables(options)
@@ -156,7 +83,7 @@ def main(arguments: list[str]) -> int:
         store,
         launcher,
         command,
-        f"{', '.join(names)} on {workload.data.name}: {model_text(cell.size.name, cell.size.parameters_matrix)}, "
+        f"{', '.join(names)} on {workload.data.name}: {model_text(workload.model.preset, workload.parameters_matrix)}, "
         f"{workload.tokens:,} tokens a run, {at_once}, {workload.precision}",
         **taken,
     )
@@ -217,15 +144,9 @@ def study_of(
 
 def contest_of(options: CompareOptions) -> dict[str, Any]:
     """The keys of a study's contest, whoever trains."""
-    return {
-        "title": options.title,
-        "seeds": int(options.seeds) if options.seeds.isdigit() else options.seeds,
-        "refine": options.refine,
-        "companions": options.companions,
-        "budgets": list(options.budgets),
-        "budget_seeds": options.budget_seeds,
-        "extensions": options.extensions,
-    }
+    plain = {name: getattr(options, name) for name in ("title", "refine", "companions", "budget_seeds", "extensions")}
+    seeds = int(options.seeds) if options.seeds.isdigit() else options.seeds
+    return plain | {"seeds": seeds, "budgets": list(options.budgets)}
 
 
 def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
@@ -325,10 +246,9 @@ def check_effort(options: CompareOptions) -> None:
     """Raises ValueError for effort that makes no contest."""
     if Design.parse(options.seeds).first < 2:
         raise ValueError(f"--seeds must be at least 2 for an interval, not {options.seeds}")
-    for name, least in (("points", 3), ("budget_seeds", 1), ("extensions", 0), ("companions", 0), ("workers", 0)):
-        value = getattr(options, name)
-        if value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    at_least(options, 3, "points")
+    at_least(options, 1, "budget_seeds")
+    at_least(options, 0, "extensions", "companions", "workers")
     if options.points > space.MOST:
         raise ValueError(f"--points must be at most {space.MOST}, not {options.points}")
     for budget in options.budgets:

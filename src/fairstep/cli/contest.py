@@ -122,7 +122,7 @@ def contest(
     if len(described.cells) != 1:
         raise ValueError(f"contest is of one cell, and cells describe {len(described.cells)}; call it once for each")
     kept = Store(store or Path("runs") / study.name).writable()
-    bases = study.ledgers(described, study.cells(), shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]))
+    bases = study.ledgers(described, shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]))
     launcher: Launcher = InProcess(inside) if inside else launcher_of(study)
     with launcher, watching(Expected.of(described, {})) as watch:
         ledgers = carry_out(described, bases, kept, launcher, watch, Patience(attempts=attempts))

@@ -19,10 +19,8 @@ from fairstep.data.cache import remove
 from fairstep.data.meta import fingerprint_version, read_meta
 
 MENU = Menu(
-    program="fairstep data",
+    name="data",
     title="fairstep data: texts as corpora of tokens",
-    package="fairstep.cli",
-    of=" of data",
     groups={
         "": {
             "prepare": Verb(
@@ -123,10 +121,6 @@ class RemoveOptions:
     """Name or folder of a prepared corpus; `fairstep data list` shows them."""
     json: bool = False
     """Print what was removed as JSON."""
-
-
-def main(arguments: list[str]) -> int:
-    return MENU.run(arguments)
 
 
 def prepare_text(arguments: list[str]) -> int:

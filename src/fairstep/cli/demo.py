@@ -10,11 +10,12 @@ import tyro
 
 from fairstep.cli import compare
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.contest_options import CompareOptions
 from fairstep.cli.shared.options import WorkloadOptions, parse
 
 
 @dataclass(frozen=True)
-class DemoOptions(compare.CompareOptions):
+class DemoOptions(CompareOptions):
     """A contest of four optimizers on this machine, in minutes: `fairstep compare` with other defaults. Every option
     of compare may follow.
 

@@ -205,23 +205,15 @@ def _median(values: Iterable[float | None]) -> float:
 
 def _check(options: DesignOptions) -> None:
     """Raises ValueError."""
-    for name, value, right in (
-        ("effect", options.effect, 0 < abs(options.effect) < math.inf),
-        ("correlation", options.correlation, -1 < options.correlation < 1),
-        ("power", options.power, 0.05 < options.power < 0.999),
-        ("contestants", options.contestants, options.contestants >= 1),
-        ("alpha", options.alpha, 1e-6 <= options.alpha <= 0.5),
-        ("seconds", options.seconds, 0 <= options.seconds < math.inf),
+    for name, right, words in (
+        ("effect", 0 < abs(options.effect) < math.inf, "a difference in nats other than 0"),
+        ("correlation", -1 < options.correlation < 1, "between -1 and 1"),
+        ("power", 0.05 < options.power < 0.999, "between 0.05 and 0.999"),
+        ("contestants", options.contestants >= 1, "at least 1"),
+        ("alpha", 1e-6 <= options.alpha <= 0.5, "between 0.000001 and 0.5"),
+        ("seconds", 0 <= options.seconds < math.inf, "at least 0"),
     ):
         if not right:
-            words = {
-                "effect": "a difference in nats other than 0",
-                "correlation": "between -1 and 1",
-                "power": "between 0.05 and 0.999",
-                "contestants": "at least 1",
-                "alpha": "between 0.000001 and 0.5",
-                "seconds": "at least 0",
-            }
-            raise ValueError(f"--{name} must be {words[name]}, not {value}")
+            raise ValueError(f"--{name} must be {words}, not {getattr(options, name)}")
     if options.seeds and Design.parse(options.seeds).first < 2:
         raise ValueError(f"--seeds must begin with at least 2, not {options.seeds}")

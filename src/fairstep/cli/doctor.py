@@ -15,8 +15,6 @@ from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import Assignments, assignment, parse
 from fairstep.model import named
 
-MARKS = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
-
 
 @dataclass(frozen=True)
 class DoctorOptions:
@@ -61,12 +59,11 @@ def main(arguments: list[str]) -> int:
     if (options.trainer is None) == (not options.optimizer):
         raise ValueError("doctor takes an optimizer, or --trainer and a study file, and one of the two")
     if options.trainer is not None:
-        from fairstep.cli.shared.trainer_doctor import TrainerCheck, check_trainer
+        from fairstep.cli.shared.trainer_doctor import check_trainer
 
-        asked = TrainerCheck(
+        return check_trainer(
             options.trainer, options.part, options.patience, options.reference, options.margin, options.json
         )
-        return check_trainer(asked)
     spec = optim.get(options.optimizer)
     hyper = dict(assignment(text) for text in options.set)
     if options.model:
@@ -86,9 +83,7 @@ def main(arguments: list[str]) -> int:
     for finding in examine(spec.name, hyper, resume):
         findings.append(finding)
         if not options.json:
-            print(f"  {MARKS[finding.status]}  {finding.title}", flush=True)
-            if finding.message:
-                screen.out(f"           {finding.message}")
+            screen.finding(finding)
     failed = [finding for finding in findings if finding.status == "failed"]
     if options.json:
         rows = [dataclasses.asdict(finding) for finding in findings]

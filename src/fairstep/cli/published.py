@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -67,9 +66,15 @@ class PublishedOptions:
 def main(arguments: list[str]) -> int:
     options = parse(PublishedOptions, "published", arguments)
     rows = published_rows(options.what, options.paper)
-    for column, wanted in (("optimizer", options.optimizer), ("model_size", options.size)):
-        rows = _filtered(rows, column, wanted, options.what)
-    rows = _narrowed(rows, options)
+    for option, column, wanted in (
+        ("optimizer", "optimizer", options.optimizer),
+        ("size", "model_size", options.size),
+        ("variant", "variant", options.variant.removeprefix("all")),
+        ("ratio", "chinchilla_ratio", f"{options.ratio:g}" if options.ratio else ""),
+    ):
+        rows = _filtered(rows, column, wanted, f"{options.what} of {option}") if wanted else rows
+    if options.what == "results":
+        rows = _ranked(rows)
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
@@ -179,39 +184,23 @@ def _sized(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _filtered(rows: list[dict[str, Any]], column: str, wanted: str, what: str) -> list[dict[str, Any]]:
-    if not wanted:
-        return rows
+    """Rows with a value. Raises ValueError, with those that there are, if no row has it."""
     spelled = spellings(wanted) if column == "optimizer" else {_key(wanted)}
-    kept = [row for row in rows if _key(str(row.get(column))) in spelled]
+    values = [str(row.get(column) or "") for row in rows]
+    kept = [row for row, value in zip(rows, values, strict=True) if _key(value) in spelled]
     if not kept:
-        values = ", ".join(dict.fromkeys(str(row[column]) for row in rows if row.get(column)))
-        word = {"model_size": "size"}.get(column, column)
-        raise ValueError(f"no published {what} of {word} {wanted!r}; there are {values or 'none'}")
+        there = ", ".join(dict.fromkeys(filter(None, values)))
+        raise ValueError(f"no published {what} {wanted!r}; there are {there or 'none'}")
     return kept
 
 
-def _narrowed(rows: list[dict[str, Any]], options: PublishedOptions) -> list[dict[str, Any]]:
-    """Rows of one variant and one length; losses of one setting from the lowest. Raises ValueError."""
-    for column, wanted, flag in (
-        ("variant", "" if options.variant == "all" else options.variant, "--variant"),
-        ("chinchilla_ratio", options.ratio, "--ratio"),
-    ):
-        if not wanted:
-            continue
-        known = dict.fromkeys(row[column] for row in rows if row.get(column) is not None)
-        rows = [row for row in rows if row.get(column) == wanted]
-        if not rows:
-            there = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in known)
-            raise ValueError(f"{flag} {wanted} is of none of these {options.what}; there are {there or 'none at all'}")
-    if options.what == "results":
+def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Settings in their order, losses of one setting from the lowest."""
+    settings: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
         keys = ("paper", "model_size", "id", "chinchilla_ratio", "batch_tokens", "tokens")
-        settings = {setting: place for place, setting in enumerate(dict.fromkeys(_setting(row, keys) for row in rows))}
-        rows.sort(key=lambda row: (settings[_setting(row, keys)], math.inf if row["loss"] is None else row["loss"]))
-    return rows
-
-
-def _setting(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple([row.get(key) for key in keys])
+        settings.setdefault(tuple(row.get(key) for key in keys), []).append(row)
+    return [row for mine in settings.values() for row in sorted(mine, key=lambda row: float(row["loss"]))]
 
 
 def spellings(name: str) -> set[str]:

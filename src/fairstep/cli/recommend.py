@@ -14,7 +14,7 @@ from fairstep import optim
 from fairstep.analysis import bytes_text, count_text
 from fairstep.analysis.verdict.wording import DASH
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import budget_of, parse, token_count
+from fairstep.cli.shared.options import at_least, budget_of, parse, token_count
 from fairstep.cli.shared.sizes import SizeOptions, sequences_of, size_of
 from fairstep.model import AnyPreset
 from fairstep.model.shapes import chinchilla_tokens
@@ -45,8 +45,7 @@ class RecommendOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(RecommendOptions, "recommend", arguments)
-    if options.top < 0:
-        raise ValueError(f"--top must be at least 0, not {options.top}")
+    at_least(options, 0, "top")
     asked, size = options.size, size_of(options.size)
     parameters = token_count(asked.params, "--params") if asked.params else size.parameters_matrix
     tokens = budget_of(asked.tokens, asked.chinchilla, size) or chinchilla_tokens(parameters)

@@ -180,12 +180,12 @@ def _several(name: str, folders: list[Path]) -> DataError:
     return DataError(f"{len(folders)} prepared corpora are called {name}: name the folder, one of {listed}")
 
 
-def remove(name: str, cache: Path | None = None) -> tuple[Path, list[str]]:
+def remove(name: str) -> tuple[Path, list[str]]:
     """Delete a prepared corpus and its names: its folder and the names. Text and token files of others stay.
 
     Raises DataError when there is none, when there are several of that name, or when a mixture is made of it.
     """
-    cache = cache or cache_directory()
+    cache = cache_directory()
     folders = _called(name, cache)
     if len(folders) > 1:
         raise _several(name, folders)

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike
 
 from fairstep.data import tokenizer as tokenizers
 from fairstep.data.batches import Mixed, windows_per_epoch
-from fairstep.data.errors import DataError
-from fairstep.data.meta import SPLITS, damaged, fingerprint_version, read_meta, shards_of
+from fairstep.data.errors import DataError, damaged
+from fairstep.data.meta import SPLITS, fingerprint_version, read_meta, shards_of
 from fairstep.data.shards import Shard, Stream
 from fairstep.data.verification import check_sizes, verify, verify_once
 

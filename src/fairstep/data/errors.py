@@ -7,10 +7,17 @@ programmer stay ordinary exceptions.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class DataError(ValueError):
     """Data that cannot be used, in one sentence for the person who named it."""
+
+
+def damaged(directory: Path, what: str) -> DataError:
+    return DataError(
+        f"the prepared corpus {directory} is damaged ({what}): delete that folder and prepare the corpus again"
+    )
 
 
 def readable(error: Exception) -> str:

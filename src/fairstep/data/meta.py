@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fairstep.data.errors import DataError, readable
+from fairstep.data.errors import DataError, damaged, readable
 from fairstep.data.shards import Shard
 
 META = "meta.json"
@@ -96,12 +96,6 @@ def shards_of(directory: Path, meta: dict[str, Any], split: str) -> list[Shard]:
 def token_bytes(meta: dict[str, Any]) -> int:
     """Bytes of a token on disk."""
     return int(meta.get("tokenizer", {}).get("item_bytes", 2))
-
-
-def damaged(directory: Path, what: str) -> DataError:
-    return DataError(
-        f"the prepared corpus {directory} is damaged ({what}): delete that folder and prepare the corpus again"
-    )
 
 
 def _contradiction(meta: dict[str, Any]) -> str:

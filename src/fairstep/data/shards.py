@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstep.data.errors import DataError, readable
+from fairstep.data.errors import damaged, readable
 
 _MOST_OPEN = 256  # maps at a time: each holds a file descriptor
 _BLOCK = 4_000_000  # tokens read at once when a whole stream is
@@ -28,10 +28,7 @@ class Shard:
         try:
             return np.memmap(self.path, dtype=f"<u{self.item_bytes}", mode="r", offset=self.offset, shape=self.tokens)
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"the prepared corpus {self.path.parent} is damaged ({self.path.name}: {readable(error)}): "
-                "delete that folder and prepare the corpus again"
-            ) from None
+            raise damaged(self.path.parent, f"{self.path.name}: {readable(error)}") from None
 
 
 class Stream:

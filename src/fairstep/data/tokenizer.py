@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairstep.data.bpe import FileTokenizer, byte_level
-from fairstep.data.errors import DataError
+from fairstep.data.errors import DataError, damaged
 from fairstep.data.formats import SEPARATOR
 from fairstep.data.gpt2 import RankTokenizer
 
@@ -112,7 +112,7 @@ def of_corpus(folder: Path, facts: Mapping[str, Any]) -> Tokenizer | None:
     if not (name := facts.get("file", FileTokenizer.file)):
         return None
     if not (folder / name).is_file():
-        raise DataError(f"the prepared corpus {folder} is damaged ({name} is missing): prepare the corpus again")
+        raise damaged(folder, f"{name} is missing")
     if name == RankTokenizer.file:
         return RankTokenizer.read(folder / name)
     return FileTokenizer.read(folder / name, own=kind == OWN, end_of_text=facts.get("end_of_text"))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from fairstep.data import tokenizer as tokenizers
-from fairstep.data.errors import readable
-from fairstep.data.meta import SPLITS, damaged, digest, shards_of, write_json
+from fairstep.data.errors import damaged, readable
+from fairstep.data.meta import SPLITS, digest, shards_of, write_json
 from fairstep.data.shards import Stream, file_facts, scan
 
 _THREADS = 8

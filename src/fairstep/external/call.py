@@ -12,21 +12,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fairstep.external.output import Output
+from fairstep.external.output import Output, TrialError
 from fairstep.runs import CommandSpec, Value, callables
 
 
-class CallError(ValueError):
-    """A callable cannot be found or called."""
-
-
 def load(path: str, directory: str = "") -> Callable[..., Any]:
-    """The function of ``package.module:function`` or ``path/file.py:function``. Raises CallError; what the module's
+    """The function of ``package.module:function`` or ``path/file.py:function``. Raises TrialError; what the module's
     own code raises goes through."""
     try:
         return callables.load(path, directory, "trainer")
     except callables.NotFoundError as error:
-        raise CallError(str(error)) from None
+        raise TrialError(str(error)) from None
 
 
 def accepted(function: Callable[..., Any]) -> tuple[set[str], bool]:

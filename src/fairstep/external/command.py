@@ -12,16 +12,12 @@ import time
 from pathlib import Path
 
 from fairstep.external.guardian import VARIABLE, Guardian, adopting, end_all
-from fairstep.external.output import Output
+from fairstep.external.output import Output, TrialError
 from fairstep.runs import CommandSpec
 from fairstep.runs.command_spec import PROCESSES
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a command whose worker is told to stop."""
-
-
-class CommandError(ValueError):
-    """A command cannot be started."""
 
 
 def argv_of(spec: CommandSpec, out: Path) -> list[str]:
@@ -31,7 +27,7 @@ def argv_of(spec: CommandSpec, out: Path) -> list[str]:
 
 
 def run(argv: list[str], directory: str, attempt: str, output: Output, guardian: Guardian) -> tuple[int, int]:
-    """Run to the end; (exit code, processes that the command left behind, which are killed). Raises CommandError."""
+    """Run to the end; (exit code, processes that the command left behind, which are killed). Raises TrialError."""
     guardian.watch(attempt)  # from here on it is ended with this process
     with adopting() as end_left:
         try:
@@ -45,7 +41,7 @@ def run(argv: list[str], directory: str, attempt: str, output: Output, guardian:
                 env=os.environ | {VARIABLE: attempt},
             )
         except (OSError, ValueError) as error:  # ValueError for a null byte in a value
-            raise CommandError(_why_not(argv[0], directory, error)) from None
+            raise TrialError(_why_not(argv[0], directory, error)) from None
         try:
             guardian.watch(attempt, process.pid)
             _listen(process, output)

@@ -7,7 +7,6 @@ out again and again under other names.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import math
@@ -324,7 +323,3 @@ def _killed(trials: Trials, spec: CommandSpec, first: Outcome) -> Finding:
     if _close(outcome.loss, first.loss):
         return Finding("killed", title, "passed", f"killed after {first.seconds / 2:.1f} s; then the same loss")
     return Finding("killed", title, "failed", f"killed after {first.seconds / 2:.1f} s; then {outcome.words}")
-
-
-def as_row(finding: Finding) -> dict[str, Any]:
-    return dataclasses.asdict(finding)

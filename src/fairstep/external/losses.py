@@ -1,6 +1,6 @@
 """The final loss of a trainer: from a file, from its output, or from what a callable returns.
 
-Each gives (loss, evaluations on the way as (step, loss)). NaN and infinity are losses. A LossError says why there is
+Each gives (loss, evaluations on the way as (step, loss)). NaN and infinity are losses. A TrialError says why there is
 none, in a sentence.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairstep.external.output import Output
+from fairstep.external.output import Output, TrialError
 from fairstep.runs import CommandSpec
 from fairstep.runs.command_spec import filled
 
@@ -25,10 +25,6 @@ LARGEST_FILE = 200_000_000
 
 LONGEST_FIELD = 2**17
 """Characters of a value in a CSV of losses."""
-
-
-class LossError(ValueError):
-    """A trainer ended without a loss that can be read."""
 
 
 def file_of(spec: CommandSpec, out: Path) -> Path:
@@ -53,11 +49,11 @@ def stamp(spec: CommandSpec, out: Path) -> Stamp:
 
 
 def read(spec: CommandSpec, out: Path, output: Output, before: Stamp = None) -> Found:
-    """The loss of a command that has ended. ``before``: the file's stamp before its start. Raises LossError."""
+    """The loss of a command that has ended. ``before``: the file's stamp before its start. Raises TrialError."""
     source = spec.trainer.loss
     if source.pattern:
         if not output.losses:
-            raise LossError(f"its loss never appeared: no line of its output matches the pattern {source.pattern!r}")
+            raise TrialError(f"its loss never appeared: no line of its output matches the pattern {source.pattern!r}")
         return _last([(step, loss) for step, loss in output.losses], f"the pattern {source.pattern!r}")
     if source.exit_json:
         lines = [line for line in output.last if line.strip()]
@@ -67,11 +63,11 @@ def read(spec: CommandSpec, out: Path, output: Output, before: Stamp = None) -> 
             row = None
         if not isinstance(row, dict):
             what = f"its last line is {lines[-1][:100]!r}" if lines else "it printed nothing"
-            raise LossError(f"its loss never appeared: the last line of its output must be a JSON object, and {what}")
+            raise TrialError(f"its loss never appeared: the last line of its output must be a JSON object, and {what}")
         return number(_value(row, source.key or "loss", "the last line"), source.key or "loss"), []
     path = file_of(spec, out)
     if before is not None and stamp(spec, out) == before:
-        raise LossError(f"its loss never appeared: {path} is as it was before the command started")
+        raise TrialError(f"its loss never appeared: {path} is as it was before the command started")
     return _from_file(path, source.key or "loss")
 
 
@@ -79,30 +75,30 @@ def _from_file(path: Path, key: str) -> Found:
     try:
         facts = path.stat()
         if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # reading a pipe would not end
-            raise LossError(f"its loss cannot be read: {path} is no file")
+            raise TrialError(f"its loss cannot be read: {path} is no file")
         size = facts.st_size
         if size > LARGEST_FILE:
-            raise LossError(f"{path} has {size:,} bytes; a file with losses has at most {LARGEST_FILE:,}")
+            raise TrialError(f"{path} has {size:,} bytes; a file with losses has at most {LARGEST_FILE:,}")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise LossError(f"its loss never appeared: {path} cannot be read ({error.strerror})") from None
+        raise TrialError(f"its loss never appeared: {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise LossError(f"its loss cannot be read: {path} is no text") from None
+        raise TrialError(f"its loss cannot be read: {path} is no text") from None
     rows = _table(text) if path.suffix == ".csv" else _rows(text)
     if not rows:
         what = "no rows below a header" if path.suffix == ".csv" else "neither JSON nor a number"
-        raise LossError(f"its loss cannot be read: {path} holds {what}")
+        raise TrialError(f"its loss cannot be read: {path} holds {what}")
     if not isinstance(rows[-1], dict):
         return number(rows[-1], path.name), []
     having = [row for row in rows if isinstance(row, dict) and _has(row, key)]
     if not having:
-        raise LossError(f"its loss never appeared: {path} has {', '.join(_keys(rows[-1])) or 'nothing'}, and no {key}")
+        raise TrialError(f"its loss never appeared: {path} has {', '.join(_keys(rows[-1])) or 'nothing'}, and no {key}")
     return _last([(_step(row), number(_value(row, key, path.name), key)) for row in having], str(path))
 
 
 def _rows(text: str) -> list[Any]:
     """The rows of JSON, of JSON lines, or a plain number; other lines between them, and what an earlier kill cut off,
-    are left out. Raises LossError for a last row that is cut off."""
+    are left out. Raises TrialError for a last row that is cut off."""
     try:
         value = json.loads(text)
         return value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]
@@ -120,20 +116,20 @@ def _rows(text: str) -> list[Any]:
         except (ValueError, RecursionError):
             last = line
     if last.lstrip().startswith("{"):
-        raise LossError(f"its loss cannot be read: the last line is cut off: {last.strip()[:100]!r}")
+        raise TrialError(f"its loss cannot be read: the last line is cut off: {last.strip()[:100]!r}")
     return [row for row in rows if isinstance(row, dict)]
 
 
 def _table(text: str) -> list[Any]:
     """The rows of CSV without their empty cells, as loggers leave them where a row has no such value. Raises
-    LossError."""
+    TrialError."""
     try:
         csv.field_size_limit(LONGEST_FIELD)  # of the process: whoever reads texts from CSV sets another one
         rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=""))
     except csv.Error as error:
-        raise LossError(f"its loss cannot be read: the CSV is none ({error})") from None
+        raise TrialError(f"its loss cannot be read: the CSV is none ({error})") from None
     if rows and None in rows[-1].values():
-        raise LossError("its loss cannot be read: the last row is cut off, with fewer cells than the header")
+        raise TrialError("its loss cannot be read: the last row is cut off, with fewer cells than the header")
     return [{name: _cell(cell) for name, cell in row.items() if cell and name} for row in rows]
 
 
@@ -145,15 +141,17 @@ def _cell(text: str) -> float | str:
 
 
 def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
-    """The last of the losses on the way. Raises LossError where it is not plain which one is of the end."""
+    """The last of the losses on the way. Raises TrialError where it is not plain which one is of the end."""
     step, loss = found[-1]
     steps = [(at, value) for at, value in found if at is not None]
     if step is not None and (latest := max(at for at, _ in steps)) > step:
-        raise LossError(f"the last loss in {where} is of step {step}, and an earlier one of step {latest}: of the end?")
+        raise TrialError(
+            f"the last loss in {where} is of step {step}, and an earlier one of step {latest}: of the end?"
+        )
     at_end = {value for at, value in steps if at == step and not math.isnan(value)}
     if len(at_end) > 1:
         listed = ", ".join(f"{value:g}" for value in sorted(at_end))
-        raise LossError(f"{where} has several losses of step {step} ({listed}); a trial has one")
+        raise TrialError(f"{where} has several losses of step {step} ({listed}); a trial has one")
     return loss, list(dict(steps).items())
 
 
@@ -169,7 +167,7 @@ def _has(row: dict[str, Any], key: str) -> bool:
 def _value(row: dict[str, Any], key: str, where: str) -> Any:
     value = _inside(row, key)
     if value is None:
-        raise LossError(f"its loss never appeared: {where} has {', '.join(_keys(row)) or 'nothing'}, and no {key}")
+        raise TrialError(f"its loss never appeared: {where} has {', '.join(_keys(row)) or 'nothing'}, and no {key}")
     return value
 
 
@@ -190,15 +188,15 @@ def _step(row: dict[str, Any]) -> int | None:
 
 
 def number(value: Any, name: str) -> float:
-    """A loss as a float. Raises LossError."""
+    """A loss as a float. Raises TrialError."""
     if isinstance(value, list | tuple):
-        raise LossError(f"{name} is a list of {len(value)} values; a trial has one loss")
+        raise TrialError(f"{name} is a list of {len(value)} values; a trial has one loss")
     try:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise LossError(f"{name} must be a number, not {str(value)[:100]!r}") from None
+        raise TrialError(f"{name} must be a number, not {str(value)[:100]!r}") from None
 
 
 def returned(value: Any, key: str, seen: Any) -> Found:
@@ -207,15 +205,15 @@ def returned(value: Any, key: str, seen: Any) -> Found:
         return number(_value(value, key, "what it returns"), key), []
     if not isinstance(value, Iterator):
         if value is None:
-            raise LossError("it returned nothing; it must return its loss, a dictionary with it, or yield (step, loss)")
+            raise TrialError("it returned nothing; it must return its loss, a dictionary with it, or yield pairs")
         return number(value, "what it returns"), []
     found: list[tuple[int | None, float]] = []
     for item in value:
         if not isinstance(item, tuple) or len(item) != 2:
-            raise LossError(f"it yielded {str(item)[:100]!r}; it must yield pairs (step, loss)")
+            raise TrialError(f"it yielded {str(item)[:100]!r}; it must yield pairs (step, loss)")
         step, loss = int(number(item[0], "the step that it yields")), number(item[1], "the loss that it yields")
         found.append((step, loss))
         seen((step, loss))
     if not found:
-        raise LossError("it yielded no (step, loss)")
+        raise TrialError("it yielded no (step, loss)")
     return _last(found, "what it yields")

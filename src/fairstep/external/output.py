@@ -18,6 +18,10 @@ LONGEST_LINE = 65_536
 LAST_LINES = 20
 
 
+class TrialError(ValueError):
+    """An attempt at a trial came to nothing; why, in a sentence."""
+
+
 class Output:
     """``progress``: pattern of lines with a step and a loss. ``loss``: pattern of the final loss, or nothing.
 

@@ -25,7 +25,7 @@ from typing import IO, Any
 import fairstep
 from fairstep.external import call, command, losses
 from fairstep.external.guardian import VARIABLE, Guardian, attempt_at, end_all
-from fairstep.external.output import Output
+from fairstep.external.output import Output, TrialError
 from fairstep.runs import CommandSpec, Run, Summary, machine, open_own, write_atomic
 from fairstep.runs.command_spec import code_hash
 
@@ -110,7 +110,7 @@ class _Attempt:
             else:
                 loss, evaluations = self._commanded()
             seconds = time.perf_counter() - self.began
-        except (command.CommandError, call.CallError, losses.LossError, _Failed) as error:
+        except TrialError as error:
             return Summary(status="failed", message=self._with_words(str(error)))
         if not math.isfinite(loss):
             step = min(self.output.latest[0], self.spec.steps) if self.output.latest else self.spec.steps
@@ -137,9 +137,9 @@ class _Attempt:
         try:
             now = code_hash(Path(trainer.directory), trainer.files) if trainer.files else trainer.code
         except OSError as error:
-            raise _Failed(f"its code cannot be read: {error.filename} ({error.strerror})") from None
+            raise TrialError(f"its code cannot be read: {error.filename} ({error.strerror})") from None
         if now != trainer.code:
-            raise _Failed(
+            raise TrialError(
                 f"its code ({', '.join(trainer.files)}) has changed since the study was read; "
                 "start the study again, whose runs are then of another workload"
             )
@@ -148,7 +148,7 @@ class _Attempt:
 
     def _commanded(self) -> losses.Found:
         if self.guardian is None:
-            raise _Failed("a command needs a worker of its own")
+            raise TrialError("a command needs a worker of its own")
         argv = command.argv_of(self.spec, self.out)
         write_atomic(self.run.directory / "command.txt", shlex.join(argv) + "\n", durable=False)
         self._environment()
@@ -159,12 +159,12 @@ class _Attempt:
         if code:
             if code > 0 and (found := self._diverged(before)):
                 return found
-            raise _Failed(f"its command {_end_of(code)}")
+            raise TrialError(f"its command {_end_of(code)}")
         return losses.read(self.spec, self.out, self.output, before)
 
     def _diverged(self, before: losses.Stamp) -> losses.Found | None:
         """A loss that is no number any more, which a trainer may end for."""
-        with contextlib.suppress(losses.LossError):
+        with contextlib.suppress(TrialError):
             loss, evaluations = losses.read(self.spec, self.out, self.output, before)
             if not math.isfinite(loss):
                 return loss, evaluations
@@ -183,12 +183,12 @@ class _Attempt:
         try:
             with call.printed_to(self.output) if alone else contextlib.redirect_stdout(call.Printed(self.output)):
                 return self._loss_of_call()
-        except (call.CallError, losses.LossError):
+        except TrialError:
             raise
         except Exception as error:
             self.trace = traceback.format_exc()
             text = str(error).strip().splitlines()
-            raise _Failed(f"it raised {type(error).__name__}" + (f": {text[0]}" if text else "")) from None
+            raise TrialError(f"it raised {type(error).__name__}" + (f": {text[0]}" if text else "")) from None
         finally:
             del os.environ[VARIABLE]
             if self.guardian is not None:
@@ -254,10 +254,6 @@ def _end_of(code: int) -> str:
         return f"ended with exit code {code}"
     hint = ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
     return f"was killed by signal {-code} ({signal.strsignal(-code) or 'unknown'}{hint})"
-
-
-class _Failed(ValueError):
-    """Why an attempt came to nothing."""
 
 
 @contextlib.contextmanager

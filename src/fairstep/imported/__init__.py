@@ -6,7 +6,8 @@ No statistics, no screen and no training belong here. May import fairstep.runs a
 """
 
 from fairstep.imported.columns import Asked
-from fairstep.imported.judged import Imported, Options, imported
+from fairstep.imported.contest import Imported
+from fairstep.imported.judged import Options, imported
 from fairstep.imported.phases import MEANING, Grade
 from fairstep.imported.source import InputError
 

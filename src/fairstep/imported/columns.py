@@ -6,12 +6,11 @@ Names are compared without case, and ``/``, ``.``, ``-`` and spaces count as ``_
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fairstep.imported.source import FILE, ROW, InputError
+from fairstep.imported.source import FILE, ROW, InputError, listed, near_or_all
 
 TIERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "contestant": (
@@ -181,11 +180,5 @@ def named(given: str, names: Sequence[str], role: str, where: str) -> str:
     alike = [name for name in names if plain(name) == plain(given)]
     if len(alike) == 1:
         return alike[0]
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"the columns are {listed(names)}"
+    hint = near_or_all(given, names, "columns")
     raise InputError(f"{where} has no column {given!r} for --{role.replace('_', '-')}; {hint}")
-
-
-def listed(names: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

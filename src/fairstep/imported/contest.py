@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fairstep.analysis import Trials
 from fairstep.analysis.laws.slope import Slope
 from fairstep.analysis.trials import NO_SEED
-from fairstep.imported.columns import listed
 from fairstep.imported.phases import Grade, Split, seed_order, split
 from fairstep.imported.remarks import FAILED, RUNNING, not_checked, remarks
 from fairstep.imported.rows import FoundRun
-from fairstep.imported.source import InputError
+from fairstep.imported.source import InputError, listed, near_or_all
 from fairstep.runs import Design, Phase
 from fairstep.runs.table import TRIAL_COLUMNS
 
@@ -29,17 +27,24 @@ EMPTY: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Contest:
-    """``unit``: what a length is in (tokens, steps, or empty where no length is known). ``grades``: by contestant.
-    ``edges``: contestant -> hyperparameters whose choice is the outermost value tried. ``steps``: run -> last step."""
+class Imported:
+    """Runs as trials. ``understood``: a line for each source. ``notes``: what was left out or is peculiar.
+
+    ``not_checked``: what the input cannot tell. ``unit``: of lengths (tokens, steps, empty where none is known).
+    ``grades``: by contestant. ``edges``: contestant -> hyperparameters whose choice is the outermost value tried.
+    ``steps``: run -> last step. ``fixed``: contestants whose loss is read at a step that the user named. ``sources``:
+    the paths, as the user named them."""
 
     trials: Trials
+    grades: Mapping[str, Grade]
     unit: str
-    grades: dict[str, Grade]
-    edges: dict[str, tuple[str, ...]]
-    steps: dict[str, float]
-    notes: tuple[str, ...]
-    not_checked: tuple[str, ...]
+    understood: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
+    edges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
+    sources: tuple[str, ...] = ()
 
 
 def contest_of(
@@ -48,7 +53,7 @@ def contest_of(
     slope: Slope | None = None,
     design: Design | None = None,
     at: dict[str, float] | None = None,
-) -> Contest:
+) -> Imported:
     """Raises InputError where the runs contradict one another or make no contest."""
     if not runs:
         raise InputError("there are no runs to judge")
@@ -103,7 +108,9 @@ def contest_of(
     if len(set(grades.values())) > 1:
         searched = [name for name, grade in grades.items() if grade == "B"]
         notes.append(f"Only {listed(searched)} comes with a search; the others may have been tuned more or less.")
-    return Contest(trials, unit, grades, edges, steps, tuple(notes), tuple(not_checked(runs, unit)))
+    return Imported(
+        trials, grades, unit, notes=tuple(notes), not_checked=tuple(not_checked(runs, unit)), edges=edges, steps=steps
+    )
 
 
 def baseline_of(names: Iterable[str], wanted: str) -> str:
@@ -122,17 +129,14 @@ def baseline_of(names: Iterable[str], wanted: str) -> str:
         return alike[0]
     if not wanted:
         raise InputError(f"name the baseline with --baseline; the contestants are {listed(known)}")
-    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"the contestants are {listed(known)}"
-    raise InputError(f"no contestant is named {wanted!r}; {hint}")
+    raise InputError(f"no contestant is named {wanted!r}; {near_or_all(wanted, known, 'contestants')}")
 
 
 def _read_at(members: dict[str, list[FoundRun]], at: dict[str, float]) -> None:
     """Read the losses of some contestants (or of all: the key is empty) at a step before the end."""
     for name in at:
         if name and name not in members:
-            near = difflib.get_close_matches(name, members, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"the contestants are {listed(list(members))}"
+            hint = near_or_all(name, list(members), "contestants")
             raise InputError(f"--at names the contestant {name!r}, which is not there; {hint}")
     for name, group in members.items():
         step = at.get(name, at.get(""))

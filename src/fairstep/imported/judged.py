@@ -12,7 +12,7 @@ import polars as pl
 from fairstep.analysis import Trials
 from fairstep.analysis.laws.slope import Slope
 from fairstep.imported.columns import Asked
-from fairstep.imported.contest import baseline_of, contest_of
+from fairstep.imported.contest import Imported, baseline_of, contest_of
 from fairstep.imported.files import read_paths
 from fairstep.imported.names import Found
 from fairstep.imported.numbers import numbers
@@ -42,25 +42,6 @@ class Options:
     pattern: str = ""
 
 
-@dataclass(frozen=True)
-class Imported:
-    """Runs as trials. ``understood``: a line for each source. ``notes``: what was left out or is peculiar.
-    ``not_checked``: what the input cannot tell. ``unit``: of lengths (tokens, steps, or empty). ``grades``, ``edges``:
-    by contestant. ``steps``: run -> last step. ``fixed``: contestants whose loss is read at a step that the user named.
-    ``sources``: the paths, as the user named them."""
-
-    trials: Trials
-    grades: Mapping[str, Grade]
-    unit: str
-    understood: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    not_checked: tuple[str, ...] = ()
-    edges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    steps: Mapping[str, float] = field(default_factory=dict)
-    fixed: frozenset[str] = frozenset()
-    sources: tuple[str, ...] = ()
-
-
 def imported(given: Any, options: Options) -> Imported:
     """``given``: a path, several, or a frame of polars or pandas. Raises InputError, AnalysisError or StoreError."""
     if options.rows not in ("", "run", "evaluation"):
@@ -81,18 +62,12 @@ def imported(given: Any, options: Options) -> Imported:
     found = runs_of(read, options.columns, where, options.rows)
     at = _at(options.at)
     contest = contest_of(found.runs, options.baseline, slope, design, at)
-    fixed = contest.trials.names if "" in at else at
-    return Imported(
-        contest.trials,
-        contest.grades,
-        contest.unit,
-        found.lines,
-        (*notes, *found.notes, *contest.notes),
-        contest.not_checked,
-        contest.edges,
-        contest.steps,
-        frozenset(fixed),
-        names,
+    return replace(
+        contest,
+        understood=found.lines,
+        notes=(*notes, *found.notes, *contest.notes),
+        fixed=frozenset(contest.trials.names if "" in at else at),
+        sources=names,
     )
 
 

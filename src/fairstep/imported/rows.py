@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
-from fairstep.imported.columns import Asked, Columns, columns_of, listed, plain
+from fairstep.imported.columns import Asked, Columns, columns_of, plain
 from fairstep.imported.names import Found, contestants, split_seed
 from fairstep.imported.numbers import numbers, place
-from fairstep.imported.source import FILE, ROW, InputError, Source
+from fairstep.imported.source import FILE, ROW, InputError, Source, listed
 from fairstep.imported.values import labels_of, shared_values
 from fairstep.imported.where import Where
 

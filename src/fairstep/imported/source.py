@@ -6,7 +6,8 @@ mean. Three columns are added: where a row is from (``#file``, ``#row``, from 1)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,15 +70,17 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dots in the keys."""
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        name = f"{prefix}{key}"
-        rows |= flat(item, f"{name}.") if isinstance(item, Mapping) else {name: item}
-    return rows
-
-
 def need(module: str, extra: str, path: Path) -> InputError:
     """What to say when a package of an extra is missing."""
     return InputError(f"{path} needs the package {module}: pip install 'fairstep[{extra}]'")
+
+
+def near_or_all(given: str, names: Sequence[str], what: str) -> str:
+    """What to write in place of a name that there is not."""
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"the {what} are {listed(names)}"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

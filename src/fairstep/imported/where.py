@@ -7,7 +7,6 @@ is no identifier goes in backticks.
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
 import re
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from fairstep.imported.source import InputError
+from fairstep.imported.source import InputError, near_or_all
 
 COMPARE: dict[type, Any] = {
     ast.Eq: operator.eq,
@@ -58,8 +57,7 @@ class Where:
         known, made = list(columns), self._of(self.tree)
         for name in self.names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]}?" if near else f"the columns are {', '.join(known)}"
+                hint = near_or_all(name, known, "columns")
                 raise InputError(f"--where names the column {name!r}, which is not there; {hint}")
         return made
 

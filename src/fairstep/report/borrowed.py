@@ -52,14 +52,14 @@ def borrowed_section(loaded: Sequence[LoadedContest]) -> Section:
             for contest, interval in found.items()
         ]
     if not rows:
-        return Section("borrowed", "", "")
+        return Section("borrowed", "")
     table = Table("borrowed-table", "Differences with borrowed variance", COLUMNS, rows, ("name", "contest"))
     words = (
         f"A contestant with {LEAST_CELLS} or more cells here has a second interval in each. Its variance is the cell's "
         "moderated by the others (Smyth 2004). A cell that looks noisier than the others keeps its "
         "own interval. Verdicts rest on the first interval."
     )
-    return Section("borrowed", "Borrowed variance", paragraph(words) + table.html(), tables=(table,))
+    return Section("borrowed", "Borrowed variance", [paragraph(words), table])
 
 
 def _ends(low: float, high: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fairstep.analysis import count_text
 from fairstep.report.markup import text
-from fairstep.report.section import Section
+from fairstep.report.section import Section, paragraph
 from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Certificate, Ledger
 from fairstep.runs.certificate import words
@@ -29,7 +29,7 @@ def certificate_section(ledger: Ledger, key: Callable[[str], str]) -> Section:
     """The table, and each certificate in full behind a fold; empty where the ledger has none."""
     title = "Certificates of tuning"
     if not ledger.certificates:
-        return Section(key("tuning"), title, "")
+        return Section(key("tuning"), title)
     table = Table(key("certificates"), title, COLUMNS, [_row(proof) for proof in ledger.certificates.values()])
     folds = "".join(
         f"<details><summary>{text(name)}: certificate in full</summary><pre>{text(proof.text())}</pre></details>"
@@ -42,7 +42,7 @@ def certificate_section(ledger: Ledger, key: Callable[[str], str]) -> Section:
         "of a run's loss over seeds. Near-optimal counts the configurations within the tolerance of the best. With few "
         "seeds a certificate stays open, however well a contestant was tuned: its tolerance is far below the noise."
     )
-    return Section(key("tuning"), title, f"<p>{text(caption)}</p>{table.html()}{folds}", tables=(table,))
+    return Section(key("tuning"), title, [paragraph(caption), table, folds])
 
 
 def _row(proof: Certificate) -> dict[str, Any]:

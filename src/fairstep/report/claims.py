@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
-from fairstep.analysis.claims import claims, evaluate
+from fairstep.analysis.claims import claims
+from fairstep.analysis.claims.evaluate import claim_row
 from fairstep.analysis.claims.evidence import Evidence
 from fairstep.analysis.claims.store_evidence import contest_cell
 from fairstep.report.loaded import LoadedContest
@@ -33,27 +33,15 @@ def claims_section(loaded: LoadedContest) -> Section:
     key = loaded.key
     cell = contest_cell(loaded.ledger, loaded.trials)
     evidence = Evidence(loaded.store, (cell,), from_store=True)
-    rows: list[dict[str, Any]] = []
-    for claim in claims():
-        finding = evaluate(claim, evidence)
-        if finding.answered:
-            rows.append(
-                {
-                    "id": claim.id,
-                    "paper": claim.paper,
-                    "verdict": finding.verdict,
-                    "statement": claim.statement,
-                    "evidence": finding.evidence.replace(f" at {cell.label}", ""),  # all of it is of this contest
-                    "conditions": claim.conditions,
-                    "source": claim.source,
-                }
-            )
+    rows = [row for claim in claims() if (row := claim_row(claim, evidence))["answered"]]
+    for row in rows:
+        row["evidence"] = row["evidence"].replace(f" at {cell.label}", "")  # all of it is of this contest
     if not rows:
-        return Section(key("claims"), "", "")
-    table = claims_table(key("claim-table"), rows)
-    body = paragraph(
+        return Section(key("claims"), "")
+    words = (
         "Claims of both papers that this contest has numbers for. The papers' conditions (sizes, batches, lengths) are "
         "not applied: a small contest can agree with a claim about large models, and does not prove it."
     )
-    body += table.html() + how(shlex.join(["fairstep", "claims", "--store", loaded.store]))
-    return Section(key("claims"), "The papers' claims", body, tables=(table,))
+    table = claims_table(key("claim-table"), rows)
+    repeat = how(shlex.join(["fairstep", "claims", "--store", loaded.store]))
+    return Section(key("claims"), "The papers' claims", [paragraph(words), table, repeat])

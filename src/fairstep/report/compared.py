@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairstep.analysis import AnalysisError, Outcome, Trials, paired_difference, verdicts
-from fairstep.report.section import Section, paragraph
+from fairstep.report.section import Part, Section, paragraph
 from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Ledger, Store
 from fairstep.runs.merge import StoredContest
@@ -57,21 +57,19 @@ def compared_section(stores: Sequence[Store], contests: Sequence[StoredContest])
     wanted = {contest.ledger.name for contest in contests}
     judged = [Judged.of(store, ledger) for store in stores for ledger in store.ledgers() if ledger.name in wanted]
     same = shared_runs(judged)
-    body, tables = paragraph(_same_words(same)), []
+    parts: list[Part] = [paragraph(_same_words(same))]
     if same:
-        tables.append(Table("shared-runs", "Runs that ended in both stores", RUNS, same))
-        body += tables[-1].html()
-    beside = contestant_rows(judged)
-    if beside:
-        body += paragraph(
+        parts.append(Table("shared-runs", "Runs that ended in both stores", RUNS, same))
+    if beside := contestant_rows(judged):
+        words = (
             "The same contestant in the same cell (model, text, budget, batch, precision): difference of final losses, "
             "store minus other store, paired where they share seeds, with its 95 % interval."
         )
-        tables.append(Table("same-cells", "Contestants of the same cell", CONTESTANTS, beside, ("contestant", "agree")))
-        body += tables[-1].html()
+        same_cells = Table("same-cells", "Contestants of the same cell", CONTESTANTS, beside, ("contestant", "agree"))
+        parts += [paragraph(words), same_cells]
     else:
-        body += paragraph("No contestant competed in the same cell in both stores, so no losses are compared.")
-    return Section("compared", "The stores compared", body, tables=tuple(tables))
+        parts.append(paragraph("No contestant competed in the same cell in both stores, so no losses are compared."))
+    return Section("compared", "The stores compared", parts)
 
 
 def shared_runs(judged: Iterable[Judged]) -> list[Row]:

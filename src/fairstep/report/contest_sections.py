@@ -16,7 +16,7 @@ from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import text
 from fairstep.report.other_texts import other_texts_section
 from fairstep.report.reproduce import reproduce_section
-from fairstep.report.section import Section, figure, how, paragraph, template
+from fairstep.report.section import Figure, Part, Section, how, paragraph, template
 from fairstep.report.table import Column, Table, filters, numbers
 from fairstep.report.tables import ledger_html, ledger_table, verdict_html, verdict_table
 from fairstep.runs import Ledger
@@ -27,7 +27,7 @@ def sections(loaded: LoadedContest) -> list[Section]:
     parts = [_verdict(loaded), _tokens(loaded), _curves(loaded), _sweeps(loaded)]
     parts += [other_texts_section(loaded), certificate_section(loaded.ledger, loaded.key), costs.section(loaded)]
     parts += [claims_section(loaded)]
-    return [section for section in [*parts, _ledger(loaded), reproduce_section(loaded)] if section.body]
+    return [section for section in [*parts, _ledger(loaded), reproduce_section(loaded)] if section.parts]
 
 
 def cell_words(ledger: Ledger) -> str:
@@ -49,23 +49,22 @@ def lede(loaded: LoadedContest) -> str:
 
 def _verdict(loaded: LoadedContest) -> Section:
     result, key = loaded.result, loaded.key
-    body = (
-        verdict_html(result, loaded.look.colour, key("verdicts"), key("note"))
-        + template("footnotes.html", baseline=text(loaded.ledger.baseline), note=text(key("note")))
-        + notes("Before you believe it", result["notes"])
-        + figure(
+    parts: list[Part] = [
+        verdict_html(result, loaded.look.colour, key("verdicts"), key("note")),
+        template("footnotes.html", baseline=text(loaded.ledger.baseline), note=text(key("note"))),
+        notes("Before you believe it", result["notes"]),
+        Figure(
             key("forest"),
             "Speedups in tokens with intervals, as in the table",
             "Speedup in tokens with 95 % intervals: thick for each contestant alone, thin for all of them together "
             f"(Bonferroni). An open arrow marks an end that lies beyond the budgets that {loaded.ledger.baseline} was "
             "trained for.",
-        )
-        + (_looks(loaded).html() if loaded.ledger.looks else "")
-        + how(shlex.join(["fairstep", "report", loaded.store, "--contest", loaded.ledger.name, "--json"]))
-    )
-    drawn = {key("forest"): figures.forest(result, loaded.look)}
-    tables = (verdict_table(result, key("verdicts")), *([_looks(loaded)] if loaded.ledger.looks else []))
-    return Section(key("verdict"), "Verdict", body, drawn, tables)
+            figures.forest(result, loaded.look),
+        ),
+        *([_looks(loaded)] if loaded.ledger.looks else []),
+        how(shlex.join(["fairstep", "report", loaded.store, "--contest", loaded.ledger.name, "--json"])),
+    ]
+    return Section(key("verdict"), "Verdict", parts, (verdict_table(result, key("verdicts")),))
 
 
 def _looks(loaded: LoadedContest) -> Table:
@@ -89,8 +88,8 @@ def _tokens(loaded: LoadedContest) -> Section:
         f"{baseline} trained to the end at several budgets (grey), and each contestant's loss carried over to that "
         f"curve: where its dotted line ends is how many tokens {baseline} needs for the same loss."
     )
-    body = figure(key("tokens"), "Final loss against tokens of the baseline", caption)
-    drawn = {key("tokens"): figures.tokens_for_loss(loaded.result, loaded.look)}
+    drawing = figures.tokens_for_loss(loaded.result, loaded.look)
+    parts = [Figure(key("tokens"), "Final loss against tokens of the baseline", caption, drawing)]
     law = loaded.trials.law
     if law is not None:
         numbers = ", ".join(
@@ -101,9 +100,9 @@ def _tokens(loaded: LoadedContest) -> Section:
             f"{numbers}; each budget predicted from the others misses by {law.leave_one_out:.4f} nats. It does not "
             f"enter the verdict. {' '.join(law.warnings)}"
         )
-        body += figure(key("law"), "Scaling law of the baseline with residuals", caption)
-        drawn[key("law")] = scaling.laws({"": {baseline: law}}, loaded.look, "tokens over the contest's")
-    return Section(key("budgets"), "How a loss becomes tokens", body, drawn)
+        drawing = scaling.laws({"": {baseline: law}}, loaded.look, "tokens over the contest's")
+        parts.append(Figure(key("law"), "Scaling law of the baseline with residuals", caption, drawing))
+    return Section(key("budgets"), "How a loss becomes tokens", parts)
 
 
 def _curves(loaded: LoadedContest) -> Section:
@@ -113,10 +112,9 @@ def _curves(loaded: LoadedContest) -> Section:
         "of the table are at the end and over all of it. Crossings on the way say nothing about the verdict, because "
         "the learning rate has not decayed yet. A double click shows the first steps too."
     )
-    body = figure(key("curves"), "Validation loss against tokens of every final run", caption)
-    body += crossings(loaded.result, count_text)
-    drawn = figures.loss_curves(curves_of(loaded.trials), loaded.look)
-    return Section(key("training"), "Loss while training", body, {key("curves"): drawn})
+    drawing = figures.loss_curves(curves_of(loaded.trials), loaded.look)
+    figure = Figure(key("curves"), "Validation loss against tokens of every final run", caption, drawing)
+    return Section(key("training"), "Loss while training", [figure, crossings(loaded.result, count_text)])
 
 
 def _sweeps(loaded: LoadedContest) -> Section:
@@ -128,20 +126,16 @@ def _sweeps(loaded: LoadedContest) -> Section:
         "Every trial of the search. The ringed point was chosen and then trained again on fresh seeds; a cross is a "
         "run that diverged."
     )
-    body = figure(key("sweeps"), "Final loss against learning rate of every trial of the search", caption)
-    return Section(
-        key("search"),
-        "Search of hyperparameters",
-        body,
-        {key("sweeps"): figures.sweeps(loaded.trials.rows, chosen, loaded.look)},
-    )
+    drawing = figures.sweeps(loaded.trials.rows, chosen, loaded.look)
+    figure = Figure(key("sweeps"), "Final loss against learning rate of every trial of the search", caption, drawing)
+    return Section(key("search"), "Search of hyperparameters", [figure])
 
 
 def _ledger(loaded: LoadedContest) -> Section:
     key, rows = loaded.key, loaded.trials.rows
     controls = filters(key("trials"), rows, ("contestant", "phase", "status"), "trials")
-    body = controls + ledger_html(rows, loaded.look.colour, key("trials"))
-    return Section(key("ledger"), "Ledger of trials", body, tables=(ledger_table(rows, key("trials")),))
+    parts = [controls, ledger_html(rows, loaded.look.colour, key("trials"))]
+    return Section(key("ledger"), "Ledger of trials", parts, (ledger_table(rows, key("trials")),))
 
 
 def curves_of(trials: Trials, least: int = 0, most: int = sys.maxsize) -> dict[str, list[dict[str, Any]]]:

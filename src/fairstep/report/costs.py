@@ -9,7 +9,7 @@ from fairstep.analysis import bytes_text, count_text, seconds_text
 from fairstep.report.drawing import Drawing, Look, ratio_axis
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import label
-from fairstep.report.section import Section, figure
+from fairstep.report.section import Figure, Section
 from fairstep.report.table import Column, Table, numbers
 
 Row = Mapping[str, Any]
@@ -38,11 +38,11 @@ def section(loaded: LoadedContest) -> Section:
     """Table and figures; empty before any final run has ended."""
     rows = _rows(loaded)
     if not rows:
-        return Section(loaded.key("costs"), "", "")
+        return Section(loaded.key("costs"), "")
     table = Table(loaded.key("prices"), "Time and memory of every contestant", COLUMNS, rows)
-    key = loaded.key("time")
-    body = table.html() + figure(key, "Speedups in tokens and in time", CAPTION)
-    return Section(loaded.key("costs"), "Time and memory", body, {key: time_figure(rows, loaded.look)}, (table,))
+    drawing = time_figure(rows, loaded.look)
+    figure = Figure(loaded.key("time"), "Speedups in tokens and in time", CAPTION, drawing)
+    return Section(loaded.key("costs"), "Time and memory", [table, figure])
 
 
 def time_figure(rows: Iterable[Row], look: Look) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def doubling_section(rows: Iterable[Row]) -> Section:
     """Empty without a contestant at three sizes."""
     table = doubling_table(rows)
     if table is None:
-        return Section("doublings", "", "")
-    return Section("doublings", TITLE, paragraph(WORDS) + table.html(), tables=(table,))
+        return Section("doublings", "")
+    return Section("doublings", TITLE, [paragraph(WORDS), table])
 
 
 def _row(name: str, ratio: float, rule: str, sizes: str, one: Doubling, outcome: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fairstep.report import figures
 from fairstep.report.contest_sections import crossings, curves_of, notes
 from fairstep.report.drawing import Look
 from fairstep.report.markup import text
-from fairstep.report.section import Page, Section, command, figure, items, paragraph
+from fairstep.report.section import Figure, Page, Part, Section, command, items, paragraph
 from fairstep.report.table import Column, Table, numbers
 from fairstep.report.tables import NOTES, ledger_html, ledger_table, verdict_html, verdict_table
 
@@ -41,7 +41,7 @@ def judged_page(trials: Trials, result: dict[str, Any]) -> Page:
         rest=rest,
         lede=f"{plural(len(trials.names), 'contestant')}, {counted}. Evidence {result['grade']}: "
         f"{result['evidence'][result['grade']]}.",
-        sections=[section for section in parts if section.body],
+        sections=[section for section in parts if section.parts],
         result=result,
         title=headline(result),
     )
@@ -60,7 +60,6 @@ def table_html(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], 
 
 def _verdict(result: dict[str, Any], look: Look) -> Section:
     columns = known_columns(result)
-    body = verdict_html(result, look.colour, "verdicts", "note", columns)
     unit = result["unit"] or "tokens"
     footnotes = {
         "loss": "Mean loss of the final runs, nats per token, ± half of its 95 % t-interval.",
@@ -75,13 +74,15 @@ def _verdict(result: dict[str, Any], look: Look) -> Section:
         for key, words in footnotes.items()
         if key in columns
     )
-    body += f'<ol class="footnotes">{listed}</ol>'
-    body += notes("Before you believe it", result["notes"])
-    drawn = {}
+    parts: list[Part] = [
+        verdict_html(result, look.colour, "verdicts", "note", columns),
+        f'<ol class="footnotes">{listed}</ol>',
+        notes("Before you believe it", result["notes"]),
+    ]
     if any(row["speedup"] is not None and row["verdict"] != "baseline" for row in result["contestants"]):
-        body += figure("forest", "Speedups with intervals, as in the table", f"Speedup in {unit} with 95 % intervals.")
-        drawn["forest"] = figures.forest(result, look)
-    return Section("verdict", "Verdict", body, drawn, (verdict_table(result, "verdicts"),))
+        label, caption = "Speedups with intervals, as in the table", f"Speedup in {unit} with 95 % intervals."
+        parts.append(Figure("forest", label, caption, figures.forest(result, look)))
+    return Section("verdict", "Verdict", parts, (verdict_table(result, "verdicts"),))
 
 
 def _evidence(result: dict[str, Any]) -> Section:
@@ -102,17 +103,15 @@ def _evidence(result: dict[str, Any]) -> Section:
         for row in result["contestants"]
     ]
     table = Table("evidence-table", "Evidence for each contestant", columns, rows)
-    body = table.html() + items(f"{grade}: {words}" for grade, words in result["evidence"].items())
-    body += notes("What was read", result["understood"])
-    if result["not_checked"]:
-        body += notes("Not checked", result["not_checked"])
-    return Section("evidence", "Evidence", body, tables=(table,))
+    grades = items(f"{grade}: {words}" for grade, words in result["evidence"].items())
+    read, unread = notes("What was read", result["understood"]), notes("Not checked", result["not_checked"])
+    return Section("evidence", "Evidence", [table, grades, read, unread])
 
 
 def _rules(result: dict[str, Any]) -> Section:
     names = list(dict.fromkeys(name for row in result["contestants"] for name in row["rules"]))
     if not names:
-        return Section("rules", "Other rules", "")
+        return Section("rules", "Other rules")
     said = tuple(Column(name, f"{name} says", long=True) for name in names)
     columns = (Column("name", "contestant"), Column("verdict", "our verdict"), *said)
     rows = [
@@ -121,45 +120,45 @@ def _rules(result: dict[str, Any]) -> Section:
         for row in result["contestants"]
     ]
     table = Table("other-rules", "What other rules say about the same runs", columns, rows)
-    body = paragraph("Rules of other judges, on the same runs. They do not enter the verdict.") + table.html()
-    return Section("rules", "Other rules", body, tables=(table,))
+    words = "Rules of other judges, on the same runs. They do not enter the verdict."
+    return Section("rules", "Other rules", [paragraph(words), table])
 
 
 def _lengths(trials: Trials, result: dict[str, Any], look: Look) -> Section:
     if trials.slope is not None or len(result["curve"]) < 2:
-        return Section("budgets", "How a loss becomes a length", "")
+        return Section("budgets", "How a loss becomes a length")
     caption = f"{trials.baseline} trained to the end at several lengths, and each contestant's loss carried over to it."
-    body = figure("tokens", "Final loss against the baseline's length", caption)
-    return Section("budgets", "How a loss becomes a length", body, {"tokens": figures.tokens_for_loss(result, look)})
+    drawing = figures.tokens_for_loss(result, look)
+    figure = Figure("tokens", "Final loss against the baseline's length", caption, drawing)
+    return Section("budgets", "How a loss becomes a length", [figure])
 
 
 def _curves(trials: Trials, result: dict[str, Any], look: Look) -> Section:
     drawn = curves_of(trials, least=2, most=MOST_CURVES)
     if not drawn:
-        return Section("training", "Loss while training", "")
+        return Section("training", "Loss while training")
     caption = (
         f"Final runs against {result['unit'] or 'steps'}: thin each, bold their mean. Crossings on the way say nothing "
         "about the verdict, because the learning rate has not decayed yet."
     )
-    body = figure("curves", "Validation loss of every final run", caption)
-    body += crossings(result, "{:,.0f}".format)
-    return Section(
-        "training", "Loss while training", body, {"curves": figures.loss_curves(drawn, look, result["unit"] or "steps")}
-    )
+    drawing = figures.loss_curves(drawn, look, result["unit"] or "steps")
+    figure = Figure("curves", "Validation loss of every final run", caption, drawing)
+    return Section("training", "Loss while training", [figure, crossings(result, "{:,.0f}".format)])
 
 
 def _search(trials: Trials, look: Look) -> Section:
     if not any(row["phase"] == "tune" and row["lr"] is not None for row in trials.rows):
-        return Section("search", "Search of hyperparameters", "")
+        return Section("search", "Search of hyperparameters")
     chosen = {name: json.dumps(trials[name].chosen, sort_keys=True) for name in trials.names if trials[name].chosen}
-    body = figure("sweeps", "Final loss against learning rate", "Every trial of the search; the ringed one was chosen.")
-    return Section("search", "Search of hyperparameters", body, {"sweeps": figures.sweeps(trials.rows, chosen, look)})
+    caption = "Every trial of the search; the ringed one was chosen."
+    drawing = figures.sweeps(trials.rows, chosen, look)
+    figure = Figure("sweeps", "Final loss against learning rate", caption, drawing)
+    return Section("search", "Search of hyperparameters", [figure])
 
 
 def _runs(trials: Trials, result: dict[str, Any], look: Look) -> Section:
     rows = [row if (row["init_seed"] or 0) < NO_SEED else row | UNSEEDED for row in trials.rows[:MOST_ROWS]]
-    body = ledger_html(rows, look.colour, "trials", result["unit"] or "length")
+    parts = [ledger_html(rows, look.colour, "trials", result["unit"] or "length"), command("fairstep judge --help")]
     if len(rows) < len(trials.rows):
-        body = paragraph(f"The first {MOST_ROWS:,} of {len(trials.rows):,} runs.") + body
-    body += command("fairstep judge --help")
-    return Section("ledger", "Runs", body, tables=(ledger_table(trials.rows, "trials"),))
+        parts.insert(0, paragraph(f"The first {MOST_ROWS:,} of {len(trials.rows):,} runs."))
+    return Section("ledger", "Runs", parts, (ledger_table(trials.rows, "trials"),))

@@ -42,8 +42,8 @@ def other_texts_section(loaded: LoadedContest) -> Section:
     key = loaded.key("other-texts")
     table = other_texts(f"{key}-table", loaded.trials)
     if table is None:
-        return Section(key, "", "")
-    return Section(key, TITLE, paragraph(MEANING) + table.html(), tables=(table,))
+        return Section(key, "")
+    return Section(key, TITLE, [paragraph(MEANING), table])
 
 
 def _words(row: HeldOut) -> str:

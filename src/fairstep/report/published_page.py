@@ -14,7 +14,7 @@ from fairstep.report import published_track3, published_wen, scaling
 from fairstep.report.claims import claims_table
 from fairstep.report.drawing import Look
 from fairstep.report.published_figures import gaps_to_baseline
-from fairstep.report.section import Page, Section, command, figure, how, paragraph
+from fairstep.report.section import Figure, Page, Part, Section, command, how, paragraph
 from fairstep.report.table import Column, Table, numbers
 
 BASELINE = "adamw"
@@ -91,15 +91,10 @@ def _settings(look: Look) -> Section:
         "Every setting of both papers: model, batch (sequences x tokens) and tokens of S, size and Chinchilla ratio of "
         "W. S's bars are the width of reading its figures, W's the noise of its records; neither has a second seed."
     )
-    body = figure("settings", "Nats below AdamW in one setting", caption) + table.html()
-    body += how("fairstep published results --json", "fairstep claims F1 F2 F3 F17")
-    return Section(
-        "settings-section",
-        "Who is ahead where",
-        body,
-        {"settings": gaps_to_baseline(panels, look, "AdamW")},
-        (table,),
-    )
+    drawing = gaps_to_baseline(panels, look, "AdamW")
+    figure = Figure("settings", "Nats below AdamW in one setting", caption, drawing)
+    repeat = how("fairstep published results --json", "fairstep claims F1 F2 F3 F17")
+    return Section("settings-section", "Who is ahead where", [figure, table, repeat])
 
 
 def _time(look: Look) -> Section:
@@ -135,27 +130,24 @@ def _time(look: Look) -> Section:
     drawn = [row | {"speedup": row["ratio"], "group": "16 sequences of 512"} for row in rows]
     picture = scaling.speedups(drawn, "parameters", "group", look, ("parameters", "batch of"))
     picture["layout"]["yaxis"]["title"]["text"] = "seconds of a step over AdamW's"
-    body = figure(
+    figure = Figure(
         "steps",
         "Step time relative to AdamW against model size",
         "S's measurement of step times on one GPU, relative to AdamW's (read off its figure; the bars are the "
         "reading). Neither paper published memory; `fairstep recommend` counts it from the rules.",
+        picture,
     )
-    body += table.html() + how("fairstep published records --paper semenov --json", "fairstep claims F18")
-    return Section("time-section", "Wall-clock", body, {"steps": picture}, (table,))
+    repeat = how("fairstep published records --paper semenov --json", "fairstep claims F18")
+    return Section("time-section", "Wall-clock", [figure, table, repeat])
 
 
 def _claims(rows: list[dict[str, Any]]) -> Section:
-    table = claims_table("claims", rows)
-    body = (
-        paragraph(
-            "A claim holds if every part of it is supported, fails if one is contradicted, and is inconclusive if an "
-            "interval contains both or something is missing; the evidence says which."
-        )
-        + table.html()
-        + how("fairstep claims", "fairstep claims W3a", "fairstep claims --store runs/mine")
+    words = (
+        "A claim holds if every part of it is supported, fails if one is contradicted, and is inconclusive if an "
+        "interval contains both or something is missing; the evidence says which."
     )
-    return Section("claims-section", "The papers' claims", body, tables=(table,))
+    repeat = how("fairstep claims", "fairstep claims W3a", "fairstep claims --store runs/mine")
+    return Section("claims-section", "The papers' claims", [paragraph(words), claims_table("claims", rows), repeat])
 
 
 def _numbers() -> Section:
@@ -185,14 +177,14 @@ def _numbers() -> Section:
         wen.results().to_dicts(),
         ("optimizer", "model_size", "phase"),
     )
-    body = (
-        paragraph(f"{plural(len(cells.rows), 'cell')} of W: the best loss on record and the configuration that has it.")
-        + cells.html()
-        + paragraph(f"{plural(len(records.rows), 'value')} of S, with the figure or table, and how it was read.")
-        + records.html()
-        + how("fairstep published configurations --json", "fairstep published records --json")
-    )
-    return Section("numbers-section", "Every published number, with its source", body, tables=(cells, records))
+    parts: list[Part] = [
+        paragraph(f"{plural(len(cells.rows), 'cell')} of W: the best loss on record and its configuration."),
+        cells,
+        paragraph(f"{plural(len(records.rows), 'value')} of S, with the figure or table, and how it was read."),
+        records,
+        how("fairstep published configurations --json", "fairstep published records --json"),
+    ]
+    return Section("numbers-section", "Every published number, with its source", parts)
 
 
 def _shown(key: str) -> Any:
@@ -202,8 +194,8 @@ def _shown(key: str) -> Any:
 
 
 def _reproduce() -> Section:
-    body = command("fairstep report --published --out site/") + paragraph(
+    words = (
         "The numbers are part of the package; nothing is downloaded. In Python: "
         "from fairstep.published import wen, semenov, track3; from fairstep.analysis import published_speedups."
     )
-    return Section("reproduce", "Reproduce", body)
+    return Section("reproduce", "Reproduce", [command("fairstep report --published --out site/"), paragraph(words)])

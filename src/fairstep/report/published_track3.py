@@ -15,7 +15,7 @@ from fairstep.analysis.verdict.track3_rule import SLOPE
 from fairstep.published import track3
 from fairstep.report.drawing import Drawing, Look, bars
 from fairstep.report.markup import label
-from fairstep.report.section import Section, figure, how, paragraph
+from fairstep.report.section import Figure, Part, Section, how, paragraph
 from fairstep.report.table import Column, Row, Table, numbers
 
 VERDICTS = ("one run", "faster", "not separable", "slower")
@@ -26,44 +26,41 @@ def section() -> Section:
     """Every result against the record before it, and the noise of repeated runs."""
     results, groups = result_rows(), sigma_rows()
     look = Look.of(VERDICTS, VERDICTS[0])
-    steps, sigma = _results_table(results), _sigma_table(groups)
-    body = (
+    parts: list[Part] = [
         paragraph(
             f"T: modded-nanogpt's optimization track ({track3.CITATION}). A GPT of 124M parameters is trained in "
             f"batches of {count_text(track3.TOKENS_PER_STEP)} tokens. A result is a number of steps to a loss of 3.28."
-        )
-        + paragraph(_headline(results))
-        + figure(
+        ),
+        paragraph(_headline(results)),
+        Figure(
             "records",
             "Steps by which each record is ahead of the record before it",
             "Bars are 95 % intervals (Welch; nothing pairs the runs), not corrected for the number of records; colours "
             f"are verdicts, which are (Holm). Losses at different steps are compared at {SLOPE} nats per 100 steps, "
             "the track's own measurement. Where a side has a single run there is no interval.",
-        )
-        + paragraph(
+            records_figure([row for row in results if row["record"]], look),
+        ),
+        paragraph(
             "Every accepted result against the last record above it in the track's table. The track's rule is a "
             "one-sided z-test with a sigma of 0.0013, which calls a result better at p = 0.001."
-        )
-        + steps.html()
-        + paragraph(
+        ),
+        _results_table(results),
+        paragraph(
             "Printed means that the logs do not give: "
             + " ".join(f"Result {number}: {why}" for number, why in track3.PRINTED_OTHERWISE.items())
-        )
-        + paragraph(_noise_words())
-        + figure(
+        ),
+        paragraph(_noise_words()),
+        Figure(
             "sigmas",
             "Deviation of final losses over repeated runs, by group",
             "One group is one configuration at one last step, from at least four runs, with its 95 % chi-square "
             "interval. Dotted: the pooled sigma, without AdamW's; dashed: the track's 0.0013.",
-        )
-        + sigma.html()
-        + how("fairstep published track3 --json", "fairstep claims --paper track3", "fairstep design --sigma track3")
-    )
-    drawn = {
-        "records": records_figure([row for row in results if row["record"]], look),
-        "sigmas": sigmas_figure(groups),
-    }
-    return Section("track3-section", "A public track, judged by our rule", body, drawn, (steps, sigma))
+            sigmas_figure(groups),
+        ),
+        _sigma_table(groups),
+        how("fairstep published track3 --json", "fairstep claims --paper track3", "fairstep design --sigma track3"),
+    ]
+    return Section("track3-section", "A public track, judged by our rule", parts)
 
 
 def _headline(results: Sequence[Row]) -> str:

@@ -13,7 +13,7 @@ from fairstep.published import wen
 from fairstep.report import scaling
 from fairstep.report.drawing import Look
 from fairstep.report.published_figures import rate_sweeps
-from fairstep.report.section import Section, figure, how, paragraph
+from fairstep.report.section import Figure, Part, Section, how, paragraph
 from fairstep.report.table import Column, Table, numbers
 
 FIGURE = "figure_2025_05"
@@ -45,29 +45,31 @@ def speedups(rows: list[dict[str, Any]], look: Look) -> Section:
         ("optimizer", "model_size", "variant"),
     )
     sigma = noise()
-    body = (
-        figure(
+    parts: list[Part] = [
+        Figure(
             "ratio",
             "Speedup against data ratio",
             "Tokens that AdamW needs for the optimizer's loss, by AdamW's law of the same size, over the optimizer's "
             "tokens (W's figures, state of 2025-05). Intervals are from the noise that W's own records show "
             f"({sigma.sigma:.5f} nats; one seed a cell), and leave out what another seed would add.",
-        )
-        + figure("size", "Speedup against model size", "The same against matrix parameters.")
-        + paragraph(
+            scaling.speedups(shown, "chinchilla_ratio", "model_size", look, ("Chinchilla ratio", "size")),
+        ),
+        Figure(
+            "size",
+            "Speedup against model size",
+            "The same against matrix parameters.",
+            scaling.speedups(shown, "parameters", "chinchilla_ratio", look, ("matrix parameters", "ratio")),
+        ),
+        paragraph(
             "Trend: the factor by which a speedup changes when the model (at ratios 1 to 8) or the data ratio doubles, "
             "with its 95 % interval. The model size is the unit, because all speedups of a size share AdamW's law."
-        )
-        + trends.html()
-        + paragraph("All variants: published, and recomputed with other losses, other points of the law, or no law.")
-        + table.html()
-        + how("fairstep published speedups --json", "fairstep claims W3a W3b W3c")
-    )
-    drawn = {
-        "ratio": scaling.speedups(shown, "chinchilla_ratio", "model_size", look, ("Chinchilla ratio", "size")),
-        "size": scaling.speedups(shown, "parameters", "chinchilla_ratio", look, ("matrix parameters", "ratio")),
-    }
-    return Section("speedups-section", "Speedup against size and data", body, drawn, (trends, table))
+        ),
+        trends,
+        paragraph("All variants: published, and recomputed with other losses, other points of the law, or no law."),
+        table,
+        how("fairstep published speedups --json", "fairstep claims W3a W3b W3c"),
+    ]
+    return Section("speedups-section", "Speedup against size and data", parts)
 
 
 TREND_COLUMNS = (
@@ -127,10 +129,10 @@ def laws(look: Look) -> Section:
         "Final losses of W at Chinchilla ratio D and the law alpha D^-B + beta of each size, with residuals below. "
         "Left out: the error of predicting each point from the others, in nats."
     )
-    body = figure("laws", "Loss against data ratio with fitted laws and residuals", caption) + fitted.html()
-    body += how("fairstep published results --paper wen --json")
-    drawn = {"laws": scaling.laws(fits, sizes, "Chinchilla ratio")}
-    return Section("laws-section", "Scaling laws", body, drawn, (fitted,))
+    drawing = scaling.laws(fits, sizes, "Chinchilla ratio")
+    figure = Figure("laws", "Loss against data ratio with fitted laws and residuals", caption, drawing)
+    repeat = how("fairstep published results --paper wen --json")
+    return Section("laws-section", "Scaling laws", [figure, fitted, repeat])
 
 
 def sweeps(look: Look) -> Section:
@@ -141,6 +143,6 @@ def sweeps(look: Look) -> Section:
             if hyperparameter == "learning_rate" and len(finite) > 1:
                 panels.setdefault(cell.label, {})[name] = finite
     caption = "W's sweeps of the learning rate around each optimizer's best configuration, without diverged runs."
-    body = figure("sweeps", "Loss above the best one against learning rate", caption)
-    body += how("fairstep published sweeps --optimizer muon --size 130m --json", "fairstep study replay")
-    return Section("sweeps-section", "Sweeps", body, {"sweeps": rate_sweeps(panels, look)})
+    figure = Figure("sweeps", "Loss above the best one against learning rate", caption, rate_sweeps(panels, look))
+    repeat = how("fairstep published sweeps --optimizer muon --size 130m --json", "fairstep study replay")
+    return Section("sweeps-section", "Sweeps", [figure, repeat])

@@ -20,13 +20,11 @@ def reproduce_section(loaded: LoadedContest) -> Section:
         "copy its spec.json (every setting is in it) into a folder DIR/runs/RUN of your own and train that."
     )
     store = shlex.quote(loaded.store)
-    body = command(loaded.ledger.command) + paragraph(words)
     module = "fairstep.train" if loaded.ledger.cell.vocabulary else "fairstep.external"
-    body += command(
-        f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m {module} DIR/runs/RUN"
-    )
+    one = f"mkdir -p DIR/runs/RUN && cp {store}/runs/RUN/spec.json DIR/runs/RUN/ && python -m {module} DIR/runs/RUN"
     environments = [run.environment for run in loaded.trials.runs.values()]
-    return Section(loaded.key("reproduce"), "Reproduce", body + facts(_facts(loaded, environments)))
+    parts = [command(loaded.ledger.command), paragraph(words), command(one), facts(_facts(loaded, environments))]
+    return Section(loaded.key("reproduce"), "Reproduce", parts)
 
 
 def _facts(loaded: LoadedContest, environments: Sequence[Environment]) -> list[tuple[str, str]]:

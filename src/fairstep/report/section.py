@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fairstep.report.markup import static, text
@@ -12,15 +12,51 @@ from fairstep.report.table import Table
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Plotly's JSON, drawn at its place in a section. Key, label and caption are text."""
+
+    key: str
+    label: str
+    caption: str
+    drawing: Any
+
+    def html(self) -> str:
+        return (
+            f'<figure id="figure-{text(self.key)}"><div class="plot" role="img" aria-label="{text(self.label)}"></div>'
+            f"<figcaption>{text(self.caption)}</figcaption></figure>"
+        )
+
+
+@dataclass(frozen=True)
 class Section:
-    """``body`` is HTML in which everything from files is escaped; ``figures``: key -> Plotly JSON, drawn where the body
-    has ``figure(key, ...)``; ``tables`` are what ``--export`` writes, shown or not."""
+    """``parts`` in order; a string is HTML in which everything from files is escaped. ``exported``: tables that
+    ``--export`` writes and that a part shows in another form. A page leaves out a section without parts."""
 
     key: str
     title: str
-    body: str
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    tables: tuple[Table, ...] = ()
+    parts: Sequence[Part] = ()
+    exported: tuple[Table, ...] = ()
+
+    @property
+    def body(self) -> str:
+        return "".join(part if isinstance(part, str) else part.html() for part in self.parts)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {part.key: part.drawing for part in self._inside() if isinstance(part, Figure)}
+
+    @property
+    def tables(self) -> list[Table]:
+        return [part for part in self._inside() if isinstance(part, Table)]
+
+    def _inside(self) -> Iterator[Table | Figure]:
+        """All figures and tables, of sections in it too."""
+        yield from self.exported
+        for part in self.parts:
+            if isinstance(part, Section):
+                yield from part._inside()
+            elif not isinstance(part, str):
+                yield part
 
     def html(self) -> str:
         key = text(self.key)
@@ -29,6 +65,9 @@ class Section:
             f'<a class="anchor" href="#{key}" aria-label="Link to {text(self.title)}"></a></h2>\n'
             f"{self.body}\n</section>\n"
         )
+
+
+Part = str | Table | Figure | Section
 
 
 @dataclass(frozen=True)
@@ -45,19 +84,11 @@ class Page:
 
     @property
     def figures(self) -> dict[str, Any]:
-        return {key: value for section in self.sections for key, value in section.figures.items()}
+        return {key: drawing for section in self.sections for key, drawing in section.figures.items()}
 
     @property
     def tables(self) -> list[Table]:
         return [table for section in self.sections for table in section.tables]
-
-
-def figure(key: str, label: str, caption: str) -> str:
-    """The place of a figure. All three are text."""
-    return (
-        f'<figure id="figure-{text(key)}"><div class="plot" role="img" aria-label="{text(label)}"></div>'
-        f"<figcaption>{text(caption)}</figcaption></figure>"
-    )
 
 
 def command(line: str) -> str:

@@ -19,7 +19,7 @@ from fairstep.report.drawing import Look
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.markup import text
 from fairstep.report.published_wen import TREND_COLUMNS, trend_rows
-from fairstep.report.section import Page, Section, figure, how, paragraph, template
+from fairstep.report.section import Figure, Page, Part, Section, how, paragraph, template
 from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Store
 from fairstep.runs.differences import distinct, facts, siblings
@@ -85,7 +85,7 @@ def _of_many(
         rest=f"Verdicts on contestants: {counted}.{left_out}",
         lede="Each contest is one cell: a model, a token budget, a batch size and a text. Losses of different cells "
         "are never compared; speedups are.",
-        sections=[*(section for section in sections if section.body), _method(loaded)],
+        sections=[*(section for section in sections if section.parts), _method(loaded)],
         result=rows,
     )
 
@@ -152,47 +152,41 @@ def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest],
     ]
     ledgers = [item.ledger for item in loaded]
     attempts = [sentence for ledger in ledgers if (sentence := siblings(ledger, ledgers))]
-    body = contest_sections.notes("Left out", problems) + contest_sections.notes("Several attempts", attempts)
-    body, drawn, tables = body + table.html(), {}, [table]
+    notes = [contest_sections.notes("Left out", problems), contest_sections.notes("Several attempts", attempts)]
+    parts: list[Part] = [*notes, table]
     for key, axis, group, titles in (
         ("ratio", "chinchilla_ratio", "model_size", ("Chinchilla ratio", "size")),
         ("size", "parameters", "ratio", ("matrix parameters", "ratio")),
     ):
         if len({row[axis] for row in points}) > 1:
-            body += figure(key, f"Speedup against {titles[0]}", f"Speedups in tokens against {titles[0]}, as verdicts.")
-            drawn[key] = scaling.speedups(points, axis, group, look, titles)
+            drawing = scaling.speedups(points, axis, group, look, titles)
+            caption = f"Speedups in tokens against {titles[0]}, as verdicts."
+            parts.append(Figure(key, f"Speedup against {titles[0]}", caption, drawing))
     parameters = {row["model_size"]: row["parameters"] for row in points}
     trends = []
     for rule in dict.fromkeys(row["rule"] for row in points):
         alike = trend_rows([row for row in points if row["rule"] == rule], parameters)
         trends += [{**row, "optimizer": f"{row['optimizer']}, {rule}" if rule else row["optimizer"]} for row in alike]
     if trends:
-        shrinking = Table("trends", "Does the advantage shrink?", TREND_COLUMNS, trends)
-        body += paragraph("Trend: the factor of a speedup when the size or the data ratio doubles.") + shrinking.html()
-        tables.append(shrinking)
+        parts.append(paragraph("Trend: the factor of a speedup when the size or the data ratio doubles."))
+        parts.append(Table("trends", "Does the advantage shrink?", TREND_COLUMNS, trends))
     paths = dict.fromkeys(path for entry in entries for path in entry.stores)
-    repeat = shlex.join(["fairstep", "report", *paths, "--json"])
-    return Section("overview-section", "All verdicts", body + how(repeat), drawn, tuple(tables))
+    parts.append(how(shlex.join(["fairstep", "report", *paths, "--json"])))
+    return Section("overview-section", "All verdicts", parts)
 
 
 def _contests(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest]) -> Section:
     """Every contest behind a fold, whose figures are drawn when it is opened."""
-    folds, tables = "", []
-    figures: dict[str, Any] = {}
+    parts: list[Part] = []
     for item, entry in zip(loaded, entries, strict=True):
-        parts = contest_sections.sections(item)
-        inside = "".join(section.html() for section in parts)
         where = f"{contest_sections.cell_words(item.ledger)} · {' + '.join(entry.stores)}"
-        folds += (
-            f'<details class="contest"><summary>{text(item.ledger.name)}: {text(item.headline)}</summary>'
-            f'<p class="how">{text(where)}</p>{inside}</details>'
-        )
-        figures |= {key: value for section in parts for key, value in section.figures.items()}
-        tables += [table for section in parts for table in section.tables]
-    return Section("contests", "The contests one by one", folds, figures, tuple(tables))
+        summary = f"<summary>{text(item.ledger.name)}: {text(item.headline)}</summary>"
+        parts.append(f'<details class="contest">{summary}<p class="how">{text(where)}</p>')
+        parts += [*contest_sections.sections(item), "</details>"]
+    return Section("contests", "The contests one by one", parts)
 
 
 def _method(loaded: Iterable[LoadedContest]) -> Section:
     baselines = list(dict.fromkeys(contest.ledger.baseline for contest in loaded))
     name = baselines[0] if len(baselines) == 1 else "the baseline"
-    return Section("method", "Method", template("method.html", baseline=text(name)))
+    return Section("method", "Method", [template("method.html", baseline=text(name))])

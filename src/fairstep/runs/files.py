@@ -121,6 +121,14 @@ def json_rows(text: bytes) -> list[dict[str, Any]]:
     return rows
 
 
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dots in the keys."""
+    rows: dict[str, Any] = {}
+    for key, item in value.items():
+        rows |= flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+    return rows
+
+
 def digest_of(value: Mapping[str, Any], *parts: bytes) -> str:
     """The SHA-256 of a JSON object, in any order of its keys, and of further bytes. ``digest`` itself is left out."""
     text = json.dumps({key: one for key, one in value.items() if key != "digest"}, sort_keys=True)

@@ -99,6 +99,11 @@ class Workload:
         """Matrix parameters (attention, MLP, experts), the size that W's names and Chinchilla multiples count."""
         return counts(self.model).matrix
 
+    @property
+    def parameters(self) -> int:
+        """All parameters, embedding, head and norms included."""
+        return counts(self.model).total
+
     def warmup(self, steps: int) -> int:
         """Warm-up of a run of so many steps."""
         if self.warmup_steps is not None:
@@ -181,12 +186,12 @@ class Workload:
         shape = {name: getattr(self, name) for name in SHAPE}
         return ScheduleSpec(kind=self.schedule, warmup_steps=self.warmup(steps), **shape)
 
-    def cell(self, parameters_matrix: int, parameters: int) -> Cell:
+    def cell(self) -> Cell:
         """The cell as a ledger records it."""
         return Cell(
             model=self.model.preset,
-            parameters_matrix=parameters_matrix,
-            parameters=parameters,
+            parameters_matrix=self.parameters_matrix,
+            parameters=self.parameters,
             tokens=self.tokens,
             batch_tokens=self.batch_tokens,
             steps=self.tokens // self.batch_tokens,

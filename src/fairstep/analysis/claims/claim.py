@@ -29,6 +29,7 @@ TINY = 1e-9
 SEED = "One seed a setting: the intervals are of the reading, not of the noise of training."
 """Note of every check of S's numbers."""
 
+NOT_PRINTED = "losses of this ablation: the paper shows them in a figure that was not read off, or in words only"
 SHOWN = 4
 """Supported parts that the evidence spells out. The others decide, and all of them are shown."""
 
@@ -51,11 +52,16 @@ class Finding:
 
 
 Check = Callable[[Evidence], Finding]
+Parts = Callable[[Evidence], Iterable[Part]]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """``statement`` is in our own words; ``conditions``: where the paper says so; ``source``: where in the paper."""
+    """``statement`` is in our own words; ``conditions``: where the paper says so; ``source``: where in the paper.
+
+    ``check`` decides it on the published numbers. It does so on a store too, unless the claim says what a store
+    ``needs`` for it: then ``on_store`` gives the parts there.
+    """
 
     id: str
     paper: Paper
@@ -63,21 +69,38 @@ class Claim:
     conditions: str
     source: str
     check: Check
+    on_store: Parts = lambda evidence: ()
+    needs: str = ""
+
+    def on(self, evidence: Evidence) -> Finding:
+        if not (evidence.from_store and self.needs):
+            return self.check(evidence)
+        return every(self.on_store(evidence), lacking=f"{evidence.source} would need {self.needs}")
 
 
-def claim(name: str, statement: str, conditions: str, source: str) -> Callable[[Check], Claim]:
+def claim(
+    name: str, statement: str, conditions: str, source: str, on_store: Parts = lambda evidence: (), needs: str = ""
+) -> Callable[[Check], Claim]:
     """Makes a check the claim that it decides. A name with W is of Wen et al., with T of the optimization track, with Q
     of Qiu et al., others of Semenov et al."""
     papers: dict[str, Paper] = {"W": "wen", "T": "track3", "Q": "qiu"}
     paper = papers.get(name[0], "semenov")
-    return lambda check: Claim(name, paper, statement, conditions, source, check)
+    return lambda check: Claim(name, paper, statement, conditions, source, check, on_store, needs)
 
 
-def every(parts: Iterable[Part], note: str = "") -> Finding:
-    """All parts must hold. ``note`` is added to the evidence, for what a reader must know beside the numbers."""
+def not_printed(name: str, statement: str, conditions: str, source: str, needs: str) -> Callable[[Parts], Claim]:
+    """Makes the parts on a store a claim whose losses no paper prints."""
+    return lambda on_store: claim(name, statement, conditions, source, on_store, needs)(lambda _: missing(NOT_PRINTED))
+
+
+def every(
+    parts: Iterable[Part], note: str = "", lacking: str = "no cell of this evidence has what the claim is about"
+) -> Finding:
+    """All parts must hold. ``note`` is added to the evidence, for what a reader must know beside the numbers.
+    ``lacking``: what would be needed, where there are no parts."""
     listed = list(parts)
     if not listed:
-        return missing("no cell of this evidence has what the claim is about", note)
+        return missing(lacking)
     by = {state: [part.text for part in listed if part.state == state] for state in ("no", "open", "missing", "yes")}
     outcome: Outcome = "fails" if by["no"] else "inconclusive" if by["open"] or by["missing"] else "holds"
     words = {"no": "contradicted", "open": "within uncertainty", "missing": "missing", "yes": "supported"}
@@ -86,7 +109,7 @@ def every(parts: Iterable[Part], note: str = "") -> Finding:
         for state, lines in by.items()
         if lines
     ]
-    return Finding(outcome, _sentence("; ".join(texts), note), len(by["missing"]) < len(listed))
+    return Finding(outcome, f"{'; '.join(texts)}. {note}".rstrip(), len(by["missing"]) < len(listed))
 
 
 def mostly(cases: Iterable[Part], what: str) -> list[Part]:
@@ -109,9 +132,9 @@ def mostly(cases: Iterable[Part], what: str) -> list[Part]:
     return [Part(state, ", ".join([f"{yes} of {len(listed)} {what}", *unclear]))]
 
 
-def missing(what: str, note: str = "") -> Finding:
+def missing(what: str) -> Finding:
     """No verdict, and what would be needed for one."""
-    return Finding("inconclusive", _sentence(f"missing: {what}", note), answered=False)
+    return Finding("inconclusive", f"missing: {what}.", answered=False)
 
 
 def below(cell: Cell, first: str, second: str, by_at_least: float = 0.0) -> Part:
@@ -187,23 +210,9 @@ def best(table: Mapping[float, Measured]) -> float:
     return min(table, key=lambda value: math.inf if table[value].diverged else table[value].value)
 
 
-def found_in(evidence: Evidence, parts: Sequence[Part], what: str) -> Finding:
-    """What a store has to say, or what it would need."""
-    return every(parts) if parts else missing(f"{evidence.source} would need {what}")
-
-
-def needs(evidence: Evidence, what: str) -> Finding | None:
-    """For checks that only the published records can answer: what a store would have to hold."""
-    return missing(f"{evidence.source} would need {what}") if evidence.from_store else None
-
-
 def _some(texts: Sequence[str]) -> str:
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more
-
-
-def _sentence(text: str, note: str) -> str:
-    return f"{text}. {note}" if note else f"{text}."
 
 
 def number(value: float, low: float, high: float, digits: int = 2) -> str:

@@ -11,6 +11,7 @@ from fairstep.analysis.claims import (
     semenov_methods,
     semenov_rankings,
     semenov_settings,
+    settings_on_stores,
     track3_noise,
     track3_records,
     wen_rankings,
@@ -34,7 +35,7 @@ def claims() -> list[Claim]:
     """Every claim, of W, S, T and Q, in the order of their numbers."""
     modules = (
         *(wen_tuning, wen_speedups, wen_rankings),
-        *(semenov_rankings, semenov_settings, semenov_methods),
+        *(semenov_rankings, semenov_settings, semenov_methods, settings_on_stores),
         *(track3_records, track3_noise, qiu),
     )
     by_id = {claim.id: claim for module in modules for claim in _claims(module)}
@@ -44,7 +45,7 @@ def claims() -> list[Claim]:
 def evaluate(claim: Claim, evidence: Evidence) -> Finding:
     """A claim on one source; what cannot be analysed is inconclusive, with the reason."""
     try:
-        return claim.check(evidence)
+        return claim.on(evidence)
     except AnalysisError as error:
         return missing(str(error))
 
@@ -64,16 +65,19 @@ def claim_rows(
     for claim in claims():
         wanted = paper in (claim.paper, "all") or (paper == "both" and claim.paper in ("wen", "semenov"))
         if wanted and (ids is None or claim.id in ids):
-            for evidence in (published_evidence(claim.paper), of_store):
-                if evidence is not None:
-                    finding = evaluate(claim, evidence)
-                    rows.append(_row(claim, evidence, finding))
+            sources = (published_evidence(claim.paper), of_store)
+            rows += [claim_row(claim, evidence) for evidence in sources if evidence is not None]
     return rows
 
 
-def _row(claim: Claim, evidence: Evidence, finding: Finding) -> dict[str, Any]:
-    row = {"id": claim.id, "paper": claim.paper, "statement": claim.statement, "conditions": claim.conditions}
-    return row | {
+def claim_row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
+    """A claim on one source."""
+    finding = evaluate(claim, evidence)
+    return {
+        "id": claim.id,
+        "paper": claim.paper,
+        "statement": claim.statement,
+        "conditions": claim.conditions,
         "source": claim.source,
         "data": evidence.source,
         "verdict": finding.verdict,

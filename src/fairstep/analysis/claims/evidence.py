@@ -177,9 +177,9 @@ class Evidence:
             if all(getattr(cell, k) in v if isinstance(v, tuple) else getattr(cell, k) == v for k, v in wanted.items())
         ]
 
-    def cell(self, key: str) -> Cell | None:
-        """The cell of one published record; None in a store."""
-        return next((cell for cell in self.cells if cell.key == key), None)
+    def cell(self, key: str) -> Cell:
+        """The cell of one published record."""
+        return next(cell for cell in self.cells if cell.key == key)
 
     def speedups(self, optimizer: str, transfer: str = "") -> list[dict[str, Any]]:
         """Rows ``model_size, chinchilla_ratio, speedup, low, high`` for trends; the ratio is rounded to 2 digits.

@@ -34,4 +34,4 @@ def lasting(evidence: Evidence) -> Finding:
             factor = number(found.factor, found.low, found.high, 3)
             more = f" ({found.more} would decide)" if state == "open" and found.more else ""
             parts.append(Part(state, f"{name} at {ratio:g}x: a doubling multiplies the speedup by {factor}{more}"))
-    return every(parts) if parts else missing('speedups of a matrix optimizer at three sizes with transfer = "mup"')
+    return every(parts, lacking='speedups of a matrix optimizer at three sizes with transfer = "mup"')

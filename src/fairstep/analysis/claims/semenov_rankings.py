@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from fairstep.analysis.claims.claim import (
     SEED,
     Finding,
     Part,
+    Parts,
     below,
     claim,
     every,
-    found_in,
     level,
     lowest,
     missing,
     mostly,
-    needs,
     order,
     shrinks,
     sign,
@@ -38,12 +37,6 @@ def dense(evidence: Evidence, but: tuple[str, ...] = ()) -> list[Cell]:
     return [cell for cell in cells if cell.size != "moe-520m" and cell.key not in but]
 
 
-def get(evidence: Evidence, key: str) -> Cell:
-    cell = evidence.cell(key)
-    assert cell is not None, key
-    return cell
-
-
 def same_order(first: Cell, second: Cell, but: tuple[str, ...] = ()) -> list[Part]:
     """Every pair that is separated in ``first`` has its order in ``second``."""
     parts = []
@@ -57,14 +50,26 @@ def same_order(first: Cell, second: Cell, but: tuple[str, ...] = ()) -> list[Par
     return parts
 
 
+def keeps_order(larger: Callable[[Cell], float], *but: str) -> Parts:
+    """The one rule for rankings that stay, over pairs of cells that differ in ``but`` alone: most pairs of optimizers
+    that are separated in the first cell keep their order in the second one, which is ``larger``."""
+
+    def parts(evidence: Evidence) -> list[Part]:
+        pairs = itertools.permutations(evidence.cells, 2)
+        kept = [pair for pair in pairs if larger(pair[0]) < larger(pair[1]) and pair[0].only_differs(pair[1], *but)]
+        return mostly((part for pair in kept for part in same_order(*pair)), KEEP)
+
+    return parts
+
+
 @claim("F0", "Which optimizer is best depends on size, batch and length.", "all settings", "abstract")
 def no_single_best(evidence: Evidence) -> Finding:
     """Two settings that differ in one of the three alone have two clear winners, and each winner ran in both."""
     cells = evidence.select(metric="main")
     parts = [_contrast(cells, axis) for axis in ("size", "batch", "length")]
-    if all(part.state == "missing" for part in parts):
-        return missing("contests in two or more settings that differ in size, batch or length alone")
-    return every(parts, "" if evidence.from_store else f"{SEED} {HIDDEN}")
+    found = parts if any(part.state != "missing" for part in parts) else []
+    lacking = "contests in two or more settings that differ in size, batch or length alone"
+    return every(found, "" if evidence.from_store else f"{SEED} {HIDDEN}", lacking)
 
 
 def _contrast(cells: Sequence[Cell], axis: str) -> Part:
@@ -94,13 +99,23 @@ def ademamix_first(evidence: Evidence) -> Finding:
     exceptions = ("124m_b32_64k", "124m_b32_128k", "720m_b1984_8k")
     parts = [lowest(cell, "ademamix") for cell in dense(evidence, exceptions) if "ademamix" in cell.losses]
     if evidence.from_store:
-        return every(parts) if parts else missing("a contest with AdEMAMix")
-    short = get(evidence, "124m_b32_64k")
+        return every(parts, lacking="a contest with AdEMAMix")
+    short = evidence.cell("124m_b32_64k")
     parts += [below(short, name, "ademamix") for name in ("d-muon", "soap", "adopt")]
-    parts.append(level(get(evidence, "124m_b32_128k"), "ademamix", "d-muon", LEVEL))
-    parts.append(below(get(evidence, "720m_b1984_8k"), "mars", "ademamix"))
-    parts.append(below(get(evidence, "moe520m_b256_336k"), "soap", "ademamix"))
+    parts.append(level(evidence.cell("124m_b32_128k"), "ademamix", "d-muon", LEVEL))
+    parts.append(below(evidence.cell("720m_b1984_8k"), "mars", "ademamix"))
+    parts.append(below(evidence.cell("moe520m_b256_336k"), "soap", "ademamix"))
     return every(parts, f"{SEED} {HIDDEN}")
+
+
+LATE = ("signum", "lion", "mars")
+"""Far behind AdamW with small batches."""
+
+
+def _closing(evidence: Evidence) -> Iterator[Part]:
+    for name, series in itertools.product(LATE, series_of_batches(evidence)):
+        gaps = [cell.gap("adamw", name) for cell in series]
+        yield shrinks(f"{name} behind adamw from {series[0].label} to {series[-1].label}", gaps)
 
 
 @claim(
@@ -108,29 +123,33 @@ def ademamix_first(evidence: Evidence) -> Finding:
     "Signum, Lion and MARS are far behind AdamW with small batches and close or remove the gap with larger ones.",
     "124M, 16.8B tokens, batches of 16k, 131k and 262k tokens",
     "Figs 5, 6; takeaways 1, 2",
+    _closing,
+    "AdamW and one of the three at two batch sizes and equal tokens",
 )
 def batch_closes_the_gap(evidence: Evidence) -> Finding:
+    small, middle, large = (evidence.cell(key) for key in ("124m_b32_1024k_curve", "124m_b256_128k", "124m_b512_64k"))
     parts = []
-    for name in ("signum", "lion", "mars"):
-        if evidence.from_store:
-            for series in series_of_batches(evidence):
-                gaps = [cell.gap("adamw", name) for cell in series]
-                parts.append(shrinks(f"{name} behind adamw from {series[0].label} to {series[-1].label}", gaps))
-            continue
-        small, middle, large = (
-            get(evidence, key) for key in ("124m_b32_1024k_curve", "124m_b256_128k", "124m_b512_64k")
-        )
+    for name in LATE:
         parts.append(below(small, "adamw", name, by_at_least=0.03))
         parts.append(
             shrinks(f"{name} behind adamw, 16k to 131k", [small.gap("adamw", name), middle.gap("adamw", name)])
         )
         final = level(large, name, "adamw", LEVEL)
         parts.append(final if final.state == "yes" else below(large, name, "adamw"))
-    return (
-        every(parts, "" if evidence.from_store else SEED)
-        if parts
-        else missing("AdamW and one of the three at two batch sizes and equal tokens")
-    )
+    return every(parts, SEED)
+
+
+def _first_and_last(first: Cell, last: Cell) -> Iterator[Part]:
+    yield lowest(first, "d-muon")
+    yield below(last, "ademamix", "adamw")
+    yield from (below(last, "adamw", name) for name in last.losses if name not in ("ademamix", "adamw"))
+
+
+def _smallest_batches(evidence: Evidence) -> Iterator[Part]:
+    """In the shortest and the longest runs of the store's smallest batch."""
+    for first, *_, last in series_of_lengths(evidence):
+        if first.batch_tokens == _smallest_batch(evidence) and {"adamw", "ademamix", "d-muon"} <= last.losses.keys():
+            yield from _first_and_last(first, last)
 
 
 @claim(
@@ -138,25 +157,23 @@ def batch_closes_the_gap(evidence: Evidence) -> Finding:
     "With 16k-token batches D-Muon is best in the shortest run, and AdamW second only to AdEMAMix in the longest.",
     "124M, 32x512, 1B to 16.8B tokens",
     "Sec. 4.1, Fig. 5(a)",
+    _smallest_batches,
+    "AdamW, AdEMAMix and D-Muon at two lengths of one batch",
 )
 def small_batch(evidence: Evidence) -> Finding:
-    """In a store: at its smallest batch, in the shortest and the longest runs."""
-    if evidence.from_store:
-        parts = []
-        for series in series_of_lengths(evidence):
-            first, last = series[0], series[-1]
-            if (
-                first.batch_tokens == _smallest_batch(evidence)
-                and {"adamw", "ademamix", "d-muon"} <= last.losses.keys()
-            ):
-                behind = [name for name in last.losses if name not in ("ademamix", "adamw")]
-                parts += [lowest(first, "d-muon"), below(last, "ademamix", "adamw")]
-                parts += [below(last, "adamw", name) for name in behind]
-        return every(parts) if parts else missing("AdamW, AdEMAMix and D-Muon at two lengths of one batch")
-    long = get(evidence, "124m_b32_1024k_curve")
-    others = [name for name in long.losses if name not in ("ademamix", "adamw")]
-    parts = [lowest(get(evidence, "124m_b32_64k"), "d-muon"), below(long, "ademamix", "adamw")]
-    return every(parts + [below(long, "adamw", name) for name in others], SEED)
+    return every(_first_and_last(evidence.cell("124m_b32_64k"), evidence.cell("124m_b32_1024k_curve")), SEED)
+
+
+def _larger_batches(evidence: Evidence) -> list[Part]:
+    """In the shortest and the longest runs of batches at least 8 times the store's smallest one (131k is 8 times 16k
+    tokens)."""
+    series = [
+        cells
+        for cells in series_of_lengths(evidence)
+        if cells[0].batch_tokens >= 8 * _smallest_batch(evidence) and "adamw" in cells[0].losses
+    ]
+    early = [part for cells in series for part in _ahead_early(cells[0])]
+    return early + [part for cells in series for part in _ahead_late(cells[-1])]
 
 
 @claim(
@@ -164,24 +181,12 @@ def small_batch(evidence: Evidence) -> Finding:
     "At 131k tokens a batch all but SF-AdamW and Sophia beat AdamW in short runs, and four still do in long ones.",
     "124M, 256x512",
     "Sec. 4.1",
+    _larger_batches,
+    "AdamW and others at two lengths of a batch 8 times as large as the smallest one",
 )
 def middle_batch(evidence: Evidence) -> Finding:
-    """In a store: in the shortest and the longest runs of batches at least 8 times its smallest one (131k is 8 times
-    16k tokens)."""
-    if evidence.from_store:
-        series = [
-            cells
-            for cells in series_of_lengths(evidence)
-            if cells[0].batch_tokens >= 8 * _smallest_batch(evidence) and "adamw" in cells[0].losses
-        ]
-        if not series:
-            return missing("AdamW and others at two lengths of a batch 8 times as large as the smallest one")
-        short, long = [cells[0] for cells in series], [cells[-1] for cells in series]
-        return every(
-            [part for cell in short for part in _ahead_early(cell)] + [p for c in long for p in _ahead_late(c)]
-        )
-    parts = [part for key in ("124m_b256_8k", "124m_b256_16k") for part in _ahead_early(get(evidence, key))]
-    parts += [part for key in ("124m_b256_64k", "124m_b256_128k") for part in _ahead_late(get(evidence, key))]
+    parts = [part for key in ("124m_b256_8k", "124m_b256_16k") for part in _ahead_early(evidence.cell(key))]
+    parts += [part for key in ("124m_b256_64k", "124m_b256_128k") for part in _ahead_late(evidence.cell(key))]
     return every(parts, f"{SEED} {HIDDEN}")
 
 
@@ -200,15 +205,12 @@ def _ahead_late(cell: Cell) -> list[Part]:
     "Twice as many steps keep the ranking.",
     "124M, 256x512, 16.8B to 33.6B tokens, without Sophia",
     "Fig. 6; takeaway 2",
+    keeps_order(lambda cell: cell.tokens, "tokens", "data"),
+    "one contest at two lengths, with a separated pair",
 )
 def longer_keeps_order(evidence: Evidence) -> Finding:
-    if not evidence.from_store:
-        return _almost(same_order(get(evidence, "124m_b256_128k"), get(evidence, "124m_b256_256k"), ("sophia",)), SEED)
-    parts = []
-    for first, second in itertools.permutations(evidence.cells, 2):
-        if first.only_differs(second, "tokens", "data") and first.tokens < second.tokens:
-            parts += same_order(first, second)
-    return _almost(parts) if parts else missing("one contest at two lengths, with a separated pair")
+    parts = same_order(evidence.cell("124m_b256_128k"), evidence.cell("124m_b256_256k"), ("sophia",))
+    return every(mostly(parts, KEEP), SEED)
 
 
 @claim(
@@ -221,7 +223,7 @@ def decayed_muon(evidence: Evidence) -> Finding:
     parts = [below(c, "d-muon", "muon") for c in dense(evidence) if {"d-muon", "muon"} <= c.losses.keys()]
     if not evidence.from_store:
         parts += [Part("missing", f"Muon's loss at {size}: shown as a curve only") for size in ("210m", "720m")]
-    return every(parts, SEED if not evidence.from_store else "") if parts else missing("a contest with Muon and D-Muon")
+    return every(parts, SEED if not evidence.from_store else "", "a contest with Muon and D-Muon")
 
 
 @claim(
@@ -229,15 +231,12 @@ def decayed_muon(evidence: Evidence) -> Finding:
     "At 210M the ranking is almost the same as at 124M.",
     "256x512, 16.8B tokens; same hyperparameters but the learning rate of Lion and Signum",
     "Fig. 13; takeaway 7",
+    keeps_order(lambda cell: cell.parameters, "size", "tokens", "data"),
+    "contests at two sizes and one batch, with a separated pair",
 )
 def size_keeps_order(evidence: Evidence) -> Finding:
-    if not evidence.from_store:
-        return _almost(same_order(get(evidence, "124m_b256_128k"), get(evidence, "210m_b256_128k")), SEED)
-    parts = []
-    for first, second in itertools.permutations(evidence.cells, 2):
-        if first.only_differs(second, "size", "tokens", "data") and first.parameters < second.parameters:
-            parts += same_order(first, second)
-    return _almost(parts) if parts else missing("contests at two sizes and one batch, with a separated pair")
+    parts = same_order(evidence.cell("124m_b256_128k"), evidence.cell("210m_b256_128k"))
+    return every(mostly(parts, KEEP), SEED)
 
 
 @claim(
@@ -245,11 +244,10 @@ def size_keeps_order(evidence: Evidence) -> Finding:
     "With 1M-token batches AdEMAMix and MARS lead; SOAP is ahead of AdamW up to Chinchilla length, and then behind.",
     "720M, 1984x512, 8B, 16B and 48B tokens",
     "Figs 1, 17; takeaway 10",
+    needs="the eleven optimizers at 720M and three lengths",
 )
 def large_model(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "the eleven optimizers at 720M and three lengths"):
-        return lacking
-    short, middle, long = (get(evidence, f"720m_b1984_{steps}k") for steps in (8, 16, 48))
+    short, middle, long = (evidence.cell(f"720m_b1984_{steps}k") for steps in (8, 16, 48))
     parts = []
     for cell in (short, middle, long):
         third = cell.ranked([name for name in cell.losses if name not in ("ademamix", "mars")])[0]
@@ -266,15 +264,12 @@ def large_model(evidence: Evidence) -> Finding:
     "Dense rankings carry over to a mixture of experts without tuning anew.",
     "520M MoE against 124M, 256x512",
     "Fig. 19; takeaway 12",
+    keeps_order(lambda cell: cell.experts > 0, "size", "model"),
+    "the same contest on a dense model and on a mixture of experts",
 )
 def moe_keeps_order(evidence: Evidence) -> Finding:
-    if evidence.from_store:
-        pairs = [pair for pair in itertools.permutations(evidence.cells, 2) if pair[1].experts > pair[0].experts == 0]
-        beside = [pair for pair in pairs if pair[0].only_differs(pair[1], "size", "model")]
-        parts = [part for pair in beside for part in same_order(*pair)]
-        share = mostly(parts, KEEP)
-        return found_in(evidence, share, "the same contest on a dense model and on a mixture of experts")
-    return _almost(same_order(get(evidence, "124m_b256_128k"), get(evidence, "moe520m_b256_336k")), SEED)
+    parts = same_order(evidence.cell("124m_b256_128k"), evidence.cell("moe520m_b256_336k"))
+    return every(mostly(parts, KEEP), SEED)
 
 
 @claim(
@@ -285,11 +280,6 @@ def moe_keeps_order(evidence: Evidence) -> Finding:
 )
 def explained_by_batches(evidence: Evidence) -> Finding:
     return missing("a statement of S: this is a third party's remark on S; W12 is the claim, with its check")
-
-
-def _almost(parts: list[Part], note: str = "") -> Finding:
-    """The one rule for rankings that stay: most pairs that are separated in the first setting keep their order."""
-    return every(mostly(parts, KEEP), note)
 
 
 def series_of_lengths(evidence: Evidence) -> list[list[Cell]]:

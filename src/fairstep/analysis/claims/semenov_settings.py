@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fairstep.analysis.claims.claim import (
+    NOT_PRINTED,
     SEED,
     Finding,
     Part,
@@ -13,25 +14,14 @@ from fairstep.analysis.claims.claim import (
     best,
     claim,
     every,
-    found_in,
     inside,
-    missing,
-    needs,
     printed,
     swept,
 )
 from fairstep.analysis.claims.evidence import Cell, Evidence, gap
-from fairstep.analysis.claims.semenov_methods import NOT_PRINTED
-from fairstep.analysis.claims.semenov_rankings import LEVEL, get, series_of_lengths
-from fairstep.analysis.claims.settings_on_stores import (
-    betas_by_length,
-    final_rates,
-    initial_deviations,
-    setups,
-    warmups,
-)
-from fairstep.analysis.claims.settings_on_stores import gradient_norms as norms_by_schedule
-from fairstep.analysis.claims.settings_on_stores import schedules as by_schedule
+from fairstep.analysis.claims.semenov_rankings import LEVEL, series_of_lengths
+from fairstep.analysis.claims.settings_on_stores import betas_by_length, final_rates, setups, warmups
+from fairstep.analysis.claims.settings_on_stores import schedules as schedules_on_stores
 from fairstep.published import semenov
 
 
@@ -49,42 +39,20 @@ def weight_decay(evidence: Evidence) -> Finding:
             for (name, hyper), table in cell.sweeps.items()
             if hyper == "weight_decay" and 0.0 in table
         ]
-        return (
-            every(parts, "No decay against the largest tried.") if parts else missing("sweeps of weight decay with 0")
-        )
-    cell = get(evidence, "weight_decay_curve_ends")
+        return every(parts, "No decay against the largest tried.", "sweeps of weight decay with 0")
+    cell = evidence.cell("weight_decay_curve_ends")
     parts = [swept(cell, "adamw", "weight_decay", 0.1, 0.5), swept(cell, "adamw", "weight_decay", 0.1, 0.0)]
     return every([*parts, Part("missing", "losses of the shorter runs")], SEED)
 
 
-@claim(
-    "F10",
-    "The learning rate tuned on 2.1B tokens is right for 16.8B, but that SF-AdamW, SOAP and D-Muon gain a little from "
-    "2e-3, where Sophia, Signum and Lion diverge; MARS is flat.",
-    "124M, 256x512, learning rates 1e-4 to 2e-3",
-    "Fig. 9; takeaway 4",
-)
-def learning_rate(evidence: Evidence) -> Finding:
-    """In a store: the best learning rate of the shortest runs, among the longest runs with a sweep. The next larger
-    one takes the place of 2e-3."""
-    if evidence.from_store:
-        parts = [part for cells in series_of_lengths(evidence) for part in _kept_rates(cells)]
-        return every(parts) if parts else missing("sweeps of one optimizer's learning rate at two lengths")
-    cell, parts = get(evidence, "124m_lr_sweep"), []
-    for (name, _), table in cell.sweeps.items():
-        if name in ("sophia", "signum", "lion"):
-            parts.append(Part("yes" if table[2e-3].diverged else "no", f"{name} diverges at 2e-3"))
-        elif name in ("sf-adamw", "soap", "d-muon"):
-            parts.append(swept(cell, name, "lr", 2e-3, 1e-3))
-        elif name == "mars":
-            most = gap(*sorted(table.values(), key=lambda loss: loss.value)[:: len(table) - 1])
-            parts.append(Part(inside(most.low, most.high, -LEVEL, LEVEL), f"MARS varies by {most} from 1e-4 to 2e-3"))
-        else:
-            parts += [swept(cell, name, "lr", 1e-3, other) for other in (5e-4, 2e-3)]
-    return every(parts, SEED)
+def _kept_rates(evidence: Evidence) -> Iterator[Part]:
+    """The best learning rate of the shortest runs, among the longest runs with a sweep. The next larger one takes the
+    place of 2e-3."""
+    for cells in series_of_lengths(evidence):
+        yield from _kept_rate(cells)
 
 
-def _kept_rates(cells: Sequence[Cell]) -> Iterator[Part]:
+def _kept_rate(cells: Sequence[Cell]) -> Iterator[Part]:
     """For each optimizer whose learning rate was swept at two or more of these lengths."""
     names = dict.fromkeys(name for cell in cells for name, hyper in cell.sweeps if hyper == "lr")
     for name in names:
@@ -109,15 +77,39 @@ def _kept_rates(cells: Sequence[Cell]) -> Iterator[Part]:
 
 
 @claim(
+    "F10",
+    "The learning rate tuned on 2.1B tokens is right for 16.8B, but that SF-AdamW, SOAP and D-Muon gain a little from "
+    "2e-3, where Sophia, Signum and Lion diverge; MARS is flat.",
+    "124M, 256x512, learning rates 1e-4 to 2e-3",
+    "Fig. 9; takeaway 4",
+    _kept_rates,
+    "sweeps of one optimizer's learning rate at two lengths",
+)
+def learning_rate(evidence: Evidence) -> Finding:
+    cell, parts = evidence.cell("124m_lr_sweep"), []
+    for (name, _), table in cell.sweeps.items():
+        if name in ("sophia", "signum", "lion"):
+            parts.append(Part("yes" if table[2e-3].diverged else "no", f"{name} diverges at 2e-3"))
+        elif name in ("sf-adamw", "soap", "d-muon"):
+            parts.append(swept(cell, name, "lr", 2e-3, 1e-3))
+        elif name == "mars":
+            most = gap(*sorted(table.values(), key=lambda loss: loss.value)[:: len(table) - 1])
+            parts.append(Part(inside(most.low, most.high, -LEVEL, LEVEL), f"MARS varies by {most} from 1e-4 to 2e-3"))
+        else:
+            parts += [swept(cell, name, "lr", 1e-3, other) for other in (5e-4, 2e-3)]
+    return every(parts, SEED)
+
+
+@claim(
     "F11",
     "2,000 steps of warm-up suit most; Signum, SF-AdamW, Sophia and Lion want 8,000 or more, where Lion passes AdamW.",
     "124M, 256x512, 16.8B tokens, warm-up 2k, 8k, 32k",
     "Figs 10, 22; takeaway 5",
+    warmups,
+    "a sweep of warm-up steps",
 )
 def warmup(evidence: Evidence) -> Finding:
-    if evidence.from_store:
-        return found_in(evidence, warmups(evidence), "a sweep of warm-up steps")
-    cell = get(evidence, "124m_b256_128k")
+    cell = evidence.cell("124m_b256_128k")
     longer = ("signum", "sf-adamw", "sophia", "lion")
     parts = []
     for name in cell.losses:
@@ -127,7 +119,7 @@ def warmup(evidence: Evidence) -> Finding:
             parts.append(swept(cell, name, "warmup_steps", best, 2000.0))
         else:
             parts.append(swept(cell, name, "warmup_steps", 2000.0, 8000.0))
-    parts += [below(get(evidence, f"124m_warmup_{steps}k"), "lion", "adamw") for steps in (8, 32)]
+    parts += [below(evidence.cell(f"124m_warmup_{steps}k"), "lion", "adamw") for steps in (8, 32)]
     return every(parts, SEED)
 
 
@@ -136,10 +128,10 @@ def warmup(evidence: Evidence) -> Finding:
     "Cosine is the best schedule for most; linear is level or better for Signum, Lion, SOAP, MARS; WSD suits Muon.",
     "124M, 256x512",
     "Figs 11, 26; takeaway 6",
+    schedules_on_stores,
+    "one contest under several schedules",
 )
 def schedules(evidence: Evidence) -> Finding:
-    if evidence.from_store:
-        return found_in(evidence, by_schedule(evidence, LEVEL), "one contest under several schedules")
     values = {kind: min(table.values()) for kind, table in _final_lr().items()}
     parts = [
         printed(f"AdamW at 210M: cosine below {kind}", values[kind] - values["cosine"], 0.0014)
@@ -153,10 +145,10 @@ def schedules(evidence: Evidence) -> Finding:
     "The learning rate should end well below 10 % of its peak.",
     "AdamW, 210M (and 124M), cosine, linear, WSD",
     "Figs 15, 30; takeaway 8",
+    final_rates,
+    "one optimizer with several final learning rates",
 )
 def final_rate(evidence: Evidence) -> Finding:
-    if evidence.from_store:
-        return found_in(evidence, final_rates(evidence), "one optimizer with several final learning rates")
     parts = [
         printed(f"{kind}: ending at 1 % below ending at 10 %", table[0.1] - table[0.01], 0.0014)
         for kind, table in _final_lr().items()
@@ -169,10 +161,10 @@ def final_rate(evidence: Evidence) -> Finding:
     "z-loss, tiny weight decay and decay to 10 % together cost loss and turn the order of AdamW and SOAP round.",
     "583M, 2M-token batch",
     "Fig. 16; takeaway 9",
+    setups,
+    "AdamW and SOAP under two setups",
 )
 def codebase_setup(evidence: Evidence) -> Finding:
-    if evidence.from_store:
-        return found_in(evidence, setups(evidence), "AdamW and SOAP under two setups")
     rows = semenov.records().filter(id="583m_zloss").iter_rows(named=True)
     losses = {("common" in row["varied"], row["optimizer"]): row["value"] for row in rows}
     own, other = ([losses[setup, name] for name in ("adamw", "soap")] for setup in (False, True))
@@ -190,10 +182,9 @@ def codebase_setup(evidence: Evidence) -> Finding:
     "A step takes about as long for all but SOAP, whose ratio to AdamW grows from 1.2 to 1.8 with size.",
     "one GPU, 16x512, 30M to 1B",
     "Figs 18, 43, 44; takeaway 11",
+    needs="times of a step without other load at several sizes (`benchmarks/` measures them)",
 )
 def wall_clock(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "times of a step without other load at several sizes (`benchmarks/` measures them)"):
-        return lacking
     import json
 
     rows = list(semenov.records().filter(id="wallclock").iter_rows(named=True))
@@ -221,10 +212,10 @@ def wall_clock(evidence: Evidence) -> Finding:
     "beta2 should grow with the length of training: 0.999 at 124M, and less at 720M with fewer, larger steps.",
     "AdamW, SOAP, AdEMAMix at 124M; SOAP, D-Muon, Prodigy at 720M",
     "Sec. 4.1, D.1, E.4; takeaway 14",
+    betas_by_length,
+    "sweeps of beta2 at two lengths",
 )
 def beta2(evidence: Evidence) -> Finding:
-    if evidence.from_store:
-        return found_in(evidence, betas_by_length(series_of_lengths(evidence)), "sweeps of beta2 at two lengths")
     tuned = {(e["optimizer"], e["scale"]): e["betas"][1] for e in semenov.configuration_list() if e["betas"]}
     parts = [
         Part(
@@ -238,31 +229,13 @@ def beta2(evidence: Evidence) -> Finding:
 
 
 @claim(
-    "F26",
-    "A small initial std needs more warm-up, and with enough of it is better than 0.02.",
-    "AdamW, 210M",
-    "Fig. 42; takeaway 23",
+    "F28",
+    "About 2,900 models were trained, 750 of them with AdamW.",
+    "",
+    "Appendix B",
+    needs="a ledger of S; your own effort is in `fairstep report`",
 )
-def initial_std(evidence: Evidence) -> Finding:
-    what = "runs with two initialisations and several warm-ups"
-    return found_in(evidence, initial_deviations(evidence), what) if evidence.from_store else missing(NOT_PRINTED)
-
-
-@claim(
-    "F27",
-    "Gradient norms grow under cosine and linear and stay flatter under WSD.",
-    "124M, 16.8B",
-    "Figs 12, 27-29; takeaway 15",
-)
-def gradient_norms(evidence: Evidence) -> Finding:
-    what = "gradient norms along runs under several schedules"
-    return found_in(evidence, norms_by_schedule(evidence), what) if evidence.from_store else missing(NOT_PRINTED)
-
-
-@claim("F28", "About 2,900 models were trained, 750 of them with AdamW.", "", "Appendix B")
 def effort(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "a ledger of S; your own effort is in `fairstep report`"):
-        return lacking
     counts = semenov.facts()["models_trained"]
     total, stated = sum(counts.values()), semenov.facts()["models_trained_stated"]
     least = min((name for name in counts if not name.startswith("mars-")), key=lambda name: counts[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fairstep.analysis.claims.claim import Finding, Part, claim, every, inside, needs
+from fairstep.analysis.claims.claim import Finding, Part, claim, every, inside
 from fairstep.analysis.claims.evidence import Evidence
 from fairstep.analysis.statistics import LEVEL, mean_interval, unpaired_difference
 from fairstep.analysis.verdict.paired import deviation_estimate, deviation_interval
@@ -31,11 +31,10 @@ def noise_of_results() -> PooledNoise:
     "Every result that counts has a mean loss below 3.28, at p < 0.001 by a sigma of 0.0013.",
     "all results since the fourth",
     "rules, 3",
+    needs="the runs of the track's results",
 )
-def below_the_threshold(evidence: Evidence) -> Finding:
+def below_the_threshold(_: Evidence) -> Finding:
     """By each result's own deviation: the t-interval of its mean lies below the threshold."""
-    if lacking := needs(evidence, "the runs of the track's results"):
-        return lacking
     counted = [result for result in results().values() if result.counts]
     passing = sum(track3_counts(result.losses) for result in counted)
     by_rule = f"{passing} of {len(counted)} results pass the track's rule by their logs"
@@ -55,11 +54,10 @@ def below_the_threshold(evidence: Evidence) -> Finding:
     "A run's final loss has one deviation over seeds, 0.0013 nats, whatever the optimizer.",
     "all results",
     "rules, 3",
+    needs="runs of many optimizers in the track's cell",
 )
-def one_sigma(evidence: Evidence) -> Finding:
+def one_sigma(_: Evidence) -> Finding:
     """Whether sigma, rounded as quoted, is the pooled one, AdamW's and Shampoo's; and whether the groups have one."""
-    if lacking := needs(evidence, "runs of many optimizers in the track's cell"):
-        return lacking
     pooled, tuned = noise_of_results(), track3.TUNED_ADAMW
     shampoo = deviation_interval(track3.repeats()[SHAMPOO])
     adamw = deviation_estimate(tuned.deviation, tuned.runs)
@@ -83,10 +81,9 @@ def one_sigma(evidence: Evidence) -> Finding:
     "Near 3.28, 100 steps are worth 0.0045 nats.",
     "result 12 planned with 3,350 and with 3,150 steps",
     "rules, pairwise statistical significance",
+    needs="one configuration at two lengths near 3.28",
 )
-def slope(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "one configuration at two lengths near 3.28"):
-        return lacking
+def slope(_: Evidence) -> Finding:
     groups = {key: mean_interval(losses) for key, losses in track3.repeats().items()}
     long, full = next((key[1], mean) for key, mean in groups.items() if track3.result_of().get(key) == 12)
     short, cut = next((key[1], mean) for key, mean in groups.items() if key[0] == track3.SHORTENED)

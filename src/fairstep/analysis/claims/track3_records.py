@@ -9,10 +9,11 @@ so.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
-from fairstep.analysis.claims.claim import Finding, Part, State, claim, every, inside, needs, sign
+from fairstep.analysis.claims.claim import Finding, Part, State, claim, every, inside, sign
 from fairstep.analysis.claims.evidence import Evidence, Gap, Measured, gap
 from fairstep.analysis.claims.track3_noise import noise_of_results
 from fairstep.analysis.statistics import LEVEL, Estimate, t_quantile
@@ -26,19 +27,17 @@ GRID = 25
 ROUNDED = 0.50001e-4
 """Nats: what four decimals round away, and what binary arithmetic adds."""
 
-RUNS = "the track's results by their numbers"
+_claim = functools.partial(claim, needs="the track's results by their numbers")
 EFFORT = "How hard either side was tuned is not recorded."
 
 
-@claim(
+@_claim(
     "T1",
     "After both were re-tuned, Muon reaches 3.28 in 3,250 steps and AdamW needs 1,700 more.",
     "124M, results 36 and pull request 353",
     "pull requests 323 and 353",
 )
-def muon_over_adamw(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, RUNS):
-        return lacking
+def muon_over_adamw(_: Evidence) -> Finding:
     muon, tuned = results()[36], published.TUNED_ADAMW
     adamw = _summary(tuned)
     steps, low, high = _lead((muon.mean, muon.steps), (adamw, tuned.steps))
@@ -52,81 +51,58 @@ def muon_over_adamw(evidence: Evidence) -> Finding:
     return every(parts, f"{note}The slope was measured on Muon. {EFFORT}")
 
 
-@claim(
+@_claim(
     "T2",
     "Tuning alone took Muon from 3,600 to 3,250 steps.",
     "results 1, 3, 6, 12, 36: Muon with other learning rates, decays and auxiliary AdamW",
     "results history; pull request 323",
 )
-def tuning_alone(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, RUNS):
-        return lacking
+def tuning_alone(_: Evidence) -> Finding:
     chain = [results()[number] for number in (1, 3, 6, 12, 36)]
     parts = [_ahead(after, before) for before, after in itertools.pairwise(chain)]
     parts.append(_saved("36 over 1", *_lead_of(chain[-1], chain[0]), 350))
     return every(parts, "Results 1 and 3 have one run: the pooled sigma of all results stands for theirs.")
 
 
-@claim(
+T3 = _claim(
     "T3",
     "Result 11, a record, is not separable from result 9 (p = 0.69).",
     "Contra-Muon, 25 steps fewer",
     "results history, 11",
-)
-def contra_muon(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or _not_separable((11, 9))
+)(lambda _: _not_separable((11, 9)))
 
-
-@claim(
+T4 = _claim(
     "T4",
     "Result 13, a record, is not separable from result 11 (p = 0.099), nor from result 8 (p = 0.029).",
     "MuLoCo around NorMuonH, 15 and 40 steps fewer",
     "results history, 13",
-)
-def muloco(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or _not_separable((13, 11), (13, 8))
+)(lambda _: _not_separable((13, 11), (13, 8)))
 
-
-@claim(
+T5 = _claim(
     "T5",
     "Result 16, a record, is not separable from result 14 (p = 0.34).",
     "SOAP for attention, 25 steps fewer",
     "results history, 16",
-)
-def soap_for_attention(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or _not_separable((16, 14))
+)(lambda _: _not_separable((16, 14)))
 
-
-@claim(
+T6 = _claim(
     "T6",
     "Result 34, a record, is not separable from result 30 (p = 0.168).",
     "extrapolation of late weights, 5 steps fewer",
     "results history, 34",
-)
-def extrapolation(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or _not_separable((34, 30))
+)(lambda _: _not_separable((34, 30)))
 
-
-@claim(
+T7 = _claim(
     "T7",
     "The hyperparameters of result 12 are better than those of result 6.",
     "Muon, n = 20 each",
     "rules, pairwise statistical significance",
-)
-def better_hyperparameters(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or every([_ahead(results()[12], results()[6])])
+)(lambda _: every([_ahead(results()[12], results()[6])]))
 
 
-@claim(
-    "T11",
-    "Each record needs fewer steps than the record before it.",
-    "20 records",
-    "results history",
-)
-def every_record(evidence: Evidence) -> Finding:
+@_claim("T11", "Each record needs fewer steps than the record before it.", "20 records", "results history")
+def every_record(_: Evidence) -> Finding:
     """The verdicts of ``verdict.track.judged``, corrected for the number of records."""
-    if lacking := needs(evidence, RUNS):
-        return lacking
     states: dict[str, State] = {"faster": "yes", "slower": "no", "not separable": "open", "one run": "missing"}
     parts = []
     for step in judged():
@@ -138,16 +114,14 @@ def every_record(evidence: Evidence) -> Finding:
     return every(parts)
 
 
-@claim(
+@_claim(
     "T12",
     "The record of 2,690 steps is a 20.8 % speedup over the tuned baseline.",
     "result 46 against result 36",
     "figure 1 of the track",
 )
-def speedup_of_the_record(evidence: Evidence) -> Finding:
+def speedup_of_the_record(_: Evidence) -> Finding:
     """The ratio of steps at the baseline's loss, to what rounds to 20.8 %."""
-    if lacking := needs(evidence, RUNS):
-        return lacking
     record, base = results()[46], results()[36]
     steps, low, high = _lead_of(record, base)
     value, least, most = (100 * (base.steps / (base.steps - ahead) - 1) for ahead in (steps, low, high))
@@ -156,16 +130,14 @@ def speedup_of_the_record(evidence: Evidence) -> Finding:
     return every([_ahead(record, base), Part(inside(least, most, 20.75, 20.85), text)], note)
 
 
-@claim(
+@_claim(
     "T13",
     "The hyperball constraint saves AdamW 750 steps.",
     "result 4 (AdamH) against result 2, an AdamW that the track calls probably undertuned",
     "pull request 272",
 )
-def hyperball_adam(evidence: Evidence) -> Finding:
+def hyperball_adam(_: Evidence) -> Finding:
     """Against the AdamW of the claim, and against the AdamW that was tuned later."""
-    if lacking := needs(evidence, RUNS):
-        return lacking
     adamh, adam, tuned = results()[4], results()[2], published.TUNED_ADAMW
     parts = [
         _saved("over the AdamW of result 2", *_lead_of(adamh, adam), 750),
@@ -174,34 +146,17 @@ def hyperball_adam(evidence: Evidence) -> Finding:
     return every(parts, f"Result 2 has one run: the tuned AdamW's sigma stands for its own. {EFFORT}")
 
 
-@claim(
-    "T14",
-    "MuonH and Muon, both tuned, need the same steps.",
-    "results 37 and 36, 3,250 steps each",
-    "pull request 324",
+T14 = _claim(
+    "T14", "MuonH and Muon, both tuned, need the same steps.", "results 37 and 36, 3,250 steps each", "pull request 324"
+)(lambda _: every([_saved("37 over 36", *_lead_of(results()[37], results()[36]), 0)], EFFORT))
+
+T15 = _claim("T15", "A power-law cooldown saves KL-SOAP-H 85 steps.", "results 25 and 19", "results history, 25")(
+    lambda _: every([_saved("25 over 19", *_lead_of(results()[25], results()[19]), 85)])
 )
-def hyperball_muon(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or every([_saved("37 over 36", *_lead_of(results()[37], results()[36]), 0)], EFFORT)
 
-
-@claim(
-    "T15",
-    "A power-law cooldown saves KL-SOAP-H 85 steps.",
-    "results 25 and 19",
-    "results history, 25",
+T16 = _claim("T16", "EMA-Nesterov saves Muon 200 steps.", "results 39 and 12, n = 20 each", "results history, 39")(
+    lambda _: every([_saved("39 over 12", *_lead_of(results()[39], results()[12]), 200)])
 )
-def power_cool(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or every([_saved("25 over 19", *_lead_of(results()[25], results()[19]), 85)])
-
-
-@claim(
-    "T16",
-    "EMA-Nesterov saves Muon 200 steps.",
-    "results 39 and 12, n = 20 each",
-    "results history, 39",
-)
-def ema_nesterov(evidence: Evidence) -> Finding:
-    return needs(evidence, RUNS) or every([_saved("39 over 12", *_lead_of(results()[39], results()[12]), 200)])
 
 
 def _not_separable(*pairs: tuple[int, int]) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
 
 from fairstep.analysis.claims.claim import (
@@ -16,7 +17,6 @@ from fairstep.analysis.claims.claim import (
     every,
     level,
     missing,
-    needs,
     printed,
     shrinks,
 )
@@ -41,7 +41,7 @@ def matrix_first(evidence: Evidence) -> Finding:
             matrix, scalar = cell.ranked(MATRIX), cell.ranked(SCALAR)
             if matrix and scalar:
                 parts.append(below(cell, matrix[0], scalar[0]))
-    return every(parts) if parts else missing("a contest with a matrix and a scalar optimizer")
+    return every(parts, lacking="a contest with a matrix and a scalar optimizer")
 
 
 @claim(
@@ -58,7 +58,7 @@ def matrix_top_four(evidence: Evidence) -> Finding:
         if len(cell.losses.keys() & MATRIX) >= 3 and len(cell.losses.keys() & SCALAR) >= 3
     ]
     note = "The worst matrix optimizer against the best scalar one of each cell."
-    return every(parts, note) if parts else missing("a contest of three matrix and three scalar optimizers")
+    return every(parts, note, "a contest of three matrix and three scalar optimizers")
 
 
 @claim(
@@ -66,12 +66,10 @@ def matrix_top_four(evidence: Evidence) -> Finding:
     "At 1.2B and 8x Muon, NAdamW and SOAP tie.",
     "1.2B, 8x",
     "finding 4",
+    needs="Muon, NAdamW and SOAP at 1.2B parameters and 8x Chinchilla",
 )
 def tie_at_1b(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "Muon, NAdamW and SOAP at 1.2B parameters and 8x Chinchilla"):
-        return lacking
     cell = evidence.cell("1.2b@8x")
-    assert cell is not None
     parts = [level(cell, "muon", "nadamw", ACCEPT), level(cell, "muon", "soap", ACCEPT)]
     return every(parts, f"{ACCEPT} nats is W's own threshold; the noise of two runs alone is wider than that.")
 
@@ -81,11 +79,10 @@ def tie_at_1b(evidence: Evidence) -> Finding:
     "Muon wins at 1x to 4x Chinchilla; SOAP or Kron is level or ahead at 8x and ahead at 16x.",
     "130M to 520M",
     "finding 5",
+    needs="Muon, SOAP and Kron at ratios 1 to 16",
 )
 def winner_by_ratio(evidence: Evidence) -> Finding:
     """Muon first at low data ratios, SOAP or Kron at high ones."""
-    if lacking := needs(evidence, "Muon, SOAP and Kron at ratios 1 to 16"):
-        return lacking
     parts, late = [], []
     for cell in evidence.select(size=("130m", "300m", "520m")):
         best = cell.ranked(["soap", "kron"])[0]
@@ -99,27 +96,8 @@ def winner_by_ratio(evidence: Evidence) -> Finding:
     return every(parts, f"The margins at 8x and 16x are at most {max(late):.4f} nats; W's own threshold is {ACCEPT}.")
 
 
-@claim(
-    "W7",
-    "Checkpoints before the end mislead: the order can change while the learning rate decays.",
-    "520M",
-    "abstract; finding 7",
-)
-def crossing_curves(evidence: Evidence) -> Finding:
+def _crossings(evidence: Evidence) -> Iterator[Part]:
     """Order on the way differs from order at the end."""
-    if not evidence.from_store:
-        cell = evidence.cell("520m@1x")
-        assert cell is not None
-        error = cell.losses["muon"].error * math.sqrt(2)
-        final = wen.facts()["muon_weight_decay_520m_1x_near_step_20000"]
-        leads = wen.facts()["muon_weight_decay_520m_1x_lead_of_0"]
-        says = {f"weight decay 0 leads 0.1 at {at} of the run": lead for at, lead in leads.items()}
-        says["and ends behind"] = final["0"] - final["0.1"]
-        return every(
-            [printed(text, value, error) for text, value in says.items()],
-            "Muon, 520M, 1x. The curves are W's, as a figure of NCPL (arXiv 2602.10300) draws them.",
-        )
-    parts = []
     for cell in evidence.cells:
         curves = {name: mean_curve(runs) for name, runs in cell.curves().items()}
         for crossing in crossings({name: curve for name, curve in curves.items() if len(curve) > 2}):
@@ -127,8 +105,27 @@ def crossing_curves(evidence: Evidence) -> Finding:
             end = cell.gap(then, ahead)
             if end is not None and end.low > 0:
                 text = f"{ahead} led {then} until {crossing.tokens:.3g} tokens and ended {end} behind at {cell.label}"
-                parts.append(Part("yes", text))
-    return every(parts) if parts else missing("two contestants whose curves cross and whose ends are separable")
+                yield Part("yes", text)
+
+
+@claim(
+    "W7",
+    "Checkpoints before the end mislead: the order can change while the learning rate decays.",
+    "520M",
+    "abstract; finding 7",
+    _crossings,
+    "two contestants whose curves cross and whose ends are separable",
+)
+def crossing_curves(evidence: Evidence) -> Finding:
+    error = evidence.cell("520m@1x").losses["muon"].error * math.sqrt(2)
+    final = wen.facts()["muon_weight_decay_520m_1x_near_step_20000"]
+    leads = wen.facts()["muon_weight_decay_520m_1x_lead_of_0"]
+    says = {f"weight decay 0 leads 0.1 at {at} of the run": lead for at, lead in leads.items()}
+    says["and ends behind"] = final["0"] - final["0.1"]
+    return every(
+        [printed(text, value, error) for text, value in says.items()],
+        "Muon, 520M, 1x. The curves are W's, as a figure of NCPL (arXiv 2602.10300) draws them.",
+    )
 
 
 @claim(
@@ -145,7 +142,7 @@ def sophia(evidence: Evidence) -> Finding:
         if distance is not None:
             state: State = "no" if distance.low > 0 else "yes" if distance.high <= ACCEPT else "open"
             parts.append(Part(state, f"{name} below adamw by {distance} at {cell.label}"))
-    return every(parts) if parts else missing("a contest with Sophia and AdamW")
+    return every(parts, lacking="a contest with Sophia and AdamW")
 
 
 @claim(
@@ -179,12 +176,9 @@ def batch_explains(evidence: Evidence) -> Finding:
             if cells[-1].batch_tokens >= 8 * cells[0].batch_tokens
             and None not in (gaps := [cell.gap(scalar, matrix) for cell in (cells[0], cells[-1])])
         ]
-    if not parts:
-        return missing("MARS or AdEMAMix and a matrix optimizer at 0.4M tokens a batch")
     if where.from_store:
-        return every(parts)
+        return every(parts, lacking="MARS or AdEMAMix and a matrix optimizer at 0.4M tokens a batch")
     small, large = where.cell("124m_b32_1024k"), where.cell("124m_b512_64k")
-    assert small is not None and large is not None
     parts += [
         shrinks(f"{name} behind mars, 16k to 262k at 124m", [cell.gap("mars", name) for cell in (small, large)])
         for name in ("soap", "d-muon")

@@ -14,8 +14,6 @@ from fairstep.analysis.claims.claim import (
     claim,
     every,
     inside,
-    missing,
-    needs,
     number,
     sign,
 )
@@ -41,13 +39,12 @@ def modest_speedups(evidence: Evidence) -> Finding:
     speedups = [
         (v, cell.label, name) for cell in evidence.cells for name, v in cell.speedups.items() if cell.ratio < 12
     ]
-    if not speedups:
-        return missing("speedups: a baseline trained at several budgets and another optimizer")
     parts = []
     for (value, low, high), label, name in sorted(speedups, reverse=True)[:5]:
         state: State = "yes" if value <= 1.45 else "no" if low > 1.45 else "open"
         parts.append(Part(state, f"{name} {number(value, low, high)} at {label}"))
-    return every(parts, f"The largest 5 of {len(speedups)} speedups.")
+    lacking = "speedups: a baseline trained at several budgets and another optimizer"
+    return every(parts, f"The largest 5 of {len(speedups)} speedups.", lacking)
 
 
 @claim(
@@ -65,7 +62,7 @@ def less_at_scale(evidence: Evidence) -> Finding:
             state: State = "yes" if large["high"] < small["low"] else "no" if large["low"] > small["high"] else "open"
             values = [number(row["speedup"], row["low"], row["high"]) for row in (small, large)]
             parts.append(Part(state, f"{name} at {ratio:g}x: {values[0]} at {sizes[0]}, {values[1]} at {sizes[-1]}"))
-    return every(parts) if parts else missing("speedups of a matrix optimizer at two model sizes and one data ratio")
+    return every(parts, lacking="speedups of a matrix optimizer at two model sizes and one data ratio")
 
 
 def _by_ratio(evidence: Evidence) -> Iterator[tuple[str, float, dict[str, dict[str, Any]]]]:
@@ -104,7 +101,7 @@ def shrinking(evidence: Evidence) -> Finding:
         for before, pair in itertools.pairwise(rows.values())
     ]
     note = f"From one size to the next {sum(steps)} of {len(steps)} speedups fall; W3b compares the ends."
-    return every(parts, note) if parts else missing("speedups of a matrix optimizer at two or more model sizes")
+    return every(parts, note, "speedups of a matrix optimizer at two or more model sizes")
 
 
 @claim(
@@ -112,11 +109,10 @@ def shrinking(evidence: Evidence) -> Finding:
     "The best speedup at 1.2B is about 1.1.",
     "1.2B, 1x to 8x",
     "abstract; finding 3",
+    needs="speedups at 1.2B parameters",
 )
 def one_tenth_at_1b(evidence: Evidence) -> Finding:
     """About 1.1x at the largest size, on both states of the losses; 1.05 to 1.15 counts as 1.1."""
-    if lacking := needs(evidence, "speedups at 1.2B parameters"):
-        return lacking
     parts = []
     for variant, state_of in (("snapshot_fit_1_2_4_8", "2025-05, as the paper"), ("latest_fit_1_2_4_8", "2025-08")):
         rows = [row for row in wen_tables.speedups(variant) if row["model_size"] == "1.2b"]
@@ -151,7 +147,7 @@ def inverse_size(evidence: Evidence) -> Finding:
             parts.append(
                 Part(state, f"{name} at {ratio:g}x: {text} over {factor:.0f} is {number(wanted, least, most, 3)}")
             )
-    return every(parts) if parts else missing("speedups of a matrix optimizer at two model sizes and one data ratio")
+    return every(parts, lacking="speedups of a matrix optimizer at two model sizes and one data ratio")
 
 
 @claim(
@@ -168,7 +164,8 @@ def scalar_range(evidence: Evidence) -> Finding:
             if name in SCALAR and cell.ratio < 12:
                 state: State = "yes" if 0.885 <= value < 1.205 else "no" if low >= 1.205 or high < 0.885 else "open"
                 parts.append(Part(state, f"{name} {number(value, low, high)} at {cell.label}"))
-    return every(parts, "A value outside whose interval reaches inside counts as within uncertainty.")
+    note = "A value outside whose interval reaches inside counts as within uncertainty."
+    return every(parts, note, "speedups of a scalar method")
 
 
 @claim(
@@ -176,11 +173,10 @@ def scalar_range(evidence: Evidence) -> Finding:
     "By a joint law of size and tokens, Muon is slightly worse than AdamW at 7B and 1x.",
     "extrapolation",
     "finding 11",
+    needs="losses at several sizes and budgets for a joint law",
 )
 def muon_at_7b(evidence: Evidence) -> Finding:
     """By the joint law of each optimizer, with and without the 1.2B cells, on both states of the losses."""
-    if lacking := needs(evidence, "losses at several sizes and budgets for a joint law"):
-        return lacking
     size, parameters = 7_207_959_552.0, evidence.sizes
     parts = []
     for column in ("loss_snapshot_2025_05", "loss"):
@@ -202,10 +198,9 @@ def muon_at_7b(evidence: Evidence) -> Finding:
     "At 1.2B and 8x the downstream scores of the optimizers do not differ.",
     "1.2B, 8x, ten tasks",
     "finding 10",
+    needs="scores of downstream tasks",
 )
 def downstream(evidence: Evidence) -> Finding:
-    if lacking := needs(evidence, "scores of downstream tasks"):
-        return lacking
     scores = {name: ratios["8"] for name, ratios in wen.facts()["downstream_1.2b"].items() if "8" in ratios}
     parts = []
     for name in scores:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fairstep.analysis.laws.law import Noise
+from fairstep.analysis.statistics import plain
 from fairstep.analysis.verdict.law_speedup import speedup_rows
 from fairstep.published import wen
 
@@ -75,7 +76,7 @@ def published_speedups() -> list[dict[str, Any]]:
     order = {"figure_2025_05": -1} | {variant: place for place, variant in enumerate(VARIANTS)}
     keys = ("optimizer", "model_size", "chinchilla_ratio", "variant", "speedup", "low", "high", "per_millinat")
     rows.sort(key=lambda row: order[row["variant"]])
-    return [{key: _plain(row[key]) for key in keys} for row in rows]
+    return [{key: plain(row[key]) for key in keys} for row in rows]
 
 
 def _record(row: dict[str, Any]) -> tuple[str, ...]:
@@ -84,7 +85,3 @@ def _record(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _cell(row: dict[str, Any]) -> tuple[str, str, float]:
     return row["optimizer"], row["model_size"], row["chinchilla_ratio"]
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 from fairstep.analysis.claims.claim import (
     ACCEPT,
@@ -12,11 +13,8 @@ from fairstep.analysis.claims.claim import (
     best,
     claim,
     every,
-    found_in,
     inside,
-    missing,
     mostly,
-    needs,
     printed,
     sign,
     swept,
@@ -31,12 +29,11 @@ from fairstep.published import wen
     "Tuning the learning rate of the GPT-3 recipe for AdamW alone is worth about 2x in steps or more.",
     "130M, batch 128 x 4096",
     "introduction; finding 1",
+    lambda evidence: common_rate(evidence, wen.facts()["gpt3_recipe_130m"][0]["lr"]),
+    "the same optimizer at a common and at a tuned learning rate, at two budgets",
 )
 def weak_baseline(evidence: Evidence) -> Finding:
     slow, fast = wen.facts()["gpt3_recipe_130m"][:2]
-    if evidence.from_store:
-        what = "the same optimizer at a common and at a tuned learning rate, at two budgets"
-        return found_in(evidence, common_rate(evidence, slow["lr"]), what)
     ratio, left = slow["step"] / fast["step"], slow["loss"] - fast["loss"]
     part = Part(
         "yes" if left > 0 and ratio >= 1.9 else "no" if left < 0 else "open",
@@ -64,11 +61,25 @@ def blind_transfer(evidence: Evidence) -> Finding:
                 cost = gap(table[own], table[copied])
                 text = f"{name} with AdamW's {hyper} {copied:g} for its {own:g} loses {cost} at {cell.label}"
                 parts.append((cost.value, Part(sign(cost), text)))
-    if not parts:
-        return missing("sweeps of one hyperparameter for AdamW and for another optimizer in one cell")
     worst_first = [part for _, part in sorted(parts, key=lambda pair: -pair[0])]
     share = mostly(worst_first, "transfers that change a value cost more than the noise")
-    return every(share, f"The largest loss: {worst_first[0].text}.")
+    lacking = "sweeps of one hyperparameter for AdamW and for another optimizer in one cell"
+    return every(share, "".join(f"The largest loss: {part.text}." for part in worst_first[:1]), lacking)
+
+
+def _decays(evidence: Evidence) -> Iterator[Part]:
+    """Lion's best weight decay is larger than AdamW's, and each loses by the other's."""
+    for cell in evidence.cells:
+        tables = [cell.sweeps.get((name, "weight_decay"), {}) for name in ("adamw", "lion")]
+        if not all(tables):
+            continue
+        adamw, lion = map(best, tables)
+        if lion > adamw:
+            yield swept(cell, "adamw", "weight_decay", adamw, lion)
+            yield swept(cell, "lion", "weight_decay", lion, adamw)
+        else:
+            text = f"lowest at {adamw:g} for AdamW and at {lion:g} for Lion at {cell.label}"
+            yield Part("open", text) if lion == adamw else swept(cell, "lion", "weight_decay", adamw, lion)
 
 
 @claim(
@@ -76,14 +87,11 @@ def blind_transfer(evidence: Evidence) -> Finding:
     "At 130M 4x AdamW wants weight decay 0.1 and Lion 0.6.",
     "130M, 4x",
     "finding 2",
+    _decays,
+    "sweeps of weight decay for AdamW and Lion in one cell",
 )
 def decay_matters(evidence: Evidence) -> Finding:
-    """The best weight decay of Lion differs from AdamW's, at 130m 4x. In a store: it is larger, and each loses by the
-    other's."""
-    if evidence.from_store:
-        return _decays(evidence)
     cell, tables = evidence.cell("130m@4x"), wen.facts()["weight_decay_130m_4x"]
-    assert cell is not None
     error = cell.losses["adamw"].error * math.sqrt(2)
     parts = []
     for name, own, others in (("adamw", "0.1", ("0.0", "0.2")), ("lion", "0.6", ("0.0", "0.1"))):
@@ -93,48 +101,11 @@ def decay_matters(evidence: Evidence) -> Finding:
     return every(parts)
 
 
-def _decays(evidence: Evidence) -> Finding:
-    parts = []
-    for cell in evidence.cells:
-        tables = [cell.sweeps.get((name, "weight_decay"), {}) for name in ("adamw", "lion")]
-        if not all(tables):
-            continue
-        adamw, lion = map(best, tables)
-        if lion > adamw:
-            parts.append(swept(cell, "adamw", "weight_decay", adamw, lion))
-            parts.append(swept(cell, "lion", "weight_decay", lion, adamw))
-        else:
-            text = f"lowest at {adamw:g} for AdamW and at {lion:g} for Lion at {cell.label}"
-            parts.append(Part("open", text) if lion == adamw else swept(cell, "lion", "weight_decay", adamw, lion))
-    return every(parts) if parts else missing("sweeps of weight decay for AdamW and Lion in one cell")
-
-
-@claim(
-    "W6",
-    "One step of the learning rate can change the ranking.",
-    "520M, 8x, SOAP against MARS",
-    "finding 6",
-)
-def sensitive_ranking(evidence: Evidence) -> Finding:
-    """In a store: of two tuned contestants that are separated, the lower one is above the other with the next learning
-    rate of its own sweep, somewhere."""
-    if evidence.from_store:
-        return _one_step(evidence)
-    cell = evidence.cell("520m@8x")
-    assert cell is not None
-    losses, error = wen.facts()["soap_lr_520m_8x"], cell.losses["soap"].error * math.sqrt(2)
-    before, after = (losses["mars"]["0.004"] - losses["soap"][lr] for lr in ("0.004", "0.008"))
-    parts = [
-        printed("SOAP at lr 0.004 below MARS", before, error),
-        printed("SOAP at lr 0.008 above MARS", -after, error),
-    ]
-    return every(parts)
-
-
-def _one_step(evidence: Evidence) -> Finding:
-    """One part: that it happens at all. The first clear case stands for it; without one the claim stays open, since
-    other pairs may have it. Clear is a difference of twice its interval's half, because many cases are looked at. A
-    divergence is no place in a ranking."""
+def _one_step(evidence: Evidence) -> list[Part]:
+    """Of two tuned contestants that are separated, the lower one is above the other with the next learning rate of its
+    own sweep, somewhere. One part: that it happens at all. The first clear case stands for it; without one the claim
+    stays open, since other pairs may have it. Clear is a difference of twice its interval's half, because many cases
+    are looked at. A divergence is no place in a ranking."""
     cases = 0
     for cell in evidence.cells:
         for ahead, behind in itertools.permutations(cell.ranked(), 2):
@@ -149,12 +120,31 @@ def _one_step(evidence: Evidence) -> Finding:
                     text = (
                         f"{ahead} is below {behind} by {before}, and at lr {rate:g} above it by {after} at {cell.label}"
                     )
-                    return every([Part("yes", text)])
-    if not cases:
-        return missing("a sweep of the learning rate of a contestant that is ahead of another")
-    return every(
+                    return [Part("yes", text)]
+    return (
         [Part("open", f"none of {cases} next learning rates puts a contestant clearly behind one it is ahead of")]
+        if cases
+        else []
     )
+
+
+@claim(
+    "W6",
+    "One step of the learning rate can change the ranking.",
+    "520M, 8x, SOAP against MARS",
+    "finding 6",
+    _one_step,
+    "a sweep of the learning rate of a contestant that is ahead of another",
+)
+def sensitive_ranking(evidence: Evidence) -> Finding:
+    cell = evidence.cell("520m@8x")
+    losses, error = wen.facts()["soap_lr_520m_8x"], cell.losses["soap"].error * math.sqrt(2)
+    before, after = (losses["mars"]["0.004"] - losses["soap"][lr] for lr in ("0.004", "0.008"))
+    parts = [
+        printed("SOAP at lr 0.004 below MARS", before, error),
+        printed("SOAP at lr 0.008 above MARS", -after, error),
+    ]
+    return every(parts)
 
 
 @claim(
@@ -162,6 +152,7 @@ def _one_step(evidence: Evidence) -> Finding:
     "Hyperparameters extrapolated to 1.2B by a law are within 0.003 nats of a full search.",
     "AdamW, 1.2B, 1x",
     "phase III",
+    needs="a law's choice and a full search at a larger size",
 )
 def law_transfer(evidence: Evidence) -> Finding:
     """The configuration chosen by law is within W's threshold of the best of the full star at 1.2B 1x.
@@ -169,12 +160,9 @@ def law_transfer(evidence: Evidence) -> Finding:
     The star's centre is where the search ended, and not the law's choice. The star differs from its centre in one
     value at a time, so the law's values are looked up one by one.
     """
-    if lacking := needs(evidence, "a law's choice and a full search at a larger size"):
-        return lacking
     cell = evidence.cell("1.2b@1x")
     record = next(c for c in wen.cell_records() if (c["optimizer"], c["model_size"]) == ("adamw", "1.2b"))
     chosen, centre = wen.facts()["run_at_1.2b"]["adamw"], record["centres"][0]["hyperparameters"]
-    assert cell is not None
     parts = []
     for name in (name for name in chosen if chosen[name] != centre.get(name)):
         lost = gap(cell.losses["adamw"], cell.sweeps["adamw", name][float(chosen[name])])
@@ -191,11 +179,10 @@ def law_transfer(evidence: Evidence) -> Finding:
     "Few hyperparameters depend on scale: most have one value that is near-optimal in all six regimes.",
     "phase I, tolerance 0.005",
     "phase II",
+    needs="all near-optimal configurations of several regimes",
 )
 def few_sensitive(evidence: Evidence) -> Finding:
     """Rederive which hyperparameters have no value shared by all near-optimal sets of the six phase I regimes."""
-    if lacking := needs(evidence, "all near-optimal configurations of several regimes"):
-        return lacking
     published = wen.facts()["sensitive_hyperparameters"]["repository_2025_05"]
     parts, same = [], 0
     for name, listed in published.items():

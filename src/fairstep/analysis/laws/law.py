@@ -11,9 +11,8 @@ The fit is least squares in nats (in logs for the hyperparameter law). Each poin
 fit, and their scatter is used instead; otherwise both are pooled. Without repeated runs the residuals alone give sigma.
 
 **Intervals** are 95 % and from a bootstrap of 1,000 refits. Each refit adds errors of Student's t, with the degrees of
-freedom of sigma, to the fitted values. ``resample="points"`` draws the errors from the residuals instead, which needs
-twice as many points as parameters. Resampling whole points is not offered: many draws do not determine the law, and the
-intervals cover 91 % with 12 points (docs/log.md).
+freedom of sigma, to the fitted values. Resampling whole points is not offered: many draws do not determine the law, and
+the intervals cover 91 % with 12 points (docs/log.md).
 
 **Grids.** A hyperparameter that was tried at factors of 2 is known to half a factor only. Its logarithm carries the
 variance of that rounding, (ln 2)^2 / 12, beside sigma.
@@ -28,12 +27,11 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
 from fairstep.analysis.laws.power_fit import Array, Form, fit
-from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
+from fairstep.analysis.statistics import LEVEL, AnalysisError, plain, pooled_deviation
 
 DRAWS = 1000
 SEED = 20_250_902
@@ -122,9 +120,9 @@ class Law:
         """Flat JSON: parameters with intervals, errors, warnings."""
         row: dict[str, object] = {}
         for name, (low, high) in self.intervals.items():
-            row |= {name: self.parameters[name], f"{name}_low": _finite(low), f"{name}_high": _finite(high)}
-        row |= {"points": len(self.y), "rmse": self.rmse, "leave_one_out": _finite(self.leave_one_out)}
-        return row | {"sigma": _finite(self.noise.sigma), "warnings": " ".join(self.warnings)}
+            row |= {name: self.parameters[name], f"{name}_low": plain(low), f"{name}_high": plain(high)}
+        row |= {"points": len(self.y), "rmse": self.rmse, "leave_one_out": plain(self.leave_one_out)}
+        return row | {"sigma": plain(self.noise.sigma), "warnings": " ".join(self.warnings)}
 
     def _values(self, parameters: Array, x: Array) -> Array:
         with np.errstate(over="ignore"):  # a draw far out is infinite
@@ -152,23 +150,16 @@ def inverse(parameters: Array, loss: Array) -> Array:
 
 Losses = Sequence[float | Sequence[float]]
 """For every point one value, or the values of its repeated runs."""
-Resample = Literal["noise", "points"]
 
 
-def loss_law(tokens: Sequence[float], losses: Losses, noise: Noise | None = None, resample: Resample = "noise") -> Law:
+def loss_law(tokens: Sequence[float], losses: Losses, noise: Noise | None = None) -> Law:
     """Loss in nats against tokens, or against Chinchilla ratios. Raises AnalysisError for too few or bad points."""
-    return _law(LOSS, np.array(tokens, dtype=float)[:, None], losses, noise, resample)
+    return _law(LOSS, np.array(tokens, dtype=float)[:, None], losses, noise)
 
 
-def joint_law(
-    sizes: Sequence[float],
-    tokens: Sequence[float],
-    losses: Losses,
-    noise: Noise | None = None,
-    resample: Resample = "noise",
-) -> Law:
+def joint_law(sizes: Sequence[float], tokens: Sequence[float], losses: Losses, noise: Noise | None = None) -> Law:
     """Loss against matrix parameters and tokens. Raises AnalysisError for too few or bad points."""
-    return _law(JOINT, np.column_stack([sizes, tokens]).astype(float), losses, noise, resample)
+    return _law(JOINT, np.column_stack([sizes, tokens]).astype(float), losses, noise)
 
 
 def offset_law(
@@ -179,11 +170,7 @@ def offset_law(
 
 
 def hyperparameter_law(
-    sizes: Sequence[float],
-    tokens: Sequence[float],
-    values: Sequence[float],
-    resample: Resample = "noise",
-    step: float | None = None,
+    sizes: Sequence[float], tokens: Sequence[float], values: Sequence[float], step: float | None = None
 ) -> Law:
     """A positive hyperparameter as a power of size and tokens: linear regression in logs. Raises AnalysisError.
 
@@ -194,7 +181,7 @@ def hyperparameter_law(
         raise AnalysisError("a hyperparameter law needs positive values, since it is fitted in logs")
     grid = math.log(_grid_step(values) if step is None else step)
     x = np.column_stack([sizes, tokens]).astype(float)
-    return _law(POWER, x, list(values), None, resample, logarithmic=True, grid=grid)
+    return _law(POWER, x, list(values), None, logarithmic=True, grid=grid)
 
 
 def _grid_step(values: Sequence[float]) -> float:
@@ -207,13 +194,7 @@ def _grid_step(values: Sequence[float]) -> float:
 
 
 def _law(
-    form: Form,
-    x: Array,
-    values: Losses,
-    noise: Noise | None,
-    resample: Resample = "noise",
-    logarithmic: bool = False,
-    grid: float = 0.0,
+    form: Form, x: Array, values: Losses, noise: Noise | None, logarithmic: bool = False, grid: float = 0.0
 ) -> Law:
     """The law of these values. Of values that it was asked for before it is the one that it was."""
     groups = tuple(tuple(np.atleast_1d(np.asarray(group, dtype=float)).tolist()) for group in values)
@@ -244,14 +225,8 @@ def _fitted(
     noise = _noise(noise, float((counts * residuals**2).sum()), spare, warnings)
     noise = Noise(math.hypot(noise.sigma, grid / math.sqrt(12)), noise.degrees)
     rng = np.random.default_rng(SEED)
-    if resample == "points" and spare < len(vector):
-        raise AnalysisError(f"resampling points needs at least {2 * len(vector)} for this law, not {len(y)}")
     if noise.degrees > 0:
         errors = noise.sigma * student(rng, noise.degrees, DRAWS, len(y)) / np.sqrt(counts)
-        if resample == "points" and np.abs(residuals).max() > LEAST_ERROR:
-            scaled = residuals * np.sqrt(counts / max(float((counts * residuals**2).mean()), 1e-300))
-            spread = student(rng, noise.degrees, DRAWS, 1, constant=True)
-            errors = noise.sigma * spread * rng.choice(scaled, (DRAWS, len(y))) / np.sqrt(counts)
         drawn = fitted * np.exp(np.clip(errors, -FAR, FAR)) if logarithmic else fitted + errors
         draws = again(form, x, drawn, np.broadcast_to(counts, drawn.shape))
     else:
@@ -281,9 +256,8 @@ def _cut(law: Law) -> list[str]:
     ]
 
 
-def student(rng: np.random.Generator, degrees: float, sets: int, points: int, constant: bool = False) -> Array:
-    """Errors (sets, points) whose unknown sigma is one for all points of a set: normal (``constant``: 1) over a common
-    chi.
+def student(rng: np.random.Generator, degrees: float, sets: int, points: int) -> Array:
+    """Errors (sets, points) whose unknown sigma is one for all points of a set: normal over a common chi.
 
     Every column runs through the quantiles 1/2, 3/2, ... of its distribution over ``sets``, shuffled (a Latin
     hypercube): the ends of an interval then depend on the draw much less than with independent numbers.
@@ -294,7 +268,7 @@ def student(rng: np.random.Generator, degrees: float, sets: int, points: int, co
         return (rng.permutation(sets) + 0.5) / sets
 
     scale = np.sqrt(degrees / chdtri(degrees, quantiles())) if math.isfinite(degrees) else np.ones(sets)
-    columns = [np.ones(sets) if constant else ndtri(quantiles()) for _ in range(points)]
+    columns = [ndtri(quantiles()) for _ in range(points)]
     return np.column_stack(columns) * scale[:, None]
 
 
@@ -371,7 +345,3 @@ def _solve_in_logs(form: Form, x: Array, y: Array, weights: Array) -> Array:
     solved = (np.linalg.pinv(normal) @ right[..., None])[..., 0]
     solved[:, 0] = np.exp(np.clip(solved[:, 0] - (solved[:, 1:] * middle[1:]).sum(1), -FAR, FAR))
     return solved
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -6,12 +6,11 @@ ties, and curves that cross on the way.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis.statistics import AnalysisError, plain
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.crossings import crossings, mean_curve
 from fairstep.analysis.verdict.judge import Verdict
@@ -52,7 +51,7 @@ def extra_statistics(trials: Trials, judged: Sequence[Verdict]) -> dict[str, dic
             row["memory_ratio"] = verdict.state_bytes / base.state_bytes
         if base is not None and verdict.name != base.name and {verdict.name, base.name} <= settled.keys():
             row |= _compared(trials, verdict, base)
-        result[verdict.name] = {key: _plain(row[key]) for key in EXTRA}
+        result[verdict.name] = {key: plain(row[key]) for key in EXTRA}
     return result
 
 
@@ -96,7 +95,3 @@ def _compared(trials: Trials, verdict: Verdict, base: Verdict) -> dict[str, Any]
         by_law = law_speedup(trials.law, sum(losses.values()) / len(losses), 1.0, runs=len(losses))
         row |= {"law_speedup": by_law.value, "law_speedup_low": by_law.low, "law_speedup_high": by_law.high}
     return row
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

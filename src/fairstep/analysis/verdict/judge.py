@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +26,7 @@ from fairstep.analysis.statistics import (
     Estimate,
     mean_interval,
     paired_difference,
+    plain,
     pooled_deviation,
     share_interval,
 )
@@ -120,7 +120,7 @@ class Verdict:
 
     def row(self) -> Row:
         """A flat JSON row; what is not finite becomes null. ``rate_error`` is the former name of ``choice_error``."""
-        return {key: _json(value) for key, value in asdict(self).items()} | {"rate_error": _json(self.choice_error)}
+        return {key: plain(value) for key, value in asdict(self).items()} | {"rate_error": plain(self.choice_error)}
 
 
 def verdicts(
@@ -414,16 +414,3 @@ def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Test
 def _sigma(trials: Trials) -> float:
     """Deviation over seeds, pooled over all contestants; nan where nothing was repeated."""
     return pooled_deviation([list(trials[name].losses.values()) for name in trials.names])[0]
-
-
-def _median(values: Iterable[float | None]) -> float:
-    numbers = [value for value in values if value is not None]
-    return statistics.median(numbers) if numbers else NAN
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [_json(item) for item in value]
-    return value

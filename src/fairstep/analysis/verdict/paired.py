@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, Key, mean_interval, paired_difference
+from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, Key, mean_interval, paired_difference, plain
 
 RESAMPLES = 2000
 SEED = 20_260_101
@@ -48,7 +48,7 @@ class Comparison:
     def row(self) -> dict[str, float | None]:
         """Flat JSON."""
         flat = {key: value for key, value in asdict(self).items() if key != "difference"} | asdict(self.difference)
-        return {key: value if math.isfinite(value) else None for key, value in flat.items()}
+        return {key: plain(value) for key, value in flat.items()}
 
 
 def compare(first: Mapping[Key, float], second: Mapping[Key, float]) -> Comparison:

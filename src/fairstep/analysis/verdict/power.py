@@ -55,17 +55,6 @@ def power(effect: float, first: int, most: int, alpha: float = 0.05) -> Power:
     return Power(float(right.mean()), float(seeds.mean()), by_seeds)
 
 
-def smallest_effect(first: int, most: int, alpha: float = 0.05, probability: float = 0.8) -> float:
-    """The true difference, in deviations of one paired difference, that the design finds with this probability."""
-    low, high = 0.0, 64.0
-    while high - low > 0.01 * high:
-        middle = (low + high) / 2
-        low, high = (
-            (low, middle) if power(round(middle, 6), first, most, alpha).probability >= probability else (middle, high)
-        )
-    return high
-
-
 def seeds_for(
     effect: float, first: int = 3, alpha: float = 0.05, probability: float = 0.8, largest: int = 100
 ) -> int | None:

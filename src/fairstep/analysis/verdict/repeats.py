@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation
+from fairstep.analysis.statistics import AnalysisError, pooled_deviation
+from fairstep.analysis.verdict.paired import deviation_estimate
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> PooledNoise:
 
     Raises AnalysisError below two groups with a spread.
     """
-    from scipy.special import chdtrc, chdtri
+    from scipy.special import chdtrc
 
     used = [np.asarray(group, dtype=float) for group in groups]
     used = [group for group in used if group.size > 1]
     if len(used) < 2 or any(group.std() == 0 for group in used):
         raise AnalysisError("a common sigma needs two or more groups of repeated runs, each with a spread")
     sigma, degrees = pooled_deviation([group.tolist() for group in used])
-    low, high = (sigma * math.sqrt(degrees / float(chdtri(degrees, (1 + s * LEVEL) / 2))) for s in (-1, 1))
+    interval = deviation_estimate(sigma, degrees + 1)
     each = np.array([group.size - 1 for group in used])
     variances = np.array([group.var(ddof=1) for group in used])
     spread = degrees * math.log(sigma**2) - float((each * np.log(variances)).sum())
@@ -53,4 +54,4 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> PooledNoise:
     statistic = spread / correction
     probability = float(chdtrc(len(used) - 1, statistic))
     runs = sum(group.size for group in used)
-    return PooledNoise(sigma, low, high, degrees, len(used), runs, statistic, probability)
+    return PooledNoise(sigma, interval.low, interval.high, degrees, len(used), runs, statistic, probability)

@@ -18,7 +18,7 @@ sqrt(S_n) is tan(phi), where sqrt(n) tan(phi) has Student's t with n degrees of 
 is a Markov chain in one number, whose distribution among the paths that have not stopped is carried from n to n + 1 by
 one quadrature (Armitage, McPherson and Rowe 1969 did so for known variance).
 
-Without a ``most`` the e-process of ``e_value`` takes the place of the limits.
+Without a ``most`` the e-process of ``open_limit`` takes the place of the limits.
 """
 
 from __future__ import annotations
@@ -127,20 +127,14 @@ def _share(phi: np.ndarray, n: int) -> np.ndarray:
     return 0.5 + 0.5 * integral / whole
 
 
-def e_value(t: float, n: int, prior: float = PRIOR) -> float:
-    """Evidence against equality in n pairs with this t statistic; it passes 20 with probability of at most 5 % ever.
+def open_limit(n: int, alpha: float) -> float:
+    """The |t| in n pairs that equal contestants pass with a probability of at most alpha, ever: looks may be taken at
+    any n, without end. Infinite where no t is enough (n below 4 at 5 %).
 
-    The Bayes factor of effects delta ~ N(0, prior) in deviations under the right-Haar prior of the deviation
-    (Hendriksen, de Heide and Gruenwald 2021), an e-process: looks may be taken at any n, without end.
+    Evidence against equality is the Bayes factor of effects delta ~ N(0, ``PRIOR``) in deviations under the right-Haar
+    prior of the deviation (Hendriksen, de Heide and Gruenwald 2021), an e-process. With v = n - 1 and s = 1 + n PRIOR
+    it is s^(-1/2) ((1 + t^2 / v) / (1 + t^2 / (v s)))^(n/2), and is held against 1 / alpha.
     """
-    v = n - 1
-    shrink = 1 + prior * n
-    ratio = (1 + t * t / v) / (1 + t * t / (v * shrink))
-    return shrink**-0.5 * ratio ** (n / 2)
-
-
-def open_limit(n: int, alpha: float, prior: float = PRIOR) -> float:
-    """The |t| at which ``e_value`` is 1 / alpha in n pairs; infinite where no t is enough (n below 4 at 5 %)."""
-    v, shrink = n - 1, 1 + prior * n
+    v, shrink = n - 1, 1 + PRIOR * n
     ratio = (shrink**0.5 / alpha) ** (2 / n)
     return math.inf if ratio >= shrink else math.sqrt(v * (ratio - 1) / (1 - ratio / shrink))

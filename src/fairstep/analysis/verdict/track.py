@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fairstep.analysis.statistics import LEVEL, Estimate, Unpaired, mean_interval, unpaired_difference
+from fairstep.analysis.statistics import LEVEL, Estimate, Unpaired, mean_interval, plain, unpaired_difference
 from fairstep.analysis.verdict.ranking import holm
-from fairstep.analysis.verdict.track3_rule import SLOPE, THRESHOLD, track3, track3_accepts, track3_below
+from fairstep.analysis.verdict.track3_rule import SLOPE, track3, track3_accepts, track3_below
 from fairstep.published import track3 as published
 
 Decision = Literal["faster", "slower", "not separable", "one run", "first"]
@@ -175,7 +175,7 @@ def result_rows(slope: float = SLOPE) -> list[dict[str, Any]]:
             "sigma": mean.deviation,
             "printed_loss": result.printed,
             "note": published.PRINTED_OTHERWISE.get(result.number, ""),
-            "below_probability": track3_below(result.losses, THRESHOLD),
+            "below_probability": track3_below(result.losses),
             "against": step.against.number if step.against else None,
             "difference": found.difference.value if found else math.nan,
             "difference_low": found.difference.low if found else math.nan,
@@ -189,5 +189,5 @@ def result_rows(slope: float = SLOPE) -> list[dict[str, Any]]:
             "track3_probability": step.track3_probability,
             "track3_better": step.track3_better,
         }
-        rows.append({key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()})
+        rows.append({key: plain(value) for key, value in row.items()})
     return rows

@@ -31,22 +31,22 @@ ROUNDING = 1e-9
 """Nats: what binary arithmetic takes from a decimal that lies on ``MARGIN``, such as (3.28 - 3.278) sqrt(4)."""
 
 
-def track3(a: Iterable[float], b: Iterable[float], sigma: float = SIGMA, steps: float = 0.0) -> float:
+def track3(a: Iterable[float], b: Iterable[float], steps: float = 0.0) -> float:
     """One-sided p-value that ``a`` is no better than ``b``, from the final losses of two results in nats per token.
 
     ``steps``: how many steps fewer ``a`` took than ``b``, each worth ``SLOPE`` / 100 nats in favour of ``a``. Raises
-    AnalysisError for an empty side, a loss that is not finite, or a ``sigma`` that is not above 0.
+    AnalysisError for an empty side or a loss that is not finite.
     """
     a, b = _losses(a), _losses(b)
-    return track3_of_means((float(a.mean()), a.size), (float(b.mean()), b.size), sigma, steps)
+    return track3_of_means((float(a.mean()), a.size), (float(b.mean()), b.size), steps)
 
 
-def track3_of_means(a: tuple[float, int], b: tuple[float, int], sigma: float = SIGMA, steps: float = 0.0) -> float:
+def track3_of_means(a: tuple[float, int], b: tuple[float, int], steps: float = 0.0) -> float:
     """``track3`` of two (mean loss, number of runs), as a table prints them.
 
     The track's own notes have p-values of both kinds: of means rounded to four decimals, and of logs.
     """
-    return _upper_tail(_pair(a, b, steps) / _known(sigma))
+    return _upper_tail(_pair(a, b, steps) / SIGMA)
 
 
 def track3_accepts(a: Iterable[float], b: Iterable[float], steps: float = 0.0) -> bool:
@@ -55,16 +55,20 @@ def track3_accepts(a: Iterable[float], b: Iterable[float], steps: float = 0.0) -
     return _pair((float(a.mean()), a.size), (float(b.mean()), b.size), steps) >= MARGIN - ROUNDING
 
 
-def track3_below(losses: Iterable[float], threshold: float = THRESHOLD, sigma: float = SIGMA) -> float:
-    """One-sided p-value that the mean loss is not below ``threshold``. Raises AnalysisError as ``track3`` does."""
-    array = _losses(losses)
-    return _upper_tail((threshold - float(array.mean())) * math.sqrt(array.size) / _known(sigma))
+def track3_below(losses: Iterable[float]) -> float:
+    """One-sided p-value that the mean loss is not below ``THRESHOLD``. Raises AnalysisError as ``track3`` does."""
+    return _upper_tail(_passed(losses) / SIGMA)
 
 
-def track3_counts(losses: Iterable[float], threshold: float = THRESHOLD) -> bool:
-    """Whether the track counts a result: (threshold - mean) sqrt(n) reaches ``MARGIN``."""
+def track3_counts(losses: Iterable[float]) -> bool:
+    """Whether the track counts a result: (THRESHOLD - mean) sqrt(n) reaches ``MARGIN``."""
+    return _passed(losses) >= MARGIN - ROUNDING
+
+
+def _passed(losses: Iterable[float]) -> float:
+    """(THRESHOLD - mean) sqrt(n)."""
     array = _losses(losses)
-    return (threshold - float(array.mean())) * math.sqrt(array.size) >= MARGIN - ROUNDING
+    return (THRESHOLD - float(array.mean())) * math.sqrt(array.size)
 
 
 def _pair(a: tuple[float, int], b: tuple[float, int], steps: float) -> float:
@@ -80,12 +84,6 @@ def _losses(values: Iterable[float]) -> np.ndarray:
     if not np.isfinite(array).all():
         raise AnalysisError(f"the rule of track 3 needs finite losses, not {array[~np.isfinite(array)][0]}")
     return array
-
-
-def _known(sigma: float) -> float:
-    if not sigma > 0 or not math.isfinite(sigma):
-        raise AnalysisError(f"sigma must be a positive number of nats such as {SIGMA}, not {sigma}")
-    return sigma
 
 
 def _upper_tail(z: float) -> float:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from fairstep.cli.shared.dispatch import Menu, Verb
 
 MENU = Menu(
-    program="fairstep model",
+    name="model",
     title="fairstep model: what is trained, ours or anybody's",
-    package="fairstep.cli.model",
-    word="action",
-    of=" of model",
     groups={
         "": {
             "check": Verb(
@@ -28,7 +25,3 @@ examples:
   fairstep model list
 """,
 )
-
-
-def main(arguments: list[str]) -> int:
-    return MENU.run(arguments)

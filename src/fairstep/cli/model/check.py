@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import tyro
 
-from fairstep.cli.doctor import MARKS
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import at_least, parse
 from fairstep.model import named
 from fairstep.model.facts import counts, flops_per_token
 from fairstep.optim.catalogue.contained import printing_to_stderr
@@ -38,9 +37,7 @@ class CheckOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(CheckOptions, "model check", arguments)
-    for name in ("vocabulary", "context"):
-        if getattr(options, name) < 0:
-            raise ValueError(f"--{name} must be at least 0, not {getattr(options, name)}")
+    at_least(options, 0, "vocabulary", "context")
     size = named(options.model, options.context)
     spec = size.config(options.vocabulary)
 
@@ -88,7 +85,7 @@ def main(arguments: list[str]) -> int:
     inside = f"{count.matrix:,}" if count.matrix < count.total else "none"  # then all stand in for them
     screen.out(f"\n{count.total:,} parameters, {inside} of them in matrices; {flops:,} FLOPs a token ({how})\n")
     for finding in findings:
-        screen.out(f"  {MARKS[finding.status]}  {finding.title}{': ' if finding.message else ''}{finding.message}")
+        screen.finding(finding)
     failed = sum(finding.status == "failed" for finding in findings)
     screen.out(f"\n{size.name} may be trained." if fit else f"\n{failed} check(s) failed: mend {size.name} first.")
     return 0 if fit else 1

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fairstep import optim
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import at_least, parse
 from fairstep.model.config import ModelConfig, config_of
 from fairstep.runs import OptimizerChoice
 from fairstep.study.transfer import MuP
@@ -50,9 +50,7 @@ class CoordinatesOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(CoordinatesOptions, "model coordinates", arguments)
-    for name in ("layers", "steps", "seeds", "sequences", "context"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, not {getattr(options, name)}")
+    at_least(options, 1, "layers", "steps", "seeds", "sequences", "context")
     widths = sorted(set(options.widths))
     if len(widths) < 2 or widths[0] < 2 or widths[0] % 2 or any(width % widths[0] for width in widths):
         given = " ".join(map(str, options.widths))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from fairstep import optim
 from fairstep.analysis import AnalysisError
 from fairstep.analysis.statistics import repeated
 from fairstep.cli.shared import screen
+from fairstep.cli.shared.contest_options import CompareOptions
+from fairstep.cli.shared.options import at_least
 from fairstep.cli.shared.store_problems import trained_otherwise, wrong_with
 from fairstep.cli.shared.tournament import run_study
 from fairstep.optim.spec.overrides import is_override
 from fairstep.runs import Ledger, Run, RunSpec, Store, Value, write_atomic
 from fairstep.runs.baseline_source import BaselineSource
+from fairstep.runs.files import flat
 from fairstep.study import Contest, Contestant, Space
 from fairstep.study.file.cells import Text
 from fairstep.study.file.launcher import launcher_of
@@ -125,15 +128,14 @@ def _loss(run: Run) -> float:
     return math.inf if summary is None or summary.final_loss is None else summary.final_loss
 
 
-def check_options(seeds: int, margin: float, save: Path | None, trainer: Path | None) -> None:
+def check_options(options: CompareOptions) -> None:
     """Raises ValueError for options that ``--baseline-from`` does not go with."""
-    if trainer is not None or save is not None:
-        other = "--save" if trainer is None else "--trainer"
+    if options.trainer is not None or options.save is not None:
+        other = "--save" if options.trainer is None else "--trainer"
         raise ValueError(f"--baseline-from takes runs of fairstep's own trainer from a store; leave out {other}")
-    if seeds < 1:
-        raise ValueError(f"--baseline-seeds must be at least 1, not {seeds}")
-    if not 0 < margin < 1:
-        raise ValueError(f"--baseline-margin must be between 0 and 1 nats, not {margin:g}")
+    at_least(options, 1, "baseline_seeds")
+    if not 0 < options.baseline_margin < 1:
+        raise ValueError(f"--baseline-margin must be between 0 and 1 nats, not {options.baseline_margin:g}")
 
 
 def take_baseline(
@@ -254,17 +256,9 @@ def _unfilled(spec: RunSpec) -> dict[str, Value]:
 
 def _differences(here: Any, there: RunSpec) -> Differences:
     """What decides a run and is not equal, by field."""
-    own, other = (dict(_flat("", one.model_dump(mode="json"))) for one in (here, there))
+    own, other = (flat(one.model_dump(mode="json")) for one in (here, there))
     elsewhere = ("execution.", "data.name", "data.source")
     fields = [field for field in dict.fromkeys([*own, *other]) if not field.startswith(elsewhere)]
     fields.sort(key=lambda field: next((n for n, one in enumerate(FIRST) if field.startswith(one)), len(FIRST)))
     pairs = {field: (own.get(field), other.get(field)) for field in fields}
     return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _flat(field: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, one in value.items():
-            yield from _flat(f"{field}.{name}".lstrip("."), one)
-    else:
-        yield field, value

@@ -11,6 +11,7 @@ import importlib
 import sys
 from collections import namedtuple
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fairstep.cli.shared.shown import drawing, shown
 
@@ -21,22 +22,24 @@ Verb = namedtuple("Verb", ("text", "target", "menu"), defaults=("", False))
 ``main`` of the module of that name. ``menu``: whether its words are verbs again."""
 
 
+@dataclass
 class Menu:
-    """Verbs in groups, under the headings of the help. ``package`` holds their modules. ``word`` is what a verb is
-    called here, ``of`` what its menu is called (" of data"). ``more`` is what the help says at its end."""
+    """Verbs in groups, under the headings of the help. ``name``: of the verb whose words these are; empty: the words of
+    the program itself. ``more`` is what the help says at its end."""
 
-    def __init__(
-        self,
-        program: str,
-        title: str,
-        package: str,
-        groups: Mapping[str, Mapping[str, Verb]],
-        word: str = "verb",
-        of: str = "",
-        more: str = "",
-    ) -> None:
-        self.program, self.title, self.package, self.groups = program, title, package, groups
-        self.word, self.of, self.more = word, of, more
+    title: str
+    groups: Mapping[str, Mapping[str, Verb]]
+    more: str
+    name: str = ""
+
+    @property
+    def program(self) -> str:
+        return f"fairstep {self.name}".strip()
+
+    @property
+    def word(self) -> str:
+        """What a verb is called here."""
+        return "action" if self.name else "verb"
 
     @property
     def verbs(self) -> dict[str, Verb]:
@@ -53,13 +56,16 @@ class Menu:
 
             near = difflib.get_close_matches(name, self.verbs, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]}?" if near else f"the {self.word}s are {', '.join(self.verbs)}"
-            return fail(f"unknown {self.word} {name!r}{self.of}; {hint}")
+            of = f" of {self.name}" if self.name else ""
+            return fail(f"unknown {self.word} {name!r}{of}; {hint}")
         module, function = self.target(name)
-        return getattr(importlib.import_module(module), function)(rest) or 0
+        loaded = importlib.import_module(module)
+        return loaded.MENU.run(rest) if self.verbs[name].menu else getattr(loaded, function)(rest) or 0
 
     def target(self, name: str) -> tuple[str, str]:
         """The module and the function of a verb."""
-        module, _, function = (self.verbs[name].target or f"{self.package}.{name}:main").partition(":")
+        package = f"fairstep.cli.{self.name}".rstrip(".")
+        module, _, function = (self.verbs[name].target or f"{package}.{name}:main").partition(":")
         return module, function
 
     def help(self) -> str:

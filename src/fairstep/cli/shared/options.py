@@ -37,15 +37,6 @@ Assignments = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 SHAPE = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
 """Options that a run's course follows, under the same names in a study."""
 
-LEAST = {
-    "context": 0,
-    "batch_sequences": 0,
-    "micro_batch_sequences": 0,
-    "evaluation_tokens": 1,
-    "clip_norm": 0,
-    "threads": 0,
-}
-
 
 def parse(kind: type[Options], verb: str, arguments: list[str], default: Options | None = None) -> Options:
     """Read a verb's options from its dataclass, or print its help and exit. Raises ValueError for a value of another
@@ -63,6 +54,13 @@ def parse(kind: type[Options], verb: str, arguments: list[str], default: Options
             raise ValueError(sentence) from None
         print(said.getvalue(), end="", file=sys.stderr)
         raise
+
+
+def at_least(options: object, least: int, *names: str) -> None:
+    """Raises ValueError for an option of these whose number is smaller, infinite or nan."""
+    for name in names:
+        if not least <= (value := getattr(options, name)) < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
 
 
 def _refusal(kind: type, said: str, arguments: list[str]) -> str:
@@ -179,9 +177,8 @@ def cells_table(options: WorkloadOptions) -> CellsTable:
         raise ValueError(f"--epochs must be a positive number, not {options.epochs}")
     if not (0 <= options.warmup_fraction < 1):
         raise ValueError(f"--warmup-fraction must be in [0, 1), not {options.warmup_fraction}")
-    for name, least in LEAST.items():
-        if not least <= (value := getattr(options, name)) < math.inf:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    at_least(options, 0, "context", "batch_sequences", "micro_batch_sequences", "clip_norm", "threads")
+    at_least(options, 1, "evaluation_tokens")
     sequences = options.batch_sequences or size.batch_sequences
     batch_tokens = sequences * size.context
     wanted = budget_of(options.tokens, options.chinchilla, size) or chinchilla_budget(1.0, size)
@@ -263,7 +260,12 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
         raise ValueError(f"--set takes name=value, not {text!r}")
+    return name.strip(), value_of(value)
+
+
+def value_of(word: str) -> Any:
+    """A JSON value, or else the word."""
     try:
-        return name.strip(), json.loads(value)
+        return json.loads(word)
     except ValueError:
-        return name.strip(), value.strip()
+        return word.strip()

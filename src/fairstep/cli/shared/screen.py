@@ -85,6 +85,15 @@ def out(text: str = "") -> None:
         print(line)
 
 
+def finding(one: Any) -> None:
+    """The outcome of a check: ``status``, ``title``, ``message``."""
+    out(f"  {MARKS[one.status]}  {one.title}")
+    if one.message:
+        out(f"           {one.message}")
+    sys.stdout.flush()
+
+
+MARKS = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
 WORDS = 14
 """Columns that a column of words keeps at least, beside its longest word."""
 

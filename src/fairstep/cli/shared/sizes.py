@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from fairstep.cli.shared.options import at_least
 from fairstep.model import AnyPreset, named
 from fairstep.model.sized import sized
 from fairstep.study.file.schema import token_count
@@ -41,19 +42,15 @@ class SizeOptions:
     """Tokens of an optimizer step, for example 500k, instead. recommend takes 500k for a model that is not named."""
 
 
-def size_of(options: SizeOptions, usual: str = "") -> AnyPreset:
-    """The model that the options name; ``usual`` if they name none. Raises ValueError where they name two, or none."""
+def size_of(options: SizeOptions) -> AnyPreset:
+    """The model that the options name. Raises ValueError where they name two, or none."""
     by_size = options.layers or options.width
     ways = {"--model": options.model, "--params": options.params, "--layers and --width": by_size}
     given = [way for way, value in ways.items() if value]
-    if usual and not given:
-        return named(usual, options.context)
     if len(given) != 1:
         what = f"not by {' and by '.join(given)}" if given else "such as --params 350M"
         raise ValueError(f"name the model by one of --model, --params, or --layers and --width, {what}")
-    for name in ("vocabulary", "context", "batch_sequences", "layers", "width"):
-        if getattr(options, name) < 0:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 0, not {getattr(options, name)}")
+    at_least(options, 0, "vocabulary", "context", "batch_sequences", "layers", "width")
     if options.model:
         return named(options.model, options.context)
     if options.params:

@@ -11,7 +11,6 @@ A space that names no contestant is for optimizers of other packages, which brin
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import tomllib
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep import optim
+from fairstep.cli.shared.options import value_of
 from fairstep.cli.shared.owners import owner_of
 from fairstep.study import Axis
 from fairstep.study.file.published_spaces import axis_of
@@ -133,7 +133,7 @@ def _values(values: Any, said: str) -> list[Any]:
     if not isinstance(values, str):
         return [values]
     if not values.startswith("log:"):
-        return [_value(word) for word in re.split(r",(?![^\[]*\])", values)]
+        return [value_of(word) for word in re.split(r",(?![^\[]*\])", values)]
     try:
         low, high, *rest = values.removeprefix("log:").split(":")
         start, end = float(low), float(high)
@@ -145,10 +145,3 @@ def _values(values: Any, said: str) -> list[Any]:
             f"a range is log:LOW:HIGH with 0 < LOW < HIGH, and perhaps :COUNT of 2 to {MOST}, not {said!r}"
         ) from None
     return [float(f"{start * (end / start) ** (n / (count - 1)):.6g}") for n in range(count)]
-
-
-def _value(word: str) -> Any:
-    try:
-        return json.loads(word)
-    except ValueError:
-        return word.strip()

@@ -38,13 +38,12 @@ def run_study(
     carried out from the study's; ``baseline_from``: where its baseline's runs are from. Raises StudyError.
     """
     contest = prepared(study.contest(texts, launcher.threads))
-    if isinstance(study, CommandStudy):
-        bases = study.ledgers(contest, study.cells(), command)
-        if not study.trainer.code:
-            screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
-    else:
-        bases = study.ledgers(contest, study.cells(texts), command)
-    bases = {cell: base.model_copy(update={"baseline_from": baseline_from}) for cell, base in bases.items()}
+    if isinstance(study, CommandStudy) and not study.trainer.code:
+        screen.say(f"no code of {study.trainer.name} is known, so a change of it goes unnoticed; name code = [...]")
+    bases = {
+        cell: base.model_copy(update={"baseline_from": baseline_from})
+        for cell, base in study.ledgers(contest, command).items()
+    }
     if changed := study.changed_since(store.ledgers()):
         screen.say(changed)
     declared = with_designs(bases, store, contest.design)

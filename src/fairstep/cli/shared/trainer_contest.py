@@ -12,10 +12,11 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fairstep import optim
 from fairstep.cli.shared import screen, space
+from fairstep.cli.shared.contest_options import CompareOptions
 from fairstep.cli.shared.options import WorkloadOptions, assignment, table
 from fairstep.cli.shared.tournament import conclude, run_study, save
 from fairstep.optim.catalogue.paths import alias_of
@@ -28,34 +29,7 @@ from fairstep.study.file.line_numbers import NoLines
 from fairstep.study.file.study import described
 
 
-class Options(Protocol):
-    """What is asked of the options of ``compare``."""
-
-    @property
-    def contestants(self) -> tuple[str, ...]: ...
-    @property
-    def baseline(self) -> str: ...
-    @property
-    def points(self) -> int: ...
-    @property
-    def workers(self) -> int: ...
-    @property
-    def set(self) -> tuple[str, ...]: ...
-    @property
-    def space(self) -> tuple[str, ...]: ...
-    @property
-    def workload(self) -> WorkloadOptions: ...
-    @property
-    def store(self) -> Path: ...
-    @property
-    def report(self) -> Path | None: ...
-    @property
-    def save(self) -> Path | None: ...
-    @property
-    def json(self) -> bool: ...
-
-
-def compare_around(file: Path, options: Options, contest: Mapping[str, Any], arguments: list[str]) -> int:
+def compare_around(file: Path, options: CompareOptions, contest: Mapping[str, Any], arguments: list[str]) -> int:
     """Carry the contest out and print its verdict; the exit code. ``contest``: its keys of a study. Raises ValueError,
     OSError for a file that cannot be read."""
     study, cell = study_around(file, options, contest)
@@ -74,7 +48,7 @@ def compare_around(file: Path, options: Options, contest: Mapping[str, Any], arg
     return 0
 
 
-def study_around(file: Path, options: Options, contest: Mapping[str, Any]) -> tuple[CommandStudy, str]:
+def study_around(file: Path, options: CompareOptions, contest: Mapping[str, Any]) -> tuple[CommandStudy, str]:
     """The study and the name of its one cell. Raises ValueError, OSError for a file that cannot be read."""
     around, lines = described(file)
     if not isinstance(around, CommandStudyTable):
@@ -103,7 +77,7 @@ def study_around(file: Path, options: Options, contest: Mapping[str, Any]) -> tu
     return study, cells[0].name
 
 
-def _check_options(file: Path, options: Options) -> None:
+def _check_options(file: Path, options: CompareOptions) -> None:
     for one in dataclasses.fields(WorkloadOptions):
         if getattr(options.workload, one.name) != one.default:
             flag = f"--{one.name.replace('_', '-')}"
@@ -112,7 +86,7 @@ def _check_options(file: Path, options: Options) -> None:
         raise ValueError(f"--save must be beside {file}, in whose folder the command starts, not {options.save}")
 
 
-def _contestants(options: Options, known: Mapping[str, CommandContestantTable]) -> list[CommandContestantTable]:
+def _contestants(options: CompareOptions, known: Mapping[str, CommandContestantTable]) -> list[CommandContestantTable]:
     words = [("", text) if text in known else alias_of(text) for text in options.contestants]
     named = [(alias or value, value) for alias, value in words]
     values, names = dict(named), [name for name, _ in named]

@@ -6,46 +6,37 @@ import csv
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fairstep.analysis.statistics import Equivalence, equivalence
-from fairstep.external.examine import Finding, Trials, as_row, examine, fit
+from fairstep.cli.shared import screen
+from fairstep.cli.shared.options import value_of
+from fairstep.external.examine import Finding, Trials, examine, fit
 from fairstep.runs import CommandSpec, Value
 from fairstep.study import Contestant
 from fairstep.study.file.command_study import CommandCell, CommandStudy
 from fairstep.study.file.schema import token_count
 from fairstep.study.file.study import read
 
-MARKS = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
 
-
-@dataclass(frozen=True)
-class TrainerCheck:
-    """``part``: of a cell's length, for the checks. ``patience``: seconds of silence until a trial hangs."""
-
-    file: Path
-    part: float = 0.1
-    patience: float = 60.0
-    reference: Path | None = None
-    margin: float = 0.01
-    json: bool = False
-
-
-def check_trainer(asked: TrainerCheck) -> int:
-    """Print the findings; the exit code."""
-    study = read(asked.file)
+def check_trainer(
+    file: Path, part: float, patience: float, reference: Path | None, margin: float, as_json: bool = False
+) -> int:
+    """Print the findings; the exit code. ``part``: of a cell's length, for the checks. ``patience``: seconds of silence
+    until a trial hangs."""
+    study = read(file)
     if not isinstance(study, CommandStudy):
-        raise ValueError(f"{asked.file} has no [trainer]; --trainer takes a study around a trainer of your own")
-    if not 0 < asked.part <= 1:
-        raise ValueError(f"--part must be above 0 and at most 1, not {asked.part:g}")
-    if asked.patience <= 0 or asked.margin <= 0:
+        raise ValueError(f"{file} has no [trainer]; --trainer takes a study around a trainer of your own")
+    if not 0 < part <= 1:
+        raise ValueError(f"--part must be above 0 and at most 1, not {part:g}")
+    if patience <= 0 or margin <= 0:
         raise ValueError("--patience and --margin must be above 0")
     contest = study.contest()
-    references = referenced(asked.reference, contest.contestants, study) if asked.reference is not None else []
+    references = referenced(reference, contest.contestants, study) if reference is not None else []
     cell = min(study.cells(), key=lambda one: one.workload.steps)
-    tokens = cell.workload.tokens_of(asked.part)
+    tokens = cell.workload.tokens_of(part)
     specs: dict[str, CommandSpec] = {}
     searched: dict[str, dict[str, Sequence[Value]]] = {}
     for contestant in contest.contestants:
@@ -54,33 +45,27 @@ def check_trainer(asked: TrainerCheck) -> int:
         searched[contestant.name] = {name: axis.values for name, axis in contestant.space.axes.items()}
     steps = next(iter(specs.values())).steps
     findings: list[Finding] = []
-    if not asked.json:
+    told: Callable[[Finding], object] = (lambda finding: None) if as_json else screen.finding
+    if not as_json:
         print(f"{study.trainer.name}: runs of {steps} steps of the {cell.workload.steps} in {cell.name}")
     with tempfile.TemporaryDirectory(prefix="fairstep-doctor-", ignore_cleanup_errors=True) as folder:
-        for finding in examine(specs, searched, Path(folder), asked.patience):
+        for finding in examine(specs, searched, Path(folder), patience):
             findings.append(finding)
-            show(finding, asked.json)
+            told(finding)
         if references and fit(findings[:1]):
-            with Trials(Path(folder, "reference"), asked.patience) as trials:
+            with Trials(Path(folder, "reference"), patience) as trials:
                 for one in references:
-                    findings.append(like_reference(one, asked.margin, trials))
-                    show(findings[-1], asked.json)
+                    findings.append(like_reference(one, margin, trials))
+                    told(findings[-1])
     failed = sum(finding.status == "failed" for finding in findings)
-    if asked.json:
-        rows = [as_row(finding) for finding in findings]
+    if as_json:
+        rows = [asdict(finding) for finding in findings]
         print(json.dumps({"trainer": study.trainer.name, "fit": fit(findings), "findings": rows}))
     elif failed:
         print(f"{failed} check(s) failed: mend {study.trainer.name} before it spends a budget.")
     else:
         print(f"Nothing is wrong with {study.trainer.name}.")
     return 1 if failed else 0
-
-
-def show(finding: Finding, as_json: bool) -> None:
-    if not as_json:
-        print(f"  {MARKS[finding.status]}  {finding.title}", flush=True)
-        if finding.message:
-            print(f"           {finding.message}")
 
 
 @dataclass(frozen=True)
@@ -158,7 +143,7 @@ def _spec(
     cells = study.cells()
     cell = _cell(given, cells, path)
     mine = {"contestant", "cell", *LENGTHS, *cell.workload.values}
-    values = {name: _value(text) for name, text in given.items() if name not in mine}
+    values = {name: value_of(text) for name, text in given.items() if name not in mine}
     agreeing = [one for one in contestants if given.get("contestant", one.name) == one.name and _can_have(one, values)]
     if not agreeing:
         known = "; ".join(f"{one.name} has {', '.join(one.hyperparameters)}" for one in contestants)
@@ -178,7 +163,7 @@ def _cell(given: Mapping[str, str], cells: Sequence[CommandCell], path: Path) ->
         one
         for one in cells
         if given.get("cell", one.name) == one.name
-        and all(one.workload.values[name] == _value(given[name]) for name in one.workload.values if name in given)
+        and all(one.workload.values[name] == value_of(given[name]) for name in one.workload.values if name in given)
     ]
     listed = ", ".join(one.name for one in cells)
     if not fitting:
@@ -220,14 +205,3 @@ def _as_in_study(contestant: Contestant, name: str, value: Value) -> Value:
     axis = contestant.space.axes.get(name)
     known = (*(axis.values if axis else ()), contestant.hyperparameters[name])
     return next((one for one in known if one == value and isinstance(one, bool) == isinstance(value, bool)), value)
-
-
-def _value(text: str) -> Value:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -5,11 +5,8 @@ from __future__ import annotations
 from fairstep.cli.shared.dispatch import Menu, Verb
 
 MENU = Menu(
-    program="fairstep store",
+    name="store",
     title="fairstep store: folders of runs and ledgers",
-    package="fairstep.cli.store",
-    word="action",
-    of=" of store",
     groups={
         "": {
             "check": Verb("hold every file of a store against the others, and train runs again"),
@@ -27,7 +24,3 @@ examples:
   fairstep store verify results/*
 """,
 )
-
-
-def main(arguments: list[str]) -> int:
-    return MENU.run(arguments)

@@ -14,7 +14,7 @@ import tyro
 from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.foreign import code_of_others
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import at_least, parse
 from fairstep.cli.shared.store_problems import checked_all, problems, trained_otherwise
 from fairstep.runs import CommandSpec, Run, Store
 
@@ -41,8 +41,7 @@ class CheckOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(CheckOptions, "store check", arguments)
-    if options.again < 0:
-        raise ValueError(f"--again must be at least 0, not {options.again}")
+    at_least(options, 0, "again")
     store = Store(options.store)
     runs, checked = checked_all(store)
     if not runs and not store.ledger_paths():

@@ -5,11 +5,8 @@ from __future__ import annotations
 from fairstep.cli.shared.dispatch import Menu, Verb
 
 MENU = Menu(
-    program="fairstep study",
+    name="study",
     title="fairstep study: contestants x cells x a tuning protocol x seeds",
-    package="fairstep.cli.study",
-    word="action",
-    of=" of study",
     groups={
         "": {
             "plan": Verb("trials, tokens, FLOPs and device hours of a study file, before it runs"),
@@ -26,7 +23,3 @@ examples:
   fairstep study replay --optimizer muon
 """,
 )
-
-
-def main(arguments: list[str]) -> int:
-    return MENU.run(arguments)

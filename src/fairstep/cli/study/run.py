@@ -14,7 +14,7 @@ import tyro
 
 from fairstep.analysis import AnalysisError, plural, seconds_text
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import at_least, parse
 from fairstep.cli.shared.texts import texts_of
 from fairstep.cli.shared.tournament import conclude, run_study
 from fairstep.cli.study.status import rows_of, text_of
@@ -51,8 +51,7 @@ class RunOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(RunOptions, "study run", arguments)
-    if options.workers < 0:
-        raise ValueError(f"--workers must be at least 0, not {options.workers}")
+    at_least(options, 0, "workers")
     study = read(options.file)
     began = time.perf_counter()
     contest = study.contest()

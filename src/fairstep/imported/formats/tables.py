@@ -14,9 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from fairstep.imported.source import InputError, Source, flat, frame_of, table
+from fairstep.imported.source import InputError, Source, frame_of, table
 from fairstep.imported.text import encoding_problem, head_of, open_bytes, repeated_column, separator_of, wrong_row
 from fairstep.imported.unpacking import inner_suffix, unpacked
+from fairstep.runs.files import flat
 
 KIND = "table"
 ENDINGS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".parquet": "parquet"}

@@ -10,7 +10,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from fairstep.imported.source import InputError, Source, flat, frame_of, table
+from fairstep.imported.source import InputError, Source, frame_of, table
+from fairstep.runs.files import flat
 
 KIND = "trackio project"
 MAGIC = b"SQLite format 3\x00"

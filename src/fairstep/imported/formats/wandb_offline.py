@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fairstep.imported.source import InputError, Source, flat, frame_of, need, table
+from fairstep.imported.source import InputError, Source, frame_of, need, table
+from fairstep.runs.files import flat
 
 KIND = "W&B offline run"
 MAGIC = b":W&B\xe1\xbe\x00"

@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -168,33 +169,30 @@ def _evaluates(subject: Subject) -> str:
 def _looks_ahead(subject: Subject) -> str:
     if subject.spec.masked:
         raise Skipped("it is trained on masked tokens")
-    model, place = subject.fresh().eval(), subject.spec.context // 2
-    other = subject.tokens.clone()
-    other[:, place:] = (other[:, place:] + 1) % subject.spec.vocabulary
-    try:
-        with torch.no_grad():
-            before, after = (model.logits(tokens)[:, :place] for tokens in (subject.tokens, other))
-    except ValueError:
-        raise Skipped("it gives a loss and no logits") from None
-    change = (before - after).abs().max().item()
+    place = subject.spec.context // 2
+    change = _change(subject, np.s_[:, place:], np.s_[:, :place])
     if change > 1e-5:
         raise Failed(f"logits change by {change:.1e} when only later tokens do: it sees what it shall predict")
     return ""
 
 
 def _mixes(subject: Subject) -> str:
-    model = subject.fresh().eval()
-    other = subject.tokens.clone()
-    other[1:] = (other[1:] + 1) % subject.spec.vocabulary
-    try:
-        with torch.no_grad():
-            before, after = (model.logits(tokens)[0] for tokens in (subject.tokens, other))
-    except ValueError:
-        raise Skipped("it gives a loss and no logits") from None
-    change = (before - after).abs().max().item()
+    change = _change(subject, np.s_[1:], np.s_[:1])
     if change > 1e-5:
         raise Failed(f"logits of a sequence change by {change:.1e} with the other sequences of its batch")
     return ""
+
+
+def _change(subject: Subject, changed: Any, seen: Any) -> float:
+    """By how much logits change at most at some places when the tokens at others do."""
+    model, other = subject.fresh().eval(), subject.tokens.clone()
+    other[changed] = (other[changed] + 1) % subject.spec.vocabulary
+    try:
+        with torch.no_grad():
+            before, after = (model.logits(tokens)[seen] for tokens in (subject.tokens, other))
+    except ValueError:
+        raise Skipped("it gives a loss and no logits") from None
+    return (before - after).abs().max().item()
 
 
 def _state(subject: Subject) -> str:

@@ -52,7 +52,6 @@ class StudyCell:
     name: str
     table: int
     workload: Workload
-    size: AnyPreset
     length: str
 
 
@@ -85,7 +84,7 @@ def cells_of(table: CellsTable, number: int, texts: Mapping[str, Text], place: P
         if rule := rules.get(chosen.get("transfer", "none")):
             with about("transfer"):
                 workload = replace(workload, model=rule.model(workload.model), transfer=rule)
-        yield StudyCell(_name(table, {**chosen, "model": size.name}, varied, length), number, workload, size, length)
+        yield StudyCell(_name(table, {**chosen, "model": size.name}, varied, length), number, workload, length)
 
 
 def _workload(

@@ -91,10 +91,9 @@ class CommandStudy:
         workloads = {cell.name: cell.workload for cell in cells}
         return contest_of(self.table, self.lines, workloads, list(contestants.values()))
 
-    def ledgers(self, contest: Contest, cells: Sequence[CommandCell], command: str) -> dict[str, Ledger]:
+    def ledgers(self, contest: Contest, command: str) -> dict[str, Ledger]:
         """The ledgers to begin with, by cell."""
-        described = {cell.name: cell.workload.cell() for cell in cells}
-        return ledgers_of(self.name, self.table.title, self.digest, command, contest, described)
+        return ledgers_of(self.name, self.table.title, self.digest, command, contest)
 
     def changed_since(self, ledgers: Sequence[Ledger]) -> str:
         """What to say of earlier ledgers of this study that other code of the trainer has left; empty if none."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fairstep.runs import Cell, Ledger
+from fairstep.runs import Ledger
 from fairstep.study.file.line_numbers import LineNumbers, WrongKey
 from fairstep.study.file.protocol import named_hyperparameters, protocol_of
 from fairstep.study.file.schema import ContestTable
@@ -105,11 +105,9 @@ def digest_of(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def ledgers_of(
-    study: str, title: str, digest: str, command: str, contest: Contest, cells: Mapping[str, Cell]
-) -> dict[str, Ledger]:
+def ledgers_of(study: str, title: str, digest: str, command: str, contest: Contest) -> dict[str, Ledger]:
     """The ledgers to begin with, by cell."""
-    names = ledger_names(study, list(cells), digest)
+    names = ledger_names(study, list(contest.cells), digest)
     return {
         name: Ledger(
             name=names[name],
@@ -118,9 +116,9 @@ def ledgers_of(
             command=command,
             baseline=contest.baseline,
             contestants=tuple(contestant.name for contestant in contest.contestants),
-            cell=cell,
+            cell=workload.cell(),
         )
-        for name, cell in cells.items()
+        for name, workload in contest.cells.items()
     }
 
 

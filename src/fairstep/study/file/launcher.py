@@ -39,5 +39,5 @@ def layout_of(study: AnyStudy, workers: int = 0) -> Layout:
     largest = 0  # of somebody else's model nothing is known
     if isinstance(study, Study):
         cells = study.cells(study.assumed_texts())
-        largest = max(cell.size.parameters(cell.workload.data.vocabulary) for cell in cells)
+        largest = max(cell.workload.parameters for cell in cells)
     return layout(machine(), largest, workers or settings.workers, settings.threads, settings.each)

@@ -67,19 +67,14 @@ def _value(key: str, value: Any, default: Any, cells: list[str]) -> Any:
         return tuple(dict.fromkeys(cell for pattern in value for cell in _matching(key, pattern, cells)))
     if key in CELLS:
         return _matching(key, str(value), cells)[0]
-    number = isinstance(default, int | float) and not isinstance(default, bool)
-    fits = (
-        isinstance(value, int | float) and not isinstance(value, bool) if number else isinstance(value, type(default))
-    )
     least = 1 if key in COUNTS else 0
-    if not fits or (isinstance(default, int) and not isinstance(value, int)) or (number and value < least):
-        kind = (
-            f"a whole number of at least {least}"
-            if isinstance(default, int)
-            else "a number of at least 0"
-            if number
-            else "a word"
-        )
+    if isinstance(default, int):
+        fits, kind = type(value) is int and value >= least, f"a whole number of at least {least}"
+    elif isinstance(default, float):
+        fits, kind = type(value) in (int, float) and value >= 0, "a number of at least 0"
+    else:
+        fits, kind = isinstance(value, str), "a word"
+    if not fits:
         raise WrongKey(key, f"{key} must be {kind}, not {value!r}")
     return value
 

@@ -10,9 +10,9 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,36 +22,17 @@ from fairstep.cost.precision import auto_precision
 from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import DataSpec, Design, Execution, Ledger, RunSpec, machine
 from fairstep.study.file.cells import Place, StudyCell, Text, cells_of, foreign_names, models_of
-from fairstep.study.file.command_schema import (
-    CommandCellsTable,
-    CommandContestantTable,
-    CommandStudyTable,
-    TrainerTable,
-)
+from fairstep.study.file.command_schema import CommandStudyTable
 from fairstep.study.file.command_study import CommandStudy
 from fairstep.study.file.contestants import check, contestants_of
 from fairstep.study.file.described import contest_of, digest_of, ledgers_of
 from fairstep.study.file.line_numbers import LineNumbers, StudyError, WrongKey
-from fairstep.study.file.schema import CellsTable, ContestantTable, DataTable, LauncherTable, ProtocolTable, StudyTable
+from fairstep.study.file.schema import DataTable, StudyTable
 from fairstep.study.tournament.contest import Contest, Contestant
 
 VOCABULARIES = {"gpt2": 50_257, "bytes": 257}
 """Of tokenizers that are not trained on the text."""
 STANDARD_TEXT = "standard-library"
-TABLES: dict[str, type[BaseModel]] = {
-    "cells": CellsTable,
-    "contestants": ContestantTable,
-    "data": DataTable,
-    "launcher": LauncherTable,
-    "protocol": ProtocolTable,
-}
-COMMAND_TABLES: dict[str, type[BaseModel]] = {
-    "trainer": TrainerTable,
-    "cells": CommandCellsTable,
-    "contestants": CommandContestantTable,
-    "launcher": LauncherTable,
-    "protocol": ProtocolTable,
-}
 LISTS = ("cells", "contestants")
 """Tables of which there may be several."""
 SEVERAL = "write [[{}]], with two brackets: there may be several"
@@ -140,15 +121,9 @@ class Study:
                 contestants[contestant.name] = contestant
         return contest_of(self.table, self.lines, workloads, list(contestants.values()))
 
-    def ledgers(self, contest: Contest, cells: Sequence[StudyCell], command: str) -> dict[str, Ledger]:
+    def ledgers(self, contest: Contest, command: str) -> dict[str, Ledger]:
         """The ledgers to begin with, by cell."""
-        described = {
-            cell.name: cell.workload.cell(
-                cell.size.parameters_matrix, cell.size.parameters(cell.workload.data.vocabulary)
-            )
-            for cell in cells
-        }
-        return ledgers_of(self.name, self.table.title, self.digest, command, contest, described)
+        return ledgers_of(self.name, self.table.title, self.digest, command, contest)
 
     def changed_since(self, ledgers: Sequence[Ledger]) -> str:
         """What to say of earlier ledgers that other code of a foreign model has left; empty if none."""
@@ -189,7 +164,7 @@ class Study:
     def cells_of(self, contest: Contest) -> Iterator[StudyCell]:
         """The study's cells with the workloads of a contest of it."""
         for cell in self.cells(self.assumed_texts()):
-            yield StudyCell(cell.name, cell.table, contest.own_cells[cell.name], cell.size, cell.length)
+            yield replace(cell, workload=contest.own_cells[cell.name])
 
     # What is checked.
 
@@ -276,7 +251,7 @@ def _explained(
         except (KeyError, IndexError, TypeError):
             break
         depth += 1
-    tables = TABLES if study is StudyTable else COMMAND_TABLES
+    tables = _tables(study)
     kind = tables.get(str(path[0])) if len(path) > 1 else study
     if first["type"] == "extra_forbidden":
         keys = list(kind.model_fields) if kind else []
@@ -290,7 +265,7 @@ def _explained(
             hint += "; a hyperparameter goes in set or grid"
         return lines.error(path, f"unknown key {str(path[-1])!r}; {hint}")
     if first["type"] == "missing":
-        remedy = f"; add a [[{path[-1]}]] table" if path[-1] in TABLES else ""
+        remedy = f"; add a [[{path[-1]}]] table" if path[-1] in LISTS else ""
         return lines.error(path[:-1], f"{path[-1]} is missing{remedy}")
     value = path[:depth]
     if first["type"] == "value_error":
@@ -303,6 +278,16 @@ def _explained(
         whole = f"{value[-1]}.{next(iter(first['input']))}"
         return lines.error(value, f'{value[-2]}: write "{whole}" in quotes, because it is one name')
     return lines.error(value, f"{name or 'the file'} must be {wanted}, not {first['input']!r}")
+
+
+def _tables(study: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The tables of a study file, alone, in lists or by name."""
+    found = {}
+    for name, one in sorted(study.model_fields.items()):
+        for kind in (one.annotation, *get_args(one.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[name] = kind
+    return found
 
 
 KINDS = {

@@ -135,8 +135,7 @@ def by_law(
     points: list[tuple[int, int, float]], problem: Problem, law: Literal["power", "offset"]
 ) -> tuple[float | None, str]:
     """A law's value at a cell with its error in words; None where the points allow no law."""
-    from fairstep.analysis import AnalysisError
-    from fairstep.analysis.laws import hyperparameter_law, offset_law
+    from fairstep.analysis import AnalysisError, hyperparameter_law, offset_law
 
     values = [value for _, _, value in points]
     if len(set(values)) == 1:

@@ -20,32 +20,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairstep.analysis import LEVEL, mean_interval, pooled_deviation
-from fairstep.analysis.statistics import t_quantile
+from fairstep.analysis import LEVEL, Estimate, mean_interval, pooled_deviation
+from fairstep.analysis.statistics import plain, t_quantile
+from fairstep.analysis.verdict.paired import deviation_estimate
 from fairstep.analysis.verdict.regret import Neighbours
 from fairstep.runs import Value
 from fairstep.runs.certificate import Certificate, Coordinate, Move, Near
 from fairstep.study.protocols.search import Hyperparameters, Tuning
 from fairstep.study.protocols.space import Configuration, Key, key
-
-
-@dataclass(frozen=True)
-class Sigma:
-    """Deviation of one run's loss over seeds (nats per token), with its degrees of freedom. ``value`` nan: unknown."""
-
-    value: float
-    degrees: int
-
-    @property
-    def interval(self) -> tuple[float | None, float | None]:
-        """From the chi-square distribution of the sum of squares."""
-        if not self.degrees:
-            return None, None
-        from scipy.special import chdtri
-
-        squares = self.value**2 * self.degrees
-        low, high = (float(chdtri(self.degrees, p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-        return math.sqrt(squares / low), math.sqrt(squares / high)
 
 
 @dataclass(frozen=True)
@@ -56,11 +38,15 @@ class Fresh:
     finalists: Mapping[Key, Mapping[int, float]] = field(default_factory=dict)
     finals: Mapping[int, float] = field(default_factory=dict)
 
-    def sigma(self, chosen: Configuration) -> Sigma:
-        """From the runs of the chosen configuration, diverged ones left out. Its runs as a finalist and its final ones
+    def sigma(self, chosen: Configuration) -> Estimate:
+        """Deviation of one run's loss over seeds, of ``count`` - 1 degrees of freedom.
+
+        From the runs of the chosen configuration, diverged ones left out. Its runs as a finalist and its final ones
         count about a mean of their own each: the first mean is low by selection, the scatter about it is not."""
         blocks = self.finals.values(), self.finalists.get(key(chosen), {}).values()
-        return Sigma(*pooled_deviation([[loss for loss in block if math.isfinite(loss)] for block in blocks]))
+        finite = [[loss for loss in block if math.isfinite(loss)] for block in blocks]
+        sigma, degrees = pooled_deviation(finite)
+        return deviation_estimate(sigma, degrees + 1)
 
 
 @dataclass(frozen=True)
@@ -89,16 +75,15 @@ def certify(
     effort = effort or Effort(trials=tuning.trials)
     lacks = list(missing)
     sigma = fresh.sigma(chosen or {})
-    low, high = sigma.interval
     common: dict[str, Any] = {
         "contestant": contestant,
         "cell": cell,
         "tolerance": tolerance,
         "near_optimal": tuple(Near(hyperparameters=c, loss=tuning.loss(c)) for c in tuning.near(tolerance)),
-        "sigma": sigma.value if sigma.degrees else None,
-        "sigma_low": low,
-        "sigma_high": high,
-        "degrees": sigma.degrees,
+        "sigma": plain(sigma.value),
+        "sigma_low": sigma.low if sigma.has_interval else None,
+        "sigma_high": sigma.high if sigma.has_interval else None,
+        "degrees": sigma.count - 1,
         "level": LEVEL,
         "notes": tuple(tuning.notes),
         **effort.__dict__,
@@ -131,15 +116,15 @@ def certify(
 class _Estimates:
     """Losses and half-widths of intervals around one chosen configuration."""
 
-    def __init__(self, tuning: Tuning, chosen: Hyperparameters, fresh: Fresh, sigma: Sigma) -> None:
+    def __init__(self, tuning: Tuning, chosen: Hyperparameters, fresh: Fresh, sigma: Estimate) -> None:
         self.tuning, self.chosen, self.fresh = tuning, chosen, fresh
         losses = list(fresh.finals.values())
         self.seeds = len(losses)
         self.centre = mean_interval(losses).value if losses and all(map(math.isfinite, losses)) else None
         self.width: float | None = None
-        if self.centre is not None and sigma.degrees:
+        if self.centre is not None and sigma.has_interval:
             tail = (1 - LEVEL) / (2 * max(1, tuning.trials))
-            self.width = sigma.value * t_quantile(sigma.degrees, 1 - tail)
+            self.width = sigma.value * t_quantile(sigma.count - 1, 1 - tail)
 
     def move(self, name: str, value: Value, configuration: Configuration) -> Move | None:
         """None for a configuration without a finite loss."""
