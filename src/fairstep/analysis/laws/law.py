@@ -198,7 +198,7 @@ def _law(
 ) -> Law:
     """The law of these values. Of values that it was asked for before it is the one that it was."""
     groups = tuple(tuple(np.atleast_1d(np.asarray(group, dtype=float)).tolist()) for group in values)
-    return _fitted(form, tuple(map(tuple, x.tolist())), groups, noise, resample, logarithmic, grid)
+    return _fitted(form, tuple(map(tuple, x.tolist())), groups, noise, logarithmic, grid)
 
 
 @functools.lru_cache(maxsize=256)
@@ -207,7 +207,6 @@ def _fitted(
     places: tuple[tuple[float, ...], ...],
     values: tuple[tuple[float, ...], ...],
     noise: Noise | None,
-    resample: Resample,
     logarithmic: bool,
     grid: float,
 ) -> Law:
