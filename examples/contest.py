@@ -40,7 +40,7 @@ def main() -> None:
         command="python examples/contest.py",
         baseline="adamw",
         contestants=("adamw", "lion"),
-        cell=workload.cell(size.parameters_matrix, size.parameters(corpus.vocabulary)),
+        cell=workload.cell(),
     )
     store = Store(options.store).writable()
     with LocalLauncher(machine(), layout(machine(), size.parameters(corpus.vocabulary))) as launcher:
