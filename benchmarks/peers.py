@@ -143,8 +143,10 @@ class Loop:
             load(name, self.model, weights, spec.heads)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
         self.autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in modes)
-        compile_soundly()
-        self.loss: Any = torch.compile(self._loss, dynamic=False) if "compiled" in modes else self._loss
+        self.loss: Any = self._loss
+        if "compiled" in modes:
+            compile_soundly()
+            self.loss = torch.compile(self._loss, dynamic=False)
 
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(self.model(tokens).flatten(0, 1), targets.flatten())

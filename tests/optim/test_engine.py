@@ -506,8 +506,9 @@ def test_groups_of_the_users_get_what_a_scheduler_gives_them() -> None:
     """As with torch's optimizers: rates that differ because the user said so are the scheduler's to set alike."""
     model = matrix_and_head()
     groups = [{"params": [p], "lr": lr} for p, lr in zip(model.parameters(), (1e-3, 1e-4), strict=True)]
-    for kind in (AdamW, torch.optim.AdamW):
-        optimizer = kind(groups)  # type: ignore[operator]
+    kinds: tuple[Any, ...] = (AdamW, torch.optim.AdamW)
+    for kind in kinds:
+        optimizer = kind(groups)
         torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=10, cycle_momentum=False)
         optimizer.step()
         assert [group["max_lr"] for group in optimizer.param_groups] == [0.02, 0.02]

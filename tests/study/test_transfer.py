@@ -11,12 +11,18 @@ from fairstep import optim
 from fairstep.model import preset
 from fairstep.model.exported import exported_config
 from fairstep.runs import Value
+from fairstep.runs.checks import BY_LENGTH
 from fairstep.study.file.line_numbers import StudyError
 from fairstep.study.file.study import Study, read
 from fairstep.study.transfer import HyperP, Law, MuP
 
 BASE, WIDE = preset("106k").model, preset("852k").model  # widths 64 and 128, 2 and 4 layers: m = 2, n = 2
 UP = MuP(BASE)
+
+
+def test_ledgers_know_the_rules_that_change_the_learning_rate_itself() -> None:
+    """Runs stand below rules of transfer, and check trials under them by name."""
+    assert set(BY_LENGTH) == {HyperP.name, Law.name}
 
 
 def scaled(name: str, **given: Value) -> dict[str, Value]:

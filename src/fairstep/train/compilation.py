@@ -43,10 +43,10 @@ def remove_damaged_kernel(error: Exception) -> bool:
 def compile_soundly() -> None:
     """Keep gcc from the pass that gets kernels of processors wrong that it does not know. Call before torch.compile.
 
-    On a Xeon of 2023, which gcc 12.2 tunes for as "generic", its vectoriser of straight-line code (SLP) breaks the
-    transposition of bfloat16 blocks in AVX-512: 63,000 of 65,536 elements of a keys' gradient were wrong, some NaN.
-    Tuned for a processor by name, or without that pass, all were right. Kernels of torch are vectorised without it. An
-    architecture that the user chose (``TORCHINDUCTOR_CPP_MARCH``) stays.
+    gcc 12.2 tunes for a Xeon of family 6, model 207, as "generic". Its vectoriser of straight-line code (SLP) then
+    breaks the transposition of bfloat16 blocks in AVX-512, and the gradients of keys become NaN (docs/log.md,
+    2026-11-30). Without that pass they are right, and kernels of torch are vectorised without it. An architecture that
+    the user chose (``TORCHINDUCTOR_CPP_MARCH``) stays.
     """
     from torch._inductor import config  # loads what an uncompiled run does not need
 

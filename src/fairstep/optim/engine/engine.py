@@ -65,8 +65,8 @@ class Engine(Routed):
     """
 
     _supplied: Supplied
-    _warned = False
-    """Whether the first learning rates were looked at."""
+    _rates_seen = False
+    """Whether the first learning rates above 0 were looked at."""
 
     def __init__(
         self,
@@ -256,8 +256,8 @@ class Engine(Routed):
         """Keep the ratios of learning rates that a scheduler set alike, or say that they are gone (``one_number``)."""
         if len(set(self._ratios)) > 1:
             keep_ratios(self.param_groups, self._ratios)
-            if not self._warned:
-                self._warned = warn_of_one_rate(self.param_groups)
+            if not self._rates_seen:
+                self._rates_seen = warn_of_one_rate(self.param_groups)
 
     def _forget_stacks(self) -> None:
         self._stacks = FormedStacks()
