@@ -14,6 +14,7 @@ import runpy
 import sys
 import time
 import traceback
+from multiprocessing import connection
 from pathlib import Path
 
 import torch.distributed as dist
@@ -29,11 +30,16 @@ TOGETHER = multiprocessing.get_context("forkserver")
 """Its server belongs to this process: one for all tests of a worker."""
 TOGETHER.set_forkserver_preload(IMPORTED)
 
+GRACE = 20.0
+"""Seconds that ranks have to end after one of them ended badly. torchrun's agent kills them after 30. Without it two
+ranks that are left may wait for each other, because destroying a group of gloo waits for what it was asked before."""
+
 
 def run_ranks(
     program: Path, arguments: list[str], size: int, output: Path | None = None, seconds: float = 120
 ) -> tuple[int, str]:
-    """(0 if every rank ended well, else 1; what they all wrote). Raises TimeoutError after the seconds.
+    """(0 if every rank ended well, else 1; what they all wrote). Raises TimeoutError if ranks run after the
+    seconds and none of them ended badly.
 
     ``output``: the file that takes what they write, by default beside the program.
     """
@@ -48,13 +54,16 @@ def run_ranks(
         ranks.append(TOGETHER.Process(target=_rank, args=(str(program), arguments, environment, str(output))))
         ranks[-1].start()
     until = time.monotonic() + seconds
-    for process in ranks:
-        process.join(max(0.0, until - time.monotonic()))
-    late = [process for process in ranks if process.exitcode is None]
+    late, dying = ranks, False
+    while late and time.monotonic() < until:
+        connection.wait([process.sentinel for process in late], until - time.monotonic())
+        late = [process for process in ranks if process.exitcode is None]
+        if not dying and any(process.exitcode for process in ranks):
+            until, dying = min(until, time.monotonic() + GRACE), True
     for process in late:
         process.kill()
         process.join()
-    if late:
+    if late and not dying:
         raise TimeoutError(f"{len(late)} of {size} ranks still ran after {seconds:g} s: {output.read_text()[-3000:]}")
     return int(any(process.exitcode for process in ranks)), output.read_text()
 
