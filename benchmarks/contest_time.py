@@ -50,11 +50,11 @@ def main() -> None:
             seconds = time.perf_counter() - began
         runs = [run for run in Store(store).runs() if run.summary]
         found = parts(runs)
+        model = runs[0].own_spec.model if runs else PRESETS["106k"].model
     print(f"{machine().processor}, {machine().cores} cores; {len(runs)} trainings")
     for name, value in found.items():
         print(f"{name:24}{value:10.1f} s{value / max(found['trainings'], 1e-9):10.1%} of the trainings")
     if seconds:
-        model = runs[0].own_spec.model if runs else PRESETS["106k"].model
         workers = layout(machine(), PRESETS[model.preset].parameters()).workers if model.preset in PRESETS else 1
         around = workers * seconds - found["trainings"]
         print(f"{'command to page':24}{seconds:10.1f} s of {workers} workers")
