@@ -21,7 +21,7 @@ def variant(changed: Mapping[str, Any], loss: float, norms: Sequence[float] = ()
     """``norms``: of the quarters of a run, on three seeds."""
     points = [(float(quarter + 1), norm) for quarter, norm in enumerate(norms)]
     curves = dict.fromkeys(range(3), points)
-    return Variant({**BASE, **changed}, Measured(loss, WIDTH), lambda: curves if points else {})
+    return Variant({**BASE, **changed}, Measured(loss, WIDTH), lambda what: curves if points else {})
 
 
 def cell(
@@ -169,6 +169,25 @@ def test_gradient_norms() -> None:
     assert verdict("F27", normed(1.5, 0.9, 0.8)) == "fails"
     assert verdict("F27", normed(1.5, 1.4, 1.45)) == "fails"
     assert verdict("F27", cell({"adamw": scheduled(3.0, 3.1, 3.2)})) == "no number"
+
+
+def followed(final: float, norms: Sequence[float], losses: Sequence[float]) -> Variant:
+    """A run of these gradient norms and losses in its quarters, on three seeds, with this final loss on fresh text."""
+    curves = {"gradient_norm": norms, "loss": losses}
+    points = {what: [(n + 1.0, value) for n, value in enumerate(values)] for what, values in curves.items()}
+    runs = dict.fromkeys(range(3), final)
+    return Variant(BASE, Measured(final, WIDTH, runs=runs), lambda what: dict.fromkeys(range(3), points[what]))
+
+
+def test_what_all_optimizers_share() -> None:
+    grows, falls = (1, 1, 1, 1.5), (4, 3.5, 3.2, 3.0)
+    adamw = followed(3.1, grows, falls)
+    # Norms of parameters are never known, so that nothing can hold.
+    assert verdict("W8", cell({"adamw": [adamw], "lion": [followed(3.11, grows, falls)]})) == "inconclusive"
+    assert verdict("W8", cell({"adamw": [adamw], "lion": [followed(3.15, grows, falls)]})) == "fails", "another line"
+    assert verdict("W8", cell({"adamw": [followed(3.1, (1, 1, 1, 0.9), falls)]})) == "fails", "the norm falls"
+    assert verdict("W8", cell({"adamw": [followed(3.1, grows, (4, 3, 3, 3.2))]})) == "fails", "the loss rises"
+    assert verdict("W8", cell({"adamw": scheduled(3.0, 3.1, 3.2)})) == "no number"
 
 
 def test_a_common_learning_rate() -> None:

@@ -73,12 +73,12 @@ class Gap:
 
 @dataclass(frozen=True)
 class Variant:
-    """An optimizer with these settings, of its own and of the run, and its loss. ``norms``: (tokens, gradient norm) of
-    each run along it, by seed, read when asked for."""
+    """An optimizer with these settings, of its own and of the run, and its loss. ``curves``: for "loss" of
+    the training's batches and "gradient_norm", (tokens, value) along each run, by seed, read when asked for."""
 
     settings: Mapping[str, Any]
     loss: Measured
-    norms: Callable[[], Mapping[Any, Curve]] = dict
+    curves: Callable[[str], Mapping[Any, Curve]] = lambda what: {}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fairstep.analysis.claims.claim import Part, State, mostly, not_printed, sign
+from fairstep.analysis.claims.claim import Part, State, inside, mostly, not_printed, sign
 from fairstep.analysis.claims.evidence import SOPHIA, Cell, Curve, Evidence, Gap, Variant, apart, gap
 from fairstep.analysis.claims.semenov_rankings import LEVEL, series_of_lengths
 from fairstep.analysis.statistics import paired_difference
@@ -20,6 +20,8 @@ from fairstep.analysis.statistics import paired_difference
 TENTH = 0.1
 """Final learning rate, as a part of the peak, that S calls too high."""
 SCHEDULES = ("cosine", "linear", "wsd")
+ALIKE = 0.02
+"""Nats: the margin within which a baseline of another machine is the same (``fairstep compare --baseline-from``)."""
 TWICE = 1.9
 """Times the steps that count as about twice as many, as in the check of W's own numbers."""
 
@@ -150,6 +152,27 @@ def gradient_norms(evidence: Evidence) -> Iterator[Part]:
                 yield Part(sign(less), f"{name}: by {less} less under wsd than under {kind} at {cell.label}")
 
 
+def shared_behaviour(evidence: Evidence) -> list[Part]:
+    """W8. While the learning rate decays, the gradient's norm grows and the loss falls; and what an optimizer's loss
+    on fresh text exceeds that on its last batches is AdamW's, within ``ALIKE``."""
+    parts = []
+    for cell in evidence.cells:
+        own = {name: variants[0] for name, variants in cell.variants.items()}
+        beyond = {name: _beyond_training(variant) for name, variant in own.items()}
+        for name, variant in own.items():
+            norms, losses = _growths(variant), _growths(variant, "loss")
+            if variant.settings.get("schedule") in SCHEDULES and len(norms) > 1 and norms.keys() == losses.keys():
+                zero = dict.fromkeys(norms, 0.0)
+                grows, falls = _difference(norms, zero), _difference(zero, losses)
+                text = f"{name}: while the rate decays ln of the norm grows by {grows}, of the loss falls by {falls}"
+                parts.append(Part(sign(min(grows, falls, key=lambda one: one.low)), f"{text} at {cell.label}"))
+            if name != "adamw" and len(beyond[name].keys() & beyond.get("adamw", {}).keys()) > 1:
+                more = _difference(beyond[name], beyond["adamw"])
+                text = f"{name}: its loss on fresh text exceeds the training's by {more} more than AdamW's"
+                parts.append(Part(inside(more.low, more.high, -ALIKE, ALIKE), f"{text} at {cell.label}"))
+    return [*parts, Part("missing", "norms of the parameters, which a store does not keep")] if parts else []
+
+
 def common_rate(evidence: Evidence, rate: float) -> Iterator[Part]:
     """W1. AdamW with this learning rate is above its own at half the length."""
     for short, long in itertools.permutations(evidence.cells, 2):
@@ -177,9 +200,18 @@ def _loss(variant: Variant) -> float:
     return math.inf if variant.loss.diverged else variant.loss.value
 
 
-def _growths(variant: Variant) -> dict[object, float]:
-    """Seed -> ln of the mean norm of the last quarter over that of the second one."""
-    return {seed: growth for seed, curve in variant.norms().items() for growth in _growth(curve)}
+def _beyond_training(variant: Variant) -> dict[object, float]:
+    """Seed -> final loss minus the mean over the batches of the last tenth of the run."""
+    return {
+        seed: variant.loss.runs[seed] - float(np.mean([loss for tokens, loss in curve if tokens > 0.9 * curve[-1][0]]))
+        for seed, curve in variant.curves("loss").items()
+        if seed in variant.loss.runs
+    }
+
+
+def _growths(variant: Variant, what: str = "gradient_norm") -> dict[object, float]:
+    """Seed -> ln of its mean over the last quarter over that of the second one."""
+    return {seed: growth for seed, curve in variant.curves(what).items() for growth in _growth(curve)}
 
 
 def _growth(curve: Curve) -> Iterator[float]:

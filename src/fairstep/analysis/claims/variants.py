@@ -41,7 +41,7 @@ def variants_of(trials: Trials) -> dict[str, tuple[Variant, ...]]:
         optimizer, rows = _optimizer(trials, name), _fresh(trials, name)
         spec = next((spec for row in rows if (spec := _spec(trials, row)) is not None), None)
         if spec is not None:
-            variant = Variant(settings_of(spec), _measured(rows), partial(_norms, trials, tuple(rows)))
+            variant = Variant(settings_of(spec), _measured(rows), partial(_curves, trials, tuple(rows)))
             found.setdefault(spelling(optimizer), []).append((name != optimizer, variant))
     return {name: tuple(one for _, one in sorted(members, key=lambda pair: pair[0])) for name, members in found.items()}
 
@@ -101,13 +101,13 @@ def _measured(rows: list[Row]) -> Measured:
     return Measured(mean.value, mean.high - mean.value, runs=losses)
 
 
-def _norms(trials: Trials, rows: tuple[Row, ...]) -> dict[Any, Curve]:
+def _curves(trials: Trials, rows: tuple[Row, ...], what: str) -> dict[Any, Curve]:
     curves: dict[Any, Curve] = {}
     for row in rows:
         points = [
-            (one["tokens"], one["gradient_norm"])
+            (one["tokens"], one[what])
             for one in trials.runs[row["run"]].metrics()
-            if one.get("kind") == "train" and one.get("gradient_norm") is not None
+            if one.get("kind") == "train" and one.get(what) is not None
         ]
         if points and row["status"] == "done":
             curves[row["init_seed"], row["data_seed"]] = points

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from itertools import product
 
+from fairstep.analysis.claims import settings_on_stores
 from fairstep.analysis.claims.claim import (
     ACCEPT,
     SEED,
@@ -150,6 +151,8 @@ def sophia(evidence: Evidence) -> Finding:
     "All optimizers share how parameter and gradient norms move and one line of train against validation loss.",
     "all",
     "finding 8",
+    settings_on_stores.shared_behaviour,
+    "gradient norms and losses along runs",
 )
 def shared_behaviour(evidence: Evidence) -> Finding:
     return missing("parameter norms, gradient norms and train losses along the runs; only evaluation losses are public")
