@@ -24,13 +24,17 @@ from fairstep.study import Contest, Contestant
 EVALUATIONS = 80
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def made_store(path: Path, objective: int) -> Store:
     contestants = tuple(Contestant(name, {"lr": 0.001}, SPACE) for name in ("adamw", "muon"))
     held = Contest({"": WORKLOAD}, contestants, "adamw", seeds=3)
-    made = {name: random_objective(SPACE, seed, sigma=1e-3) for seed, name in enumerate(("adamw", "muon"))}
+    made = {name: random_objective(SPACE, seed, sigma=1e-3) for seed, name in enumerate(("adamw", "muon"), objective)}
     plan = play(held, lambda cell, trial, spec: made[trial.contestant].run(trial.hyperparameters, spec.init_seed))
-    return stored(plan, tmp_path_factory.mktemp("packing") / "full", EVALUATIONS)
+    return stored(plan, path, EVALUATIONS)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return made_store(tmp_path_factory.mktemp("packing") / "full", 0)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,21 @@ def packed_once(original: Store) -> Path:
     out = original.path.parent / "packed"
     assert main(["store", "pack", str(original.path), "--out", str(out)]) == 0
     return out
+
+
+def test_several_stores_are_packed_as_one(original: Store, packed_once: Path, tmp_path: Path) -> None:
+    assert main(["store", "pack", str(packed_once), str(original.path), "--out", str(tmp_path / "both")]) == 0
+    for file in packed_once.iterdir():
+        assert (tmp_path / "both" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_stores_that_contradict_one_another_are_not_packed(
+    original: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = made_store(tmp_path / "other", 2)
+    assert main(["store", "pack", str(original.path), str(other.path), "--out", str(tmp_path / "both")]) == 2
+    assert f"{other.path} has the " in (said := capsys.readouterr().err) and "than a store before it" in said
+    assert not (tmp_path / "both").exists()
 
 
 @pytest.mark.parametrize("columns", [60, 80])

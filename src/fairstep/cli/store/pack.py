@@ -1,33 +1,35 @@
-"""``fairstep store pack``: the finished contests of a store in a few small files."""
+"""``fairstep store pack``: the finished contests of stores in a few small files."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.store_problems import checked_all, gaps, problems
-from fairstep.runs import Store
+from fairstep.runs import Run, Store
 
 
 @dataclass(frozen=True)
 class PackOptions:
-    """Write the finished contests of a store in a compact form, which every verb reads as it reads the store.
+    """Write the finished contests of stores in a compact form, which every verb reads as it reads a store.
 
     Kept are specs, summaries, ledgers, certificates, and curves at up to 50 points of each kind. Not kept are
     checkpoints, weights, output, timings of steps and times of starts. Runs that no ledger names are left out. Packing
-    twice gives equal bytes. A store with a problem that `fairstep store verify` would name is not packed.
+    twice gives equal bytes. A store with a problem that `fairstep store verify` would name is not packed, nor are
+    stores that have the same run or contest with different results.
 
     Example: fairstep store pack runs/demo --out results/demo
+    Example: fairstep store pack results/demo runs/larger --out results/both
     """
 
-    store: tyro.conf.Positional[Path]
-    """Folder that `fairstep compare`, `study` or `demo` wrote, or a packed store."""
+    stores: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders that `fairstep compare`, `study` or `demo` wrote, or packed stores."""
     out: Annotated[Path, tyro.conf.arg(help_behavior_hint="(required)")]
     """Folder of the packed store."""
     json: bool = False
@@ -36,24 +38,45 @@ class PackOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(PackOptions, "store pack", arguments)
-    store = Store(options.store)
-    if options.out.resolve() == store.path.resolve():
-        raise ValueError(f"--out must be another folder than the store, not {options.out}")
+    if not options.stores:
+        raise ValueError("name at least one store to pack")
     if (options.out / "runs").is_dir():
         raise ValueError(f"--out {options.out} holds a store that is not packed; name another folder")
+    runs: dict[str, Run] = {}
+    ledgers: dict[str, bytes] = {}
+    left = 0
+    for path in options.stores:
+        if options.out.resolve() == path.resolve():
+            raise ValueError(f"--out must be another folder than the store, not {options.out}")
+        mine, contests, unnamed = _contents(Store(path))
+        for name in (runs.keys() & mine.keys()) | (ledgers.keys() & contests.keys()):
+            if name in runs and _result(runs[name]) != _result(mine[name]):
+                raise ValueError(f"{path} has the run {name} with another result than a store before it")
+            if name in ledgers and ledgers[name] != contests[name]:
+                raise ValueError(f"{path} has the contest {name} with other trials than a store before it")
+        runs, ledgers, left = {**mine, **runs}, {**ledgers, **contests}, left + unnamed
+    from fairstep.runs.pack import write_pack  # loads polars
+
+    size = write_pack(options.out, runs.values(), ledgers)
+    if options.json:
+        print(json.dumps({"store": str(options.out), "runs": len(runs), "left_out": left, "bytes": size}))
+        return 0
+    out = f"; {left} runs that no ledger names are left out" if left else ""
+    screen.out(f"{options.out}: {len(runs)} runs, {len(ledgers)} contests, {size:,} bytes{out}")
+    return 0
+
+
+def _contents(store: Store) -> tuple[dict[str, Run], dict[str, bytes], int]:
+    """(Runs that ledgers name, the ledgers, how many further runs there are). Raises ValueError with what is wrong."""
     runs, checked = checked_all(store)
     if found := [*gaps(store, checked), *problems(store, runs, checked)]:
         more = f" ({len(found) - 1} more; `fairstep store verify {store.path}` lists them)" if len(found) > 1 else ""
         raise ValueError(f"{store.path} is not packed: {found[0].rstrip('.')}{more}")
-    from fairstep.runs.pack import write_pack  # loads polars
-
     named = {trial.run for ledger in store.ledgers() for trial in ledger.trials}
-    kept = [run for run in runs if run.id in named]
-    size = write_pack(options.out, kept, {path.stem: store.ledger_bytes(path) for path in store.ledger_paths()})
-    left = len(runs) - len(kept)
-    if options.json:
-        print(json.dumps({"store": str(options.out), "runs": len(kept), "left_out": left, "bytes": size}))
-        return 0
-    out = f"; {left} runs that no ledger names are left out" if left else ""
-    screen.out(f"{options.out}: {len(kept)} runs, {len(store.ledger_paths())} contests, {size:,} bytes{out}")
-    return 0
+    kept = {run.id: run for run in runs if run.id in named}
+    return kept, {path.stem: store.ledger_bytes(path) for path in store.ledger_paths()}, len(runs) - len(kept)
+
+
+def _result(run: Run) -> dict[str, Any]:
+    """Its summary without the digest, which is of the files as they lie there."""
+    return run.summary.model_dump(exclude={"digest"}) if run.summary else {}
