@@ -98,7 +98,7 @@ class Routed(torch.optim.Optimizer):
         for name in roles:
             if name in self.roles:
                 raise ValueError(f"parameter {name} is in two param groups; each may be in one")
-        buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Named]]] = {}
+        buckets: dict[tuple[Any, ...], tuple[float, dict[str, Any], list[Named]]] = {}
         apart = any(map(is_override, hyper))
         for item in items:
             role = roles[item.name]
@@ -107,6 +107,7 @@ class Routed(torch.optim.Optimizer):
                 self.in_by_out.add(item.name)
             own = self.spec.overridden(role, hyper, item.name)
             settings: dict[str, Any] = self.spec.settings(role, hyper, own)
+            ratio = float(self.spec.settings(role, {**hyper, "lr": 1.0}, own)["lr"])
             seen = replace(item, tensor=self.oriented(item.name, item.tensor))
             settings |= call(rule.settings, Context(settings), seen)
             if not rule.elementwise:
@@ -115,9 +116,10 @@ class Routed(torch.optim.Optimizer):
                 settings["weight_decay"] = 0.0
             decay = "decoupled" if self.decay == "corrected" and role not in NORMALISED else self.decay
             settings = {"rule": rule.name, "decay": decay, **settings, **({"role": role} if apart else {})}
-            buckets.setdefault((role in self.undecayed, *settings.items()), (settings, []))[1].append(item)
+            alike = role in self.undecayed, ratio, *settings.items()  # a ratio of lr 0 is in the ratio alone
+            buckets.setdefault(alike, (ratio, settings, []))[-1].append(item)
         added: list[dict[str, Any]] = []
-        for settings, members in buckets.values():
+        for _, settings, members in buckets.values():
             rule = self.rules[settings["rule"]]
             shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule.name and "shared" in g), None)
             shared = shared or call(rule.shared, Context(settings))
@@ -132,7 +134,7 @@ class Routed(torch.optim.Optimizer):
             )
         for group in added:
             super().add_param_group(group)
-            self._ratios += (group["peak_lr"] / hyper["lr"] if hyper["lr"] else 1.0,)
+        self._ratios += tuple(ratio for ratio, _, _ in buckets.values())
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
 
