@@ -54,3 +54,47 @@ def test_one_rate_for_what_was_built_with_0_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         alike.step()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("splits", 3, "splits is not read in a param group; say it with the optimizer's overrides"),
+        ("lr_ratio", 3.0, "lr_ratio is not read in a param group"),
+        ("role", "head", "role is not read in a param group; say it with the optimizer's roles"),
+        ("undecayed", (), "undecayed is not read in a param group; give it to the optimizer"),
+        ("maximize", True, "adamw has no maximize, which this param group asks for"),
+        ("amsgrad", True, "adamw has no amsgrad"),
+        ("lr", torch.ones(2), "adamw: lr must be a number"),
+    ],
+)
+def test_a_key_that_means_something_elsewhere_is_refused(key: str, value: Any, message: str) -> None:
+    """Kept and not read, it would be another optimizer than was asked for."""
+    with pytest.raises(ValueError, match=message):
+        AdamW([{"params": matrix_and_head(), key: value}])
+
+
+def test_switches_of_torchs_that_change_no_step_are_kept() -> None:
+    model = matrix_and_head()
+    theirs = torch.optim.AdamW([{"params": [p], "lr": 0.5} for p in model.parameters()], foreach=True).param_groups
+    ours = AdamW(theirs)
+    assert rates(ours) == [0.5, 0.5] and ours.param_groups[0]["foreach"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            {"undecayed": "vector"},
+            r"undecayed must be a tuple of roles, such as \('vector', 'embedding'\), not 'vector'",
+        ),
+        ({"undecayed": None}, "undecayed must be a tuple of roles"),
+        ({"roles": 5}, "roles must be a role, a mapping of names to roles, or a function, not 5"),
+        ({"overrides": [("head", {"lr_ratio": 2})]}, "overrides take"),
+        ({"decay": ""}, "decay must be one of"),
+        ({"lr": torch.ones(2)}, "muon: lr must be a number"),
+    ],
+)
+def test_arguments_of_another_form(argument: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Muon(matrix_and_head(), **argument)

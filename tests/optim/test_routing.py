@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from fairstep.optim import Muon, build, infer_roles
 
@@ -145,6 +146,14 @@ def test_table() -> None:
         ({torch.zeros(2)}, TypeError, "params must have an order"),
         ([("a", torch.zeros(0, 3))], ValueError, r"parameter a has no elements \(0 x 3\); leave it out"),
         ([("a", 3.0)], TypeError, "parameter a must be a tensor, not float"),
+        ([("a", torch.zeros(2), 3)], TypeError, "parameter 0 must be a tensor, not tuple"),
+        ([(3, torch.zeros(2))], TypeError, "parameter 0 must have a text as its name, not 3"),
+        ([nn.Linear(2, 2)], TypeError, "parameter 0 must be a tensor, not Linear; give {'params': module} for a param"),
+        ({"a": torch.zeros(2)}, TypeError, r"not a dict; give its .items\(\), or a list of param groups"),
+        (None, TypeError, "params must be a module or an iterable of parameters, not None"),
+        ([{"params": [torch.zeros(2)]}, torch.zeros(2)], TypeError, "param groups or parameters, not both"),
+        ([{"lr": 0.1}], ValueError, "a param group must have params, and one has only lr"),
+        (nn.LazyLinear(2), ValueError, "parameter weight has no shape yet; run its lazy module once before"),
         ([("a", torch.zeros(2, dtype=torch.complex64))], ValueError, "parameter a is complex"),
         ([("a", torch.zeros(2)), ("a", torch.ones(2))], ValueError, "the name a is given 2 times"),
         ([("a", shared := torch.zeros(2)), ("b", shared)], ValueError, "a and b are the same parameter"),
@@ -223,10 +232,10 @@ class Holder(nn.Module):
         (nn.Conv1d(8, 8, 4, groups=2), "weight", "matrix"),
         (nn.Conv1d(1, 8, 4), "weight", "matrix"),
         (nn.Bilinear(4, 5, 6), "weight", "matrix"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original0", "vector"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original1", "matrix"),
-        (nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 4, 3)), "parametrizations.weight.original1", "matrix"),
-        (nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 4, 3), dim=2), "parametrizations.weight.original0", "vector"),
+        (weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original0", "vector"),
+        (weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original1", "matrix"),
+        (weight_norm(nn.Conv1d(8, 4, 3)), "parametrizations.weight.original1", "matrix"),
+        (weight_norm(nn.Conv1d(8, 4, 3), dim=2), "parametrizations.weight.original0", "vector"),
         (nn.ModuleDict({"shared_expert_gate": nn.Linear(8, 1)}), "shared_expert_gate.weight", "router"),
         (nn.ModuleDict({"body": nn.Linear(8, 8), "score": nn.Linear(8, 3)}), "score.weight", "head"),
         (nn.ModuleDict({"out": nn.Linear(8, 8), "body": nn.Linear(8, 3)}), "out.weight", "matrix"),
@@ -267,9 +276,9 @@ class Based(nn.Module):
 @pytest.mark.parametrize(
     "around",
     [
-        nn.utils.parametrizations.spectral_norm,
-        nn.utils.parametrizations.weight_norm,
-        nn.utils.parametrizations.orthogonal,
+        spectral_norm,
+        weight_norm,
+        orthogonal,
         checkpoint_wrapper,
         Around,
         Based,

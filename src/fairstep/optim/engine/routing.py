@@ -52,23 +52,30 @@ def named_parameters(params: Any) -> list[Named]:
                 if id(tensor) not in layers or isinstance(module, nn.Embedding):
                     layers[id(tensor)] = module
         items = [
-            Named(name, tensor, *_holders(params, name, layers[id(tensor)])) for name, tensor in params.named_parameters()
+            Named(name, tensor, *_holders(params, name, layers[id(tensor)]))
+            for name, tensor in params.named_parameters()
         ]
     elif isinstance(params, Tensor):
         raise TypeError("params must be a module or an iterable of parameters, not one tensor; write [parameter]")
     elif isinstance(params, set):
         raise TypeError("params must have an order that is the same in every run; a set has none, so give a list")
+    elif isinstance(params, Mapping):
+        raise TypeError(
+            "params must be a module or an iterable of parameters, not a dict; give its .items(), or a list of param "
+            "groups"
+        )
+    elif not isinstance(params, Iterable):
+        raise TypeError(f"params must be a module or an iterable of parameters, not {params!r}")
     else:
-        given = enumerate(params)
-        items = [Named(*item) if isinstance(item, tuple) else Named(str(n), item, telling=False) for n, item in given]
+        items = [_named(number, item) for number, item in enumerate(params)]
     if not items:
         raise ValueError("the parameter list is empty; give a module with parameters, or named parameters")
     items = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in items if not _is_frozen_code(item)]
     if not items:
         raise ValueError("all parameters are frozen and no floating-point numbers; nothing is left to train")
     for item in items:
-        if not isinstance(item.tensor, Tensor):
-            raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")
+        if nn.parameter.is_lazy(item.tensor):
+            raise ValueError(f"parameter {item.name} has no shape yet; run its lazy module once before")
         if not item.tensor.numel():
             shape = " x ".join(map(str, item.tensor.shape))
             raise ValueError(f"parameter {item.name} has no elements ({shape}); leave it out")
@@ -109,9 +116,9 @@ def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
       weight_norm, class tokens, Mamba's A_log, filters of depthwise convolutions, and what is marked _no_weight_decay.
     * embedding: the weight of an nn.Embedding (also when the head shares it), or a name such as embed_tokens, pos_emb
       (not of a linear layer or a convolution).
-    * head: a weight that is named so (lm_head, head, output, value_head; score, classifier, fc, classifier.2 if it is the
-      last), one of a list of heads, or the only one with the embedding's shape, padded or not; only outside repeated
-      blocks, where a wide MLP can have that shape.
+    * head: a weight that is named so (lm_head, head, output, value_head; score, classifier, fc, classifier.2 if it is
+      the last), one of a list of heads, or the only one with the embedding's shape, padded or not; only outside
+      repeated blocks, where a wide MLP can have that shape.
     * expert: three dimensions under the name experts. router: a layer named router or shared_expert_gate, or named gate
       beside experts.
     * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest).
@@ -173,6 +180,19 @@ def stored_in_by_out(item: Named, role: Role) -> bool:
     return "Conv1D" in names and item.tensor.ndim == 2 and getattr(item.layer, "nf", None) == item.tensor.shape[1]
 
 
+def _named(number: int, item: Any) -> Named:
+    """A parameter of a list, with or without its name."""
+    pair = isinstance(item, tuple)
+    name, tensor = item if pair and len(item) == 2 else (str(number), item)
+    if not isinstance(name, str):
+        raise TypeError(f"parameter {number} must have a text as its name, not {name!r}")
+    if not isinstance(tensor, Tensor):
+        kind = type(tensor).__name__
+        told = "; give {'params': module} for a param group" if isinstance(tensor, nn.Module) else ""
+        raise TypeError(f"parameter {name} must be a tensor, not {kind}{told}")
+    return Named(name, tensor, telling=pair)
+
+
 def _is_frozen_code(item: Named) -> bool:
     """Whether these are a frozen layer's quantised weights, which no optimizer ever steps."""
     tensor = item.tensor
@@ -223,7 +243,8 @@ def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[s
         return "vector"
     raise ValueError(
         f"parameter {item.name} of shape {tuple(tensor.shape)} has no evident role; say it with "
-        f"roles={{{item.name!r}: 'expert'}} (a stack of matrices) or 'matrix' (flattened to {len(tensor)} rows)"
+        f"roles={{{item.name!r}: 'expert'}} (a stack of matrices), 'matrix' (flattened to {len(tensor)} rows) or "
+        "'vector'"
     )
 
 
@@ -286,6 +307,8 @@ def _said(item: Named, roles: Roles) -> str | None:
         return roles if item.tensor.ndim >= 2 else None
     if callable(roles):
         return roles(item.name, item.tensor)
+    if not isinstance(roles, Mapping):
+        raise TypeError(f"roles must be a role, a mapping of names to roles, or a function, not {roles!r}")
     matches = [pattern for pattern in roles if fnmatchcase(item.name, pattern)]
     # The exact name wins over patterns, and of several patterns the last one written.
     return roles[item.name] if item.name in roles else roles[matches[-1]] if matches else None
