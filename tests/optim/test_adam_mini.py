@@ -80,6 +80,15 @@ def test_the_size_of_a_head_is_found_beside_its_layer(attribute: str, value: int
     assert block_rows(AdamMini(attention, head_size=6))["query.weight"] == 6
 
 
+@pytest.mark.parametrize("attribute", ["key_value_proj_dim", "attention_head_size", "d_head", "dim_head"])
+def test_a_head_may_be_wider_than_inputs_over_heads(attribute: str) -> None:
+    """T5's and others' heads have a size of their own, under other names."""
+    attention = nn.ModuleDict({"q": nn.Linear(12, 24), "k": nn.Linear(12, 24)})
+    attention.n_heads = 4
+    setattr(attention, attribute, 6)
+    assert block_rows(AdamMini(nn.ModuleDict({"attention": attention})))["attention.q.weight"] == 6
+
+
 def test_a_plain_list_has_rows_and_tensors() -> None:
     optimizer = AdamMini([nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.zeros(5))])
     assert block_rows(optimizer) == {"0": 1, "1": 0}
