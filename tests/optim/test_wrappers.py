@@ -259,6 +259,8 @@ def _fresh(name: str, wrapper: str) -> bool:
     [
         ("adamw+emma", r"unknown wrapper 'emma' \(did you mean ema\?\); there are 8bit, cautious, cautious-decay, cor"),
         ("adamw+ema+ema", "the wrapper ema is named twice"),
+        ("schedule-free-adamw+schedule-free", "schedule-free-adamw is schedule-free by itself"),
+        ("schedule-free-plus+ema+sf", "schedule-free-plus is schedule-free by itself"),
         ("adamc+cwd", "cautious-decay and corrected-decay both say how weights decay; keep one of them"),
         ("adamh+hyperball", "the wrapper hyperball is named twice"),
         ("admw+ema", r"unknown optimizer 'admw' \(did you mean"),

@@ -114,8 +114,8 @@ def initialise(optimizer: Any, seed: int) -> None:
 
     ``optimizer``: an instance of our Scion.
     Hidden matrices, and each part of those with ``splits``, become orthogonal times c times their radius, signs are
-    random, rows are Gaussian before they are scaled. Vectors stay as they are (the official code sets them to 0, which a norm's gain would not survive). Before
-    the first step; the same weights for the same seed.
+    random, rows are Gaussian before they are scaled. Vectors stay as they are (the official code sets them to 0, which
+    a norm's gain would not survive). Before the first step; the same weights for the same seed.
     """
     generator = torch.Generator().manual_seed(seed)
     for group, member in optimizer.members():
