@@ -247,6 +247,8 @@ def _fresh(name: str, wrapper: str) -> bool:
     """Whether the optimizer has neither the wrapper nor one that contradicts it, and can have it."""
     if wrapper == "8bit" and not get(name).part("matrix").rule.eight_bit:
         return False
+    if wrapper == "schedule-free" and name == "schedule-free-plus":
+        return False
     if get(name).decay == "corrected" and wrappers()[wrapper].decides == "how weights decay":
         return False
     inside = {word for part in get(name).parts for word in part.rule.name.split("+")[1:]}
