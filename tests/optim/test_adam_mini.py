@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from tests.optim.test_rules import gradient, start
 from tests.optim.twins import State
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from fairstep.model import Llama, ModelConfig
 from fairstep.optim import AdamMini, build
@@ -87,6 +89,13 @@ def test_a_head_may_be_wider_than_inputs_over_heads(attribute: str) -> None:
     attention.n_heads = 4
     setattr(attention, attribute, 6)
     assert block_rows(AdamMini(nn.ModuleDict({"attention": attention})))["attention.q.weight"] == 6
+
+
+@pytest.mark.parametrize("around", [nn.utils.parametrizations.spectral_norm, checkpoint_wrapper])
+def test_heads_are_found_through_what_stands_around_a_layer(around: Callable[[nn.Module], nn.Module]) -> None:
+    attention = nn.ModuleDict({"q": around(nn.Linear(12, 12, bias=False)), "v": nn.Linear(12, 12, bias=False)})
+    attention.head_dim = 3
+    assert sorted(block_rows(AdamMini(nn.ModuleDict({"attention": attention}))).values()) == [1, 3]
 
 
 def test_a_plain_list_has_rows_and_tensors() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fairstep.optim.roles import ROLES, Named, Role, Value
+from fairstep.optim.roles import AROUND, ROLES, Named, Role, Value
 from fairstep.optim.spec import OptimizerSpec, nearest
 from fairstep.optim.splits import SPLITS, unit
 
@@ -101,11 +101,13 @@ def named_parameters(params: Any) -> list[Named]:
 
 
 def _holders(root: nn.Module, name: str, layer: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The layer of a parameter, of a parametrized one's too, and the module around that layer."""
+    """The layer of a parameter, of a parametrized one's too, and the module that has the layer by its name."""
     *path, _ = name.split(".")
     if isinstance(layer, nn.utils.parametrize.ParametrizationList):
         path = path[: path.index("parametrizations")]
         layer = root.get_submodule(".".join(path))
+    while path and (path[-1] in AROUND or "modules_to_save" in path[-2:-1]):
+        path = path[:-1] if path[-1] in AROUND else path[:-2]
     return layer, root.get_submodule(".".join(path[:-1]))
 
 
