@@ -297,6 +297,11 @@ def test_what_stands_around_a_layer_leaves_its_role(around: Callable[[nn.Module]
     Muon(model)
 
 
+@pytest.mark.parametrize("name", ["base_layer", "original_module", "modules_to_save", "weight_v", "a.parametrizations"])
+def test_a_parameter_may_have_any_name(name: str) -> None:
+    assert infer_roles([(name, nn.Parameter(torch.zeros(4, 4)))]) == {name: "matrix"}
+
+
 def test_an_embedding_of_another_class_is_one_by_its_name() -> None:
     model = tokens_and_head()
     model["embed"], model["embed_tokens"] = nn.Linear(3, 8), Holder("weight", 40, 8)

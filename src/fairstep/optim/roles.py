@@ -49,11 +49,11 @@ class Named:
         given, path = self.name.split("."), list[str]()
         while given:
             word = given.pop(0)
-            if word == "modules_to_save":
+            if word == "modules_to_save" and len(given) > 1:
                 given = given[1:]  # the adapter's name
             elif word == "parametrizations" and len(given) == 2 and given[1] in ORIGINALS:
                 given = given[:1]
-            elif word not in AROUND:
+            elif word not in AROUND or not given:
                 path.append("weight" if word in WEIGHTS and not given else word)
         return path
 
