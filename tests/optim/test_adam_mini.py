@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from tests.optim.test_rules import gradient, start
 from tests.optim.twins import State
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from fairstep.model import Llama, ModelConfig
 from fairstep.optim import AdamMini, build
@@ -78,6 +80,22 @@ def test_the_size_of_a_head_is_found_beside_its_layer(attribute: str, value: int
     assert found["attention.query.weight"] == (1 if attribute == "other" else 3)
     assert found["attention.query.bias"] == found["attention.value.weight"] == 1
     assert block_rows(AdamMini(attention, head_size=6))["query.weight"] == 6
+
+
+@pytest.mark.parametrize("attribute", ["key_value_proj_dim", "attention_head_size", "d_head", "dim_head"])
+def test_a_head_may_be_wider_than_inputs_over_heads(attribute: str) -> None:
+    """T5's and others' heads have a size of their own, under other names."""
+    attention = nn.ModuleDict({"q": nn.Linear(12, 24), "k": nn.Linear(12, 24)})
+    attention.n_heads = 4
+    setattr(attention, attribute, 6)
+    assert block_rows(AdamMini(nn.ModuleDict({"attention": attention})))["attention.q.weight"] == 6
+
+
+@pytest.mark.parametrize("around", [nn.utils.parametrizations.spectral_norm, checkpoint_wrapper])
+def test_heads_are_found_through_what_stands_around_a_layer(around: Callable[[nn.Module], nn.Module]) -> None:
+    attention = nn.ModuleDict({"q": around(nn.Linear(12, 12, bias=False)), "v": nn.Linear(12, 12, bias=False)})
+    attention.head_dim = 3
+    assert sorted(block_rows(AdamMini(nn.ModuleDict({"attention": attention}))).values()) == [1, 3]
 
 
 def test_a_plain_list_has_rows_and_tensors() -> None:

@@ -338,6 +338,23 @@ def test_gradients_that_are_not_finite_raise_nothing(
 
 
 @every_optimizer
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_gradient_that_is_not_finite_shows_in_the_weights(
+    name: str, bad: float, make_model: Callable[..., nn.Module], feed: Any
+) -> None:
+    """Weights that stay finite and move no more would look as if the run had converged."""
+    model = make_model(torch.float32)
+    optimizer = build(name, model)
+    for step in range(1, 8):
+        feed(model.parameters(), step)
+        if step == 3:
+            for p in model.parameters():
+                p.grad.view(-1)[0] = bad
+        optimizer.step()
+    assert not any(p.isfinite().all() for p in model.parameters())
+
+
+@every_optimizer
 def test_evaluation_leaves_no_trace(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
     """eval() and train() as often as one likes: the run is the same to the bit, also through a checkpoint between."""
     for dtype in (torch.float64, torch.bfloat16):

@@ -105,6 +105,8 @@ def test_param_groups_with_settings_of_their_own(make_model: Callable[..., nn.Mo
     optimizer.step()
     assert late[0].item() == pytest.approx(-0.1 * 0.2) and optimizer.state[late]["step"] == 1
     with pytest.raises(ValueError, match="parameter late is in two param groups"):
+        optimizer.add_param_group({"params": [("late", late)]})
+    with pytest.raises(ValueError, match="two parameters have the name late; give names of the whole model"):
         optimizer.add_param_group({"params": [("late", nn.Parameter(torch.zeros(2)))]})
     with pytest.raises(ValueError, match=r"muon has no hyperparameter 'lrr' \(did you mean lr"):
         optimizer.add_param_group({"params": [("more", nn.Parameter(torch.zeros(2)))], "lrr": 1.0})

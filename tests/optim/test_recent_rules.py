@@ -87,6 +87,37 @@ def test_prodigy_has_one_d(correction: bool, safeguard: bool, late: bool) -> Non
         assert (params[n] - twin[n]).abs().max() <= 1e-10 * (twin[n] - w).abs().max(), n
 
 
+def test_prodigy_takes_no_part_of_a_step_without_a_learning_rate() -> None:
+    """As the authors' code: neither state nor count of a warm-up's first step at 0, or of a group at 0."""
+
+    def after(rates: list[float], frozen: list[float]) -> Any:
+        params = {n: nn.Parameter(w) for n, w in start().items()}
+        (name, first), *rest = params.items()
+        groups = [{"params": [(name, first)]}, {"params": rest}]
+        optimizer = build("prodigy", groups, d0=1e-3, weight_decay=0.2, undecayed=())
+        for step, (lr, other) in enumerate(zip(rates, frozen, strict=True), 1):
+            for n, p in params.items():
+                p.grad = gradient(start()[n], n, max(step - rates.count(0.0), 1))
+            for place, group in enumerate(optimizer.param_groups):
+                group["lr"] = other if place == 0 else lr
+            optimizer.step()
+        return params, first, rest, optimizer.param_groups[0]["shared"]
+
+    late, _, _, d = after([0.0, 0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0, 1.0])
+    plain, _, _, expected = after([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
+    assert d == expected and d["steps"] == 3
+    assert all(torch.equal(late[n], plain[n]) for n in plain)
+
+    _, still, moved, with_group = after([1.0] * 4, [0.0] * 4)
+    alone = build("prodigy", [(n, nn.Parameter(start()[n])) for n, _ in moved], d0=1e-3, weight_decay=0.2, undecayed=())
+    for step in range(1, 5):
+        for n, p in alone.named_parameters():
+            p.grad = gradient(start()[n], n, step)
+        alone.step()
+    assert torch.equal(still, next(iter(start().values())))
+    assert with_group["d"] == pytest.approx(alone.param_groups[0]["shared"]["d"], rel=1e-12)
+
+
 def test_a_group_that_comes_late_has_the_same_d() -> None:
     w, late = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(3, 3))
     optimizer = build("prodigy", [("w", w)], d0=1e-2)

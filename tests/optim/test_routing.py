@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from fairstep.optim import Muon, build, infer_roles
 
@@ -142,6 +146,14 @@ def test_table() -> None:
         ({torch.zeros(2)}, TypeError, "params must have an order"),
         ([("a", torch.zeros(0, 3))], ValueError, r"parameter a has no elements \(0 x 3\); leave it out"),
         ([("a", 3.0)], TypeError, "parameter a must be a tensor, not float"),
+        ([("a", torch.zeros(2), 3)], TypeError, "parameter 0 must be a tensor, not tuple"),
+        ([(3, torch.zeros(2))], TypeError, "parameter 0 must have a text as its name, not 3"),
+        ([nn.Linear(2, 2)], TypeError, "parameter 0 must be a tensor, not Linear; give {'params': module} for a param"),
+        ({"a": torch.zeros(2)}, TypeError, r"not a dict; give its .items\(\), or a list of param groups"),
+        (None, TypeError, "params must be a module or an iterable of parameters, not None"),
+        ([{"params": [torch.zeros(2)]}, torch.zeros(2)], TypeError, "param groups or parameters, not both"),
+        ([{"lr": 0.1}], ValueError, "a param group must have params, and one has only lr"),
+        (nn.LazyLinear(2), ValueError, "parameter weight has no shape yet; run its lazy module once before"),
         ([("a", torch.zeros(2, dtype=torch.complex64))], ValueError, "parameter a is complex"),
         ([("a", torch.zeros(2)), ("a", torch.ones(2))], ValueError, "the name a is given 2 times"),
         ([("a", shared := torch.zeros(2)), ("b", shared)], ValueError, "a and b are the same parameter"),
@@ -220,9 +232,10 @@ class Holder(nn.Module):
         (nn.Conv1d(8, 8, 4, groups=2), "weight", "matrix"),
         (nn.Conv1d(1, 8, 4), "weight", "matrix"),
         (nn.Bilinear(4, 5, 6), "weight", "matrix"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original0", "vector"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original1", "matrix"),
-        (nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 4, 3)), "parametrizations.weight.original1", "matrix"),
+        (weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original0", "vector"),
+        (weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original1", "matrix"),
+        (weight_norm(nn.Conv1d(8, 4, 3)), "parametrizations.weight.original1", "matrix"),
+        (weight_norm(nn.Conv1d(8, 4, 3), dim=2), "parametrizations.weight.original0", "vector"),
         (nn.ModuleDict({"shared_expert_gate": nn.Linear(8, 1)}), "shared_expert_gate.weight", "router"),
         (nn.ModuleDict({"body": nn.Linear(8, 8), "score": nn.Linear(8, 3)}), "score.weight", "head"),
         (nn.ModuleDict({"out": nn.Linear(8, 8), "body": nn.Linear(8, 3)}), "out.weight", "matrix"),
@@ -236,6 +249,91 @@ class Holder(nn.Module):
 def test_roles_of_unusual_parameters(model: nn.Module, name: str, role: str) -> None:
     assert infer_roles(model)[name] == role
     Muon(model)
+
+
+def tokens_and_head() -> nn.ModuleDict:
+    """Of different shapes, so that the head is known by its name alone."""
+    return nn.ModuleDict({"embed": nn.Embedding(40, 8), "up": nn.Linear(8, 8), "lm_head": nn.Linear(8, 30)})
+
+
+class Around(nn.Module):
+    """What PEFT puts in the place of a layer that is trained whole: the layer and a copy of it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.original_module = layer.requires_grad_(False)
+        self.modules_to_save = nn.ModuleDict({"default": copy.deepcopy(layer).requires_grad_()})
+
+
+class Based(nn.Module):
+    """A layer under LoRA."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = layer
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        spectral_norm,
+        weight_norm,
+        orthogonal,
+        checkpoint_wrapper,
+        Around,
+        Based,
+    ],
+    ids=lambda around: around.__name__,
+)
+def test_what_stands_around_a_layer_leaves_its_role(around: Callable[[nn.Module], nn.Module]) -> None:
+    model = tokens_and_head()
+    for name in ("embed", "up", "lm_head"):
+        model[name] = around(model[name])
+    rights = {"embed": "embedding", "up": "matrix", "lm_head": "head"}
+    tensors = dict(model.named_parameters())
+    for name, role in infer_roles(model).items():
+        tall = tensors[name].numel() == max(tensors[name].shape)  # biases and lengths
+        assert role == ("vector" if tall else rights[name.split(".")[0]]), name
+    Muon(model)
+
+
+@pytest.mark.parametrize("name", ["base_layer", "original_module", "modules_to_save", "weight_v", "a.parametrizations"])
+def test_a_parameter_may_have_any_name(name: str) -> None:
+    assert infer_roles([(name, nn.Parameter(torch.zeros(4, 4)))]) == {name: "matrix"}
+
+
+def test_an_embedding_of_another_class_is_one_by_its_name() -> None:
+    model = tokens_and_head()
+    model["embed"], model["embed_tokens"] = nn.Linear(3, 8), Holder("weight", 40, 8)
+    roles = infer_roles(model)
+    assert roles["embed_tokens.weight"] == "embedding"
+    assert roles["embed.weight"] == "matrix", "a linear layer is none, whatever its name"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "last"),
+    [
+        ("classifier", nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), "2"),
+        ("mlp_head", nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 3)), "1"),
+        ("classifier", nn.ModuleDict({"dense": nn.Linear(8, 8), "out_proj": nn.Linear(8, 3)}), "out_proj"),
+        ("classification_head", nn.ModuleDict({"dense": nn.Linear(8, 8), "out_proj": nn.Linear(8, 3)}), "out_proj"),
+        ("head", nn.ModuleDict({"norm": nn.LayerNorm(8), "fc": nn.Linear(8, 3)}), "fc"),
+    ],
+)
+def test_the_last_layer_of_a_head_of_several_is_the_head(name: str, head: nn.Module, last: str) -> None:
+    roles = infer_roles(nn.ModuleDict({"embed": nn.Embedding(40, 8), "up": nn.Linear(8, 8), name: head}))
+    weights = {n for n, p in head.named_parameters(name) if p.ndim == 2}
+    assert {n for n, role in roles.items() if role == "head"} == {f"{name}.{last}.weight"}
+    assert all(roles[n] == "matrix" for n in weights - {f"{name}.{last}.weight"})
+
+
+def test_several_heads() -> None:
+    """A list with one for each codebook; the value head of reinforcement learning beside one of tokens."""
+    body = {"embed": nn.Embedding(40, 8), "up": nn.Linear(8, 8)}
+    many = infer_roles(nn.ModuleDict({**body, "lm_heads": nn.ModuleList(nn.Linear(8, 30) for _ in range(3))}))
+    assert [n for n, role in many.items() if role == "head"] == [f"lm_heads.{n}.weight" for n in range(3)]
+    two = infer_roles(nn.ModuleDict({**body, "v_head": nn.Linear(8, 1), "tokens": nn.Linear(8, 40)}))
+    assert [n for n, role in two.items() if role == "head"] == ["v_head.weight", "tokens.weight"]
 
 
 @pytest.mark.parametrize("name", ["wpe", "embed_in", "word_embeddings", "embed_positions", "shared", "tok_emb"])

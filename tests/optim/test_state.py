@@ -56,6 +56,14 @@ def test_states_of_others_are_refused(make_model: Callable[..., nn.Module], feed
         Lion(model).load_state_dict(saved)
     with pytest.raises(ValueError, match=r"not a state dict of fairstep's adamw: it has the keys state, param_groups"):
         optimizer.load_state_dict(torch.optim.AdamW(model.parameters()).state_dict())
+    for wrong, message in (
+        (None, "it is None"),
+        ({}, "it is empty"),
+        ({**saved, "param_groups": None}, "it is {"),
+        ({**saved, "param_groups": [{"lr": 1.0}]}, "a param group in it has no params"),
+    ):
+        with pytest.raises(ValueError, match=f"not a state dict of fairstep's adamw: {message}"):
+            optimizer.load_state_dict(wrong)
     with pytest.raises(ValueError, match=r"another model: it has a parameter .*, and this one has not"):
         AdamW([("moe.expert", model.moe.experts)], roles={"moe.expert": "expert"}).load_state_dict(saved)
     model.register_parameter("extra", nn.Parameter(torch.zeros(2)))

@@ -132,6 +132,20 @@ def test_scion_may_start_on_the_surface_of_its_balls() -> None:
     assert not torch.equal(drawn[0]["w"], drawn[2]["w"]) and not torch.equal(p["experts"][0], p["experts"][1])
 
 
+def test_scion_starts_each_part_and_each_position_on_its_ball() -> None:
+    """As they are stepped: fused matrices part by part, a table of positions for all sequences row by row."""
+    from fairstep.optim.rules.scion import initialise
+
+    fused, positions = torch.nn.Parameter(torch.zeros(16, 8)), torch.nn.Parameter(torch.zeros(1, 5, 8))
+    overrides = {"qkv.weight": {"splits": "2:1:1"}}
+    named = [("qkv.weight", fused), ("pos_embed", positions)]
+    initialise(build("scion", named, overrides=overrides, embedding_norm="sign-per-input", embedding_radius=3.0), 0)
+    for part in fused.split((8, 4, 4)):
+        values = torch.linalg.svdvals(part)
+        assert torch.allclose(values, torch.full_like(values, (len(part) / 8) ** 0.5), rtol=1e-5)
+    assert torch.allclose(positions.abs(), torch.full((1, 5, 8), 3 / 8))
+
+
 def test_constrained_scion_stays_in_its_balls() -> None:
     """With decay 1, whatever the gradients, weights end within their radii (times what Newton-Schulz misses)."""
     w, head, norm = (torch.nn.Parameter(5 * torch.ones(shape)) for shape in ((8, 8), (12, 8), (8,)))

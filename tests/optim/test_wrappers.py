@@ -247,6 +247,8 @@ def _fresh(name: str, wrapper: str) -> bool:
     """Whether the optimizer has neither the wrapper nor one that contradicts it, and can have it."""
     if wrapper == "8bit" and not get(name).part("matrix").rule.eight_bit:
         return False
+    if wrapper == "schedule-free" and name == "schedule-free-plus":
+        return False
     if get(name).decay == "corrected" and wrappers()[wrapper].decides == "how weights decay":
         return False
     inside = {word for part in get(name).parts for word in part.rule.name.split("+")[1:]}
@@ -259,6 +261,8 @@ def _fresh(name: str, wrapper: str) -> bool:
     [
         ("adamw+emma", r"unknown wrapper 'emma' \(did you mean ema\?\); there are 8bit, cautious, cautious-decay, cor"),
         ("adamw+ema+ema", "the wrapper ema is named twice"),
+        ("schedule-free-adamw+schedule-free", "schedule-free-adamw is schedule-free by itself"),
+        ("schedule-free-plus+ema+sf", "schedule-free-plus is schedule-free by itself"),
         ("adamc+cwd", "cautious-decay and corrected-decay both say how weights decay; keep one of them"),
         ("adamh+hyperball", "the wrapper hyperball is named twice"),
         ("admw+ema", r"unknown optimizer 'admw' \(did you mean"),

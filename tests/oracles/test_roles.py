@@ -43,6 +43,12 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "opt": ("OPTForCausalLM", "OPTConfig", {**OPT, "word_embed_proj_dim": 32, "max_position_embeddings": 64}),
     "bert-classifier": ("BertForSequenceClassification", "BertConfig", {**WIDE, **CLASSES}),
+    "roberta-classifier": ("RobertaForSequenceClassification", "RobertaConfig", {**WIDE, **CLASSES}),
+    "musicgen": (
+        "MusicgenForCausalLM",
+        "MusicgenDecoderConfig",
+        {**SMALL, "vocab_size": 96, "ffn_dim": 64, "num_codebooks": 2, "pad_token_id": 0, "bos_token_id": 0},
+    ),
     "t5": (
         "T5ForConditionalGeneration",
         "T5Config",

@@ -23,6 +23,13 @@ QUERY = frozenset({"q", "q_proj", "wq", "to_q", "query"})
 KEY = frozenset({"k", "k_proj", "wk", "to_k", "key"})
 """Names of the layers that make queries and keys, in lower case."""
 
+AROUND = frozenset({"_checkpoint_wrapped_module", "_fsdp_wrapped_module", "original_module", "base_layer"})
+"""Names under which a module holds the layer that it stands around."""
+ORIGINALS = frozenset({"original", "original0", "original1"})
+"""Names of what a parametrization computes a weight from."""
+WEIGHTS = frozenset({"weight_v", "weight_orig"})
+"""The same of torch's former weight_norm and spectral_norm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Named:
@@ -36,6 +43,21 @@ class Named:
     """Whether the name says anything: a place in a list does not, nor the "weight" of a layer given by itself."""
 
     @property
+    def path(self) -> list[str]:
+        """The parts of the name, without those of modules that stand around a layer: checkpointing, FSDP, PEFT's
+        copies and base layers, and torch's parametrizations."""
+        given, path = self.name.split("."), list[str]()
+        while given:
+            word = given.pop(0)
+            if word == "modules_to_save" and len(given) > 1:
+                given = given[1:]  # the adapter's name
+            elif word == "parametrizations" and len(given) == 2 and given[1] in ORIGINALS:
+                given = given[:1]
+            elif word not in AROUND or not given:
+                path.append("weight" if word in WEIGHTS and not given else word)
+        return path
+
+    @property
     def layer_name(self) -> str:
-        """The last part of the name without its own "weight" or "bias", in lower case."""
-        return self.name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2].lower()
+        """The last part of the path without its own "weight" or "bias", in lower case."""
+        return ".".join(self.path).removesuffix(".weight").removesuffix(".bias").rpartition(".")[2].lower()

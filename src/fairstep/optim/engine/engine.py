@@ -257,7 +257,7 @@ class Engine(Routed):
         if len(set(self._ratios)) > 1:
             keep_ratios(self.param_groups, self._ratios)
             if not self._rates_seen:
-                self._rates_seen = warn_of_one_rate(self.param_groups)
+                self._rates_seen = warn_of_one_rate(self.param_groups, self._ratios)
 
     def _forget_stacks(self) -> None:
         self._stacks = FormedStacks()

@@ -23,15 +23,20 @@ def keep_ratios(groups: Sequence[dict[str, Any]], ratios: Sequence[float]) -> No
         _scale(groups, ratios, ["swa_lr"])
 
 
-def warn_of_one_rate(groups: Sequence[Mapping[str, Any]]) -> bool:
+def warn_of_one_rate(groups: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> bool:
     """Warn if all groups have one learning rate above 0; says whether they had any, so that it is asked no more."""
     rate = float(groups[0]["lr"])
     if rate and _equal(groups, "lr"):
         built = ", ".join(dict.fromkeys(f"{group['peak_lr']:.3g} ({group['rule']})" for group in groups))
+        keep = "set each group's lr to its peak_lr times a fraction, and give schedulers one number per group"
+        if not any(group["peak_lr"] for group in groups):
+            rules = [group["rule"] for group in groups]
+            times = [f"{ratio:.3g} ({rule})" for ratio, rule in zip(ratios, rules, strict=True)]
+            built = f"0 and the ratios {', '.join(dict.fromkeys(times))}"
+            keep = "build the optimizer with its peak learning rate, or give each group one of its own"
         warnings.warn(
-            f"every param group has learning rate {rate:.3g} now, and was built with {built}. To keep the ratios, set "
-            "each group's lr to its peak_lr times a fraction, and give schedulers one number per group; if one "
-            "learning rate is meant for all, build the optimizer with a ratio of 1",
+            f"every param group has learning rate {rate:.3g} now, and was built with {built}. To keep the ratios, "
+            f"{keep}; if one learning rate is meant for all, build the optimizer with a ratio of 1",
             stacklevel=4,
         )
     return any(float(group["lr"]) for group in groups)

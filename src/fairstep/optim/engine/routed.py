@@ -42,9 +42,11 @@ class Routed(torch.optim.Optimizer):
         undecayed: Collection[str],
         hyper: Mapping[str, Any],
     ) -> None:
-        self.decay = decay or self.spec.decay
+        self.decay = self.spec.decay if decay is None else decay
         if self.decay not in DECAYS:
             raise ValueError(f"decay must be one of {', '.join(DECAYS)}, not {decay!r}")
+        if isinstance(undecayed, str) or not isinstance(undecayed, Collection):
+            raise TypeError(f"undecayed must be a tuple of roles, such as ('vector', 'embedding'), not {undecayed!r}")
         for role in undecayed:
             if role not in ROLES:
                 raise ValueError(
@@ -85,6 +87,8 @@ class Routed(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Route the parameters of a group and add them, as one group per rule and weight decay."""
+        if "params" not in param_group:
+            raise ValueError(f"a param group must have params, and one has only {', '.join(param_group) or 'nothing'}")
         items = param_group["params"]
         if isinstance(items, Tensor):
             items = [items]
@@ -95,10 +99,16 @@ class Routed(torch.optim.Optimizer):
         roles = routing.assign(items, self._user_roles, matters=len(self.spec.parts) > 1 or not self._elementwise)
         if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
             routing.refuse_untold(self.spec, items, roles, self._user_roles)
-        for name in roles:
-            if name in self.roles:
-                raise ValueError(f"parameter {name} is in two param groups; each may be in one")
-        buckets: dict[tuple[Any, ...], tuple[dict[str, Any], list[Named]]] = {}
+        there = dict(self.named_parameters())
+        for item in items:
+            if there.get(item.name) is item.tensor:
+                raise ValueError(f"parameter {item.name} is in two param groups; each may be in one")
+            if item.name in self.roles:
+                raise ValueError(
+                    f"two parameters have the name {item.name}; give names of the whole model, as in "
+                    'model.layer.named_parameters("layer")'
+                )
+        buckets: dict[tuple[Any, ...], tuple[float, dict[str, Any], list[Named]]] = {}
         apart = any(map(is_override, hyper))
         for item in items:
             role = roles[item.name]
@@ -107,6 +117,7 @@ class Routed(torch.optim.Optimizer):
                 self.in_by_out.add(item.name)
             own = self.spec.overridden(role, hyper, item.name)
             settings: dict[str, Any] = self.spec.settings(role, hyper, own)
+            ratio = float(self.spec.settings(role, {**hyper, "lr": 1.0}, own)["lr"])
             seen = replace(item, tensor=self.oriented(item.name, item.tensor))
             settings |= call(rule.settings, Context(settings), seen)
             if not rule.elementwise:
@@ -115,9 +126,10 @@ class Routed(torch.optim.Optimizer):
                 settings["weight_decay"] = 0.0
             decay = "decoupled" if self.decay == "corrected" and role not in NORMALISED else self.decay
             settings = {"rule": rule.name, "decay": decay, **settings, **({"role": role} if apart else {})}
-            buckets.setdefault((role in self.undecayed, *settings.items()), (settings, []))[1].append(item)
+            alike = role in self.undecayed, ratio, *settings.items()  # a ratio of lr 0 is in the ratio alone
+            buckets.setdefault(alike, (ratio, settings, []))[-1].append(item)
         added: list[dict[str, Any]] = []
-        for settings, members in buckets.values():
+        for _, settings, members in buckets.values():
             rule = self.rules[settings["rule"]]
             shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule.name and "shared" in g), None)
             shared = shared or call(rule.shared, Context(settings))
@@ -132,7 +144,7 @@ class Routed(torch.optim.Optimizer):
             )
         for group in added:
             super().add_param_group(group)
-            self._ratios += (group["peak_lr"] / hyper["lr"] if hyper["lr"] else 1.0,)
+        self._ratios += tuple(ratio for ratio, _, _ in buckets.values())
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
 
@@ -197,8 +209,10 @@ class Routed(torch.optim.Optimizer):
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:
     """Param groups as torch expects them; the group of a module carries its layers along."""
-    if not isinstance(params, nn.Module | Tensor | set):
+    if isinstance(params, Iterable) and not isinstance(params, nn.Module | Tensor | set | Mapping):
         params = list(params)
         if params and all(isinstance(group, Mapping) for group in params):
             return [dict(group) for group in params]
+        if any(isinstance(group, Mapping) for group in params):
+            raise TypeError("params must be param groups or parameters, not both; give every group as a dict")
     return [{"params": routing.named_parameters(params)}]

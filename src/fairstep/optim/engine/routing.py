@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fairstep.optim.roles import ROLES, Named, Role, Value
+from fairstep.optim.roles import AROUND, ROLES, Named, Role, Value
 from fairstep.optim.spec import OptimizerSpec, nearest
 from fairstep.optim.splits import SPLITS, unit
 
@@ -25,6 +25,10 @@ role of every parameter with two dimensions or more ("matrix")."""
 HEAD_NAMES = {"head", "lm_head", "output", "unembedding", "unembed", "output_projection", "embed_out", "to_logits"}
 LAST_HEAD_NAMES = {"score", "classifier", "fc", "decoder", "out", "qa_outputs"}
 """Names of a head if it is the last of the layers outside repeated blocks."""
+HEADS = {*HEAD_NAMES, "heads", "score", "classifier", "fc"}
+"""Names of modules, beside those that end in _head or _heads, whose last layer is a head if it has a number (as in a
+``Sequential``) or one of ``LAST_IN_HEADS``."""
+LAST_IN_HEADS = {"out_proj", "proj", "fc", "linear", "summary"}
 POSITION_NAMES = {"wpe", "pos_emb", "pos_embed", "pos_embedding", "position_embedding", "position_embeddings",
                   "positional_embedding", "positional_embeddings", "embed_positions"}  # fmt: skip
 EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "tok_embeddings", "token_embedding",
@@ -48,24 +52,30 @@ def named_parameters(params: Any) -> list[Named]:
                 if id(tensor) not in layers or isinstance(module, nn.Embedding):
                     layers[id(tensor)] = module
         items = [
-            Named(name, tensor, layers[id(tensor)], params.get_submodule(".".join(name.split(".")[:-2])))
+            Named(name, tensor, *_holders(params, name, layers[id(tensor)]))
             for name, tensor in params.named_parameters()
         ]
     elif isinstance(params, Tensor):
         raise TypeError("params must be a module or an iterable of parameters, not one tensor; write [parameter]")
     elif isinstance(params, set):
         raise TypeError("params must have an order that is the same in every run; a set has none, so give a list")
+    elif isinstance(params, Mapping):
+        raise TypeError(
+            "params must be a module or an iterable of parameters, not a dict; give its .items(), or a list of param "
+            "groups"
+        )
+    elif not isinstance(params, Iterable):
+        raise TypeError(f"params must be a module or an iterable of parameters, not {params!r}")
     else:
-        given = enumerate(params)
-        items = [Named(*item) if isinstance(item, tuple) else Named(str(n), item, telling=False) for n, item in given]
+        items = [_named(number, item) for number, item in enumerate(params)]
     if not items:
         raise ValueError("the parameter list is empty; give a module with parameters, or named parameters")
     items = [replace(item, name=item.name.replace("_orig_mod.", "")) for item in items if not _is_frozen_code(item)]
     if not items:
         raise ValueError("all parameters are frozen and no floating-point numbers; nothing is left to train")
     for item in items:
-        if not isinstance(item.tensor, Tensor):
-            raise TypeError(f"parameter {item.name} must be a tensor, not {type(item.tensor).__name__}")
+        if nn.parameter.is_lazy(item.tensor):
+            raise ValueError(f"parameter {item.name} has no shape yet; run its lazy module once before")
         if not item.tensor.numel():
             shape = " x ".join(map(str, item.tensor.shape))
             raise ValueError(f"parameter {item.name} has no elements ({shape}); leave it out")
@@ -90,14 +100,27 @@ def named_parameters(params: Any) -> list[Named]:
     return items
 
 
+def _holders(root: nn.Module, name: str, layer: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The layer of a parameter, of a parametrized one's too, and the module that has the layer by its name."""
+    *path, _ = name.split(".")
+    if isinstance(layer, nn.utils.parametrize.ParametrizationList):
+        path = path[: path.index("parametrizations")]
+        layer = root.get_submodule(".".join(path))
+    while path and (path[-1] in AROUND or "modules_to_save" in path[-2:-1]):
+        path = path[:-1] if path[-1] in AROUND else path[:-2]
+    return layer, root.get_submodule(".".join(path[:-1]))
+
+
 def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
     """Name -> role of every parameter of a module, of named parameters, or of parameters.
 
     * vector: fewer than two dimensions that are not 1 by construction: biases and gains of experts, magnitudes of
       weight_norm, class tokens, Mamba's A_log, filters of depthwise convolutions, and what is marked _no_weight_decay.
-    * embedding: the weight of an nn.Embedding (also when the head shares it), or a name such as embed_tokens, pos_emb.
-    * head: a weight that is named so (lm_head, head, output; score, classifier, fc if it is the last), or the only one
-      with the embedding's shape, padded or not; only outside repeated blocks, where a wide MLP can have that shape.
+    * embedding: the weight of an nn.Embedding (also when the head shares it), or a name such as embed_tokens, pos_emb
+      (not of a linear layer or a convolution).
+    * head: a weight that is named so (lm_head, head, output, value_head; score, classifier, fc, classifier.2 if it is
+      the last), one of a list of heads, or the only one with the embedding's shape, padded or not; only outside
+      repeated blocks, where a wide MLP can have that shape.
     * expert: three dimensions under the name experts. router: a layer named router or shared_expert_gate, or named gate
       beside experts.
     * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest).
@@ -116,7 +139,7 @@ def assign(items: list[Named], roles: Roles = None, matters: bool = True) -> dic
 
     With ``matters`` False a tensor without an evident role is a matrix.
     """
-    expert_parents = {item.name.split("experts")[0] for item in items if "experts" in item.name.split(".")}
+    expert_parents = {".".join(item.path).split("experts")[0] for item in items if "experts" in item.path}
     embeddings = [item for item in items if item.tensor.ndim >= 2 and _is_embedding(item)]
     heads = _find_heads(items, embeddings)
     assigned: dict[str, Role] = {}
@@ -159,6 +182,19 @@ def stored_in_by_out(item: Named, role: Role) -> bool:
     return "Conv1D" in names and item.tensor.ndim == 2 and getattr(item.layer, "nf", None) == item.tensor.shape[1]
 
 
+def _named(number: int, item: Any) -> Named:
+    """A parameter of a list, with or without its name."""
+    pair = isinstance(item, tuple)
+    name, tensor = item if pair and len(item) == 2 else (str(number), item)
+    if not isinstance(name, str):
+        raise TypeError(f"parameter {number} must have a text as its name, not {name!r}")
+    if not isinstance(tensor, Tensor):
+        kind = type(tensor).__name__
+        told = "; give {'params': module} for a param group" if isinstance(tensor, nn.Module) else ""
+        raise TypeError(f"parameter {name} must be a tensor, not {kind}{told}")
+    return Named(name, tensor, telling=pair)
+
+
 def _is_frozen_code(item: Named) -> bool:
     """Whether these are a frozen layer's quantised weights, which no optimizer ever steps."""
     tensor = item.tensor
@@ -172,11 +208,17 @@ def _is_vector(item: Named) -> bool:
     own, tensor, layer = item.name.rpartition(".")[2], item.tensor, item.layer
     if own.endswith("bias") or own in ("A_log", "weight_g") or getattr(tensor, "_no_weight_decay", False):
         return True
-    if own == "original0" and ".parametrizations." in f".{item.name}" and len(tensor) == tensor.numel():
-        return True  # of weight_norm
+    if _is_magnitude(item):
+        return True
     if isinstance(layer, nn.modules.conv._ConvNd):
         return layer.groups > 1 and layer.groups == layer.in_channels
     return tensor.ndim > 2 and tensor.shape[-1] == tensor.numel()
+
+
+def _is_magnitude(item: Named) -> bool:
+    """Whether these are weight_norm's lengths, of rows or along another dimension."""
+    parametrized = item.name.endswith(".original0") and ".parametrizations." in f".{item.name}"
+    return parametrized and max(item.tensor.shape) == item.tensor.numel()
 
 
 def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[str], matters: bool) -> Role:
@@ -203,17 +245,26 @@ def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[s
         return "vector"
     raise ValueError(
         f"parameter {item.name} of shape {tuple(tensor.shape)} has no evident role; say it with "
-        f"roles={{{item.name!r}: 'expert'}} (a stack of matrices) or 'matrix' (flattened to {len(tensor)} rows)"
+        f"roles={{{item.name!r}: 'expert'}} (a stack of matrices), 'matrix' (flattened to {len(tensor)} rows) or "
+        "'vector'"
     )
 
 
 def _is_embedding(item: Named) -> bool:
     name = _layer_name(item)
+    if _is_magnitude(item):
+        return False
     if item.tensor.ndim > 2:  # one table for all sequences of a batch
         return name in POSITION_NAMES and item.tensor.shape[0] == 1
-    if item.layer is None or not item.name.endswith("weight"):
-        return name in EMBEDDING_NAMES
-    return isinstance(item.layer, (nn.Embedding, nn.EmbeddingBag))
+    if item.path[-1] == "weight" and isinstance(item.layer, (nn.Embedding, nn.EmbeddingBag)):
+        return True
+    return name in EMBEDDING_NAMES and not _is_linear(item.layer)
+
+
+def _is_linear(layer: nn.Module | None) -> bool:
+    """Whether a layer multiplies by its weight, whatever it is named: torch's, and others' that are called so."""
+    known = isinstance(layer, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd))
+    return known or any(word in type(layer).__name__.lower() for word in ("linear", "conv"))
 
 
 def _find_heads(items: list[Named], embeddings: list[Named]) -> list[Named]:
@@ -222,14 +273,28 @@ def _find_heads(items: list[Named], embeddings: list[Named]) -> list[Named]:
     A vocabulary is often padded to a multiple of 8 or more, by less than an eighth.
     """
     shapes = {tuple(item.tensor.shape) for item in embeddings}
-    outside = [item for item in items if not any(part.isdigit() for part in item.name.split(".")[:-2])]
-    linear = [item for item in outside if item.tensor.ndim == 2 and item not in embeddings]
-    named = [item for item in linear if _layer_name(item) in HEAD_NAMES]
-    if not named and linear and _layer_name(linear[-1]) in LAST_HEAD_NAMES:
+    outside = [item for item in items if not any(part.isdigit() for part in item.path[:-2])]
+    linear = [i for i in outside if i.tensor.ndim == 2 and i not in embeddings and not _is_magnitude(i)]
+    named = [item for item in linear if _layer_name(item) in HEAD_NAMES or _is_one_of_heads(item)]
+    if not named and linear and (_layer_name(linear[-1]) in LAST_HEAD_NAMES or _ends_a_head(linear[-1])):
         named = linear[-1:]
     shaped = [item for item in linear if tuple(item.tensor.shape) in shapes]
     padded = [item for item in linear if any(_pads(item.tensor, *shape) for shape in shapes if len(shape) == 2)]
-    return named or next((found for found in (shaped, padded) if len(found) == 1), [])
+    heads = named or next((found for found in (shaped, padded) if len(found) == 1), [])
+    return [*heads, *(item for item in linear if item not in heads and _layer_name(item).endswith("_head"))]
+
+
+def _is_one_of_heads(item: Named) -> bool:
+    """Of a list such as lm_heads, with a head for each codebook or each of the next tokens."""
+    *_, container, layer = "", "", *_layer_path(item)
+    return layer.isdigit() and container.endswith("heads") and not isinstance(item.owner, nn.Sequential)
+
+
+def _ends_a_head(item: Named) -> bool:
+    """Whether it is what classifies in a head of several layers, if it is the last of them: classifier.out_proj."""
+    *_, container, layer = "", "", *_layer_path(item)
+    inside = container in HEADS or container.endswith(("_head", "_heads"))
+    return inside and (layer.isdigit() or layer in LAST_IN_HEADS)
 
 
 def _pads(weight: Tensor, vocabulary: int, width: int) -> bool:
@@ -244,6 +309,8 @@ def _said(item: Named, roles: Roles) -> str | None:
         return roles if item.tensor.ndim >= 2 else None
     if callable(roles):
         return roles(item.name, item.tensor)
+    if not isinstance(roles, Mapping):
+        raise TypeError(f"roles must be a role, a mapping of names to roles, or a function, not {roles!r}")
     matches = [pattern for pattern in roles if fnmatchcase(item.name, pattern)]
     # The exact name wins over patterns, and of several patterns the last one written.
     return roles[item.name] if item.name in roles else roles[matches[-1]] if matches else None
@@ -289,13 +356,19 @@ def check_splits(item: Named, role: Role, splits: Value) -> None:
         )
 
 
+def _layer_path(item: Named) -> list[str]:
+    """['blocks', '0', 'mlp', 'gate'] of 'blocks.0.mlp.gate.weight'."""
+    path = item.path
+    return path[:-1] if len(path) > 1 and path[-1] == "weight" else path
+
+
 def _layer_name(item: Named) -> str:
-    return item.name.removesuffix(".weight").rpartition(".")[2]
+    return _layer_path(item)[-1]
 
 
 def _parent(item: Named) -> str:
     """'blocks.0.mlp.' of 'blocks.0.mlp.gate.weight'."""
-    return item.name.removesuffix(".weight").removesuffix(_layer_name(item))
+    return "".join(f"{part}." for part in _layer_path(item)[:-1])
 
 
 def prove_partition(expected: Iterable[tuple[str, Tensor]], groups: list[dict[str, Any]]) -> None:

@@ -109,6 +109,7 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     Of whole tensors this optimizer takes what it steps. A ``StateShard`` must be of the piece that it steps.
     Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
     """
+    _check_form(optimizer, saved)
     saved = by_number.named(optimizer, saved)
     _check_origin(optimizer, saved)
     entries = _entries(optimizer, saved)
@@ -150,7 +151,7 @@ def count_absent(optimizer: Routed) -> None:
 
 def name_peak(group: dict[str, Any], saved: Mapping[str, Any]) -> None:
     """Give a param group its peak learning rate from a saved one, which called it initial_lr in earlier versions."""
-    group["peak_lr"] = saved["peak_lr"] if "peak_lr" in saved else saved["initial_lr"]
+    group["peak_lr"] = saved["peak_lr"] if "peak_lr" in saved else saved.get("initial_lr", group["lr"])
 
 
 def allocate_like(optimizer: Routed, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,10 +229,19 @@ def _own_part(name: str, layout: ShardLayout, key: str, value: Any) -> Any:
     return layout.cut(key, value).clone() if layout.fits(key, value.shape) else value
 
 
+def _check_form(optimizer: Routed, saved: Any) -> None:
+    """Raise ValueError for what is no state dict of any optimizer."""
+    groups = saved.get("param_groups", []) if isinstance(saved, Mapping) else None
+    if not isinstance(groups, list | tuple) or not all(isinstance(g, Mapping) and "params" in g for g in groups):
+        found = "a param group in it has no params" if isinstance(groups, list | tuple) else f"it is {saved!r}"[:100]
+        raise ValueError(f"this is not a state dict of fairstep's {optimizer.spec.name}: {found}")
+
+
 def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     ours = optimizer.spec.name
     if not {"format", "optimizer", "param_groups", "state"} <= set(saved):
-        raise ValueError(f"this is not a state dict of fairstep's {ours}: it has the keys {', '.join(map(str, saved))}")
+        keys = f"it has the keys {', '.join(map(str, saved))}" if saved else "it is empty"
+        raise ValueError(f"this is not a state dict of fairstep's {ours}: {keys}")
     if saved["format"] > FORMAT:
         raise ValueError(f"this state dict has format {saved['format']}; this version reads up to {FORMAT}")
     if saved["optimizer"] != ours:

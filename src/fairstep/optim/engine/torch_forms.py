@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
 
 from fairstep.optim.roles import Value
 from fairstep.optim.spec import OptimizerSpec, nearest
+from fairstep.optim.spec.overrides import KEPT, LR_RATIO
 
 OURS = ("params", "param_names", "rule", "decay", "peak_lr", "shared")
 """Keys of a param group that the engine writes."""
+ELSEWHERE = {
+    **dict.fromkeys(("role", "roles"), "say it with the optimizer's roles"),
+    **dict.fromkeys((LR_RATIO, *KEPT), "say it with the optimizer's overrides"),
+    **dict.fromkeys(("overrides", "undecayed", "stacked", "rounding"), "give it to the optimizer"),
+}
+"""Names that mean something, and not in a param group."""
+OTHER_STEPS = ("maximize", "amsgrad")
+"""Keys of torch's groups with which its optimizers would take another step."""
 
 
 def numbers(spec: OptimizerSpec, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +52,7 @@ def numbers(spec: OptimizerSpec, given: Mapping[str, Any]) -> dict[str, Any]:
 def validate(spec: OptimizerSpec, settings: Mapping[str, Any]) -> dict[str, Value]:
     """``OptimizerSpec.validate``, which for a library also takes a learning rate of 0."""
     lr = settings.get("lr")
-    if isinstance(lr, bool) or lr != 0:
+    if isinstance(lr, bool | Tensor) or not isinstance(lr, Real) or lr != 0:
         return spec.validate(settings)
     return {**spec.validate({name: value for name, value in settings.items() if name != "lr"}), "lr": 0.0}
 
@@ -59,6 +69,10 @@ def of_group(spec: OptimizerSpec, group: Mapping[str, Any]) -> tuple[dict[str, A
     for key in kept:
         if key in OURS:
             raise ValueError(f"a param group's {key} is the optimizer's to write; leave it out")
+        if key in ELSEWHERE:
+            raise ValueError(f"{key} is not read in a param group; {ELSEWHERE[key]}")
+        if key in OTHER_STEPS and kept[key]:
+            raise ValueError(f"{spec.name} has no {key}, which this param group asks for; leave it out")
         if key == "betas" or key in inside or get_close_matches(key, known, cutoff=0.8):
             raise ValueError(f"{spec.name} has no hyperparameter {key!r}{nearest(key, known)}")
     return {key: value for key, value in settings.items() if key in known}, kept

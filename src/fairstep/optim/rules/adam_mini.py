@@ -14,9 +14,10 @@ Blocks, which are always whole rows of a matrix:
     biases                                           each element
 
 Query and key are known by the name of their layer (q, q_proj, wq, query, k, ...), a bias by ending in "bias", and the
-rows of a head by head_size, or by the attention module that holds the layer: its head_width, head_dim or head_size, or
-its number of heads, of which each has inputs / heads rows. Where the size of a head is not known, as in a plain list of
-parameters, each row of query and key is a block, which is finer than the paper's and uses more memory, not less.
+rows of a head by head_size, or by the attention module that holds the layer: its head_width, head_dim, head_size or
+what else Transformers calls it, or its number of heads, of which each has inputs / heads rows. Where the size of a head
+is not known, as in a plain list of parameters, each row of query and key is a block, which is finer than the paper's
+and uses more memory, not less.
 ``param_groups`` show the choice as ``block_rows`` (0: the whole tensor).
 
 Y. Zhang et al., "Adam-mini: Use Fewer Learning Rates To Gain More", arXiv 2406.16793, as in the authors' version 1.1.1.
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from fairstep.optim.roles import Named
 
-HEAD_SIZES = ("head_width", "head_dim", "head_size")
+HEAD_SIZES = ("head_width", "head_dim", "head_size", "attention_head_size", "key_value_proj_dim", "d_head", "dim_head")
 HEAD_COUNTS = ("heads", "num_heads", "n_heads", "n_head", "num_attention_heads")
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.maths.newton_schulz import OrthogonalisingRule
+from fairstep.optim.maths.sign import sign
 from fairstep.optim.rule import Context, State, call
 from fairstep.optim.rules.adamw import with_companion
 from fairstep.optim.rules.muon import D_MUON, OPTIONS, momentum_ahead
@@ -54,7 +55,7 @@ class AdaMuonRule(OrthogonalisingRule):
         context: Context,
     ) -> Tensor:
         u = momentum_ahead(grad, state["m"], momentum, nesterov)  # (s, o, i)
-        orthogonal = call(self.orthogonalised, context, u.sign())  # (s, o, i)
+        orthogonal = call(self.orthogonalised, context, sign(u))  # (s, o, i)
         v = state["v"].mul_(momentum).addcmul_(orthogonal, orthogonal, value=1 - momentum)
         scaled = orthogonal / v.sqrt().add_(eps)
         o, i = grad.shape[-2:]

@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairstep.optim._lazy import torch
+from fairstep.optim.maths.sign import clipped
 from fairstep.optim.roles import ROLES
 from fairstep.optim.rule import Rule, State
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Part, Schedule
@@ -41,10 +42,11 @@ class ADOPTRule(Rule):
         m, v = state["m"], state["v"]
         if step == 1:
             v.addcmul_(grad, grad)
+            m.add_(grad, alpha=0)  # NaN where it is not finite: such a v would stop its weight for good
             return None
         floor = v.sqrt().clamp_(min=eps)
         limit = (step - 1) ** 0.25
-        m.lerp_(torch.div(grad, floor, out=floor).clamp_(-limit, limit), 1 - beta1)
+        m.lerp_(clipped(torch.div(grad, floor, out=floor), limit), 1 - beta1)
         v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         return m
 

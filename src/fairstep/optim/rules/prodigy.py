@@ -15,7 +15,8 @@ K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Le
 Optimizer state: 4 floats per parameter. t counts the steps of the optimizer, not of a parameter.
 
 lr multiplies the estimate and is what a schedule changes; groups with different lr (other than 0) are refused, as by
-the authors. Differences from other implementations: slice_p, which
+the authors. Parameters whose lr is 0 have no part in a step, and a step in which no lr is above 0 changes nothing: a
+warm-up from 0 begins with its second step. Differences from other implementations: slice_p, which
 estimates from a part of the elements, is not here; growth is 1e300 for none; the sums are taken in float64, and d is a
 double. pytorch-optimizer keeps the scalars in float32.
 """
@@ -62,6 +63,8 @@ class ProdigyRule(Rule):
         context: Context,
     ) -> Tensor:
         """(share of r, sum |s|), after m, v and s have taken in the gradient."""
+        if not lr:
+            return torch.zeros(2, dtype=torch.float64, device=grad.device)
         d, step = context.shared["d"], context.shared["steps"] + 1
         scale = d / d0
         length = d * lr * (_correction(step, beta1, beta2) if bias_correction else 1.0)
@@ -77,16 +80,18 @@ class ProdigyRule(Rule):
     ) -> dict[str, float]:
         progress, size = sums
         before = context.shared
-        d, d_max, r = before["d"], before["d_max"], beta2**0.5 * before["r"] + progress
-        new = d
-        if size > 0:
-            estimate = d_coef * r / size
-            d_max = max(d_max, estimate)
-            new = min(d_max, (max(d, estimate) if d == d0 else d) * growth)
+        if not size:
+            return {**before, "last_d": before["d"]}
+        d, r = before["d"], beta2**0.5 * before["r"] + progress
+        estimate = d_coef * r / size
+        d_max = max(before["d_max"], estimate)
+        new = min(d_max, (max(d, estimate) if d == d0 else d) * growth)
         return {"d": new, "last_d": d, "d_max": d_max, "r": r, "steps": before["steps"] + 1}
 
     def lr_factor(self, *, beta1: float, beta2: float, bias_correction: bool, context: Context) -> float:
         step = context.shared["steps"]
+        if not step:
+            return 0.0
         return context.shared["last_d"] * (_correction(step, beta1, beta2) if bias_correction else 1.0)
 
     def update(self, grad: Tensor, state: State, param: Tensor, step: int, *, eps: float, context: Context) -> Tensor:

@@ -113,25 +113,23 @@ def initialise(optimizer: Any, seed: int) -> None:
     """Draw all weights but vectors anew from the surfaces of their layers' balls, as the official ``init`` does.
 
     ``optimizer``: an instance of our Scion.
-    Hidden matrices become orthogonal times c times their radius, signs are random, rows are Gaussian before they are
-    scaled. Vectors stay as they are (the official code sets them to 0, which a norm's gain would not survive). Before
-    the first step; the same weights for the same seed.
+    Hidden matrices, and each part of those with ``splits``, become orthogonal times c times their radius, signs are
+    random, rows are Gaussian before they are scaled. Vectors stay as they are (the official code sets them to 0, which
+    a norm's gain would not survive). Before the first step; the same weights for the same seed.
     """
     generator = torch.Generator().manual_seed(seed)
-    for group in optimizer.param_groups:
-        for name, p in zip(group["param_names"], group["params"], strict=True):
-            if optimizer.roles[name] == "vector":
-                continue
-            p = optimizer.oriented(name, p.data)
-            drawn = torch.empty(p.shape if optimizer.roles[name] == "expert" else (1, len(p), p[0].numel()))
-            drawn = drawn.double().normal_(generator=generator)
-            if group["rule"] == "scion":
-                for matrix in drawn:
-                    torch.nn.init.orthogonal_(matrix, generator=generator)
-                ball = drawn.mul_(_factor(drawn, group["scale"]) * group["radius"])
-            else:
-                ball = _outer_step(drawn, group["radius"], group["norm"])
-            p.copy_(ball.reshape(p.shape))
+    for group, member in optimizer.members():
+        if optimizer.roles[member.name] == "vector":
+            continue
+        weights = member.oriented(member.tensor.data)
+        drawn = torch.empty((member.layout.rows, *member.layout.tail), dtype=torch.float64).normal_(generator=generator)
+        if group["rule"] == "scion":
+            for matrix in drawn:
+                torch.nn.init.orthogonal_(matrix, generator=generator)
+            ball = drawn.mul_(_factor(drawn, group["scale"]) * group["radius"])
+        else:
+            ball = _outer_step(drawn, group["radius"], group["norm"])
+        weights.copy_(ball.reshape(weights.shape))
 
 
 _OFFICIAL = "the authors' nanoGPT example, github.com/LIONS-EPFL/scion"

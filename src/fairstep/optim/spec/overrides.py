@@ -57,6 +57,8 @@ def split(name: str) -> tuple[str, str]:
 def flat(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """``{"head": {"lr_ratio": 0.16, "betas": (0.8, 0.95)}}`` by dotted names. Raises ValueError for another form."""
     found: dict[str, Any] = {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"overrides take {{TARGET: {{NAME: VALUE}}}}, not {overrides!r}")
     for target, values in overrides.items():
         if not isinstance(values, Mapping):
             raise ValueError(f"overrides take {{TARGET: {{NAME: VALUE}}}}, and {target!r} has {values!r}")

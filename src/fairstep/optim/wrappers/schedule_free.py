@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Schedule
+from fairstep.optim.spec import Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class ScheduleFreeRule(WrappedRule):
 
 
 def schedule_free(spec: OptimizerSpec) -> OptimizerSpec:
+    """Raises UnknownOptimizerError if the optimizer is schedule-free already: both would keep their z as one."""
+    if spec.schedule is SCHEDULE:
+        raise UnknownOptimizerError(f"{spec.name} is schedule-free by itself; leave the wrapper schedule-free out")
     return replace(spec, parts=wrap_parts(spec, ScheduleFreeRule), schedule=SCHEDULE)
 
 

@@ -1,0 +1,100 @@
+"""What users write into param groups and arguments: ratios of a learning rate of 0, keys of other optimizers, forms."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fairstep.optim import AdamW, Muon
+
+
+def matrix_and_head() -> nn.Module:
+    model = nn.ModuleDict({"up": nn.Linear(4, 4, bias=False), "lm_head": nn.Linear(4, 8, bias=False)})
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    return model
+
+
+def rates(optimizer: Any) -> list[float]:
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_learning_rate_of_0_keeps_its_ratios(optimizer: str) -> None:
+    """lr=0 waits for a scheduler, whose one max_lr is the optimizer's: times the ratio for each group."""
+
+    def built(lr: float) -> Any:
+        if optimizer == "muon":
+            return Muon(matrix_and_head(), lr=lr)
+        return AdamW(matrix_and_head(), lr=lr, overrides={"lm_head.*": {"lr_ratio": 0.2}})
+
+    waiting, expected = built(0), built(0.02)
+    for mine in (waiting, expected):
+        cycle = torch.optim.lr_scheduler.OneCycleLR(mine, max_lr=0.02, total_steps=10, cycle_momentum=False)
+        for _ in range(3):
+            mine.step()
+            cycle.step()
+    assert rates(expected)[0] == pytest.approx(5 * rates(expected)[1])
+    assert rates(waiting) == pytest.approx(rates(expected))
+
+
+def test_one_rate_for_what_was_built_with_0_is_told() -> None:
+    optimizer = Muon(matrix_and_head(), lr=0)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    with pytest.warns(UserWarning, match=r"was built with 0 and the ratios 1 \(muon\), 0.2 \(adamw\)"):
+        optimizer.step()
+    alike = Muon(matrix_and_head(), lr=0, adam_lr_ratio=1.0)
+    for group in alike.param_groups:
+        group["lr"] = 0.01
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alike.step()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("splits", 3, "splits is not read in a param group; say it with the optimizer's overrides"),
+        ("lr_ratio", 3.0, "lr_ratio is not read in a param group"),
+        ("role", "head", "role is not read in a param group; say it with the optimizer's roles"),
+        ("undecayed", (), "undecayed is not read in a param group; give it to the optimizer"),
+        ("maximize", True, "adamw has no maximize, which this param group asks for"),
+        ("amsgrad", True, "adamw has no amsgrad"),
+        ("lr", torch.ones(2), "adamw: lr must be a number"),
+    ],
+)
+def test_a_key_that_means_something_elsewhere_is_refused(key: str, value: Any, message: str) -> None:
+    """Kept and not read, it would be another optimizer than was asked for."""
+    with pytest.raises(ValueError, match=message):
+        AdamW([{"params": matrix_and_head(), key: value}])
+
+
+def test_switches_of_torchs_that_change_no_step_are_kept() -> None:
+    model = matrix_and_head()
+    theirs = torch.optim.AdamW([{"params": [p], "lr": 0.5} for p in model.parameters()], foreach=True).param_groups
+    ours = AdamW(theirs)
+    assert rates(ours) == [0.5, 0.5] and ours.param_groups[0]["foreach"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            {"undecayed": "vector"},
+            r"undecayed must be a tuple of roles, such as \('vector', 'embedding'\), not 'vector'",
+        ),
+        ({"undecayed": None}, "undecayed must be a tuple of roles"),
+        ({"roles": 5}, "roles must be a role, a mapping of names to roles, or a function, not 5"),
+        ({"overrides": [("head", {"lr_ratio": 2})]}, "overrides take"),
+        ({"decay": ""}, "decay must be one of"),
+        ({"lr": torch.ones(2)}, "muon: lr must be a number"),
+    ],
+)
+def test_arguments_of_another_form(argument: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Muon(matrix_and_head(), **argument)
