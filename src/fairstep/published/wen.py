@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from fairstep.published.files import compact, read_csv, read_json
+from fairstep.published.files import frame_of, read_csv, read_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,14 +68,7 @@ def cells() -> pl.DataFrame:
     ``sweeps``), ``near_optimal`` (null, or ``tolerance, loss, names, values``: all configurations whose loss was within
     ``tolerance`` of ``loss`` in the state of 2025-05; their own losses were not published).
     """
-    import polars as pl
-
-    wide = ("grid", "start", "centres", "near_optimal")
-    rows = [
-        {key: compact(value) if key in wide and value is not None else value for key, value in cell.items()}
-        for cell in cell_records()
-    ]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return frame_of(cell_records(), ("grid", "start", "centres", "near_optimal"))
 
 
 def cell_records() -> list[dict[str, Any]]:
