@@ -185,11 +185,8 @@ def codebase_setup(evidence: Evidence) -> Finding:
     needs="times of a step without other load at several sizes (`benchmarks/` measures them)",
 )
 def wall_clock(evidence: Evidence) -> Finding:
-    import json
-
-    rows = list(semenov.records().filter(id="wallclock").iter_rows(named=True))
-    at = {(row["optimizer"], json.loads(row["varied"])["parameters"]): row for row in rows}
-    sizes = sorted({size for _, size in at})
+    seconds = semenov.step_seconds()
+    sizes = sorted(seconds)
     parts = []
     for name, size, least, most in (
         ("soap", sizes[0], 1.1, 1.3),
@@ -197,10 +194,8 @@ def wall_clock(evidence: Evidence) -> Finding:
         ("soap", sizes[-1], 1.6, 2.0),
         *((other, size, 0.85, 1.15) for other in ("ademamix", "muon") for size in sizes),
     ):
-        row, base = at[name, size], at["adamw", size]
-        low = (row["value"] - row["uncertainty"]) / (base["value"] + base["uncertainty"])
-        high = (row["value"] + row["uncertainty"]) / (base["value"] - base["uncertainty"])
-        ratio = row["value"] / base["value"]
+        (value, width), (base, error) = seconds[size][name], seconds[size]["adamw"]
+        ratio, low, high = value / base, (value - width) / (base + error), (value + width) / (base - error)
         state = "yes" if least <= ratio <= most else inside(low, high, least, most)
         parts.append(Part(state, f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] times AdamW at {size / 1e6:g}M"))
     parts.append(Part("missing", "times of the other optimizers: they were not read off"))

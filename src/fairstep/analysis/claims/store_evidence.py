@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from fairstep.analysis.claims.evidence import Cell, Evidence, Measured
 from fairstep.analysis.claims.united import united
 from fairstep.analysis.claims.variants import is_variant, model_of, spelling, swept, variants_of
-from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
+from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation, t_quantile
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.analysis.verdict.judge import Verdict, verdicts
@@ -75,10 +75,7 @@ def _final(trials: Trials, verdict: Verdict) -> Measured | None:
     if verdict.verdict == "diverged":
         return Measured(math.nan)
     losses = trials[verdict.name].losses
-    if not losses:
-        return None
-    mean = mean_interval(losses.values())
-    return Measured(mean.value, mean.high - mean.value, runs=losses)
+    return Measured.of(losses) if losses else None
 
 
 def _error(losses: Mapping[str, Measured | None]) -> float:

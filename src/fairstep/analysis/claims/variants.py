@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 from fairstep.analysis.claims.evidence import SPELLINGS, Measured, Variant
-from fairstep.analysis.statistics import mean_interval
 from fairstep.analysis.trials import Row, Trials
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.runs import RunSpec
@@ -97,8 +96,7 @@ def _measured(rows: list[Row]) -> Measured:
     losses = {(row["init_seed"], row["data_seed"]): row["final_loss"] for row in rows if row["status"] == "done"}
     if 2 * len(losses) < len(rows) or not losses:
         return Measured(math.nan)
-    mean = mean_interval(losses.values())
-    return Measured(mean.value, mean.high - mean.value, runs=losses)
+    return Measured.of(losses)
 
 
 def _norms(trials: Trials, rows: tuple[Row, ...]) -> dict[Any, Curve]:
