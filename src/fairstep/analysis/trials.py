@@ -285,13 +285,6 @@ class Trials:
         return curves
 
 
-def as_trials(
-    trials: Trials | pl.DataFrame | Iterable[Mapping[str, Any]], baseline: str, contestants: Sequence[str] = ()
-) -> Trials:
-    """Trials as they are, or made ``from_rows``. Raises AnalysisError."""
-    return trials if isinstance(trials, Trials) else Trials.from_rows(trials, baseline, contestants)
-
-
 def _results(rows: Sequence[Row]) -> list[tuple[dict[str, Any], float]]:
     seed = next(((row["init_seed"], row["data_seed"]) for row in rows), None)
     return [

@@ -90,7 +90,7 @@ def _from_file(path: Path, key: str) -> Found:
         raise TrialError(f"its loss cannot be read: {path} holds {what}")
     if not isinstance(rows[-1], dict):
         return number(rows[-1], path.name), []
-    having = [row for row in rows if isinstance(row, dict) and _has(row, key)]
+    having = [row for row in rows if isinstance(row, dict) and _inside(row, key) is not None]
     if not having:
         raise TrialError(f"its loss never appeared: {path} has {', '.join(_keys(rows[-1])) or 'nothing'}, and no {key}")
     return _last([(_step(row), number(_value(row, key, path.name), key)) for row in having], str(path))
@@ -158,10 +158,6 @@ def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
 def _keys(row: dict[str, Any]) -> list[str]:
     """Keys with a value."""
     return [str(key) for key, value in row.items() if value is not None]
-
-
-def _has(row: dict[str, Any], key: str) -> bool:
-    return _inside(row, key) is not None
 
 
 def _value(row: dict[str, Any], key: str, where: str) -> Any:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CITATION = "Wen, Hall, Ma, Liang (2025), arXiv 2509.02046"
 SIZES = ("130m", "300m", "520m", "1.2b")
 RATIOS = (1, 2, 4, 8, 16)
+DIVERGED = 4.5
+"""Nats: recorded losses above this are the last ones of runs that diverged."""
 
 
 @functools.cache
@@ -50,7 +52,7 @@ def sweeps() -> pl.DataFrame:
 
     ``optimizer, model_size, chinchilla_ratio, phase, record``; ``hyperparameter`` and ``value`` (its new value, as
     JSON) are null in the row of the centre itself (whose configuration is in ``cells``); ``loss`` in nats per token.
-    Losses above about 4.5 are the last ones of runs that diverged. Runs without a recorded loss are not listed.
+    Losses above ``DIVERGED`` are of runs that diverged. Runs without a recorded loss are not listed.
     """
     import polars as pl
 

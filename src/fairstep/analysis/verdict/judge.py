@@ -30,7 +30,7 @@ from fairstep.analysis.statistics import (
     pooled_deviation,
     share_interval,
 )
-from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
+from fairstep.analysis.trials import ContestantTrials, Row, Trials
 from fairstep.analysis.verdict.comparable import check_comparable
 from fairstep.analysis.verdict.looks import (
     ALPHA,
@@ -134,7 +134,8 @@ def verdicts(
     stick and ``contestants`` adds contestants without trials. Raises AnalysisError when the baseline has no trials,
     or when final and budget runs do not share one workload.
     """
-    trials = as_trials(trials, baseline, contestants or ())
+    if not isinstance(trials, Trials):
+        trials = Trials.from_rows(trials, baseline, contestants or ())
     base = trials[trials.baseline]
     if not base.rows:
         others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"

@@ -32,9 +32,6 @@ TOLERANCE = 3e-3
 NEAR = 5e-3
 """The tolerance of the near-optimal lists that W's records of 2025-05 hold."""
 
-DIVERGED = 4.5
-"""Recorded losses above it are the last ones of runs that diverged."""
-
 CONTEXT = 4096
 
 
@@ -62,7 +59,7 @@ class Record:
     def entry(self) -> tuple[Configuration, str]:
         """Where the replay begins, and why, if not at the published start."""
         reachable = [self.start, *self.space.star(self.start)]
-        if any(self.losses.get(key(point), math.inf) <= DIVERGED for point in reachable):
+        if any(self.losses.get(key(point), math.inf) <= wen.DIVERGED for point in reachable):
             return self.start, ""
         return self.centre, "begun at the centre: nothing published around the start"
 
@@ -71,7 +68,7 @@ class Record:
         place = key(configuration)
         if place in self.losses:
             loss = self.losses[place]
-            return math.inf if loss > DIVERGED else loss
+            return math.inf if loss > wen.DIVERGED else loss
         steps = self.tokens // (CONTEXT * int(configuration.get("train_batch_size", 128)))
         if float(configuration.get("warmup", 0)) < steps:
             self.holes.add(place)
