@@ -14,6 +14,7 @@ rates follow each optimizer's convention, warm-up is in steps, ``train_batch_siz
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairstep.published.files import frame_of, read_csv, read_json
@@ -107,6 +108,23 @@ def models() -> pl.DataFrame:
     names = "model_size layers hidden mlp heads head_dimension context vocabulary parameters_matrix parameters_norm"
     columns = [*names.split(), "parameters_embedding_and_head", "parameters", "tokens_1x"]
     return read_csv("wen_models.csv", {name: pl.String if name == "model_size" else pl.Int64 for name in columns})
+
+
+def near_optimal(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The near-optimal configurations of one of ``cell_records``; empty where it has none."""
+    near = record["near_optimal"] or {"names": [], "values": []}
+    return [dict(zip(near["names"], values, strict=True)) for values in near["values"]]
+
+
+def sensitive(near: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Hyperparameters of which no single value occurs in the near-optimal set of every cell (W's rule, section 3).
+
+    ``near``: for every cell its near-optimal configurations. A cell without any says nothing. A hyperparameter that
+    some set does not have counts as absent there, which is a value like any other.
+    """
+    sets = [configurations for configurations in near if configurations]
+    names = dict.fromkeys(name for configurations in sets for c in configurations for name in c)
+    return [name for name in names if not set.intersection(*({c.get(name) for c in one} for one in sets))]
 
 
 def facts() -> dict[str, Any]:

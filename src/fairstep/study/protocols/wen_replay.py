@@ -24,7 +24,6 @@ from fairstep.study.protocols.one_cell import OneCell, settle
 from fairstep.study.protocols.search import Problem, Tuning, Wanted, solve
 from fairstep.study.protocols.space import Axis, Configuration, Key, Space, key
 from fairstep.study.protocols.star_search import Star
-from fairstep.study.protocols.wen import sensitive
 
 TOLERANCE = 3e-3
 """W's acceptance threshold Delta1, in nats per token."""
@@ -123,8 +122,8 @@ def replay(protocol: OneCell | None = None, optimizers: Sequence[str] = ()) -> R
     lists: dict[str, dict[str, list[str] | None]] = {
         name: {
             "published": sorted(published[name]) if name in published else None,
-            "from_published_lists": sorted(sensitive([r.near_optimal for r in chosen if r.optimizer == name])),
-            "from_replay": sorted(sensitive(near[name])),
+            "from_published_lists": sorted(wen.sensitive([r.near_optimal for r in chosen if r.optimizer == name])),
+            "from_replay": sorted(wen.sensitive(near[name])),
         }
         for name in near
     }
@@ -185,7 +184,6 @@ def _record(cell: dict[str, Any], sizes: dict[str, int], sweeps: Mapping[Any, li
             if name is None or name in space.axes:
                 point = around if name is None else {**around, name: json.loads(row["value"])}
                 losses.setdefault(key(point), row["loss"])
-    near = cell["near_optimal"] or {"names": [], "values": []}
     return Record(
         optimizer=cell["optimizer"],
         model_size=cell["model_size"],
@@ -196,7 +194,7 @@ def _record(cell: dict[str, Any], sizes: dict[str, int], sweeps: Mapping[Any, li
         best=cell["best_loss"],
         tokens=sizes[cell["model_size"]] * cell["chinchilla_ratio"],
         losses=losses,
-        near_optimal=[dict(zip(near["names"], values, strict=True)) for values in near["values"]],
+        near_optimal=wen.near_optimal(cell),
     )
 
 
