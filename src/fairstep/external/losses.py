@@ -18,6 +18,7 @@ from typing import Any
 from fairstep.external.output import Output, TrialError
 from fairstep.runs import CommandSpec
 from fairstep.runs.command_spec import filled
+from fairstep.runs.frozen import is_number
 
 Found = tuple[float, list[tuple[int, float]]]
 LARGEST_FILE = 200_000_000
@@ -179,8 +180,7 @@ def _inside(row: dict[str, Any], key: str) -> Any:
 
 def _step(row: dict[str, Any]) -> int | None:
     step: Any = next((row[name] for name in ("step", "steps", "iteration", "iter", "global_step") if name in row), None)
-    whole = isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step)
-    return int(step) if whole else None
+    return int(step) if is_number(step) and math.isfinite(step) else None
 
 
 def number(value: Any, name: str) -> float:

@@ -15,6 +15,7 @@ from fairstep.analysis.verdict.crossings import Curve
 from fairstep.analysis.verdict.judge import Verdict, verdicts
 from fairstep.analysis.verdict.wording import count_text
 from fairstep.runs import Ledger, Store
+from fairstep.runs.frozen import is_number
 
 
 def store_evidence(*stores: Store) -> Evidence:
@@ -101,6 +102,6 @@ def _sweeps(trials: Trials, names: Sequence[str], error: float) -> dict[tuple[st
                 loss = Measured(math.nan if row["final_loss"] is None else row["final_loss"], error)
                 for name in names:
                     value = row["values"].get(name)
-                    if isinstance(value, int | float) and not isinstance(value, bool):
+                    if is_number(value):
                         sweeps.setdefault((spelling(contestant), name), {})[float(value)] = loss
     return {key: table for key, table in sweeps.items() if len(table) > 1}

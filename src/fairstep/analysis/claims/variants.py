@@ -18,6 +18,7 @@ from fairstep.analysis.claims.evidence import SPELLINGS, Measured, Variant
 from fairstep.analysis.trials import Row, Trials
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.runs import RunSpec
+from fairstep.runs.frozen import is_number
 
 MODEL = ("init_std", "z_loss", "qk_norm")
 
@@ -55,7 +56,7 @@ def swept(variants: Mapping[str, tuple[Variant, ...]]) -> dict[tuple[str, str], 
             if (
                 len(changed) == 1
                 and changed != ["lr"]
-                and all(_is_number(one.settings.get(changed[0])) for one in (first, other))
+                and all(is_number(one.settings.get(changed[0])) for one in (first, other))
             ):
                 table = sweeps.setdefault((optimizer, changed[0]), {float(first.settings[changed[0]]): first.loss})
                 table[float(other.settings[changed[0]])] = other.loss
@@ -115,7 +116,3 @@ def _norms(trials: Trials, rows: tuple[Row, ...]) -> dict[Any, Curve]:
 def _spec(trials: Trials, row: Row) -> RunSpec | None:
     spec = trials.specs.get(row["run"])
     return spec if isinstance(spec, RunSpec) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
