@@ -61,7 +61,7 @@ def test_the_learning_rate_widens_the_interval() -> None:
     plain = look_once(contender(base), {"b": contender(other - 0.1)}, 1)["b"]
     wide = look_once(contender(base, rates), {"b": contender(other - 0.1, rates)}, 1)["b"]
     assert plain.choice_error is None and wide.choice_error is not None and 0 < wide.choice_error < 0.03
-    half = [test.interval(test.limit, 0.05) for test in (plain, wide)]
+    half = [test.interval for test in (plain, wide)]
     error = 1.959964 * wide.choice_error
     assert (half[1].high - half[1].low) / 2 == pytest.approx(math.hypot((half[0].high - half[0].low) / 2, error))
     edge = {1.0: 3.0, 2.0: 3.1}

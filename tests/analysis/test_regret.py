@@ -140,8 +140,9 @@ def on_a_grid(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [("lr", "weight_decay"), ("lr", "weight_decay", "beta2")])
-@pytest.mark.parametrize("interaction", [0.0, 0.6])
+@pytest.mark.parametrize(
+    ("names", "interaction"), [(("lr", "weight_decay"), 0.0), (("lr", "weight_decay", "beta2"), 0.6)]
+)
 def test_equal_optimizers_with_several_hyperparameters(names: tuple[str, ...], interaction: float) -> None:
     generator, sigma, seeds, pairs = np.random.default_rng(0), 0.005, 8, 300
     rate_alone = all_of_them = 0

@@ -1,10 +1,15 @@
 """Small texts for the tests of the data room."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+from fairstep.data.documents import find
+from fairstep.data.formats import PLAIN, Form
+from fairstep.data.survey import read_unit
 
 SYLLABLES = "ba co di fu ga he il jo ka lu me no or pe qui ra se ti un va we xo yu za"
 
@@ -17,6 +22,12 @@ def written(seed: int, characters: int = 2_000) -> str:
         line = ("".join(draw.choices(SYLLABLES.split(), k=draw.randint(1, 3))) for _ in range(12))
         text += " ".join(line) + (".\n\n" if draw.random() < 0.3 else "\n")
     return text
+
+
+def documents_of(source: str | Sequence[str], form: Form = PLAIN) -> list[tuple[str, str]]:
+    """All documents of a source as (name, text), as a worker reads them, blank ones left out."""
+    files = [(name, str(path)) for name, path in find(source, form).files]
+    return [(name, text) for name, text in read_unit({"files": files, "form": asdict(form)}) if text]
 
 
 @pytest.fixture

@@ -7,14 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.data.conftest import documents_of
 
 from fairstep.data import DataError
 from fairstep.data.documents import find
 from fairstep.data.formats import LONG_DOCUMENT, PIECE, cut, read
-
-
-def documents(source: str | list[str]) -> list[tuple[str, str]]:
-    return list(find(source).documents())
 
 
 @given(st.text(alphabet="ab \n", max_size=300), st.integers(1, 20))
@@ -34,20 +31,20 @@ def test_pieces_end_at_blank_lines_else_lines_else_words() -> None:
 def test_a_text_file_is_a_document(tmp_path: Path) -> None:
     (tmp_path / "b.md").write_text("# Title\r\ncafé\r\n", encoding="utf-8", newline="")
     (tmp_path / "a.txt").write_text("\ufefffirst", encoding="utf-8")
-    assert documents(str(tmp_path / "*")) == [("a.txt#0", "first"), ("b.md#0", "# Title\ncafé\n")]
+    assert documents_of(str(tmp_path / "*")) == [("a.txt#0", "first"), ("b.md#0", "# Title\ncafé\n")]
 
 
 def test_separator_lines_divide_a_text_file(tmp_path: Path) -> None:
     text = "one\n<|endoftext|>\n\n<|endoftext|>  \ntwo <|endoftext|> in a line\n<|endoftext|>"
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-    assert [text for _, text in documents(str(tmp_path / "a.txt"))] == ["one\n", "two <|endoftext|> in a line\n"]
+    assert [text for _, text in documents_of(str(tmp_path / "a.txt"))] == ["one\n", "two <|endoftext|> in a line\n"]
 
 
 def test_json_lines(tmp_path: Path) -> None:
     lines = "\n".join(json.dumps({"id": i, "text": f"text {i}"}) for i in range(3)) + "\n\n"
     (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
     (tmp_path / "b.v1.JSONL.gz").write_bytes(gzip.compress(lines.encode()))
-    assert [text for _, text in documents(str(tmp_path / "*"))] == ["text 0", "text 1", "text 2"] * 2
+    assert [text for _, text in documents_of(str(tmp_path / "*"))] == ["text 0", "text 1", "text 2"] * 2
 
 
 @pytest.mark.parametrize("paragraph", ["word " * 100 + "\n\n", "word " * 100 + "\n", "word " * 100], ids=len)
@@ -84,8 +81,8 @@ def test_names_are_relative_and_order_is_fixed(tmp_path: Path) -> None:
 def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a[1].txt").write_text("brackets", encoding="utf-8")
-    assert documents("~/a[1].txt") == [("a[1].txt#0", "brackets")]
-    assert documents("~/*.txt") == [("a[1].txt#0", "brackets")]
+    assert documents_of("~/a[1].txt") == [("a[1].txt#0", "brackets")]
+    assert documents_of("~/*.txt") == [("a[1].txt#0", "brackets")]
 
 
 def test_the_standard_library_is_the_default() -> None:
@@ -120,7 +117,7 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str) -> None:
     data, message = BAD_FILES[name]
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=message) as error:
-        documents(str(tmp_path / name))
+        documents_of(str(tmp_path / name))
     assert "\n" not in str(error.value)
 
 
@@ -147,4 +144,4 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "open", refuse)  # a file's mode does not stop an administrator's tests
     with pytest.raises(DataError, match=r"cannot read .*secret\.txt: Permission denied"):
-        documents(str(tmp_path / "secret.txt"))
+        documents_of(str(tmp_path / "secret.txt"))

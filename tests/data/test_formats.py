@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import zstandard
+from tests.data.conftest import documents_of
 
 from fairstep.data import DataError, prepare
 from fairstep.data import rows as rows_module
@@ -90,7 +91,7 @@ def test_every_name_and_layout_is_the_same_corpus(
     expected = sorted(row["text"] for row in rows)
     path = tmp_path / name
     path.write_bytes(layouts(rows)[name])
-    assert sorted(text for _, text in find(str(path)).documents()) == expected
+    assert sorted(text for _, text in documents_of(str(path))) == expected
     corpus = prepare(str(path), tokenizer="bytes")
     assert corpus.documents == COUNT
     (tmp_path / "reference.jsonl").write_bytes(layouts(rows[::-1])["good.jsonl"])
@@ -103,7 +104,7 @@ def test_large_arrays_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Mon
     texts = [f"{n} " * 400 for n in range(300)]
     (tmp_path / "a.json").write_text(json.dumps([{"text": text} for text in texts]), encoding="utf-8")
     monkeypatch.setattr(rows_module, "HEAD", 1_000)
-    assert [text for _, text in find(str(tmp_path / "a.json")).documents()] == texts
+    assert [text for _, text in documents_of(str(tmp_path / "a.json"))] == texts
 
 
 LINE = json.dumps({"text": "a document", "body": "b"}) + "\n"
@@ -148,14 +149,14 @@ def test_what_cannot_be_read_as_it_is_named_is_questioned(
 ) -> None:
     (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
     with pytest.raises(DataError, match=message) as error:
-        list(find(str(tmp_path / name)).documents())
+        documents_of(str(tmp_path / name))
     assert "\n" not in str(error.value)
 
 
 def test_a_format_can_be_insisted_on(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(LINE * 2, encoding="utf-8")
     texts = {
-        name: [text for _, text in find(str(tmp_path / "a.txt"), Form(format=name)).documents()]
+        name: [text for _, text in documents_of(str(tmp_path / "a.txt"), Form(format=name))]
         for name in ("json", "text")
     }
     assert texts == {"json": ["a document"] * 2, "text": [LINE * 2]}
@@ -169,7 +170,7 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.txt").write_bytes("café\n".encode(encoding))
     (tmp_path / "b.jsonl").write_bytes('{"text": "é"}\n'.encode(encoding))
     (tmp_path / "c.csv").write_bytes("text\né\n".encode(encoding))
-    found = [text for _, text in find(str(tmp_path / "*"), Form(encoding=encoding)).documents()]
+    found = [text for _, text in documents_of(str(tmp_path / "*"), Form(encoding=encoding))]
     assert found == ["café\n", "é", "é"]
 
 
@@ -188,7 +189,7 @@ def test_a_line_that_takes_all_memory_is_refused(tmp_path: Path, monkeypatch: py
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=message):
-            list(find(str(tmp_path / name)).documents())
+            documents_of(str(tmp_path / name))
 
 
 def test_texts_without_text_are_counted_alike(tmp_path: Path, cache: Path, prose: Prose) -> None:
@@ -215,7 +216,7 @@ def test_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\r\n")
     (tmp_path / "b.csv").write_bytes(b'text\r\n"one\r\ntwo"\r\n')
     (tmp_path / "c.jsonl").write_bytes(b'{"text": "one\\r\\ntwo"}\r\n')
-    assert [text for _, text in find(str(tmp_path / "*")).documents()] == ["one\ntwo\n", "one\r\ntwo", "one\r\ntwo"]
+    assert [text for _, text in documents_of(str(tmp_path / "*"))] == ["one\ntwo\n", "one\r\ntwo", "one\r\ntwo"]
 
 
 def test_a_folder_with_brackets(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from fairstep.published.wen import sensitive
 from fairstep.study import Axis, Configuration, Space
-from fairstep.study.protocols import TPE, Descent, Grid, OneCell, Protocol, Random, Semenov, Star, Wen, sensitive
+from fairstep.study.protocols import TPE, Descent, Grid, OneCell, Protocol, Random, Semenov, Star, Wen
 from fairstep.study.protocols.search import Problem, Settled, Tuning, Wanted, solve
 
 SPACE = Space(

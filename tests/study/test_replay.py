@@ -10,7 +10,7 @@ import pytest
 
 from fairstep.cli import main
 from fairstep.published import wen
-from fairstep.study.protocols import Descent, OneCell, Star, sensitive
+from fairstep.study.protocols import Descent, OneCell, Star
 from fairstep.study.protocols.space import key
 from fairstep.study.protocols.wen_replay import TOLERANCE, records, replay
 
@@ -63,7 +63,7 @@ def test_the_published_lists_of_sensitive_hyperparameters() -> None:
     for optimizer, names in published.items():
         near = [record.near_optimal for record in records() if record.optimizer == optimizer]
         assert len(near) == 6
-        assert sorted(sensitive(near)) == sorted(names), optimizer
+        assert sorted(wen.sensitive(near)) == sorted(names), optimizer
 
 
 def test_the_verb(capsys: pytest.CaptureFixture[str]) -> None:

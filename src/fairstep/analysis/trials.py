@@ -23,6 +23,7 @@ from fairstep.analysis.laws.law import Law, loss_law
 from fairstep.analysis.laws.slope import Slope
 from fairstep.analysis.statistics import AnalysisError
 from fairstep.runs import SEARCHES, CommandSpec, Design, Ledger, Phase, Run, RunSpec, Status
+from fairstep.runs.frozen import is_number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -285,13 +286,6 @@ class Trials:
         return curves
 
 
-def as_trials(
-    trials: Trials | pl.DataFrame | Iterable[Mapping[str, Any]], baseline: str, contestants: Sequence[str] = ()
-) -> Trials:
-    """Trials as they are, or made ``from_rows``. Raises AnalysisError."""
-    return trials if isinstance(trials, Trials) else Trials.from_rows(trials, baseline, contestants)
-
-
 def _results(rows: Sequence[Row]) -> list[tuple[dict[str, Any], float]]:
     seed = next(((row["init_seed"], row["data_seed"]) for row in rows), None)
     return [
@@ -324,7 +318,7 @@ def _row(number: int, given: Row) -> Row:
     if row["phase"] not in get_args(Phase):
         raise AnalysisError(f"row {number}: the phase must be {_listed(Phase)}, not {row['phase']!r}")
     loss = row["final_loss"]
-    if loss is not None and (isinstance(loss, bool) or not isinstance(loss, int | float)):
+    if loss is not None and not is_number(loss):
         raise AnalysisError(f"row {number}: final_loss must be a number in nats per token or missing, not {loss!r}")
     finite = loss is not None and math.isfinite(loss)
     row["final_loss"] = float(loss) if loss is not None and finite else None

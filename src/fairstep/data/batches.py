@@ -43,20 +43,18 @@ class Batches:
             if value < least:
                 raise DataError(f"{name} is {value}: it must be at least {least}")
         self._streams, shares = _streams(tokens)
-        for stream in self._streams:
-            if windows_per_epoch(len(stream), context) < 1:
+        counts = [windows_per_epoch(len(stream), context) for stream in self._streams]
+        for stream, count in zip(self._streams, counts, strict=True):
+            if count < 1:
                 raise DataError(
                     f"{len(stream):,} training tokens are too few for a context of {context:,}: "
                     f"at least {2 * context:,} are needed"
                 )
-        counts = [windows_per_epoch(len(stream), context) for stream in self._streams]
         mixed = len(counts) > 1
         self._orders = [
             Order(count, context, seed, part=part + 1 if mixed else None) for part, count in enumerate(counts)
         ]
         self._interleaving = Interleaving(shares, seed) if mixed else None
-        self.windows = min(int(count / share) for count, share in zip(counts, shares, strict=True))
-        """Slots until a stream has been read once."""
         self._batch_sequences = batch_sequences
         self._context = context
 
@@ -72,10 +70,6 @@ class Batches:
             starts = self._orders[part].starts(places[rows])
             found[rows] = self._streams[part].windows(starts, self._context + 1)
         return found
-
-    def epochs(self, steps: int) -> float:
-        """How many times `steps` steps read the corpus (of a mixture: the stream that is read most often)."""
-        return steps * self._batch_sequences / self.windows
 
 
 def windows_per_epoch(tokens: int, context: int) -> int:

@@ -135,7 +135,9 @@ def open_directory(directory: Path) -> Corpus:
     train, validation = meta["train"], meta["validation"]
     cache = directory.parent.parent
     parts = [(open_corpus(part["fingerprint"], meta["vocabulary"], cache), part) for part in meta.get("parts", ())]
-    further = [(name, open_corpus(fingerprint, meta["vocabulary"], cache)) for name, fingerprint in _further(meta)]
+    further = [
+        (one["name"], open_corpus(one["fingerprint"], meta["vocabulary"], cache)) for one in meta.get("further", ())
+    ]
     text_bytes = validation["text_bytes"]
     return Corpus(
         directory=directory,
@@ -199,10 +201,6 @@ def _check_training(corpus: Corpus, tokens: int, context: int, max_epochs: float
             "allow more epochs"
         )
     return tokens / available
-
-
-def _further(meta: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(one["name"], one["fingerprint"]) for one in meta.get("further", ())]
 
 
 def _vocabulary(directory: Path) -> int | None:

@@ -9,12 +9,12 @@ import glob
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fairstep.data.errors import DataError
-from fairstep.data.formats import PLAIN, Form, read, reading
+from fairstep.data.formats import PLAIN, Form, reading
 
 STDLIB = "stdlib"
 
@@ -31,25 +31,12 @@ class Collection:
     python: str | None = None  # version of the interpreter whose library this is
     form: Form = PLAIN
 
-    def documents(self) -> Iterator[tuple[str, str]]:
-        """All documents as (name, text), blank ones left out."""
-        return ((name, text) for name, text in documents_of(self.files, self.form) if text)
-
     def bytes_on_disk(self) -> int:
         size = 0
         for _, path in self.files:
             with reading(path):
                 size += path.stat().st_size
         return size
-
-
-def documents_of(files: Iterable[tuple[str, Path]], form: Form) -> Iterator[tuple[str, str]]:
-    """The documents of named files as (name, text); blank ones have an empty text and no number."""
-    for name, path in files:
-        number = 0
-        for text in read(path, form):
-            yield f"{name}#{number}", text
-            number += bool(text)
 
 
 def find(source: str | Sequence[str] | None, form: Form = PLAIN) -> Collection:

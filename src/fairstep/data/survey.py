@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from fairstep.data import workers
-from fairstep.data.documents import Collection, documents_of, reading
+from fairstep.data.documents import Collection
 from fairstep.data.errors import DataError
-from fairstep.data.formats import Form
+from fairstep.data.formats import Form, read, reading
 from fairstep.data.meta import VERSION_2
 
 Progress = Callable[[str, float], None]  # (stage, fraction done)
@@ -140,8 +140,13 @@ def survey_unit(payload: dict[str, Any], report: workers.Report) -> dict[str, An
 
 
 def read_unit(payload: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The documents of a unit as (name, text), blank ones as the empty text."""
-    yield from documents_of(((name, Path(path)) for name, path in payload["files"]), Form(**payload["form"]))
+    """The documents of a unit as (name, text); blank ones have an empty text and no number."""
+    form = Form(**payload["form"])
+    for name, path in payload["files"]:
+        number = 0
+        for text in read(Path(path), form):
+            yield f"{name}#{number}", text
+            number += bool(text)
 
 
 def _units(collection: Collection) -> Iterator[dict[str, Any]]:

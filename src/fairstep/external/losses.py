@@ -18,6 +18,7 @@ from typing import Any
 from fairstep.external.output import Output, TrialError
 from fairstep.runs import CommandSpec
 from fairstep.runs.command_spec import filled
+from fairstep.runs.frozen import is_number
 
 Found = tuple[float, list[tuple[int, float]]]
 LARGEST_FILE = 200_000_000
@@ -90,7 +91,7 @@ def _from_file(path: Path, key: str) -> Found:
         raise TrialError(f"its loss cannot be read: {path} holds {what}")
     if not isinstance(rows[-1], dict):
         return number(rows[-1], path.name), []
-    having = [row for row in rows if isinstance(row, dict) and _has(row, key)]
+    having = [row for row in rows if isinstance(row, dict) and _inside(row, key) is not None]
     if not having:
         raise TrialError(f"its loss never appeared: {path} has {', '.join(_keys(rows[-1])) or 'nothing'}, and no {key}")
     return _last([(_step(row), number(_value(row, key, path.name), key)) for row in having], str(path))
@@ -160,10 +161,6 @@ def _keys(row: dict[str, Any]) -> list[str]:
     return [str(key) for key, value in row.items() if value is not None]
 
 
-def _has(row: dict[str, Any], key: str) -> bool:
-    return _inside(row, key) is not None
-
-
 def _value(row: dict[str, Any], key: str, where: str) -> Any:
     value = _inside(row, key)
     if value is None:
@@ -183,8 +180,7 @@ def _inside(row: dict[str, Any], key: str) -> Any:
 
 def _step(row: dict[str, Any]) -> int | None:
     step: Any = next((row[name] for name in ("step", "steps", "iteration", "iter", "global_step") if name in row), None)
-    whole = isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step)
-    return int(step) if whole else None
+    return int(step) if is_number(step) and math.isfinite(step) else None
 
 
 def number(value: Any, name: str) -> float:

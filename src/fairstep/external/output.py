@@ -90,7 +90,7 @@ class Output:
         self.last.extend(line.decode(errors="replace") for line in lines[-LAST_LINES:])
         seen = None
         for place, pattern in enumerate((progress, loss)):
-            if pattern is None or not pattern.somewhere(text):
+            if pattern is None or not pattern.compiled.search(text):
                 continue
             for line in lines:
                 found = pattern.in_line(line)
@@ -114,9 +114,6 @@ class _Pattern:
         named = self.compiled.groupindex
         self.step: str | int | None = "step" if "step" in named else 1 if step else None
         self.loss: str | int = "loss" if "loss" in named else 2 if step else loss_group(pattern)
-
-    def somewhere(self, text: bytes) -> bool:
-        return self.compiled.search(text) is not None
 
     def in_line(self, line: bytes) -> tuple[int | None, float] | None:
         """(step, loss), or None for a line without, or with words where numbers should be."""

@@ -7,7 +7,6 @@ attempt that was killed begins again, in an empty {out}, or in the one that it l
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -18,7 +17,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,7 +51,7 @@ def carry_out(
     spec = run.spec
     if not isinstance(spec, CommandSpec):
         raise ValueError(f"run {run.id} is one of fairstep's own trainer; python -m fairstep.train carries it out")
-    with _locked(run.directory / "lock", lambda: say({"event": "waiting", "run": run.id, "note": "another worker"})):
+    with run.hold(lambda: say({"event": "waiting", "run": run.id, "note": "another worker"})):
         summary = run.summary
         if summary is not None and summary.status != "failed":
             return summary
@@ -254,15 +253,3 @@ def _end_of(code: int) -> str:
         return f"ended with exit code {code}"
     hint = ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
     return f"was killed by signal {-code} ({signal.strsignal(-code) or 'unknown'}{hint})"
-
-
-@contextlib.contextmanager
-def _locked(path: Path, wait: Callable[[], object]) -> Iterator[None]:
-    """Hold the file's lock; ``wait`` is called first if another process holds it."""
-    with open_own(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fairstep.imported.source import FILE, ROW, InputError, listed, near_or_all
 
@@ -93,7 +93,7 @@ class Columns:
     contestant: tuple[str, ...]
     hyperparameters: tuple[str, ...]
     workload: tuple[str, ...]
-    unused: tuple[str, ...] = field(default=())
+    unused: tuple[str, ...]
 
     def get(self, role: str) -> str | None:
         return self.roles.get(role)

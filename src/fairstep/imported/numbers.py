@@ -18,9 +18,7 @@ GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 def numbers(frame: pl.DataFrame, column: str) -> pl.Series:
     """A column as float64; empty cells are null, nan and infinities stay. Raises InputError with file, row, column."""
     series = frame[column]
-    if series.dtype.is_numeric():
-        return series.cast(pl.Float64)
-    if series.dtype == pl.Null:
+    if series.dtype.is_numeric() or series.dtype == pl.Null:
         return series.cast(pl.Float64)
     if series.dtype != pl.String:
         wrong = series.dtype == pl.Boolean

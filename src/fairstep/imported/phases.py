@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairstep.imported.rows import FoundRun
+from fairstep.runs.frozen import is_number
 
 Grade = Literal["A", "B", "C"]
 
@@ -137,7 +138,7 @@ def _edges(chosen: str, groups: dict[str, list[FoundRun]]) -> tuple[str, ...]:
     tried: dict[str, set[float]] = {}
     for key in groups:
         for name, value in json.loads(key).items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if is_number(value):
                 tried.setdefault(name, set()).add(float(value))
     picked = json.loads(chosen)
     return tuple(

@@ -7,7 +7,7 @@ for it, contestant, seed and hyperparameters) are at different steps, unless the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -21,7 +21,6 @@ from fairstep.imported.values import labels_of, shared_values
 from fairstep.imported.where import Where
 
 LENGTHS = ("step", "tokens", "loss")
-"""Names in a condition that are of a run's end, and not of every row."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,8 +97,7 @@ class _Table:
 
     def read(self, where: Where | None) -> Understood:
         columns, frame = self.columns, self.frame
-        late = where is not None and any(name in LENGTHS and name not in self.given for name in where.names)
-        late = late or (where is not None and any(name in self._ends() for name in where.names))
+        late = where is not None and any(name in self._ends() for name in where.names)
         if where is not None and not late:
             frame = self._kept(frame, where)
         for role in ("loss", "step", "tokens", "batch_tokens", "planned"):
@@ -145,7 +143,9 @@ class _Table:
         return ""
 
     def _ends(self) -> set[str]:
-        return {name for role in ("step", "tokens", "loss") if (name := self.columns.get(role))}
+        """Names in a condition that are of a run's end, and not of every row."""
+        columns = {name for role in LENGTHS if (name := self.columns.get(role))}
+        return columns | {name for name in LENGTHS if name not in self.given}
 
     def _kept(self, frame: pl.DataFrame, where: Where) -> pl.DataFrame:
         aliases = {"file": "#file", "folder": "#folder", "contestant": "#contestant", "seed": "#seed"}
@@ -219,7 +219,8 @@ class _Table:
             if run is not None and not self.unit:
                 self.unit = "run"  # every row has a name of its own
             keys += columns.hyperparameters
-            keys += [name for name in (columns.get("planned"),) if name is not None]
+            if (planned := columns.get("planned")) is not None:
+                keys.append(planned)
         keys.append(FILE)
         if self.unit != "run" and (columns.get("step") or columns.get("tokens")):
             varies = frame.filter(pl.col("#loss").is_not_null()).group_by(keys).agg(pl.col(length).n_unique())
@@ -264,7 +265,7 @@ class _Table:
             self.notes.append(f"{self.what}: {', '.join(moving)} changes within runs and is no hyperparameter.")
             tuned = tuple(name for name in self.columns.hyperparameters if name not in moving)
             workload = tuple(name for name in self.columns.workload if name not in moving)
-            self.columns = Columns(self.columns.roles, self.columns.contestant, tuned, workload, self.columns.unused)
+            self.columns = replace(self.columns, hyperparameters=tuned, workload=workload)
         rows = rows.sort(length, maintain_order=True)
         rest = [name for name in rows.columns if name not in keys]
         return rows.group_by(keys, maintain_order=True).agg(

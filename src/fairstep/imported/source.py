@@ -63,11 +63,7 @@ def _series(name: str, values: list[Any]) -> pl.Series:
         return pl.Series(name, values, pl.Int64)
     if kinds and kinds <= {int, float}:
         return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
-    return pl.Series(name, [None if value is None else _text(value) for value in values], pl.String)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else str(value)
+    return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
 
 
 def need(module: str, extra: str, path: Path) -> InputError:

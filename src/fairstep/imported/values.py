@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from fairstep.runs.frozen import is_number
+
 
 def shared_values(frame: pl.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every row's values of the columns (column -> name) where it has one; equal rows share one dict."""
@@ -45,7 +47,7 @@ def _value(value: Any) -> Any:
         except ValueError:
             return text
         return _plain_number(number) if math.isfinite(number) else text
-    return _plain_number(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return _plain_number(value) if is_number(value) else value
 
 
 def _plain_number(value: float) -> float:

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fairstep.model.config import ModelConfig, MoEConfig, config_of
-from fairstep.model.named import AnyPreset, ForeignPreset, named
-from fairstep.model.presets import PRESETS, Preset, preset
+from fairstep.model.named import ForeignPreset, named
+from fairstep.model.presets import PRESETS, AnyPreset, Preset, preset
 
 if TYPE_CHECKING:
     from fairstep.model.base import LanguageModel

@@ -6,43 +6,22 @@ from dataclasses import dataclass
 
 from fairstep.model.config import ModelConfig, config_of
 from fairstep.model.foreign.sources import described, is_foreign
-from fairstep.model.presets import Preset, preset
+from fairstep.model.presets import AnyPreset, Preset, preset
 from fairstep.model.sized import SIZES, by_layers
 from fairstep.runs import AnyModelSpec, ForeignModelSpec
 
 
 @dataclass(frozen=True)
-class ForeignPreset:
-    """Anybody's model and a batch for it, with the interface of ``Preset``."""
+class ForeignPreset(AnyPreset):
+    """Anybody's model and a batch for it."""
 
-    name: str
     model: ForeignModelSpec
-    batch_sequences: int = 16
-    extra_tokens: int = 0
-    source: str = ""
-
-    @property
-    def context(self) -> int:
-        """Tokens of a sequence."""
-        return self.model.context
-
-    @property
-    def parameters_matrix(self) -> int:
-        """Parameters with the roles matrix, expert and router."""
-        return self.model.facts.parameters_matrix
 
     def config(self, vocabulary: int = 0) -> ForeignModelSpec:
-        """The model for a tokenizer of so many tokens, counted anew; 0: as it is."""
+        """Counted anew for another vocabulary."""
         if vocabulary in (0, self.model.vocabulary):
             return self.model
         return _with_facts(self.model.model_copy(update={"vocabulary": vocabulary}))
-
-    def parameters(self, vocabulary: int = 0) -> int:
-        """All parameters."""
-        return self.config(vocabulary).facts.parameters
-
-
-AnyPreset = Preset | ForeignPreset
 
 
 def named(name: str, context: int = 0) -> AnyPreset:

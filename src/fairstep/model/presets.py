@@ -12,20 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fairstep.model.config import ModelConfig, MoEConfig
-from fairstep.model.shapes import counts
+from fairstep.model.facts import counts
+from fairstep.runs import AnyModelSpec
 
 
 @dataclass(frozen=True)
-class Preset:
-    """A model and the batch that suits it.
-
-    The model's vocabulary is the published one; with another tokenizer it is that one's, rounded up to a multiple of
-    ``vocabulary_multiple``, with ``extra_tokens`` that no text has (BERT's mask).
-    """
+class AnyPreset:
+    """A model and the batch that suits it. ``source``: where it is from."""
 
     name: str
-    model: ModelConfig
-    batch_sequences: int
+    model: AnyModelSpec
+    batch_sequences: int = 16
     vocabulary_multiple: int = 1
     extra_tokens: int = 0
     source: str = ""
@@ -40,16 +37,30 @@ class Preset:
         """Weights of the blocks: attention and MLP matrices, routers, all experts."""
         return counts(self.model).matrix
 
-    def config(self, vocabulary: int = 0) -> ModelConfig:
-        """The model for a tokenizer of so many tokens; 0: the published vocabulary."""
-        if not vocabulary:
-            return self.model
-        multiple = self.vocabulary_multiple
-        return self.model.model_copy(update={"vocabulary": -(-(vocabulary + self.extra_tokens) // multiple) * multiple})
+    def config(self, vocabulary: int = 0) -> AnyModelSpec:
+        """The model for a tokenizer of so many tokens; 0: as it is."""
+        raise NotImplementedError
 
     def parameters(self, vocabulary: int = 0) -> int:
         """All parameters, embedding, head and norms included."""
         return counts(self.config(vocabulary)).total
+
+
+@dataclass(frozen=True)
+class Preset(AnyPreset):
+    """One of ours.
+
+    The model's vocabulary is the published one; with another tokenizer it is that one's, rounded up to a multiple of
+    ``vocabulary_multiple``, with ``extra_tokens`` that no text has (BERT's mask).
+    """
+
+    model: ModelConfig
+
+    def config(self, vocabulary: int = 0) -> ModelConfig:
+        if not vocabulary:
+            return self.model
+        multiple = self.vocabulary_multiple
+        return self.model.model_copy(update={"vocabulary": -(-(vocabulary + self.extra_tokens) // multiple) * multiple})
 
     def fields(self, vocabulary: int = 0) -> dict[str, Any]:
         """The fields of ``config``."""

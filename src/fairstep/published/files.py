@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Collection, Iterable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,17 @@ def read_csv(name: str, schema: dict[str, Any]) -> pl.DataFrame:
     import polars as pl
 
     return pl.read_csv(read_text(name).encode(), schema=schema)
+
+
+def frame_of(records: Iterable[dict[str, Any]], nested: Collection[str]) -> pl.DataFrame:
+    """Plain records as a table; the ``nested`` values, which may be null, are JSON in it."""
+    import polars as pl
+
+    rows = [
+        {key: compact(value) if key in nested and value is not None else value for key, value in record.items()}
+        for record in records
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def compact(value: Any) -> str:

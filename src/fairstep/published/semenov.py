@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from fairstep.published.files import compact, read_json
+from fairstep.published.files import compact, frame_of, read_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -74,14 +74,7 @@ def configurations() -> pl.DataFrame:
     ``weight_decay``, ``clip_norm``, ``schedule`` with its parameters as JSON, ``betas`` as JSON (null: none; Muon,
     D-Muon: of their AdamW part), ``other`` hyperparameters as JSON, ``evaluate_every_steps``.
     """
-    import polars as pl
-
-    wide = ("schedule_parameters", "betas", "other")
-    rows = [
-        {key: compact(value) if key in wide and value is not None else value for key, value in entry.items()}
-        for entry in configuration_list()
-    ]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return frame_of(configuration_list(), ("schedule_parameters", "betas", "other"))
 
 
 def configuration_list() -> list[dict[str, Any]]:
@@ -95,19 +88,15 @@ def grids() -> pl.DataFrame:
 
     ``batch``: small 32, large 256, 1M 1984, 2M 3936 sequences of 512 tokens. Which value won is not recorded here.
     """
-    import polars as pl
-
-    rows = [entry | {"grid": compact(entry["grid"])} for entry in read_json("semenov_grids.json")]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return frame_of(read_json("semenov_grids.json"), ("grid",))
 
 
 @functools.cache
 def step_seconds() -> dict[int, dict[str, tuple[float, float]]]:
     """Measured seconds of 100 steps, with the uncertainty of reading them: parameters -> optimizer -> both."""
     seconds: dict[int, dict[str, tuple[float, float]]] = {}
-    for optimizer, value, _, uncertainty, varied, *_ in next(r for r in record_list() if r["id"] == "wallclock")[
-        "values"
-    ]:
+    record = next(record for record in record_list() if record["id"] == "wallclock")
+    for optimizer, value, _, uncertainty, varied, *_ in record["values"]:
         seconds.setdefault(varied["parameters"], {})[optimizer] = (value, uncertainty or 0.0)
     return seconds
 

@@ -14,9 +14,10 @@ rates follow each optimizer's convention, warm-up is in steps, ``train_batch_siz
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fairstep.published.files import compact, read_csv, read_json
+from fairstep.published.files import frame_of, read_csv, read_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 CITATION = "Wen, Hall, Ma, Liang (2025), arXiv 2509.02046"
 SIZES = ("130m", "300m", "520m", "1.2b")
 RATIOS = (1, 2, 4, 8, 16)
+DIVERGED = 4.5
+"""Nats: recorded losses above this are the last ones of runs that diverged."""
 
 
 @functools.cache
@@ -50,7 +53,7 @@ def sweeps() -> pl.DataFrame:
 
     ``optimizer, model_size, chinchilla_ratio, phase, record``; ``hyperparameter`` and ``value`` (its new value, as
     JSON) are null in the row of the centre itself (whose configuration is in ``cells``); ``loss`` in nats per token.
-    Losses above about 4.5 are the last ones of runs that diverged. Runs without a recorded loss are not listed.
+    Losses above ``DIVERGED`` are of runs that diverged. Runs without a recorded loss are not listed.
     """
     import polars as pl
 
@@ -68,14 +71,7 @@ def cells() -> pl.DataFrame:
     ``sweeps``), ``near_optimal`` (null, or ``tolerance, loss, names, values``: all configurations whose loss was within
     ``tolerance`` of ``loss`` in the state of 2025-05; their own losses were not published).
     """
-    import polars as pl
-
-    wide = ("grid", "start", "centres", "near_optimal")
-    rows = [
-        {key: compact(value) if key in wide and value is not None else value for key, value in cell.items()}
-        for cell in cell_records()
-    ]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return frame_of(cell_records(), ("grid", "start", "centres", "near_optimal"))
 
 
 def cell_records() -> list[dict[str, Any]]:
@@ -112,6 +108,23 @@ def models() -> pl.DataFrame:
     names = "model_size layers hidden mlp heads head_dimension context vocabulary parameters_matrix parameters_norm"
     columns = [*names.split(), "parameters_embedding_and_head", "parameters", "tokens_1x"]
     return read_csv("wen_models.csv", {name: pl.String if name == "model_size" else pl.Int64 for name in columns})
+
+
+def near_optimal(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The near-optimal configurations of one of ``cell_records``; empty where it has none."""
+    near = record["near_optimal"] or {"names": [], "values": []}
+    return [dict(zip(near["names"], values, strict=True)) for values in near["values"]]
+
+
+def sensitive(near: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Hyperparameters of which no single value occurs in the near-optimal set of every cell (W's rule, section 3).
+
+    ``near``: for every cell its near-optimal configurations. A cell without any says nothing. A hyperparameter that
+    some set does not have counts as absent there, which is a value like any other.
+    """
+    sets = [configurations for configurations in near if configurations]
+    names = dict.fromkeys(name for configurations in sets for c in configurations for name in c)
+    return [name for name in names if not set.intersection(*({c.get(name) for c in one} for one in sets))]
 
 
 def facts() -> dict[str, Any]:

@@ -43,7 +43,10 @@ def recommendation(
         notes.append("no contest of the store has AdamW, another optimizer and a speedup with an interval: not used")
     study = min(measured, key=lambda point: log_distance(point, target)).study if measured else ""
     drop = _measured_drop(points, measured, target, study)
-    notes.append(_law_note(law, target) if drop is None else _drop_note(drop, study))
+    if drop is None:
+        notes.append(_law_note(law, target))
+    else:
+        notes.append(f"Gaps: AdamW gains {drop:.3f} nats from twice the tokens in the nearest cell of {study}.")
     predictions = list(forecast(points, target, law, study, drop=drop))
     foreign = sorted({row.optimizer for row in predictions if is_foreign(row.optimizer)})
     if foreign:
@@ -65,10 +68,6 @@ def _measured_drop(points: Sequence[Point], measured: Sequence[Point], target: T
     if not drops or min(points, key=lambda point: log_distance(point, target)).study != study:
         return None
     return min(drops, key=lambda item: log_distance(item[0], target))[1]
-
-
-def _drop_note(drop: float, study: str) -> str:
-    return f"Gaps: AdamW gains {drop:.3f} nats from twice the tokens in the nearest cell of {study}."
 
 
 def _law_note(law: Law, target: Target) -> str:

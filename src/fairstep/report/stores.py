@@ -72,7 +72,7 @@ def _of_many(
     problems: Sequence[str],
 ) -> Page:
     rows = flat_rows(loaded, entries)
-    sections = [_overview(loaded, entries, problems)]
+    sections = [_overview(rows, loaded, entries, problems)]
     if len(stores) > 1:
         sections.append(compared_section(stores, entries))
     sections += [doubling_section(rows), borrowed_section(loaded), _contests(loaded, entries)]
@@ -128,8 +128,9 @@ COLUMNS = (
 )
 
 
-def _overview(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest], problems: Sequence[str]) -> Section:
-    rows = flat_rows(loaded, entries)
+def _overview(
+    rows: Sequence[Row], loaded: Sequence[LoadedContest], entries: Sequence[StoredContest], problems: Sequence[str]
+) -> Section:
     table = Table("overview", "Verdicts of all contests", COLUMNS, rows, ("contest", "name", "verdict"))
     names = tuple(dict.fromkeys(row["name"] for row in rows))
     baseline = loaded[0].ledger.baseline

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from fairstep.runs.files import read_bytes
-from fairstep.runs.frozen import Frozen, NamedByContent, Positive, Value
+from fairstep.runs.frozen import Frozen, NamedByContent, Positive, Value, is_number
 from fairstep.runs.spec import FORMAT
 
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
@@ -187,7 +187,7 @@ class CommandSpec(NamedByContent):
         return {
             "optimizer": self.optimizer_name,
             "hyperparameters": json.dumps(self.settings, sort_keys=True),
-            "lr": float(lr) if isinstance(lr, int | float) and not isinstance(lr, bool) else None,
+            "lr": float(lr) if is_number(lr) else None,
             "model": self.model_name,
             "data": self.trainer.code,
             "batch_tokens": self.batch_tokens,

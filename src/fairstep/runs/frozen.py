@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Value = bool | int | float | str
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Python calls true and false integers; a setting of that kind is no number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class SpecError(ValueError):

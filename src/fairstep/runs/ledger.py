@@ -31,7 +31,7 @@ SEARCHES: tuple[Phase, ...] = ("short", "tune")
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-def chinchilla_ratio(tokens: float, parameters_matrix: int) -> float:
+def chinchilla_ratio(tokens: float, parameters_matrix: float) -> float:
     """Tokens in multiples of 20 a matrix parameter, to two digits: by this cells are told apart."""
     return float(f"{tokens / (20 * max(parameters_matrix, 1)):.2g}")
 

@@ -17,15 +17,16 @@ import errno
 import fcntl
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from fairstep.runs.command_spec import CommandSpec
-from fairstep.runs.files import digest_of, json_object, json_rows, parse_json, read_bytes, write_atomic
+from fairstep.runs.files import digest_of, json_object, json_rows, open_own, parse_json, read_bytes, write_atomic
 from fairstep.runs.frozen import Record, SpecError, explain
 from fairstep.runs.spec import RunSpec
 
@@ -230,6 +231,24 @@ class Run:
         except OSError:
             return False
         return False
+
+    @contextmanager
+    def hold(self, wait: Callable[[], object]) -> Iterator[IO[Any]]:
+        """Hold the run's lock, as whoever trains it must. ``wait`` is called first if another process holds it."""
+        with open_own(self.directory / "lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+                raise ValueError(
+                    f"the file system of {self.directory.parent.parent} has no file locks ({error.strerror}), by which "
+                    "no two processes train one run; name a store on another one with --store"
+                ) from None
+            yield file
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 
 from fairstep.optim.spec.overrides import SCHEDULED
 from fairstep.runs import ScheduleSpec, learning_rate_fraction
+from fairstep.runs.frozen import is_number
 
 
 class Annealer:
@@ -28,7 +29,7 @@ class Annealer:
         for ramp in schedule.ramps:
             places = [place for place, group in enumerate(groups) if ramp.hyperparameter in group]
             if not places:
-                known = sorted({key for group in groups for key, value in group.items() if _is_number(value)})
+                known = sorted({key for group in groups for key, value in group.items() if is_number(value)})
                 raise ValueError(
                     f"the schedule ramps {ramp.hyperparameter!r}, which this optimizer has not; "
                     f"it has {', '.join(known)}"
@@ -44,7 +45,3 @@ class Annealer:
             group["lr"] = peak * fractions[schedule]
         for ramp, place, given in self.given:
             groups[place][ramp.hyperparameter] = ramp.value(given, step, self.steps)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

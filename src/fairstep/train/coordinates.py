@@ -53,7 +53,9 @@ def _activations(model: LanguageModel, tokens: Tensor) -> dict[str, Tensor]:
     watched = {"embedding": model.embedding, **{f"block {n}": one for n, one in enumerate(blocks(model), 1)}}
     hooks = [
         module.register_forward_hook(
-            lambda _module, _inputs, output, name=name: found.update({name: output[0] if _is_block(name) else output})
+            lambda _module, _inputs, output, name=name: found.update(
+                {name: output[0] if name.startswith("block") else output}
+            )
         )
         for name, module in watched.items()
     ]
@@ -61,10 +63,6 @@ def _activations(model: LanguageModel, tokens: Tensor) -> dict[str, Tensor]:
     for hook in hooks:
         hook.remove()
     return {**{name: found[name] for name in watched}, "logits": found["logits"]}
-
-
-def _is_block(name: str) -> bool:
-    return name.startswith("block")
 
 
 def _batches(config: ModelConfig, sequences: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

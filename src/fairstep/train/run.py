@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 import fairstep
 from fairstep.data import open_corpus
-from fairstep.runs import Run, RunSpec, Store, Summary, open_own, write_atomic
+from fairstep.runs import Run, RunSpec, Store, Summary, write_atomic
 from fairstep.train.checkpoints.checkpoint import UnreadableCheckpoint
 from fairstep.train.compilation import remove_damaged_kernel
 from fairstep.train.forks import not_in_children
@@ -41,7 +38,7 @@ def train(spec: RunSpec, store: Store, progress: Callable[[Progress], None] | No
         run.directory.mkdir(parents=True, exist_ok=True)
         note = "another process trains this run; waiting for it"
         waits = Progress(run.id, 0, spec.steps, math.nan, 0.0, 0.0, note, waiting=True)
-        with _locked(run.directory / "lock", world, lambda: progress(waits) if progress else None):
+        with _locked(run, world, lambda: progress(waits) if progress else None):
             if not world.agree_later(run.finished):
                 _train_and_summarise(spec, run, progress, world)
         world.agree(None)  # no process leaves before the summary is written
@@ -106,23 +103,10 @@ def _train_and_summarise(
 
 
 @contextmanager
-def _locked(path: Path, world: World, wait: Callable[[], object]) -> Iterator[None]:
-    """Hold the file's lock; the kernel releases it when the holder dies, however it dies. ``wait`` is called first if
-    another process holds it."""
+def _locked(run: Run, world: World, wait: Callable[[], object]) -> Iterator[None]:
+    """The first rank holds the run's lock for all."""
     if not world.first:
         yield
         return
-    with open_own(path) as file, not_in_children(file.fileno()):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            raise ValueError(
-                f"the file system of {path.parent.parent.parent} has no file locks ({error.strerror}), by which no two "
-                "processes train one run; name a store on another one with --store"
-            ) from None
+    with run.hold(wait) as file, not_in_children(file.fileno()):
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fairstep.analysis.claims import (
@@ -38,8 +37,8 @@ def claims() -> list[Claim]:
         *(semenov_rankings, semenov_settings, semenov_methods, settings_on_stores),
         *(track3_records, track3_noise, qiu),
     )
-    by_id = {claim.id: claim for module in modules for claim in _claims(module)}
-    return sorted(by_id.values(), key=lambda claim: (PAPERS.index(claim.paper), _place(claim.id)))
+    found = {one.id: one for module in modules for one in vars(module).values() if isinstance(one, Claim)}
+    return sorted(found.values(), key=lambda claim: (PAPERS.index(claim.paper), _place(claim.id)))
 
 
 def evaluate(claim: Claim, evidence: Evidence) -> Finding:
@@ -84,10 +83,6 @@ def claim_row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
         "answered": finding.answered,
         "evidence": finding.evidence,
     }
-
-
-def _claims(module: ModuleType) -> list[Claim]:
-    return [value for value in vars(module).values() if isinstance(value, Claim)]
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairstep.analysis.statistics import AnalysisError, paired_difference
+from fairstep.analysis.statistics import AnalysisError, mean_interval, paired_difference
 from fairstep.analysis.verdict.crossings import Curve
+from fairstep.runs.ledger import chinchilla_ratio
 
 MATRIX = frozenset({"muon", "d-muon", "soap", "kron", "scion", "mars-shampoo", "shampoo"})
 """Optimizers that multiply a gradient by matrices; by the papers' names."""
@@ -49,6 +50,12 @@ class Measured:
     read: bool = False
     offset: float = 0.0
     runs: Mapping[Any, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, losses: Mapping[Any, float]) -> Measured:
+        """The mean over seeds."""
+        mean = mean_interval(losses.values())
+        return cls(mean.value, mean.high - mean.value, runs=losses)
 
     @property
     def diverged(self) -> bool:
@@ -189,7 +196,7 @@ class Evidence:
         return [
             {
                 "model_size": cell.size,
-                "chinchilla_ratio": float(f"{cell.ratio:.2g}"),
+                "chinchilla_ratio": chinchilla_ratio(cell.tokens, cell.parameters),
                 "speedup": value,
                 "low": low,
                 "high": high,

@@ -16,9 +16,6 @@ from fairstep.published import semenov, wen
 FIGURES = "snapshot_fit_1_2_4_8"
 """The variant behind the paper's figures at ratios 1 to 8; those at 16 are from laws that include 16."""
 
-DIVERGED = 4.5
-"""Nats: losses of W's records above this are the last ones of runs that diverged."""
-
 OUTSIDE_EMBEDDING = {"124m": 84_953_856, "210m": 169_906_944, "583m": 486_648_960, "720m": 616_613_888}
 """S's parameters outside the embedding: layers (4 d^2 + 3 d h + 2 d) + d (its model table)."""
 
@@ -83,7 +80,7 @@ def _wen_sweeps(error: float) -> dict[tuple[str, int], dict[tuple[str, str], dic
         centre_value = centre["hyperparameters"].get(name)
         if centre_value is not None:
             table[float(centre_value)] = Measured(centre["loss"], error)
-        table[float(str(value))] = Measured(row["loss"] if row["loss"] < DIVERGED else math.nan, error)
+        table[float(str(value))] = Measured(row["loss"] if row["loss"] < wen.DIVERGED else math.nan, error)
     return sweeps
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fairstep.analysis.claims.claim import Finding, Part, State, claim, every, missing, number
-from fairstep.analysis.claims.evidence import MATRIX, Evidence
+from fairstep.analysis.claims.evidence import MATRIX, Cell, Evidence
 from fairstep.analysis.laws.doubling import MARGIN, doubling
 from fairstep.analysis.statistics import AnalysisError
+from fairstep.runs.ledger import chinchilla_ratio
 
 
 @claim(
@@ -22,8 +23,10 @@ def lasting(evidence: Evidence) -> Finding:
     cells = [cell for cell in evidence.cells if cell.transfer == "mup"]
     parts = []
     for name in sorted(MATRIX):
-        for ratio in sorted({float(f"{cell.ratio:.2g}") for cell in cells if name in cell.speedups}):
-            mine = [cell for cell in cells if name in cell.speedups and float(f"{cell.ratio:.2g}") == ratio]
+        by_ratio: dict[float, list[Cell]] = {}
+        for cell in (cell for cell in cells if name in cell.speedups):
+            by_ratio.setdefault(chinchilla_ratio(cell.tokens, cell.parameters), []).append(cell)
+        for ratio, mine in sorted(by_ratio.items()):
             points = [(cell.parameters, *cell.speedups[name]) for cell in mine]
             try:
                 found = doubling(points, min(cell.pairs for cell in mine))

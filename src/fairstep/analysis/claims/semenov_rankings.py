@@ -284,11 +284,7 @@ def explained_by_batches(evidence: Evidence) -> Finding:
 
 def series_of_lengths(evidence: Evidence) -> list[list[Cell]]:
     """Cells of one model, data and batch at two or more lengths, shortest first."""
-    groups: dict[tuple[object, ...], list[Cell]] = {}
-    for cell in evidence.cells:
-        groups.setdefault((cell.size, cell.data, cell.model, cell.batch_tokens), []).append(cell)
-    lengths = [sorted(cells, key=lambda cell: cell.tokens) for cells in groups.values()]
-    return [cells for cells in lengths if cells[0].tokens < cells[-1].tokens]
+    return _series(evidence, lambda cell: cell.batch_tokens, lambda cell: cell.tokens)
 
 
 def _smallest_batch(evidence: Evidence) -> float:
@@ -297,8 +293,12 @@ def _smallest_batch(evidence: Evidence) -> float:
 
 def series_of_batches(evidence: Evidence) -> list[list[Cell]]:
     """Cells of one model, data and length at two or more batches, smallest first."""
+    return _series(evidence, lambda cell: round(cell.tokens / 5e4), lambda cell: cell.batch_tokens)
+
+
+def _series(evidence: Evidence, fixed: Callable[[Cell], float], along: Callable[[Cell], float]) -> list[list[Cell]]:
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in evidence.cells:
-        groups.setdefault((cell.size, cell.data, cell.model, round(cell.tokens / 5e4)), []).append(cell)
-    batches = [sorted(cells, key=lambda cell: cell.batch_tokens) for cells in groups.values()]
-    return [cells for cells in batches if cells[0].batch_tokens < cells[-1].batch_tokens]
+        groups.setdefault((cell.size, cell.data, cell.model, fixed(cell)), []).append(cell)
+    ordered = [sorted(cells, key=along) for cells in groups.values()]
+    return [cells for cells in ordered if along(cells[0]) < along(cells[-1])]

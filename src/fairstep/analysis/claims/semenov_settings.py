@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from fairstep.analysis.claims.claim import (
     NOT_PRINTED,
@@ -18,7 +18,7 @@ from fairstep.analysis.claims.claim import (
     printed,
     swept,
 )
-from fairstep.analysis.claims.evidence import Cell, Evidence, gap
+from fairstep.analysis.claims.evidence import Evidence, gap
 from fairstep.analysis.claims.semenov_rankings import LEVEL, series_of_lengths
 from fairstep.analysis.claims.settings_on_stores import betas_by_length, final_rates, setups, warmups
 from fairstep.analysis.claims.settings_on_stores import schedules as schedules_on_stores
@@ -46,17 +46,14 @@ def weight_decay(evidence: Evidence) -> Finding:
 
 
 def _kept_rates(evidence: Evidence) -> Iterator[Part]:
-    """The best learning rate of the shortest runs, among the longest runs with a sweep. The next larger one takes the
-    place of 2e-3."""
-    for cells in series_of_lengths(evidence):
-        yield from _kept_rate(cells)
-
-
-def _kept_rate(cells: Sequence[Cell]) -> Iterator[Part]:
-    """For each optimizer whose learning rate was swept at two or more of these lengths."""
-    names = dict.fromkeys(name for cell in cells for name, hyper in cell.sweeps if hyper == "lr")
-    for name in names:
-        own = [cell for cell in cells if (name, "lr") in cell.sweeps]
+    """The best learning rate of the shortest runs with a sweep, among the longest. The next larger one takes the place
+    of 2e-3."""
+    swept_at = [
+        (name, [cell for cell in cells if (name, "lr") in cell.sweeps])
+        for cells in series_of_lengths(evidence)
+        for name in dict.fromkeys(name for cell in cells for name, hyper in cell.sweeps if hyper == "lr")
+    ]
+    for name, own in swept_at:
         first, last = own[0], own[-1]
         rate, table = best(first.sweeps[name, "lr"]), last.sweeps[name, "lr"]
         larger = min((other for other in table if other > rate), default=None)
@@ -185,11 +182,8 @@ def codebase_setup(evidence: Evidence) -> Finding:
     needs="times of a step without other load at several sizes (`benchmarks/` measures them)",
 )
 def wall_clock(evidence: Evidence) -> Finding:
-    import json
-
-    rows = list(semenov.records().filter(id="wallclock").iter_rows(named=True))
-    at = {(row["optimizer"], json.loads(row["varied"])["parameters"]): row for row in rows}
-    sizes = sorted({size for _, size in at})
+    seconds = semenov.step_seconds()
+    sizes = sorted(seconds)
     parts = []
     for name, size, least, most in (
         ("soap", sizes[0], 1.1, 1.3),
@@ -197,10 +191,8 @@ def wall_clock(evidence: Evidence) -> Finding:
         ("soap", sizes[-1], 1.6, 2.0),
         *((other, size, 0.85, 1.15) for other in ("ademamix", "muon") for size in sizes),
     ):
-        row, base = at[name, size], at["adamw", size]
-        low = (row["value"] - row["uncertainty"]) / (base["value"] + base["uncertainty"])
-        high = (row["value"] + row["uncertainty"]) / (base["value"] - base["uncertainty"])
-        ratio = row["value"] / base["value"]
+        (value, width), (base, error) = seconds[size][name], seconds[size]["adamw"]
+        ratio, low, high = value / base, (value - width) / (base + error), (value + width) / (base - error)
         state = "yes" if least <= ratio <= most else inside(low, high, least, most)
         parts.append(Part(state, f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] times AdamW at {size / 1e6:g}M"))
     parts.append(Part("missing", "times of the other optimizers: they were not read off"))

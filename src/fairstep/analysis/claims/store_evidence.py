@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from fairstep.analysis.claims.evidence import Cell, Evidence, Measured
 from fairstep.analysis.claims.united import united
 from fairstep.analysis.claims.variants import is_variant, model_of, spelling, swept, variants_of
-from fairstep.analysis.statistics import LEVEL, AnalysisError, mean_interval, pooled_deviation, t_quantile
+from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation, t_quantile
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.analysis.verdict.judge import Verdict, verdicts
 from fairstep.analysis.verdict.wording import count_text
 from fairstep.runs import Ledger, Store
+from fairstep.runs.frozen import is_number
 
 
 def store_evidence(*stores: Store) -> Evidence:
@@ -75,10 +76,7 @@ def _final(trials: Trials, verdict: Verdict) -> Measured | None:
     if verdict.verdict == "diverged":
         return Measured(math.nan)
     losses = trials[verdict.name].losses
-    if not losses:
-        return None
-    mean = mean_interval(losses.values())
-    return Measured(mean.value, mean.high - mean.value, runs=losses)
+    return Measured.of(losses) if losses else None
 
 
 def _error(losses: Mapping[str, Measured | None]) -> float:
@@ -104,6 +102,6 @@ def _sweeps(trials: Trials, names: Sequence[str], error: float) -> dict[tuple[st
                 loss = Measured(math.nan if row["final_loss"] is None else row["final_loss"], error)
                 for name in names:
                     value = row["values"].get(name)
-                    if isinstance(value, int | float) and not isinstance(value, bool):
+                    if is_number(value):
                         sweeps.setdefault((spelling(contestant), name), {})[float(value)] = loss
     return {key: table for key, table in sweeps.items() if len(table) > 1}

@@ -75,13 +75,12 @@ def _configuration(trials: Trials, name: str) -> frozenset[str]:
 
 def _pairs(trials: Trials) -> int:
     """Final runs that are done on seeds which the baseline has too."""
-    done = {name: {_seeds(row) for row in trials[name].rows if _is_result(row)} for name in trials.names}
+    done = {
+        name: {
+            (row["init_seed"], row["data_seed"])
+            for row in trials[name].rows
+            if row["phase"] == "final" and row["status"] == "done"
+        }
+        for name in trials.names
+    }
     return sum(len(done[name] & done[trials.baseline]) for name in trials.names if name != trials.baseline)
-
-
-def _is_result(row: Row) -> bool:
-    return row["phase"] == "final" and row["status"] == "done"
-
-
-def _seeds(row: Row) -> tuple[int, int]:
-    return row["init_seed"], row["data_seed"]

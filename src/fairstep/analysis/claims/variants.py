@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any
 
 from fairstep.analysis.claims.evidence import SPELLINGS, Measured, Variant
-from fairstep.analysis.statistics import mean_interval
 from fairstep.analysis.trials import Row, Trials
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.runs import RunSpec
+from fairstep.runs.frozen import is_number
 
 MODEL = ("init_std", "z_loss", "qk_norm")
 
@@ -56,7 +56,7 @@ def swept(variants: Mapping[str, tuple[Variant, ...]]) -> dict[tuple[str, str], 
             if (
                 len(changed) == 1
                 and changed != ["lr"]
-                and all(_is_number(one.settings.get(changed[0])) for one in (first, other))
+                and all(is_number(one.settings.get(changed[0])) for one in (first, other))
             ):
                 table = sweeps.setdefault((optimizer, changed[0]), {float(first.settings[changed[0]]): first.loss})
                 table[float(other.settings[changed[0]])] = other.loss
@@ -97,8 +97,7 @@ def _measured(rows: list[Row]) -> Measured:
     losses = {(row["init_seed"], row["data_seed"]): row["final_loss"] for row in rows if row["status"] == "done"}
     if 2 * len(losses) < len(rows) or not losses:
         return Measured(math.nan)
-    mean = mean_interval(losses.values())
-    return Measured(mean.value, mean.high - mean.value, runs=losses)
+    return Measured.of(losses)
 
 
 def _curves(trials: Trials, rows: tuple[Row, ...], what: str) -> dict[Any, Curve]:
@@ -117,7 +116,3 @@ def _curves(trials: Trials, rows: tuple[Row, ...], what: str) -> dict[Any, Curve
 def _spec(trials: Trials, row: Row) -> RunSpec | None:
     spec = trials.specs.get(row["run"])
     return spec if isinstance(spec, RunSpec) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

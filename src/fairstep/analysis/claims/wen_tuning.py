@@ -197,13 +197,5 @@ def sensitive_hyperparameters(optimizer: str) -> tuple[list[str], list[str]]:
     """Those without a value that occurs in the near-optimal set of every phase I regime (W section 3, phase II), and
     all that take more than one value in the grids."""
     cells = [c for c in wen.cell_records() if c["optimizer"] == optimizer and c["phase"] == "I"]
-    regimes = [c["near_optimal"] for c in cells]
     searched = [name for name in cells[0]["grid"] if any(len(c["grid"].get(name, ())) > 1 for c in cells)]
-    sensitive = []
-    for name in dict.fromkeys(name for regime in regimes for name in regime["names"]):
-        values = [
-            {str(row[r["names"].index(name)]) if name in r["names"] else "None" for row in r["values"]} for r in regimes
-        ]
-        if not set.intersection(*values):
-            sensitive.append(name)
-    return sensitive, searched
+    return wen.sensitive([wen.near_optimal(cell) for cell in cells]), searched

@@ -52,11 +52,8 @@ def size_trend(rows: Iterable[Mapping[str, Any]], parameters: Mapping[str, float
 
 def ratio_trend(rows: Iterable[Mapping[str, Any]]) -> Trend:
     """Against the data ratio at fixed size. Raises AnalysisError when no size has two ratios."""
-    slopes = []
-    for at in _by_size(rows).values():
-        if len(at) > 1:
-            x, y = np.log2(list(at)), np.log2(list(at.values()))
-            slopes.append(float(((x - x.mean()) * y).sum() / ((x - x.mean()) ** 2).sum()))
+    several = [at for at in _by_size(rows).values() if len(at) > 1]
+    slopes = [straight_line(np.log2(list(at)), np.log2(list(at.values()))).value for at in several]
     if not slopes:
         raise AnalysisError("a trend against the data ratio needs a size with speedups at two or more ratios")
     return _trend(mean_interval(slopes), len(slopes))

@@ -30,13 +30,13 @@ from fairstep.analysis.statistics import (
     pooled_deviation,
     share_interval,
 )
-from fairstep.analysis.trials import ContestantTrials, Row, Trials, as_trials
+from fairstep.analysis.trials import ContestantTrials, Row, Trials
 from fairstep.analysis.verdict.comparable import check_comparable
 from fairstep.analysis.verdict.looks import (
     ALPHA,
     Contender,
     Tested,
-    limit_of,
+    at_level,
     limits_at,
     look_alone,
     look_once,
@@ -134,7 +134,8 @@ def verdicts(
     stick and ``contestants`` adds contestants without trials. Raises AnalysisError when the baseline has no trials,
     or when final and budget runs do not share one workload.
     """
-    trials = as_trials(trials, baseline, contestants or ())
+    if not isinstance(trials, Trials):
+        trials = Trials.from_rows(trials, baseline, contestants or ())
     base = trials[trials.baseline]
     if not base.rows:
         others = ", ".join(name for name in trials.names if name != base.name) or "no contestant"
@@ -228,12 +229,6 @@ class Rule:
             return look_alone(contender(base), others)
         return look_once(contender(base), others, self.family, trials.unpaired)
 
-    def limit(self, test: Tested, level: float) -> float:
-        """Of |t|."""
-        if test.degrees is not None:
-            return t_limit(test.degrees, level)
-        return limit_of(self.design or one_look(test.pairs), test.pairs, level)
-
     def probability(self, test: Tested) -> float:
         """p-value of a contestant alone, over all looks of the design."""
         degrees = test.degrees
@@ -249,11 +244,8 @@ class Rule:
 
     def intervals(self, test: Tested) -> tuple[Estimate, Estimate]:
         """The difference with the 95 % interval of this contestant alone, and of all contestants together."""
-        together = ALPHA / self.family
-        return (
-            test.interval(self.limit(test, ALPHA), ALPHA),
-            test.interval(self.limit(test, together), together),
-        )
+        alone, together = (at_level(test, self.design, level) for level in (ALPHA, ALPHA / self.family))
+        return alone.interval, together.interval
 
 
 def contender(contestant: ContestantTrials, shift: float = 0.0) -> Contender:

@@ -93,14 +93,21 @@ class Tested:
 
     @property
     def decision(self) -> Decision:
-        interval = self.interval(self.limit, self.level)
+        interval = self.interval
         return "faster" if interval.low > 0 else "slower" if interval.high < 0 else "not separable"
 
-    def interval(self, limit: float, level: float) -> Estimate:
-        """The difference with the interval of another limit and level."""
-        half = half_width(self.difference, self.choice_error, limit, level) if self.spread else math.inf
+    @property
+    def interval(self) -> Estimate:
+        """The difference with the interval of the test's limit and level."""
+        half = self.half_width(self.limit, self.level) if self.spread else math.inf
         d = self.difference
         return Estimate(d.value, d.value - half, d.value + half, d.deviation, d.count)
+
+    def half_width(self, limit: float, level: float) -> float:
+        """Half of an interval: noise of seeds and error of the choice in quadrature, in nats."""
+        from scipy.special import ndtri
+
+        return math.hypot(limit * self.difference.standard_error, float(-ndtri(level / 2)) * (self.choice_error or 0.0))
 
     def probability(self, limit_at: Callable[[float], float]) -> float:
         """The smallest level at which this look decides; ``limit_at``: level -> limit of |t|. 1 without a spread."""
@@ -109,20 +116,13 @@ class Tested:
         low, high = math.log(SMALLEST), 0.0
         for _ in range(40):
             middle = (low + high) / 2
-            half = half_width(self.difference, self.choice_error, limit_at(math.exp(middle)), math.exp(middle))
+            half = self.half_width(limit_at(math.exp(middle)), math.exp(middle))
             low, high = (low, middle) if abs(self.difference.value) > half else (middle, high)
         return math.exp(high)
 
 
 SMALLEST = 1e-6
 """Smallest probability that is told."""
-
-
-def half_width(difference: Estimate, choice_error: float | None, limit: float, level: float) -> float:
-    """Half of an interval: noise of seeds and error of the choice in quadrature, in nats."""
-    from scipy.special import ndtri
-
-    return math.hypot(limit * difference.standard_error, float(-ndtri(level / 2)) * (choice_error or 0.0))
 
 
 def looks(design: Design, baseline: Contender, others: Mapping[str, Contender]) -> dict[str, list[Tested]]:

@@ -43,6 +43,8 @@ from typing import Any
 
 import numpy as np
 
+from fairstep.runs.frozen import is_number
+
 WINDOW = 2.1
 """Learning rates within this factor of the chosen one are used; farther ones do not lie on a parabola. Of coarser
 grids, and of other hyperparameters, the nearest on each side."""
@@ -284,4 +286,4 @@ def _used(name: str, losses: Mapping[float, float]) -> dict[float, float]:
 
 
 def _number(name: str, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and (name != "lr" or value > 0)
+    return is_number(value) and (name != "lr" or value > 0)

@@ -139,7 +139,7 @@ def _base(table: CellsTable) -> ModelConfig | None:
         if table.base_width:
             raise WrongKey("base_width", 'base_width is of transfer = "mup"; add that, or leave base_width out')
         return None
-    models = [_named(name, table.context).model for name in models_of(table)]
+    models = [_named(name, table.context).model for name in listed(table.model)]
     ours = [model for model in models if isinstance(model, ModelConfig)]
     if len(ours) < len(models):
         raise WrongKey(
@@ -199,15 +199,10 @@ def filled_name(template: str, words: Mapping[str, str]) -> str:
         raise WrongKey("name", f"name may hold {listed}, not {template!r}") from None
 
 
-def models_of(table: CellsTable) -> list[str]:
-    """The models that a table names."""
-    return listed(table.model)
-
-
 def foreign_names(table: CellsTable) -> dict[str, str]:
     """What its foreign models are called by their code, config and context, by what the table calls them."""
     with about("model"):
-        return {name: described(name, table.context).preset for name in models_of(table) if is_foreign(name)}
+        return {name: described(name, table.context).preset for name in listed(table.model) if is_foreign(name)}
 
 
 def _named(name: str, context: int) -> AnyPreset:

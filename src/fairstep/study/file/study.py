@@ -21,13 +21,13 @@ from fairstep.cost.devices import device as device_named
 from fairstep.cost.precision import auto_precision
 from fairstep.cost.run_cost import Cost, cost
 from fairstep.runs import DataSpec, Design, Execution, Ledger, RunSpec, machine
-from fairstep.study.file.cells import Place, StudyCell, Text, cells_of, foreign_names, models_of
+from fairstep.study.file.cells import Place, StudyCell, Text, cells_of, foreign_names
 from fairstep.study.file.command_schema import CommandStudyTable
 from fairstep.study.file.command_study import CommandStudy
 from fairstep.study.file.contestants import check, contestants_of
 from fairstep.study.file.described import contest_of, digest_of, ledgers_of
 from fairstep.study.file.line_numbers import LineNumbers, StudyError, WrongKey
-from fairstep.study.file.schema import DataTable, StudyTable
+from fairstep.study.file.schema import DataTable, StudyTable, listed
 from fairstep.study.tournament.contest import Contest, Contestant
 
 VOCABULARIES = {"gpt2": 50_257, "bytes": 257}
@@ -53,7 +53,7 @@ class Study:
         identity = self.table.identity()
         for cells, table in zip(identity["cells"], self.table.cells, strict=True):
             if foreign := foreign_names(table):
-                cells["model"] = [foreign.get(name, name) for name in models_of(table)]
+                cells["model"] = [foreign.get(name, name) for name in listed(table.model)]
         return digest_of(identity)
 
     @property

@@ -13,7 +13,7 @@ from fairstep.study.protocols.semenov import Semenov
 from fairstep.study.protocols.star_search import Star
 from fairstep.study.protocols.thrifty import Thrifty
 from fairstep.study.protocols.tpe import TPE
-from fairstep.study.protocols.wen import Wen, sensitive
+from fairstep.study.protocols.wen import Wen
 
 PROTOCOLS: dict[str, type] = {
     "grid": Grid,
@@ -39,6 +39,5 @@ __all__ = [
     "Star",
     "Thrifty",
     "Wen",
-    "sensitive",
     "settle",
 ]

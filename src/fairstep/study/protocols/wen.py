@@ -10,14 +10,15 @@ number and runs what it predicts, once, in ``phase3``; the others stay as in the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fairstep.published.wen import sensitive
 from fairstep.runs import Value
 from fairstep.study.protocols.one_cell import OneCell, settle
 from fairstep.study.protocols.search import Hyperparameters, InEveryCell, Problem, Search, Tuning
-from fairstep.study.protocols.space import Axis, Configuration, rounded
+from fairstep.study.protocols.space import Axis, rounded
 from fairstep.study.protocols.star_search import Star
 
 
@@ -79,22 +80,6 @@ class Predicted(OneCell):
             best = tuning.best
             gap = tuning.loss(start) - tuning.loss(best) if best else math.nan
             tuning.notes.append(f"The predicted configuration is {gap:.4f} above the best one found around it.")
-
-
-def sensitive(near: Sequence[Sequence[Configuration]]) -> list[str]:
-    """Hyperparameters of which no single value occurs in the near-optimal set of every cell (W's rule).
-
-    ``near``: for every cell its near-optimal configurations. A cell without any says nothing. A hyperparameter that
-    some set does not have counts as absent there, which is a value like any other.
-    """
-    sets = [configurations for configurations in near if configurations]
-    names = list(dict.fromkeys(name for configurations in sets for c in configurations for name in c))
-    differing = []
-    for name in names:
-        values = [{c.get(name) for c in configurations} for configurations in sets]
-        if not set.intersection(*values):
-            differing.append(name)
-    return differing
 
 
 def nearest(tuned: Mapping[str, Tuning], problem: Problem) -> Tuning:

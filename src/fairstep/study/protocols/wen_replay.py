@@ -24,16 +24,12 @@ from fairstep.study.protocols.one_cell import OneCell, settle
 from fairstep.study.protocols.search import Problem, Tuning, Wanted, solve
 from fairstep.study.protocols.space import Axis, Configuration, Key, Space, key
 from fairstep.study.protocols.star_search import Star
-from fairstep.study.protocols.wen import sensitive
 
 TOLERANCE = 3e-3
 """W's acceptance threshold Delta1, in nats per token."""
 
 NEAR = 5e-3
 """The tolerance of the near-optimal lists that W's records of 2025-05 hold."""
-
-DIVERGED = 4.5
-"""Recorded losses above it are the last ones of runs that diverged."""
 
 CONTEXT = 4096
 
@@ -62,7 +58,7 @@ class Record:
     def entry(self) -> tuple[Configuration, str]:
         """Where the replay begins, and why, if not at the published start."""
         reachable = [self.start, *self.space.star(self.start)]
-        if any(self.losses.get(key(point), math.inf) <= DIVERGED for point in reachable):
+        if any(self.losses.get(key(point), math.inf) <= wen.DIVERGED for point in reachable):
             return self.start, ""
         return self.centre, "begun at the centre: nothing published around the start"
 
@@ -71,7 +67,7 @@ class Record:
         place = key(configuration)
         if place in self.losses:
             loss = self.losses[place]
-            return math.inf if loss > DIVERGED else loss
+            return math.inf if loss > wen.DIVERGED else loss
         steps = self.tokens // (CONTEXT * int(configuration.get("train_batch_size", 128)))
         if float(configuration.get("warmup", 0)) < steps:
             self.holes.add(place)
@@ -126,8 +122,8 @@ def replay(protocol: OneCell | None = None, optimizers: Sequence[str] = ()) -> R
     lists: dict[str, dict[str, list[str] | None]] = {
         name: {
             "published": sorted(published[name]) if name in published else None,
-            "from_published_lists": sorted(sensitive([r.near_optimal for r in chosen if r.optimizer == name])),
-            "from_replay": sorted(sensitive(near[name])),
+            "from_published_lists": sorted(wen.sensitive([r.near_optimal for r in chosen if r.optimizer == name])),
+            "from_replay": sorted(wen.sensitive(near[name])),
         }
         for name in near
     }
@@ -188,7 +184,6 @@ def _record(cell: dict[str, Any], sizes: dict[str, int], sweeps: Mapping[Any, li
             if name is None or name in space.axes:
                 point = around if name is None else {**around, name: json.loads(row["value"])}
                 losses.setdefault(key(point), row["loss"])
-    near = cell["near_optimal"] or {"names": [], "values": []}
     return Record(
         optimizer=cell["optimizer"],
         model_size=cell["model_size"],
@@ -199,7 +194,7 @@ def _record(cell: dict[str, Any], sizes: dict[str, int], sweeps: Mapping[Any, li
         best=cell["best_loss"],
         tokens=sizes[cell["model_size"]] * cell["chinchilla_ratio"],
         losses=losses,
-        near_optimal=[dict(zip(near["names"], values, strict=True)) for values in near["values"]],
+        near_optimal=wen.near_optimal(cell),
     )
 
 
