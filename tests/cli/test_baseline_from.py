@@ -225,12 +225,16 @@ def test_what_a_store_lacks_is_named(tmp_path: Path) -> None:
         (["--save", "x.toml"], "leave out --save"),
         (["--baseline-seeds", "0"], "--baseline-seeds must be at least 1"),
         (["--baseline-margin", "2"], "--baseline-margin must be between 0 and 1"),
+        (["--set", "adamw.beta2=0.5"], "--set adamw.beta2=0.5 is of the baseline"),
+        (["--set", "adamw.embedding.lr_ratio=2"], "--set adamw.embedding.lr_ratio=2 is of the baseline"),
+        (["--space", "adamw.lr=1e-3,2e-3"], "--space of adamw.lr is of the baseline"),
     ],
 )
 def test_options_that_do_not_go_together(
     extra: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", "adamw", "muon", "--baseline-from", str(tmp_path), *extra]) == 2
+    store = source(tmp_path).path
+    assert main(["compare", "adamw", "muon", "--baseline-from", str(store), *extra]) == 2
     assert said in capsys.readouterr().err
 
 

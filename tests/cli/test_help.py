@@ -9,7 +9,9 @@ import pytest
 from tests.cli.test_input import refused
 
 from fairstep.cli import MENU, data, main, model, store, study
+from fairstep.cli.shared.contest_options import CompareOptions
 from fairstep.cli.shared.help import options_of
+from fairstep.cli.shared.options import parse
 
 MENUS = {(): MENU, ("study",): study.MENU, ("data",): data.MENU, ("store",): store.MENU, ("model",): model.MENU}
 VERBS = [(*before, name) for before, menu in MENUS.items() for name, verb in menu.verbs.items() if not verb.menu]
@@ -58,6 +60,10 @@ def test_help_of_every_verb(
         (["compare", "a", "b", "--workrs", "2"], "there is no option --workrs; did you mean --workers?"),
         (["train", "adamw", "again"], "'again' is one word too many"),
         (["published", "speedup"], "records or track3, not 'speedup'; did you mean speedups?"),
+        (["model", "coordinates", "--widths", "a"], "such as --widths 2 4, not 'a'"),
+        (["claims", "--store", "a", "W1", "--store=b"], "--store is given twice; it takes one"),
+        (["compare", "a", "b", "--data", "a", "b", "--data", "c"], "given twice; name all values after one --data"),
+        (["compare", "a", "b", "--baseline_from", "a", "--baseline-from=b"], "--baseline-from is given twice"),
         (["export"], "name the run: A run's directory, or its identity in the store"),
     ],
 )
@@ -66,3 +72,9 @@ def test_refusals_are_one_sentence(arguments: list[str], expected: str, capsys: 
     assert said.startswith("fairstep: ")
     assert expected in said
     assert "─" not in said
+
+
+def test_the_last_of_words_and_numbers_counts() -> None:
+    words = ["adamw", "muon", "--tokens", "1M", "--threads", "2", "--set", "adamw.beta1=0.8", "--tokens", "2M"]
+    read = parse(CompareOptions, "compare", [*words, "--threads=1", "--set", "adamw.beta2=0.9"])
+    assert (read.workload.tokens, read.workload.threads, len(read.set)) == ("2M", 1, 2)

@@ -128,7 +128,7 @@ def test_ledgers_of_the_same_runs_count_once(demo_contest: FakeContest, capsys: 
     for name in "abcd":
         demo_contest.store.write_ledger(demo_contest.ledger.model_copy(update={"name": name}))
     assert rows(capsys, *place) == once
-    assert rows(capsys, *place, "--store", str(demo_contest.store.path))[0]["high"] == once[0]["high"]
+    assert rows(capsys, *place, str(demo_contest.store.path))[0]["high"] == once[0]["high"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.study.test_contest import SPACE, WORKLOAD
 
 from fairstep.analysis import contest_result
 from fairstep.cli import main
-from fairstep.runs import Store
+from fairstep.runs import Ledger, Store
 from fairstep.runs.pack import POINTS
 from fairstep.study import Contest, Contestant
 
@@ -224,8 +224,26 @@ def test_a_certificate_beyond_its_trials_is_named(packed: Path, capsys: pytest.C
         ledger.pop("digest")
 
     edit(packed, "ledgers.parquet", "content", change)
-    (said,) = verified(packed, capsys)
+    lacking, said = verified(packed, capsys)
+    assert lacking.endswith("lacks its digest.")
     assert "certificates.muon.loss: it claims" in said
+
+
+def test_a_ledger_whose_digest_was_taken_out_is_no_evidence(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its design of seeds a contest is judged by a rule of before, with a narrower interval."""
+    edit(packed, "ledgers.parquet", "content", lambda ledger: ledger.update(design=None, digest=""))
+    assert any(line.endswith("lacks its digest.") for line in verified(packed, capsys))
+    assert main(["store", "pack", str(packed), "--out", str(packed.parent / "new")]) == 2
+    assert "lacks its digest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["report"], ["claims", "--store"], ["judge"], ["store", "list"]])
+def test_a_baseline_that_does_not_compete_is_named(
+    packed: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(packed, "ledgers.parquet", "content", lambda ledger: ledger.update(baseline="nosuch"))
+    assert main([*verb, str(packed)]) == 2
+    assert "its baseline 'nosuch' is not among its contestants" in capsys.readouterr().err
 
 
 def test_a_ledger_that_was_edited_says_so(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,6 +288,29 @@ def test_a_table_that_is_none_is_named(
 def test_a_packed_store_beside_the_store(original: Store, packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(packed), str(original.path), "--out", str(packed.parent / "both.html")]) == 0
     assert "ended in two stores, with the same losses to the last bit" in (packed.parent / "both.html").read_text()
+
+
+def test_no_pack_of_another_store_is_written_over(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in packed.iterdir()}
+    other = Path(shutil.copytree(packed, packed.parent / "other"))
+    name = pl.read_parquet(packed / "ledgers.parquet")["ledger"][0]
+    raw = pl.read_parquet(packed / "ledgers.parquet")["content"][0].encode()
+    renamed = Ledger.parse(raw).model_copy(update={"name": "another"})
+    renamed.write(packed.parent / "another.json")
+    content = (packed.parent / "another.json").read_text()
+    pl.DataFrame({"ledger": ["another"], "content": [content]}).write_parquet(other / "ledgers.parquet")
+    seal(other)
+    assert verified(other, capsys) == []
+    assert main(["store", "pack", str(other), "--out", str(packed)]) == 2
+    assert f"is a packed store with the contest {name}, which" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == before
+    (packed / "runs.parquet").write_bytes(b"")  # which cannot be read, and is packed again
+    assert main(["store", "pack", str(other), "--out", str(packed)]) == 0
+
+
+def test_a_file_is_no_folder_of_a_pack(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "pack", str(packed), "--out", str(packed / "pack.json")]) == 2
+    assert "pack.json is a file; name a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["runs.parquet", "ledgers.parquet"])

@@ -110,6 +110,34 @@ def test_the_page_of_two_stores(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {"ratio", "c1-forest", "c2-forest", "c1-law"} <= set(drawn)
 
 
+def test_stores_that_disagree_say_so_beside_the_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contest(tmp_path / "a", "one")
+    contest(tmp_path / "b", "one", noise=1e-4)
+    contest(tmp_path / "same", "one")
+    contest(tmp_path / "turned", "one", offset=-0.3)
+
+    def said(other: str) -> str:
+        out = tmp_path / f"{other}.html"
+        assert main(["report", str(tmp_path / "a"), str(tmp_path / other), "--out", str(out)]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("1 contest in 2 stores.")]
+        assert line.partition(". ")[2] in out.read_text(encoding="utf-8")
+        return line
+
+    assert said("b").endswith("The stores disagree: 1 run with another loss, by at most 0.0001 nats.")
+    assert "disagree" not in said("same")
+    assert said("turned").endswith("by at most 0.3 nats and 1 contestant with another verdict.")
+
+
+def test_a_store_that_has_not_begun_does_not_hide_the_other(tmp_path: Path) -> None:
+    whole, begun = contest(tmp_path / "a", "one"), contest(tmp_path / "b", "one")
+    begun.store.write_ledger(renamed(begun, "one", trials=(), certificates={}))
+    stores = [whole.store, begun.store]
+    made = page(gather(stores), stores)
+    assert [row["verdict"] for row in made.result] == ["faster", "baseline"]
+    (compared,) = [section for section in made.sections if section.key == "compared"]
+    assert any(f"Not compared: {begun.store.path}, one: the baseline" in str(part) for part in compared.parts)
+
+
 def test_one_contest_or_study_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = contest(tmp_path / "a", "first")
     for name in ("s-small", "s-large"):

@@ -184,6 +184,7 @@ def test_budgets_of_a_run_follow_its_length(tmp_path: Path) -> None:
             'transfer = "law" is of learning rates, and prodigy estimates its own; leave prodigy out',
         ),
         ('transfer = "mup"\nlaw = { width = -1 }', "", 'line 7: law has the exponents of transfer = "law"; add that'),
+        ('transfer = "law"\nlaw = { tokens = 1e9 }', "", r"cells\[0\].law.tokens must be .* 4, not 1000000000.0"),
         ('transfer = "law"\nbase_width = 48', "", "line 7: no model of these cells has base_width 48.*are 32, 64"),
         ('transfer = "mup"\nbase_width = 48', "", "line 7: no model of these cells has base_width 48.*are 32, 64"),
         ("base_width = 32", "", 'line 6: base_width is of transfer = "mup"; add that, or leave base_width out'),

@@ -55,6 +55,7 @@ def main(arguments: list[str]) -> int:
     baseline = baseline_of(options, names)
     kept = sound(options.baseline_from) if options.baseline_from is not None else None
     if kept is not None:  # and refused before a text is prepared, if it is damaged
+        check_settings(options, baseline)
         options = on_its_workload(options, kept.path, baseline, arguments)
     check_fitness(contestants, options.unchecked)
     store = Store(options.store).writable()
@@ -172,6 +173,19 @@ def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
         contestant_table(spec, path, given[spec.name], spaces[spec.name])
         for spec, path in zip(specs, paths, strict=True)
     ]
+
+
+def check_settings(options: CompareOptions, baseline: str) -> None:
+    """Raises ValueError for a hyperparameter of a baseline whose runs are a store's: it would decide nothing."""
+    specs = [called(text) for text in options.contestants]
+    names = [spec.name for spec in specs]
+    said = [f"--set {text}" for text in options.set if owner_of(assignment(text)[0], names)[0] == baseline]
+    said += [f"--space of {baseline}.{name}" for name in space.read(options.space, specs)[baseline]]
+    if said:
+        raise ValueError(
+            f"{said[0]} is of the baseline, whose hyperparameters --baseline-from takes from {options.baseline_from}; "
+            "leave it out, or tune the baseline here"
+        )
 
 
 def called(text: str) -> optim.OptimizerSpec:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairstep.analysis import AnalysisError, Outcome, Trials, paired_difference, verdicts
+from fairstep.analysis import AnalysisError, Outcome, Trials, paired_difference, plural, verdicts
 from fairstep.report.section import Part, Section, paragraph
 from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Ledger, Store
@@ -52,12 +52,31 @@ class Judged:
         return cls(str(store.path), ledger, trials, {one.name: one.verdict for one in verdicts(trials)})
 
 
-def compared_section(stores: Sequence[Store], contests: Sequence[StoredContest]) -> Section:
-    """Both comparisons, with a sentence where there is nothing to compare."""
+def judged_alone(stores: Sequence[Store], contests: Sequence[StoredContest]) -> tuple[list[Judged], list[str]]:
+    """The contests as each store has them; and of those that cannot be judged in one store alone, a sentence each."""
     wanted = {contest.ledger.name for contest in contests}
-    judged = [Judged.of(store, ledger) for store in stores for ledger in store.ledgers() if ledger.name in wanted]
+    judged, problems = [], []
+    for store, ledger in [(at, one) for at in stores for one in at.ledgers() if one.name in wanted]:
+        try:
+            judged.append(Judged.of(store, ledger))
+        except AnalysisError as error:
+            problems.append(f"{store.path}, {ledger.name}: {error}")
+    return judged, problems
+
+
+def disagreement(judged: Sequence[Judged]) -> str:
+    """What two stores contradict one another in; empty if nothing."""
+    losses = [abs(row["difference"]) for row in shared_runs(judged) if row["difference"] != 0]
+    said = [f"{plural(len(losses), 'run')} with another loss, by at most {max(losses):.2g} nats"] if losses else []
+    turned = sum(row["agree"] == "no" for row in contestant_rows(judged))
+    said += [f"{plural(turned, 'contestant')} with another verdict"] if turned else []
+    return f"The stores disagree: {' and '.join(said)}." if said else ""
+
+
+def compared_section(judged: Sequence[Judged], problems: Sequence[str]) -> Section:
+    """Both comparisons, with a sentence where there is nothing to compare. ``problems``: of ``judged_alone``."""
     same = shared_runs(judged)
-    parts: list[Part] = [paragraph(_same_words(same))]
+    parts: list[Part] = [paragraph(_same_words(same)), *(paragraph(f"Not compared: {line}.") for line in problems)]
     if same:
         parts.append(Table("shared-runs", "Runs that ended in both stores", RUNS, same))
     if beside := contestant_rows(judged):

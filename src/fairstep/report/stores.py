@@ -13,7 +13,7 @@ from fairstep.analysis import AnalysisError, Trials, count_text, plural
 from fairstep.analysis.verdict.wording import speedup_text
 from fairstep.report import contest_sections, scaling
 from fairstep.report.borrowed import borrowed_section
-from fairstep.report.compared import compared_section
+from fairstep.report.compared import compared_section, disagreement, judged_alone
 from fairstep.report.doublings import doubling_section
 from fairstep.report.drawing import Look
 from fairstep.report.loaded import LoadedContest
@@ -73,8 +73,9 @@ def _of_many(
 ) -> Page:
     rows = flat_rows(loaded, entries)
     sections = [_overview(rows, loaded, entries, problems)]
+    judged, alone = judged_alone(stores, entries) if len(stores) > 1 else ([], [])
     if len(stores) > 1:
-        sections.append(compared_section(stores, entries))
+        sections.append(compared_section(judged, alone))
     sections += [doubling_section(rows), borrowed_section(loaded), _contests(loaded, entries)]
     verdicts = [row["verdict"] for row in rows if row["verdict"] != "baseline"]
     counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(sorted(verdicts)))
@@ -82,7 +83,7 @@ def _of_many(
     return Page(
         bar=" + ".join(str(store.path) for store in stores),
         first=f"{plural(len(entries), 'contest')} in {plural(len(stores), 'store')}",
-        rest=f"Verdicts on contestants: {counted}.{left_out}",
+        rest=f"Verdicts on contestants: {counted}.{left_out} {disagreement(judged)}".strip(),
         lede="Each contest is one cell: a model, a token budget, a batch size and a text. Losses of different cells "
         "are never compared; speedups are.",
         sections=[*(section for section in sections if section.parts), _method(loaded)],

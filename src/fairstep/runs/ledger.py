@@ -131,6 +131,8 @@ class Ledger(Record):
     """Where the baseline's runs were taken from. Null: they were trained for this contest."""
     altered: bool = Field(default=False, exclude=True)
     """Whether the file was changed after it was written, which its digest tells."""
+    unsealed: bool = Field(default=False, exclude=True)
+    """Whether the file has no digest, so that a change would not be told."""
 
     @property
     def transfer(self) -> str:
@@ -160,4 +162,6 @@ class Ledger(Record):
             raise ValueError(f"written by a newer fairstep (format {ledger.format}; this one reads up to {FORMAT})")
         if strangers := {trial.contestant for trial in ledger.trials} - set(ledger.contestants):
             raise ValueError(f"its trials are of {min(strangers)!r}, which is not among its contestants")
-        return ledger.model_copy(update={"altered": digest not in ("", digest_of(values))})
+        if ledger.baseline not in ledger.contestants:
+            raise ValueError(f"its baseline {ledger.baseline!r} is not among its contestants")
+        return ledger.model_copy(update={"altered": digest not in ("", digest_of(values)), "unsealed": not digest})

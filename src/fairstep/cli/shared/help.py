@@ -29,7 +29,8 @@ COLUMN = 26
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One field. ``kind``: what its value is, or what each is; ``many``: it takes several."""
+    """One field. ``kind``: what its value is, or what each is; ``many``: it takes several; ``repeated``: by its flag
+    before each."""
 
     name: str
     words: str
@@ -43,6 +44,11 @@ class Option:
     @property
     def flag(self) -> str:
         return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def once(self) -> bool:
+        """Whether it is a list or a path, whose flag may be given once only."""
+        return not self.positional and not self.repeated and (self.many or self.kind is Path)
 
     @property
     def takes(self) -> str:

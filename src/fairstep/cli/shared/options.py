@@ -45,6 +45,8 @@ def parse(kind: type[Options], verb: str, arguments: list[str], default: Options
     if {"-h", "--help"} & set(arguments):
         print(help_text(kind, verb), end="")
         raise SystemExit(0)
+    if sentence := _twice(kind, arguments):
+        raise ValueError(sentence)
     said = io.StringIO()
     try:
         with drawing(), contextlib.redirect_stderr(said):
@@ -61,6 +63,20 @@ def at_least(options: object, least: int, *names: str) -> None:
     for name in names:
         if not least <= (value := getattr(options, name)) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+
+
+def _twice(kind: type, arguments: list[str]) -> str:
+    """What to say of a list or a path that is given twice, of which the last alone would be read; else empty.
+
+    Of words and numbers the last counts, as everywhere, so that what a script says can be changed at its end.
+    """
+    options = {one.flag: one for one in options_of(kind) if one.once}
+    words = itertools.takewhile(lambda word: word != "--", arguments)
+    given = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    flag = next((flag for flag in options if given.count(flag) > 1), "")
+    if not flag:
+        return ""
+    return f"{flag} is given twice; " + (f"name all values after one {flag}" if options[flag].many else "it takes one")
 
 
 def _refusal(kind: type, said: str, arguments: list[str]) -> str:
@@ -96,8 +112,9 @@ def _refusal(kind: type, said: str, arguments: list[str]) -> str:
     one, several = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers")}.get(
         option.kind, ("a value", "values")
     )
+    example = "2 4" if option.kind is int else "0.5 2"
     many = option.many and not option.repeated
-    takes = f"{several} with blanks between them, such as {option.flag} 0.5 2" if many else one
+    takes = f"{several} with blanks between them, such as {option.flag} {example}" if many else one
     return f"{option.flag} takes {takes}, not {got}"
 
 

@@ -95,6 +95,8 @@ def gaps(store: Store, checked: Mapping[str, Checked]) -> Iterator[str]:
         unsealed = [run for run in named if run in checked and _result(checked[run]) and not _sealed(checked[run])]
         if unsealed:
             yield f"summary.json of run {unsealed[0]} lacks its digest ({len(unsealed)} such runs)."
+        if ledger.unsealed:
+            yield f"The ledger {ledger.name} lacks its digest."
         if lacking := [name for name in ledger.contestants if name not in ledger.certificates]:
             yield f"The ledger {ledger.name} lacks certificates of {', '.join(lacking)}."
 

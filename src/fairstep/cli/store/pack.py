@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import tyro
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
 from fairstep.cli.shared.store_problems import checked_all, gaps, problems
-from fairstep.runs import Run, Store
+from fairstep.runs import Run, Store, StoreError
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class PackOptions:
 
     Kept are specs, summaries, ledgers, certificates, and curves at up to 50 points of each kind. Not kept are
     checkpoints, weights, output, timings of steps and times of starts. Runs that no ledger names are left out. Packing
-    twice gives equal bytes. A store with a problem that `fairstep store verify` would name is not packed, nor are
-    stores that have the same run or contest with different results.
+    twice gives equal bytes. An older pack of the stores is replaced, one of other contests is not. A store with a
+    problem that `fairstep store verify` would name is not packed, nor are stores that have the same run or contest with
+    different results.
 
     Example: fairstep store pack runs/demo --out results/demo
     Example: fairstep store pack results/demo runs/larger --out results/both
@@ -42,6 +44,8 @@ def main(arguments: list[str]) -> int:
         raise ValueError("name at least one store to pack")
     if (options.out / "runs").is_dir():
         raise ValueError(f"--out {options.out} holds a store that is not packed; name another folder")
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file; name a folder")
     runs: dict[str, Run] = {}
     ledgers: dict[str, bytes] = {}
     left = 0
@@ -49,12 +53,18 @@ def main(arguments: list[str]) -> int:
         if options.out.resolve() == path.resolve():
             raise ValueError(f"--out must be another folder than the store, not {options.out}")
         mine, contests, unnamed = _contents(Store(path))
-        for name in (runs.keys() & mine.keys()) | (ledgers.keys() & contests.keys()):
-            if name in runs and _result(runs[name]) != _result(mine[name]):
+        for name in runs.keys() & mine.keys():
+            if _result(runs[name]) != _result(mine[name]):
                 raise ValueError(f"{path} has the run {name} with another result than a store before it")
-            if name in ledgers and ledgers[name] != contests[name]:
+        for name in ledgers.keys() & contests.keys():
+            if ledgers[name] != contests[name]:
                 raise ValueError(f"{path} has the contest {name} with other trials than a store before it")
-        runs, ledgers, left = {**mine, **runs}, {**ledgers, **contests}, left + unnamed
+        runs, ledgers, left = {**mine, **runs}, {**contests, **ledgers}, left + unnamed
+    if lost := lost_contests(options.out, ledgers):
+        raise ValueError(
+            f"--out {options.out} is a packed store with the contest {lost[0]}, which would be lost because "
+            f"{' and '.join(map(str, options.stores))} has it not; name another folder, or remove that one"
+        )
     from fairstep.runs.pack import write_pack  # loads polars
 
     size = write_pack(options.out, runs.values(), ledgers)
@@ -64,6 +74,16 @@ def main(arguments: list[str]) -> int:
     out = f"; {left} runs that no ledger names are left out" if left else ""
     screen.out(f"{options.out}: {len(runs)} runs, {len(ledgers)} contests, {size:,} bytes{out}")
     return 0
+
+
+def lost_contests(out: Path, ledgers: Collection[str]) -> list[str]:
+    """Contests of a packed store in the folder that are not among these. Of one that cannot be read there is nothing to
+    lose."""
+    try:
+        names = {path.stem for path in Store(out).ledger_paths()}
+    except StoreError:
+        return []
+    return sorted(names - set(ledgers))
 
 
 def _contents(store: Store) -> tuple[dict[str, Run], dict[str, bytes], int]:

@@ -20,8 +20,9 @@ class VerifyOptions:
     anything fails, with a sentence that names the file and the field.
 
     A packed store has its sums. Every run has the identity of its spec, losses in their domain and a digest. Every
-    ledger names runs that are there, ended, of its contestants and of its text, with the tokens that it counts.
-    Certificates are made again from the trials. Nothing is trained: `fairstep store check --again 2` does that.
+    ledger has a digest and names runs that are there, ended, of its contestants and of its text, with the tokens that
+    it counts. Certificates are made again from the trials. Nothing is trained: `fairstep store check --again 2` does
+    that.
 
     Example: fairstep store verify results/*
     """

@@ -47,13 +47,16 @@ class DataTable(Table):
 TransferRule = Literal["none", "mup", "hyperp", "law"]
 
 
+Exponent = Annotated[float, Field(ge=-4, le=4)]
+
+
 class LawTable(Table):
     """Exponents of the learning rate in the ratios to the base: its runs' tokens, its width, its layers."""
 
-    tokens: float = -0.32
+    tokens: Exponent = -0.32
     """arXiv 2409.19913, for AdamW."""
-    width: float = 0.0
-    depth: float = 0.0
+    width: Exponent = 0.0
+    depth: Exponent = 0.0
 
 
 class CellsTable(Table):
