@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from fairstep.analysis import (
     speedup_text,
     verdict_rows,
 )
-from fairstep.analysis.verdict.wording import gap_text, loss_text
+from fairstep.analysis.verdict.wording import gap_text, limit_text, loss_text
 
 if TYPE_CHECKING:
     from tests.conftest import FakeContest
@@ -100,3 +101,10 @@ def test_rows_have_a_string_for_every_column(demo_contest: FakeContest) -> None:
     for words in rows:
         assert set(COLUMNS) <= words.keys()
         assert all(isinstance(words[key], str) and words[key] for key in COLUMNS)
+
+
+def test_a_statistic_is_told_from_its_limit() -> None:
+    assert limit_text(5.01, 4.2) == "|t| 5.0, needed 4.2"
+    assert limit_text(4.18, 4.23) == "|t| 4.18, needed 4.23"
+    assert limit_text(4.2301, 4.2309) == "|t| 4.230, needed 4.231"
+    assert limit_text(4.2, math.inf) == "|t| 4.2, too few seeds to decide"

@@ -47,7 +47,7 @@ from fairstep.analysis.verdict.looks import (
 from fairstep.analysis.verdict.ranking import holm
 from fairstep.analysis.verdict.speedup import Bound, token_speedup
 from fairstep.analysis.verdict.step_time import StepTimes
-from fairstep.analysis.verdict.wording import gap_text, plural, runs_text
+from fairstep.analysis.verdict.wording import gap_text, limit_text, plural, runs_text
 from fairstep.runs import SEARCHES, Design
 
 if TYPE_CHECKING:
@@ -398,8 +398,7 @@ def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Test
     design = rule.design
     if design is not None and design.most != design.first:
         end = "with no end" if design.most is None else f"of at most {design.most} seeds"
-        text += f"; look at {test.pairs} {end}: |t| {abs(test.t):.1f}, "
-        text += f"needed {test.limit:.1f}" if math.isfinite(test.limit) else "too few seeds to decide"
+        text += f"; look at {test.pairs} {end}: {limit_text(abs(test.t), test.limit)}"
     return text
 
 

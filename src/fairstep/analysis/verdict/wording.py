@@ -137,6 +137,14 @@ def gap_text(value: float, low: float, high: float, baseline: str, seeds: int | 
     return f"{gap} (95 % interval {low:.{digits}f} to {high:.{digits}f}, {what})"
 
 
+def limit_text(t: float, limit: float) -> str:
+    """|t| beside what it had to exceed, with as many decimals as tell them apart, at most 3."""
+    if not math.isfinite(limit):
+        return f"|t| {t:.1f}, too few seeds to decide"
+    places = next((n for n in (1, 2) if f"{t:.{n}f}" != f"{limit:.{n}f}"), 3)
+    return f"|t| {t:.{places}f}, needed {limit:.{places}f}"
+
+
 def runs_text(difference: float, counts: Sequence[int], sigma: float, baseline: str) -> str:
     """Why runs of these ``counts`` (baseline, contestant) give no interval, and how many would."""
     one = listing([side for side, count in zip((baseline, "it"), counts, strict=True) if count < 2] or ["either side"])
