@@ -110,7 +110,10 @@ def test_the_page_of_two_stores(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {"ratio", "c1-forest", "c2-forest", "c1-law"} <= set(drawn)
 
 
-def test_stores_that_disagree_say_so_beside_the_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stores_that_disagree_say_so_beside_the_verdicts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     contest(tmp_path / "a", "one")
     contest(tmp_path / "b", "one", noise=1e-4)
     contest(tmp_path / "same", "one")
