@@ -321,20 +321,25 @@ def test_parameters_without_gradients_wait(name: str, make_model: Callable[..., 
     assert optimizer.state[model.blocks[1]["up"].weight]["step"] == 9
 
 
+def spoiled(name: str, model: nn.Module, feed: Any, at: int, bad: float, elements: int | None) -> nn.Module:
+    """The model after 13 steps, at one of which the first elements of every gradient, or all, were not finite."""
+    optimizer = build(name, model)
+    for step in range(1, 14):
+        feed(model.parameters(), step)
+        if step == at:
+            for p in model.parameters():
+                p.grad.view(-1)[:elements] = bad
+        optimizer.step()
+    return model
+
+
 @every_optimizer
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_gradients_that_are_not_finite_raise_nothing(
     name: str, bad: float, make_model: Callable[..., nn.Module], feed: Any
 ) -> None:
     """Divergence is a result of a run, so it must reach the loss and not end the program."""
-    model = make_model(torch.float32)
-    optimizer = build(name, model)
-    for step in range(1, 14):
-        feed(model.parameters(), step)
-        if step == 1:
-            for p in model.parameters():
-                p.grad.fill_(bad)
-        optimizer.step()
+    spoiled(name, make_model(torch.float32), feed, 1, bad, None)
 
 
 @every_optimizer
@@ -343,14 +348,7 @@ def test_a_gradient_that_is_not_finite_shows_in_the_weights(
     name: str, bad: float, make_model: Callable[..., nn.Module], feed: Any
 ) -> None:
     """Weights that stay finite and move no more would look as if the run had converged."""
-    model = make_model(torch.float32)
-    optimizer = build(name, model)
-    for step in range(1, 8):
-        feed(model.parameters(), step)
-        if step == 3:
-            for p in model.parameters():
-                p.grad.view(-1)[0] = bad
-        optimizer.step()
+    model = spoiled(name, make_model(torch.float32), feed, 3, bad, 1)
     assert not any(p.isfinite().all() for p in model.parameters())
 
 

@@ -1,4 +1,4 @@
-"""What S's claims on settings say of a store, by the variants of its contests (``variants.py``).
+"""What claims on settings and on the course of runs say of a store, by its contests' variants (``variants.py``).
 
 Values are the store's own: the shortest warm-up takes the place of S's 2,000 steps, and so on. Each function gives the
 parts of one claim, none where the store has not what the claim is about.
@@ -153,8 +153,8 @@ def gradient_norms(evidence: Evidence) -> Iterator[Part]:
 
 
 def shared_behaviour(evidence: Evidence) -> list[Part]:
-    """W8. While the learning rate decays, the gradient's norm grows and the loss falls; and what an optimizer's loss
-    on fresh text exceeds that on its last batches is AdamW's, within ``ALIKE``."""
+    """W8. While the learning rate decays, the gradient's norm grows and the loss falls. The distance from the loss of a
+    run's last batches to its loss on fresh text is AdamW's, within ``ALIKE``."""
     parts = []
     for cell in evidence.cells:
         own = {name: variants[0] for name, variants in cell.variants.items()}
@@ -164,8 +164,9 @@ def shared_behaviour(evidence: Evidence) -> list[Part]:
             if variant.settings.get("schedule") in SCHEDULES and len(norms) > 1 and norms.keys() == losses.keys():
                 zero = dict.fromkeys(norms, 0.0)
                 grows, falls = _difference(norms, zero), _difference(zero, losses)
-                text = f"{name}: while the rate decays ln of the norm grows by {grows}, of the loss falls by {falls}"
-                parts.append(Part(sign(min(grows, falls, key=lambda one: one.low)), f"{text} at {cell.label}"))
+                text = f"{name}: while the rate decays ln of"
+                parts.append(Part(sign(grows), f"{text} the norm grows by {grows} at {cell.label}"))
+                parts.append(Part(sign(falls), f"{text} the loss falls by {falls} at {cell.label}"))
             if name != "adamw" and len(beyond[name].keys() & beyond.get("adamw", {}).keys()) > 1:
                 more = _difference(beyond[name], beyond["adamw"])
                 text = f"{name}: its loss on fresh text exceeds the training's by {more} more than AdamW's"

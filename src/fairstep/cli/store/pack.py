@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> int:
         runs, ledgers, left = {**mine, **runs}, {**contests, **ledgers}, left + unnamed
     if lost := lost_contests(options.out, ledgers):
         raise ValueError(
-            f"--out {options.out} is a packed store with the contest {lost[0]}, which would be lost because "
-            f"{' and '.join(map(str, options.stores))} has it not; name another folder, or remove that one"
+            f"--out {options.out} is a packed store with the contest {lost[0]}, which would be lost: it is not in "
+            f"{' or '.join(map(str, options.stores))}. Name another folder, or remove that one"
         )
     from fairstep.runs.pack import write_pack  # loads polars
 
