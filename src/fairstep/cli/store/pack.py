@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
             if ledgers[name] != contests[name]:
                 raise ValueError(f"{path} has the contest {name} with other trials than a store before it")
         runs, ledgers, left = {**mine, **runs}, {**contests, **ledgers}, left + unnamed
-    if lost := lost_contests(options.out, ledgers):
+    if lost := _lost_contests(options.out, ledgers):
         raise ValueError(
             f"--out {options.out} is a packed store with the contest {lost[0]}, which would be lost: it is not in "
             f"{' or '.join(map(str, options.stores))}. Name another folder, or remove that one"
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def lost_contests(out: Path, ledgers: Collection[str]) -> list[str]:
+def _lost_contests(out: Path, ledgers: Collection[str]) -> list[str]:
     """Contests of a packed store in the folder that are not among these. Of one that cannot be read there is nothing to
     lose."""
     try:
