@@ -136,6 +136,46 @@ def test_odd_forms(
     shutil.rmtree(store.path)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "design --effect 0.003 --sigma 0.0011 --contestants {big}",
+        "design --effect 0.003 --sigma 0.0011 --seeds {big}",
+        "design --effect 0.003 --sigma 0.0011 --seconds 1e308",
+        "recommend --params 350M --tokens 7B --memory {big}",
+        "train adamw --preset 27k --chinchilla 1e308",
+        "train --preset semenov/124m/soap --chinchilla 1e400",
+        "plan adamw --preset 27k --tokens 100k --set lr={big}",
+        "compare adamw muon --preset 27k --tokens 100k --space lr=1,{big}",
+    ],
+)
+def test_numbers_larger_than_a_float(words: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = answer(words.format(big="9" * 420).split(), capsys)
+    assert code == 2 and said.startswith("fairstep: ") and said.count("\n") == 1, said
+    check(code, said, words)
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("", "companions = 999999999999999999"),
+        ("", f"seeds = {'9' * 420}"),
+        ("[[cells]]", "chinchilla = 1e308"),
+        ("[[contestants]]", f"set = {{ lr = {'9' * 420} }}"),
+        ("[[contestants]]", f"grid = {{ lr = [1e-3, {'9' * 420}] }}"),
+    ],
+)
+def test_studies_with_numbers_larger_than_a_float(
+    table: str, line: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    length = "" if "chinchilla" in line else 'tokens = "30k"\n'
+    study = f'name = "s"\n[[cells]]\nmodel = "27k"\n{length}[[contestants]]\noptimizer = ["adamw", "muon"]\n'
+    (elsewhere / "s.toml").write_text(study.replace(table, f"{table}\n{line}", 1) if table else f"{line}\n{study}")
+    code, said = answer(["study", "plan", "s.toml"], capsys)
+    assert code == 2 and "s.toml" in said, said
+    check(code, said, line)
+
+
 def test_the_last_net(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(arguments: list[str]) -> int:
         raise KeyError("muon")

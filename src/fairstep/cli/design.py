@@ -211,7 +211,7 @@ def _check(options: DesignOptions) -> None:
         ("power", 0.05 < options.power < 0.999, "between 0.05 and 0.999"),
         ("contestants", options.contestants >= 1, "at least 1"),
         ("alpha", 1e-6 <= options.alpha <= 0.5, "between 0.000001 and 0.5"),
-        ("seconds", 0 <= options.seconds < math.inf, "at least 0"),
+        ("seconds", 0 <= options.seconds < 1e15, "at least 0 and below 1e15"),
     ):
         if not right:
             raise ValueError(f"--{name} must be {words}, not {getattr(options, name)}")

@@ -130,7 +130,7 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
         return workload.spec(name, hyperparameters(name, given), seed=0), ()
     if options.optimizer:
         raise ValueError(f"{options.size.model} has its own optimizer; leave {options.optimizer!r} out")
-    chosen = run_preset(options.size.model, round(asked.chinchilla or 1), options.variant)
+    chosen = run_preset(options.size.model, asked.chinchilla or 1, options.variant)
     complete = hyperparameters(chosen.optimizer, chosen.hyperparameters | given)
     return (
         chosen.spec(

@@ -85,7 +85,7 @@ def bytes_of(text: str) -> int:
         return 0
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
     value = float(match[1]) * 1000 ** ["", "k", "m", "g", "t"].index(match[2].lower()) if match else 0.0
-    if value < 1:
+    if not 1 <= value < 1e18:
         raise ValueError(f"--memory must be an amount such as 40GB, not {text!r}")
     return round(value)
 

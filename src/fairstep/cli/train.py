@@ -134,7 +134,7 @@ def optimizer_of(options: TrainOptions) -> str:
     """The optimizer's own name. Raises ValueError when none is named, or two are."""
     published = is_run_preset(options.workload.model)
     if published:
-        run_preset(options.workload.model, round(options.workload.chinchilla or 1) or 1, options.variant)
+        run_preset(options.workload.model, options.workload.chinchilla or 1, options.variant)
     if published and options.optimizer:
         raise ValueError(f"{options.workload.model} has its own optimizer; leave {options.optimizer!r} out")
     if not published and not options.optimizer:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from fairstep.model.config import ModelConfig
 
+MOST_TOKENS = 1e15
+"""Tokens of a run that are taken for a slip."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -74,8 +77,14 @@ def flops_per_token(config: ModelConfig) -> int:
 
 
 def chinchilla_tokens(parameters_matrix: float, multiple: float = 1.0) -> int:
-    """Tokens of so many Chinchilla lengths: one is 20 tokens a matrix parameter, as W counts (arXiv 2509.02046)."""
-    return round(multiple * 20 * parameters_matrix)
+    """Tokens of so many Chinchilla lengths: one is 20 tokens a matrix parameter, as W counts (arXiv 2509.02046).
+
+    Raises ValueError for more tokens than anyone has.
+    """
+    tokens = multiple * 20 * parameters_matrix
+    if not tokens < MOST_TOKENS:
+        raise ValueError(f"{multiple:g} Chinchilla lengths are more than {MOST_TOKENS:g} tokens; give fewer")
+    return round(tokens)
 
 
 def _llama(config: ModelConfig) -> Iterator[Parameter]:

@@ -15,6 +15,8 @@ from fairstep.runs.frozen import Record
 
 LONGEST = 200
 """Seeds of the longest design of several looks."""
+MOST_SEEDS = 1_000_000
+"""Seeds of the longest design of one look."""
 
 
 class Design(Record):
@@ -42,6 +44,8 @@ class Design(Record):
                 raise ValueError(f"ends before it begins; write {self.most}..{self.first}")
             if (self.most or 0) > LONGEST:
                 raise ValueError(f"looks at more than {LONGEST} seeds; end it there, or nowhere")
+        if self.first > MOST_SEEDS:
+            raise ValueError(f"has more than {MOST_SEEDS:,} seeds; give fewer")
         return self
 
     @classmethod

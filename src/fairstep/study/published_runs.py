@@ -100,15 +100,19 @@ def is_run_preset(name: str) -> bool:
     return paper in PAPERS and len(rest) == 2
 
 
-def run_preset(name: str, chinchilla: int = 1, variant: Variant = "code") -> RunPreset:
+def run_preset(name: str, chinchilla: float = 1, variant: Variant = "code") -> RunPreset:
     """The preset of paper/model/optimizer; the optimizer under any of its names.
 
-    ``chinchilla``: which of W's cells (1, 2, 4, 8, 16); S has one configuration for all lengths, of its longest run.
+    ``chinchilla``: lengths; rounded, it is one of W's cells (1, 2, 4, 8, 16). S has one configuration for all
+    lengths, of its longest run.
     Raises ValueError that names what there is.
     """
     paper, scale, optimizer = name.split("/") if is_run_preset(name) else ("", "", "")
     if not paper:
         raise ValueError(f"a run preset is paper/model/optimizer, such as semenov/124m/soap, not {name!r}")
+    if not 0 < chinchilla < 1000:
+        raise ValueError(f"chinchilla must be a positive number below 1000 for {name}, not {chinchilla:g}")
+    chinchilla = round(chinchilla) or 1
     size = model.preset(f"{paper}/{scale}")
     ours = optim.get(optimizer).name
     there = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import io
 import itertools
@@ -12,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -28,6 +29,9 @@ from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
 from fairstep.study.file.cells import Place, cells_of
 from fairstep.study.file.schema import CellsTable, DataTable, token_count
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Options = TypeVar("Options")
 Table = TypeVar("Table", bound=BaseModel)
@@ -50,12 +54,14 @@ def parse(kind: type[Options], verb: str, arguments: list[str], default: Options
     said = io.StringIO()
     try:
         with drawing(), contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=f"fairstep {verb}", args=arguments, default=default or tyro.MISSING_NONPROP)
+            options = tyro.cli(kind, prog=f"fairstep {verb}", args=arguments, default=default or tyro.MISSING_NONPROP)
     except SystemExit:
         if sentence := _refusal(kind, said.getvalue(), arguments):
             raise ValueError(sentence) from None
         print(said.getvalue(), end="", file=sys.stderr)
         raise
+    _check_whole(options)
+    return options
 
 
 def at_least(options: object, least: int, *names: str) -> None:
@@ -63,6 +69,18 @@ def at_least(options: object, least: int, *names: str) -> None:
     for name in names:
         if not least <= (value := getattr(options, name)) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+
+
+def _check_whole(options: object) -> None:
+    """Raises ValueError for a whole number of more than 64 bits, which neither a float nor a tensor's size can be."""
+    for field in dataclasses.fields(cast("DataclassInstance", options)):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_whole(value)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int) and abs(one) >= 2**63:
+                flag = f"--{field.name.replace('_', '-')}"
+                raise ValueError(f"{flag} takes a whole number of at most 18 digits, not one of {len(str(abs(one)))}")
 
 
 def _twice(kind: type, arguments: list[str]) -> str:
@@ -281,8 +299,8 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def value_of(word: str) -> Any:
-    """A JSON value, or else the word."""
+    """A JSON value, or else the word. A whole number that has more than 18 digits becomes a float, maybe inf."""
     try:
-        return json.loads(word)
+        return json.loads(word, parse_int=lambda digits: int(digits) if len(digits) < 19 else float(digits))
     except ValueError:
         return word.strip()

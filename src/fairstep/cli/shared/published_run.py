@@ -35,7 +35,7 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
                 f"--{name.replace('_', '-')} is part of {options.model}; to change it, train the model {model} "
                 "with an optimizer of your choice"
             )
-    published = run_preset(options.model, round(options.chinchilla or 1), variant)
+    published = run_preset(options.model, options.chinchilla or 1, variant)
     tokens = budget_of(options.tokens, options.chinchilla, published.model) or published.tokens
     complete = hyperparameters(published.optimizer, {**published.hyperparameters, **given})
     data, context = data_table(options), published.model.context

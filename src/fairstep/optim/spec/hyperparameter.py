@@ -6,6 +6,7 @@ import math
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from fairstep.optim.roles import Value
 
@@ -48,7 +49,7 @@ class Hyperparameter:
         kind = "an integer" if whole else "a number"
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
-        number = float(value)
+        number = as_float(value)
         if not inside(str(self.domain), number) or (whole and not number.is_integer()):
             raise ValueError(f"{name} must be {kind} in {self.domain}, not {value!r}")
         return int(number) if whole else number
@@ -85,6 +86,14 @@ class Grid:
     @classmethod
     def geometric(cls, first: float, count: int, source: str, factor: float = 2.0) -> Grid:
         return cls(tuple(float(f"{first * factor**n:.6g}") for n in range(count)), factor, source)
+
+
+def as_float(value: Any) -> float:
+    """Infinite for a whole number that no float reaches."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def inside(domain: str, number: float) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairstep.model.shapes import MOST_TOKENS
 from fairstep.runs import DecayShape, ScheduleKind, Value
 
 Count = Annotated[int, Field(ge=0)]
@@ -231,7 +232,7 @@ class ContestTable(Table):
     refine: bool = False
     """Try the learning rate a factor of sqrt 2 below and above the best one, too, and the baseline's at its longest
     budget."""
-    companions: Count = 0
+    companions: int = Field(default=0, ge=0, le=1000)
     """Rounds of tuning the learning rates of embedding, head and vectors over the contestant's own, after the protocol:
     two trials a role and round, the same for every contestant. They begin at what ``set`` says."""
     trials: Count = 0
@@ -272,6 +273,6 @@ def token_count(text: str | int, option: str = "--tokens") -> int:
     written = str(text).replace("_", "")
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmbt]?)\s*", written, re.IGNORECASE)
     value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2].lower()] if match else 0.0
-    if not 1 <= value < 1e15:
+    if not 1 <= value < MOST_TOKENS:
         raise ValueError(f"{option} must be a positive number such as 2M or 500k, not {text!r}")
     return round(value)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from fairstep.optim.spec import inside
+from fairstep.optim.spec import as_float, inside
 from fairstep.runs import Value
 
 Configuration = Mapping[str, Value]
@@ -47,7 +47,7 @@ class Axis:
         if not self.values:
             raise ValueError("a grid needs at least one value, and this one is empty")
         if self.numeric:
-            if not all(math.isfinite(float(value)) for value in self.values):
+            if not all(math.isfinite(as_float(value)) for value in self.values):
                 raise ValueError(f"the values of a grid must be finite, not {list(self.values)}")
             object.__setattr__(self, "values", tuple(sorted(set(self.values))))
         else:
