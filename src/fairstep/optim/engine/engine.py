@@ -20,6 +20,7 @@ from fairstep.optim.engine import evaluation, routing, signals
 from fairstep.optim.engine import state as state_dicts
 from fairstep.optim.engine.formed import FormedStacks
 from fairstep.optim.engine.one_number import keep_ratios, warn_of_one_rate
+from fairstep.optim.engine.orientation import Orientation
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.rounding import ROUNDINGS, Rounding
 from fairstep.optim.engine.routed import UNDECAYED, Routed
@@ -160,10 +161,11 @@ class Engine(Routed):
         ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
         parameters. ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. DTensors
         need no such call. Raises ValueError for a parameter that cannot be divided because its memory is not
-        contiguous, or because it is stored as input x output.
+        contiguous, or because it is stored otherwise than its rule sees it (``orientation``).
         """
-        for name in self.in_by_out:
-            raise ValueError(f"parameter {name} is stored as input x output, and so cannot be divided over processes")
+        for name, one in self.orientations.items():
+            stored = "input x output" if one.in_by_out else "one matrix of all experts"
+            raise ValueError(f"parameter {name} is stored as {stored}, and so cannot be divided over processes")
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
         self._ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total)
         self._forget_stacks()
@@ -227,7 +229,7 @@ class Engine(Routed):
             raise TypeError(
                 "an optimizer that shares its work with other processes cannot be copied; save its state_dict"
             )
-        names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "in_by_out", "_ratios"
+        names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "orientations", "_ratios"
         kept = {name: getattr(self, name) for name in names}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
@@ -238,6 +240,9 @@ class Engine(Routed):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        if "orientations" not in state:  # pickled by an earlier version
+            earlier = state.get("in_by_out", ())
+            self.orientations = {n: Orientation(0, True, int(self.roles[n] == "expert")) for n in earlier}
         for group in self.param_groups:
             state_dicts.name_peak(group, group)
         self._forget_stacks()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fairstep.optim.engine import routing, torch_forms
+from fairstep.optim.engine.orientation import AS_STORED, Orientation, orientation
 from fairstep.optim.engine.owned import OwnedShards, any_dtensor
 from fairstep.optim.engine.part_entry import PartEntry
 from fairstep.optim.engine.routing import Roles
@@ -55,12 +56,17 @@ class Routed(torch.optim.Optimizer):
         self.undecayed = frozenset(undecayed)
         self.hyper = torch_forms.validate(self.spec, torch_forms.numbers(self.spec, hyper))
         self.roles: dict[str, Role] = {}
-        self.in_by_out: set[str] = set()
-        """Names of weights that are stored as input x output, and that their rules see as output x input."""
+        self.orientations: dict[str, Orientation] = {}
+        """How rules see weights, by name, that are stored otherwise than they see them."""
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
         routing.check_patterns(self.roles, roles)
         self.spec.check_overrides(self.hyper, self.roles)
+
+    @property
+    def in_by_out(self) -> set[str]:
+        """Names of weights whose matrices are stored as input x output."""
+        return {name for name, one in self.orientations.items() if one.in_by_out}
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -81,7 +87,7 @@ class Routed(torch.optim.Optimizer):
                 known = isinstance(before, LocalDTensors) and dtensors.alike(before.parameters, parameters)
                 self._ownership = before if known else LocalDTensors(parameters)
             else:
-                work = parameters, self.step_costs, self.in_by_out
+                work = parameters, self.step_costs, self.orientations
                 self._ownership = dtensors.DTensorShards.of_parameters(*work, before=before)
         return self._ownership
 
@@ -113,14 +119,17 @@ class Routed(torch.optim.Optimizer):
         for item in items:
             role = roles[item.name]
             rule = self.spec.part(role, hyper).rule
-            if not rule.elementwise and routing.stored_in_by_out(item, role):
-                self.in_by_out.add(item.name)
+            if not rule.elementwise and (seen_as := orientation(item, role)) != AS_STORED:
+                self.orientations[item.name] = seen_as
             own = self.spec.overridden(role, hyper, item.name)
             settings: dict[str, Any] = self.spec.settings(role, hyper, own)
             ratio = float(self.spec.settings(role, {**hyper, "lr": 1.0}, own)["lr"])
-            seen = replace(item, tensor=self.oriented(item.name, item.tensor))
+            shape = self.seen_shape(item.name, item.tensor.shape)
+            seen = item if shape == item.tensor.shape else replace(item, tensor=torch.empty(shape, device="meta"))
             settings |= call(rule.settings, Context(settings), seen)
             if not rule.elementwise:
+                if role == "matrix" and SPLITS not in settings:
+                    routing.refuse_flat_experts(item, self._user_roles)
                 routing.check_splits(seen, role, settings.get(SPLITS, 1))
             if not rule.decayed or (role in self.undecayed and "weight_decay" not in own):
                 settings["weight_decay"] = 0.0
@@ -171,27 +180,31 @@ class Routed(torch.optim.Optimizer):
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 tensor = p if tensors is None else tensors.get(name)
                 if tensor is not None:
-                    turned = name in self.in_by_out
+                    seen_as = self.orientations.get(name, AS_STORED)
                     shard = ownership.row_shard(name) if ownership else None
                     first = ownership.owned[name].start if ownership and not absent else 0
                     entry, splits = self.state.setdefault(p, {}), group.get(SPLITS, 1)
-                    layouts = parts_of(rule, self.roles[name], tensor.mT if turned else tensor, splits)
+                    layouts = parts_of(rule, self.roles[name], seen_as.seen(tensor), splits)
                     for number, (layout, part) in enumerate(layouts):
                         own = PartEntry(entry, number) if part else entry
-                        yield group, Member(name, tensor, layout, own, shard, turned, first, part)
+                        yield group, Member(name, tensor, layout, own, shard, seen_as, first, part)
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""
         rules = self.rules
         return [
-            StepCost.of(name, rules[group["rule"]], self.roles[name], self.oriented(name, p).shape, group)
+            StepCost.of(name, rules[group["rule"]], self.roles[name], self.seen_shape(name, p.shape), group)
             for group in self.param_groups
             for name, p in zip(group["param_names"], group["params"], strict=True)
         ]
 
     def oriented(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of a parameter's shape as the parameter's rule sees it: as output x input."""
-        return tensor.mT if name in self.in_by_out else tensor
+        """A tensor of a parameter's shape as the parameter's rule sees it (``orientation``), a view."""
+        return self.orientations.get(name, AS_STORED).seen(tensor)
+
+    def seen_shape(self, name: str, shape: Sequence[int]) -> Sequence[int]:
+        """The shape that the rule of a parameter sees."""
+        return self.orientations[name].shape(shape) if name in self.orientations else shape
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(name, parameter) of all param groups in their order."""
