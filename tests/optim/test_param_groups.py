@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from fairstep.optim import AdamW, Muon
+from fairstep.optim import AdamW, Muon, Prodigy
 
 
 def matrix_and_head() -> nn.Module:
@@ -98,3 +100,71 @@ def test_switches_of_torchs_that_change_no_step_are_kept() -> None:
 def test_arguments_of_another_form(argument: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Muon(matrix_and_head(), **argument)
+
+
+DELETED = {"lr", "rule", "weight_decay", "decay", "peak_lr", "param_names"}
+USES: dict[str, Callable[[Any], Any]] = {
+    "step": lambda optimizer: optimizer.step(),
+    "state_dict": lambda optimizer: optimizer.state_dict(),
+    "load_state_dict": lambda optimizer: optimizer.load_state_dict(AdamW(matrix_and_head()).state_dict()),
+    "eval": lambda optimizer: optimizer.eval(),
+    "routing_table": lambda optimizer: optimizer.routing_table(),
+    "step_costs": lambda optimizer: optimizer.step_costs(),
+    "named_parameters": lambda optimizer: list(optimizer.named_parameters()),
+    "deepcopy": lambda optimizer: copy.deepcopy(optimizer).step(),
+    "add_param_group": lambda optimizer: optimizer.add_param_group({"params": [("new", nn.Parameter(torch.ones(2)))]}),
+}
+
+
+@pytest.mark.parametrize("key", sorted({*DELETED, "beta1", "eps"}))
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_key_that_was_deleted_is_named(key: str, use: Callable[[Any], Any], steps: int) -> None:
+    optimizer = AdamW(matrix_and_head())
+    for _ in range(steps):
+        optimizer.step()
+    del optimizer.param_groups[0][key]
+    with pytest.raises(ValueError, match=rf"param group 0( \(adamw\))? was changed from outside: it has no {key};"):
+        use(optimizer)
+
+
+def test_shared_numbers_that_were_deleted_are_named() -> None:
+    optimizer = Prodigy(matrix_and_head())
+    del optimizer.param_groups[0]["shared"]
+    with pytest.raises(ValueError, match="a param group was changed from outside: it has no shared"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("decay", "decopled", "decay must be one of decoupled, .*, not 'decopled'"),
+        ("rule", "lion", "param group 0 has the rule 'lion'; adamw has adamw"),
+        ("lr", None, "param group 0: lr must be a number, not None"),
+        ("weight_decay", "0.1", "param group 0: weight_decay must be a number, not '0.1'"),
+    ],
+)
+def test_a_value_that_nothing_reads_is_refused(key: str, value: Any, message: str) -> None:
+    """A form of decay that there is not was no decay."""
+    optimizer = AdamW(matrix_and_head())
+    optimizer.param_groups[0][key] = value
+    with pytest.raises(ValueError, match=message):
+        optimizer.step()
+
+
+def test_the_settings_of_a_saved_state_win_as_in_torch() -> None:
+    """Among them the form of weight decay; a group that is added later has what the optimizer was built with."""
+    model, other = matrix_and_head(), matrix_and_head()
+    other.load_state_dict(model.state_dict())
+    optimizer = AdamW(model, lr=0.01, beta1=0.8, weight_decay=0.5, decay="independent")
+    resumed = AdamW(other, lr=0.02, beta1=0.9, weight_decay=0.1, decay="decoupled")
+    optimizer.step()
+    other.load_state_dict(model.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert resumed.param_groups[0]["decay"] == "independent"
+    for one in (optimizer, resumed):
+        one.step()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+    resumed.add_param_group({"params": [("new", nn.Parameter(torch.ones(2, 2)))]})
+    assert [group["decay"] for group in resumed.param_groups] == ["independent", "decoupled"]
+    assert rates(resumed) == [0.01, 0.02]

@@ -132,6 +132,7 @@ class Engine(Routed):
                 loss = closure()
             if "loss" in self.due() and loss is not None:
                 self.supply("loss", loss)
+        self.check_groups()
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
         self._watch_rates()
@@ -215,7 +216,11 @@ class Engine(Routed):
         return saved
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue from a saved state, to the bit. Raises ValueError if it is of another optimizer or model."""
+        """Continue from a saved state, to the bit. Raises ValueError if it is of another optimizer or model.
+
+        As with torch, what the saved param groups say counts, and not what this optimizer was built with: learning
+        rates, hyperparameters, the form of weight decay. A param group that is added later has what it was built with.
+        """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = hook(self, dict(state_dict))
             state_dict = state_dict if changed is None else changed
@@ -244,7 +249,8 @@ class Engine(Routed):
             earlier = state.get("in_by_out", ())
             self.orientations = {n: Orientation(0, True, int(self.roles[n] == "expert")) for n in earlier}
         for group in self.param_groups:
-            state_dicts.name_peak(group, group)
+            if "initial_lr" in group:
+                state_dicts.name_peak(group, group)
         self._forget_stacks()
 
     @contextmanager

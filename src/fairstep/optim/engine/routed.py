@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +24,9 @@ from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
+
+_NUMBERS = ("lr", "weight_decay", "peak_lr")
+"""Keys of a param group that are numbers whatever the rule."""
 
 
 class Routed(torch.optim.Optimizer):
@@ -72,6 +77,44 @@ class Routed(torch.optim.Optimizer):
     def rules(self) -> dict[str, Rule]:
         """The spec's rules by name."""
         return {part.rule.name: part.rule for part in self.spec.parts}
+
+    @functools.cached_property
+    def _read(self) -> dict[str, frozenset[str]]:
+        """Keys of a param group that are read in each step, by rule. What came in a later version may be missing."""
+        return {
+            part.rule.name: frozenset({"params", "param_names", "decay", *_NUMBERS})
+            | {name for name in part.rule.hyperparameters if self._is_required(part.rename.get(name, name))}
+            for part in self.spec.parts
+        }
+
+    def _is_required(self, name: str) -> bool:
+        return name in self.spec.hyperparameters and not self.spec.hyperparameters[name].later
+
+    def check_groups(self) -> None:
+        """Raise ValueError if a param group, which anyone may change, lacks what is read or has what nothing reads."""
+        for number, group in enumerate(self.param_groups):
+            read = self._read.get(group.get("rule"))  # type: ignore[arg-type]
+            sound = read is not None and group.keys() >= read and group["decay"] in DECAYS
+            if not sound or not all(type(group[name]) is float for name in _NUMBERS):
+                self._check_group(number, group)
+
+    def _check_group(self, number: int, group: Mapping[str, Any]) -> None:
+        rule = group.get("rule")
+        read = self._read.get(rule) if rule else frozenset({"rule"})
+        if read is None:
+            raise ValueError(
+                f"param group {number} has the rule {rule!r}; {self.spec.name} has {', '.join(self._read)}"
+            )
+        if missing := read - group.keys():
+            raise ValueError(
+                f"param group {number}{f' ({rule})' if rule else ''} was changed from outside: it has no "
+                f"{', '.join(sorted(missing))}; set what was deleted again, or load a state dict"
+            )
+        if group["decay"] not in DECAYS:
+            raise ValueError(f"param group {number}: decay must be one of {', '.join(DECAYS)}, not {group['decay']!r}")
+        for name in _NUMBERS:
+            if not isinstance(value := group[name], Real | Tensor):
+                raise ValueError(f"param group {number}: {name} must be a number, not {value!r}")
 
     @property
     def ownership(self) -> OwnedShards | None:
@@ -173,6 +216,7 @@ class Routed(torch.optim.Optimizer):
 
         A matrix that is split into parts of several sizes is there once for each run of equal ones.
         """
+        self.check_groups()
         rules, ownership = self.rules, self.ownership
         tensors = (ownership.absent if absent else ownership.tensors) if ownership else {} if absent else None
         for group in self.param_groups:
@@ -191,6 +235,7 @@ class Routed(torch.optim.Optimizer):
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""
+        self.check_groups()
         rules = self.rules
         return [
             StepCost.of(name, rules[group["rule"]], self.roles[name], self.seen_shape(name, p.shape), group)
@@ -208,11 +253,13 @@ class Routed(torch.optim.Optimizer):
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(name, parameter) of all param groups in their order."""
+        self.check_groups()
         for group in self.param_groups:
             yield from zip(group["param_names"], group["params"], strict=True)
 
     def routing_table(self) -> str:
         """One line per parameter: name, shape, role, rule, learning rate, its peak over lr, weight decay."""
+        self.check_groups()
         return routing.table(self.param_groups, self.roles, float(self.hyper["lr"]))
 
     @property

@@ -52,6 +52,7 @@ def due(optimizer: Routed) -> dict[str, list[str]]:
     """Signal -> names of the parameters that need it in the coming step."""
     if not optimizer.spec.signals:
         return {}
+    optimizer.check_groups()
     names: dict[str, list[str]] = {}
     rules = optimizer.rules
     for group in optimizer.param_groups:

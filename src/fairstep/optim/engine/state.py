@@ -79,6 +79,7 @@ def check(optimizer: Routed, keys: Collection[object] | None = None) -> None:
 
     ``keys``: of the members whose state is looked at; None: all.
     """
+    optimizer.check_groups()
     for group in optimizer.param_groups:
         if len(group["params"]) != len(group["param_names"]):
             raise ValueError(
@@ -110,6 +111,7 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
     """
     _check_form(optimizer, saved)
+    optimizer.check_groups()
     saved = by_number.named(optimizer, saved)
     _check_origin(optimizer, saved)
     entries = _entries(optimizer, saved)
