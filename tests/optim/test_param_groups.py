@@ -44,6 +44,29 @@ def test_a_learning_rate_of_0_keeps_its_ratios(optimizer: str) -> None:
     assert rates(waiting) == pytest.approx(rates(expected))
 
 
+@pytest.mark.parametrize("change", [lambda groups: groups.append(groups.pop(0)), lambda groups: groups.pop(0)])
+def test_ratios_go_with_their_groups(change: Callable[[list[Any]], Any]) -> None:
+    """Which a loop may put in another order, or delete: a part of the model that is trained no more."""
+    optimizer = Muon(nn.ModuleDict({"norm": nn.LayerNorm(4), **matrix_and_head()}), lr=0.02)
+    change(optimizer.param_groups)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=10, cycle_momentum=False)
+    for _ in range(3):
+        optimizer.step()
+        cycle.step()
+    at = {group["rule"]: group["lr"] for group in optimizer.param_groups}
+    assert at["adamw"] == pytest.approx(0.2 * at["muon"])
+
+
+def test_a_shared_weight_in_two_groups_is_named_before_anything_is_added() -> None:
+    model = matrix_and_head()
+    optimizer = Muon(model)
+    late = nn.ModuleDict({"norm": nn.LayerNorm(4), "out": model["up"]})
+    count = len(optimizer.param_groups)
+    with pytest.raises(ValueError, match=r"up.weight and late.out.weight are the same parameter; give a shared weight"):
+        optimizer.add_param_group({"params": late.named_parameters("late")})
+    assert len(optimizer.param_groups) == count
+
+
 def test_one_rate_for_what_was_built_with_0_is_told() -> None:
     optimizer = Muon(matrix_and_head(), lr=0)
     for group in optimizer.param_groups:

@@ -245,7 +245,10 @@ class Engine(Routed):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "orientations" not in state:  # pickled by an earlier version
+        if not isinstance(self._ratios, Mapping):  # pickled by an earlier version
+            firsts = [group["param_names"][0] for group in self.param_groups]
+            self._ratios = dict(zip(firsts, self._ratios, strict=True))
+        if "orientations" not in state:  # so too
             earlier = state.get("in_by_out", ())
             self.orientations = {n: Orientation(0, True, int(self.roles[n] == "expert")) for n in earlier}
         for group in self.param_groups:
@@ -265,10 +268,11 @@ class Engine(Routed):
 
     def _watch_rates(self) -> None:
         """Keep the ratios of learning rates that a scheduler set alike, or say that they are gone (``one_number``)."""
-        if len(set(self._ratios)) > 1:
-            keep_ratios(self.param_groups, self._ratios)
+        if len(set(self._ratios.values())) > 1:
+            ratios = [self._ratios.get(group["param_names"][0], 1.0) for group in self.param_groups]
+            keep_ratios(self.param_groups, ratios)
             if not self._rates_seen:
-                self._rates_seen = warn_of_one_rate(self.param_groups, self._ratios)
+                self._rates_seen = warn_of_one_rate(self.param_groups, ratios)
 
     def _forget_stacks(self) -> None:
         self._stacks = FormedStacks()

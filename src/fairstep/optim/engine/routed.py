@@ -37,8 +37,9 @@ class Routed(torch.optim.Optimizer):
 
     spec: ClassVar[OptimizerSpec]
     _ownership: OwnedShards | None = None
-    _ratios: tuple[float, ...] = ()
-    """Of each param group, its learning rate over the one that the user gave; none: an optimizer pickled before."""
+    _ratios: Mapping[str, float] = {}
+    """Of each parameter, its group's learning rate over the one that the user gave; none: an optimizer pickled before.
+    Groups may be deleted and put in another order."""
 
     def __init__(
         self,
@@ -148,9 +149,12 @@ class Routed(torch.optim.Optimizer):
         roles = routing.assign(items, self._user_roles, matters=len(self.spec.parts) > 1 or not self._elementwise)
         if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
             routing.refuse_untold(self.spec, items, roles, self._user_roles)
-        there = dict(self.named_parameters())
+        there = {id(p): name for name, p in self.named_parameters()}
         for item in items:
-            if there.get(item.name) is item.tensor:
+            other = there.get(id(item.tensor), item.name)
+            if other != item.name:
+                raise ValueError(f"{other} and {item.name} are the same parameter; give a shared weight once")
+            if id(item.tensor) in there:
                 raise ValueError(f"parameter {item.name} is in two param groups; each may be in one")
             if item.name in self.roles:
                 raise ValueError(
@@ -196,7 +200,8 @@ class Routed(torch.optim.Optimizer):
             )
         for group in added:
             super().add_param_group(group)
-        self._ratios += tuple(ratio for ratio, _, _ in buckets.values())
+        ratios = {item.name: ratio for ratio, _, members in buckets.values() for item in members}
+        self._ratios = {**self._ratios, **ratios}
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
 
