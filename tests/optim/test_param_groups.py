@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairstep.optim import AdamW, Muon, Prodigy
+from fairstep.optim import AdamW, Muon, Prodigy, build
 
 
 def matrix_and_head() -> nn.Module:
@@ -165,14 +165,51 @@ def test_shared_numbers_that_were_deleted_are_named() -> None:
         ("rule", "lion", "param group 0 has the rule 'lion'; adamw has adamw"),
         ("lr", None, "param group 0: lr must be a number, not None"),
         ("weight_decay", "0.1", "param group 0: weight_decay must be a number, not '0.1'"),
+        ("eps", None, r"param group 0: eps must be a number in \[0, inf\), not None"),
+        ("beta1", 7, r"param group 0: beta1 must be a number in \[0, 1\), not 7"),
+        (
+            "betas",
+            (0.8, 0.9),
+            "param group 0 was given betas after it was built, which nothing reads; set beta1, beta2",
+        ),
+        ("maximize", True, "adamw has no maximize, which this param group asks for"),
     ],
 )
-def test_a_value_that_nothing_reads_is_refused(key: str, value: Any, message: str) -> None:
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_value_that_nothing_reads_is_refused(key: str, value: Any, message: str, steps: int) -> None:
     """A form of decay that there is not was no decay."""
     optimizer = AdamW(matrix_and_head())
-    optimizer.param_groups[0][key] = value
-    with pytest.raises(ValueError, match=message):
+    for _ in range(steps):
         optimizer.step()
+    optimizer.param_groups[0][key] = value
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            optimizer.step()
+
+
+def test_words_that_a_loop_sets_are_words_that_there_are() -> None:
+    """A form that there is not was another form without a word."""
+    optimizer = build("mars-adamw", matrix_and_head())
+    optimizer.param_groups[0]["form"] = "exakt"
+    with pytest.raises(ValueError, match=r"param group 0: form must be one of .*exact.* not 'exakt'"):
+        optimizer.step()
+
+
+def test_numbers_that_a_loop_sets_count_at_once() -> None:
+    model, other = matrix_and_head().double(), matrix_and_head().double()
+    other.load_state_dict(model.state_dict())
+    settings = {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-8}
+    ours = AdamW(model, beta1=0.9, beta2=0.99, **settings)
+    theirs = torch.optim.AdamW(other.parameters(), betas=(0.9, 0.99), **settings)  # type: ignore[arg-type]
+    for beta in (0.5, 0.7, 0.0):
+        for p in (*model.parameters(), *other.parameters()):
+            p.grad = torch.full_like(p, beta + 1)
+        ours.param_groups[0]["beta1"] = beta
+        theirs.param_groups[0]["betas"] = (beta, 0.99)
+        ours.step()
+        theirs.step()
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
 
 
 def test_the_settings_of_a_saved_state_win_as_in_torch() -> None:
@@ -191,3 +228,12 @@ def test_the_settings_of_a_saved_state_win_as_in_torch() -> None:
     resumed.add_param_group({"params": [("new", nn.Parameter(torch.ones(2, 2)))]})
     assert [group["decay"] for group in resumed.param_groups] == ["independent", "decoupled"]
     assert rates(resumed) == [0.01, 0.02]
+
+
+def test_a_saved_value_that_nothing_reads_changes_nothing() -> None:
+    optimizer = AdamW(matrix_and_head(), lr=0.01)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][0] |= {"lr": 0.5, "decay": "decopled"}
+    with pytest.raises(ValueError, match="param group 0: decay must be one of"):
+        optimizer.load_state_dict(saved)
+    assert rates(optimizer) == [0.01]

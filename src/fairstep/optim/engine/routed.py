@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -21,12 +22,14 @@ from fairstep.optim.roles import NORMALISED, ROLES, Named, Role
 from fairstep.optim.roles import UNDECAYED as UNDECAYED
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
-from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
+from fairstep.optim.spec import DECAYS, Decay, Hyperparameter, OptimizerSpec, nearest
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
 
 _NUMBERS = ("lr", "weight_decay", "peak_lr")
 """Keys of a param group that are numbers whatever the rule."""
+_UNKNOWN: tuple[frozenset[str], Callable[[Any], Any]] = frozenset({"rule"}), lambda _: object()
+"""Of a param group whose rule there is not: it has no settings that were looked at."""
 
 
 class Routed(torch.optim.Optimizer):
@@ -80,42 +83,65 @@ class Routed(torch.optim.Optimizer):
         return {part.rule.name: part.rule for part in self.spec.parts}
 
     @functools.cached_property
-    def _read(self) -> dict[str, frozenset[str]]:
-        """Keys of a param group that are read in each step, by rule. What came in a later version may be missing."""
+    def _known(self) -> dict[str, dict[str, Hyperparameter]]:
+        """The hyperparameters that every param group has, by rule. What came in a later version may be missing."""
         return {
-            part.rule.name: frozenset({"params", "param_names", "decay", *_NUMBERS})
-            | {name for name in part.rule.hyperparameters if self._is_required(part.rename.get(name, name))}
+            part.rule.name: {
+                name: known
+                for name in part.rule.hyperparameters
+                if (known := self.spec.hyperparameters.get(part.rename.get(name, name))) and not known.later
+            }
             for part in self.spec.parts
         }
 
-    def _is_required(self, name: str) -> bool:
-        return name in self.spec.hyperparameters and not self.spec.hyperparameters[name].later
+    @functools.cached_property
+    def _read(self) -> dict[str, tuple[frozenset[str], Callable[[Any], Any]]]:
+        """Keys of a param group that are read in each step, by rule, and those of its settings in one tuple."""
+        settings = {rule: ["decay", "rule", *(n for n in known if n != "lr")] for rule, known in self._known.items()}
+        whatever = {"params", "param_names", *_NUMBERS}
+        return {rule: (frozenset({*names, *whatever}), itemgetter(*names)) for rule, names in settings.items()}
+
+    @functools.cached_property
+    def _checked(self) -> dict[int, Any]:
+        """The settings of each param group that were looked at last."""
+        return {}
 
     def check_groups(self) -> None:
-        """Raise ValueError if a param group, which anyone may change, lacks what is read or has what nothing reads."""
+        """Raise ValueError if a param group, which anyone may change, has settings that its rule cannot read."""
         for number, group in enumerate(self.param_groups):
-            read = self._read.get(group.get("rule"))  # type: ignore[arg-type]
-            sound = read is not None and group.keys() >= read and group["decay"] in DECAYS
-            if not sound or not all(type(group[name]) is float for name in _NUMBERS):
-                self._check_group(number, group)
+            keys, settings = self._read.get(group.get("rule"), _UNKNOWN)  # type: ignore[arg-type]
+            if (
+                not group.keys() >= keys
+                or not group.keys().isdisjoint(torch_forms.UNREAD)
+                or not all(type(group.get(name)) is float for name in _NUMBERS)
+                or self._checked.get(number) != settings(group)
+            ):
+                self.check_group(number, group)
+                self._checked[number] = settings(group)
 
-    def _check_group(self, number: int, group: Mapping[str, Any]) -> None:
+    def check_group(self, number: int, group: Mapping[str, Any]) -> None:
+        """Raise ValueError if the settings of a param group with this number are none that its rule can read."""
         rule = group.get("rule")
-        read = self._read.get(rule) if rule else frozenset({"rule"})
-        if read is None:
-            raise ValueError(
-                f"param group {number} has the rule {rule!r}; {self.spec.name} has {', '.join(self._read)}"
-            )
-        if missing := read - group.keys():
+        keys, _ = self._read.get(rule, _UNKNOWN) if rule else _UNKNOWN
+        if missing := keys - group.keys():
             raise ValueError(
                 f"param group {number}{f' ({rule})' if rule else ''} was changed from outside: it has no "
                 f"{', '.join(sorted(missing))}; set what was deleted again, or load a state dict"
+            )
+        if rule not in self._known:
+            raise ValueError(
+                f"param group {number} has the rule {rule!r}; {self.spec.name} has {', '.join(self._read)}"
             )
         if group["decay"] not in DECAYS:
             raise ValueError(f"param group {number}: decay must be one of {', '.join(DECAYS)}, not {group['decay']!r}")
         for name in _NUMBERS:
             if not isinstance(value := group[name], Real | Tensor):
                 raise ValueError(f"param group {number}: {name} must be a number, not {value!r}")
+        for name, known in self._known[rule].items():
+            value = group[name].item() if isinstance(group[name], Tensor) else group[name]
+            if name not in _NUMBERS:
+                known.check(f"param group {number}: {name}", value)
+        torch_forms.check_unread(self.spec, number, group)
 
     @property
     def ownership(self) -> OwnedShards | None:
