@@ -165,6 +165,8 @@ def test_shared_numbers_that_were_deleted_are_named() -> None:
         ("rule", "lion", "param group 0 has the rule 'lion'; adamw has adamw"),
         ("lr", None, "param group 0: lr must be a number, not None"),
         ("weight_decay", "0.1", "param group 0: weight_decay must be a number, not '0.1'"),
+        ("lr", torch.ones(2), "param group 0: lr must be a number, not tensor"),
+        ("beta1", torch.ones(2), r"param group 0: beta1 must be a number in \[0, 1\), not tensor"),
         ("eps", None, r"param group 0: eps must be a number in \[0, inf\), not None"),
         ("beta1", 7, r"param group 0: beta1 must be a number in \[0, 1\), not 7"),
         (

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -28,7 +28,7 @@ from fairstep.optim.splits import SPLITS
 
 _NUMBERS = ("lr", "weight_decay", "peak_lr")
 """Keys of a param group that are numbers whatever the rule."""
-_UNKNOWN: tuple[frozenset[str], Callable[[Any], Any]] = frozenset({"rule"}), lambda _: object()
+_UNKNOWN: tuple[frozenset[str], Callable[[Any], Any]] = frozenset({"rule"}), lambda _: (object(),)
 """Of a param group whose rule there is not: it has no settings that were looked at."""
 
 
@@ -114,7 +114,8 @@ class Routed(torch.optim.Optimizer):
                 not group.keys() >= keys
                 or not group.keys().isdisjoint(torch_forms.UNREAD)
                 or not all(type(group.get(name)) is float for name in _NUMBERS)
-                or self._checked.get(number) != settings(group)
+                or number not in self._checked
+                or not all(map(is_, self._checked[number], settings(group)))  # tensors have no one equality
             ):
                 self.check_group(number, group)
                 self._checked[number] = settings(group)
@@ -135,12 +136,14 @@ class Routed(torch.optim.Optimizer):
         if group["decay"] not in DECAYS:
             raise ValueError(f"param group {number}: decay must be one of {', '.join(DECAYS)}, not {group['decay']!r}")
         for name in _NUMBERS:
-            if not isinstance(value := group[name], Real | Tensor):
+            value = group[name]
+            if not isinstance(value, Real | Tensor) or (isinstance(value, Tensor) and value.numel() != 1):
                 raise ValueError(f"param group {number}: {name} must be a number, not {value!r}")
         for name, known in self._known[rule].items():
-            value = group[name].item() if isinstance(group[name], Tensor) else group[name]
+            value = group[name]
+            one = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
             if name not in _NUMBERS:
-                known.check(f"param group {number}: {name}", value)
+                known.check(f"param group {number}: {name}", one)
         torch_forms.check_unread(self.spec, number, group)
 
     @property
