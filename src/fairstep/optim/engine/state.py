@@ -117,10 +117,10 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     entries = _entries(optimizer, saved)
     left_out = (*_NOT_SETTINGS, *optimizer.spec.retired)
     settings = [{k: v for k, v in other.items() if k not in left_out} for other in saved["param_groups"]]
-    for number, (group, own) in enumerate(zip(optimizer.param_groups, settings, strict=True)):
-        optimizer.check_group(number, group | own)
-    for group, other, own in zip(optimizer.param_groups, saved["param_groups"], settings, strict=True):
-        group.update(own)
+    for number, (group, given) in enumerate(zip(optimizer.param_groups, settings, strict=True)):
+        optimizer.check_group(number, group | given)
+    for group, other, given in zip(optimizer.param_groups, saved["param_groups"], settings, strict=True):
+        group.update(given)
         name_peak(group, other)
     optimizer.state.clear()
     for name, p in optimizer.named_parameters():
