@@ -74,7 +74,7 @@ class Context:
         if "shared" not in self.group:
             raise ValueError(
                 "a param group was changed from outside: it has no shared, the numbers that all parameters of its rule "
-                "have in common; set what was deleted again, or load a state dict"
+                "have in common; set what was deleted again"
             )
         numbers: dict[str, float] = self.group["shared"]
         return numbers

@@ -127,7 +127,7 @@ class Routed(torch.optim.Optimizer):
         if missing := keys - group.keys():
             raise ValueError(
                 f"param group {number}{f' ({rule})' if rule else ''} was changed from outside: it has no "
-                f"{', '.join(sorted(missing))}; set what was deleted again, or load a state dict"
+                f"{', '.join(sorted(missing))}; set what was deleted again"
             )
         if rule not in self._known:
             raise ValueError(
