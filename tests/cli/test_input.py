@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -135,16 +134,10 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"  {verb} " in said for verb in VERBS)
 
 
-def test_help_answers_at_once_and_without_torch() -> None:
-    """Half a second on an idle machine; the best of a few, because a busy one is no fault of ours."""
-
-    def seconds() -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "fairstep", "--help"], check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - began
-
-    assert min(seconds() for _ in range(5)) < 0.5
-    code = "import sys; from fairstep.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+def test_help_answers_at_once() -> None:
+    """What takes long to import is not imported."""
+    slow = {"torch", "numpy", "scipy", "polars", "pydantic", "tyro"}
+    code = f"import sys; from fairstep.cli import main; main(['--help']); sys.exit(len({slow} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
