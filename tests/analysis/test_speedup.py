@@ -44,7 +44,7 @@ def test_between_budgets_a_power_law_is_followed_within_one_percent(ratio: float
 
 @pytest.mark.parametrize("ratio", [0.55, 0.9, 1.1, 2.5, 3.7])
 def test_the_cubic_is_inverted_exactly(ratio: float) -> None:
-    """Straight pieces in its place gave up to 0.3 % more between budgets a factor of 4 apart."""
+    """16 straight pieces in its place gave 2.5014 for 2.5."""
     ratios = np.array([0.5, 1.0, 4.0])
     cubic = PchipInterpolator(np.log(ratios), [power_law(at) for at in ratios])
     speedup = token_speedup(curve(*ratios), exact(power_law(1) - float(cubic(math.log(ratio)))), T)
