@@ -61,7 +61,6 @@ def main(arguments: list[str]) -> int:
     store = Store(options.store).writable()
     study, texts = study_of(options, contestants, baseline)
     (cell,) = study.cells(texts)
-    check_steps(cell.workload.tokens // cell.workload.batch_tokens)
     study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
     if options.save is not None:
         save(study, options.save)
@@ -240,20 +239,6 @@ def baseline_of(options: CompareOptions, names: list[str]) -> str:
     if baseline not in names:
         raise ValueError(f"the baseline {baseline} does not compete; choose one of {', '.join(names)}")
     return baseline
-
-
-FEW_STEPS, TOO_FEW_STEPS = 50, 10
-
-
-def check_steps(steps: int) -> None:
-    """Raises ValueError for runs that end before an optimizer has begun; warns of short ones."""
-    if steps < TOO_FEW_STEPS:
-        raise ValueError(
-            f"a run would be {steps} step{'' if steps == 1 else 's'} long, in which no optimizer shows what it can; "
-            f"give {TOO_FEW_STEPS} or more by --tokens, and some hundreds for a verdict that means something"
-        )
-    if steps < FEW_STEPS:
-        screen.say(f"a run is only {steps} steps long; what holds there may not hold for runs of some hundreds")
 
 
 def check_effort(options: CompareOptions) -> None:
