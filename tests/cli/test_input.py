@@ -13,6 +13,8 @@ import pytest
 
 from fairstep.cli import VERBS, main
 
+RESULTS = Path(__file__).parents[2] / "results"
+
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The sentence with which arguments are refused."""
@@ -160,6 +162,36 @@ def test_less_than_a_batch(
 ) -> None:
     said = refused(capsys, *verb, "--tokens", tokens, "--preset", "27k", "--store", str(tmp_path / "store"))
     assert f"--tokens {tokens} is less than one batch of 2,048 tokens" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("report {store} --out FILE/x.html", "--out FILE/x.html lies below FILE, which is a file; name a path in a"),
+        ("report {store} --out FILE/x/y", "--out FILE/x/y/index.html lies below FILE, which is a file"),
+        ("report {store} --out FOLDER.html", "--out FOLDER.html is a folder; name a file in it"),
+        ("report {store} --export FILE", "--export FILE is a file; name a folder"),
+        ("report {store} --export FILE/x", "--export FILE/x lies below FILE"),
+        ("judge {store} --report FILE/x.html", "--report FILE/x.html lies below FILE"),
+        ("judge {store} --report FOLDER.html", "--report FOLDER.html is a folder"),
+        ("compare adamw muon --report FILE/x.html --tokens 1", "--report FILE/x.html lies below FILE"),
+        ("compare adamw muon --report FOLDER.html --tokens 1", "--report FOLDER.html is a folder"),
+        ("demo --save FILE/x.toml --tokens 1", "--save FILE/x.toml lies below FILE"),
+        ("compare adamw muon --trainer x.toml --save FILE/x.toml", "--save FILE/x.toml lies below FILE"),
+        ("export 0 --store {store} --out FILE", "--out FILE is a file; name a folder"),
+        ("export 0 --store {store} --out FILE/x", "--out FILE/x lies below FILE"),
+        ("store pack {store} --out FILE/x", "--out FILE/x lies below FILE"),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_before_anything_is_done(
+    words: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text("mine")
+    Path("FOLDER.html").mkdir()
+    said = refused(capsys, *words.format(store=RESULTS / "pocket-roles").split())
+    assert expected in said and "errno" not in said.lower()
+    assert Path("FILE").read_text() == "mine" and len(list(tmp_path.iterdir())) == 2
 
 
 SHORT = """

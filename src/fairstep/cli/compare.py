@@ -23,6 +23,7 @@ from fairstep.cli.shared.options import (
     assignment,
     at_least,
     cells_table,
+    check_written,
     data_table,
     parse,
     table,
@@ -46,6 +47,8 @@ from fairstep.study.file.study import Study
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
+    check_written("--report", options.report)
+    check_written("--save", options.save)
     if options.baseline_from is not None:
         check_options(options)
     if options.trainer is not None:

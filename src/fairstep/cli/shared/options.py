@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
 import tyro
@@ -69,6 +70,20 @@ def at_least(options: object, least: int, *names: str) -> None:
     for name in names:
         if not least <= (value := getattr(options, name)) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+
+
+def check_written(flag: str, path: Path | None, folder: bool = False) -> None:
+    """Raises ValueError where no file can be made at the path, or with ``folder`` no folder: before anything is spent
+    on what would be written there."""
+    there = next((one for one in (path, *path.parents) if one.exists()), None) if path else None
+    if there is None:
+        return
+    if there != path and not there.is_dir():
+        raise ValueError(f"{flag} {path} lies below {there}, which is a file; name a path in a folder")
+    if there == path and folder and not path.is_dir():
+        raise ValueError(f"{flag} {path} is a file; name a folder")
+    if there == path and not folder and path.is_dir():
+        raise ValueError(f"{flag} {path} is a folder; name a file in it")
 
 
 def _check_whole(options: object) -> None:
