@@ -99,13 +99,18 @@ def _check_whole(options: object) -> None:
 
 
 def _twice(kind: type, arguments: list[str]) -> str:
-    """What to say of a list or a path that is given twice, of which the last alone would be read; else empty.
+    """What to say of an option that is given by two of its names, and of a list or a path that is given twice, of which
+    the last alone would be read; else empty.
 
     Of words and numbers the last counts, as everywhere, so that what a script says can be changed at its end.
     """
-    options = {one.flag: one for one in options_of(kind) if one.once}
+    known = list(options_of(kind))
+    options = {one.flag: one for one in known if one.once}
     words = itertools.takewhile(lambda word: word != "--", arguments)
     given = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    for one in known:
+        if len(names := list(dict.fromkeys(word for word in given if word in (one.flag, *one.aliases)))) > 1:
+            return f"{' and '.join(names)} are names of the same option; give one of them"
     flag = next((flag for flag in options if given.count(flag) > 1), "")
     if not flag:
         return ""
