@@ -83,6 +83,16 @@ class Experts(nn.Module):
         self.up = nn.Parameter(torch.randn(3, 5, 6, dtype=torch.float64) / 3)
 
 
+class DbrxExpertGLU(nn.Module):
+    """As Transformers': three experts one under another."""
+
+    moe_num_experts = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w1, self.w2 = (nn.Parameter(torch.randn(15, 4, dtype=torch.float64) / 3) for _ in range(2))
+
+
 class Odd(nn.Module):
     """No number of rows that two or four ranks share equally; some have fewer rows than ranks."""
 
@@ -96,6 +106,8 @@ class Odd(nn.Module):
         self.small = nn.Linear(6, 3, **double)
         self.stored = Conv1D(9, 6)
         self.experts = Experts()
+        self.flat = DbrxExpertGLU()
+        self.upward = nn.ConvTranspose1d(6, 5, 3, bias=False, **double)
         self.gain = nn.Parameter(torch.ones(1, **double))
         self.head = nn.Linear(6, 13, bias=False, **double)
         self.head.weight = self.embedding.weight

@@ -1,4 +1,4 @@
-"""Weights that are stored as input x output step as their transposed twins do."""
+"""Weights that are stored otherwise than as output x input, or as experts apart, step as their usual twins do."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ class Experts(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(*stack.shape[::2], dtype=torch.float64))
 
 
+class DbrxExpertGLU(nn.Module):
+    """As Transformers has DBRX's experts: one under another, and of w2 each as input x output."""
+
+    moe_num_experts = 3
+
+    def __init__(self, w1: torch.Tensor, w2: torch.Tensor) -> None:
+        super().__init__()
+        self.w1, self.w2 = nn.Parameter(w1.clone()), nn.Parameter(w2.clone())
+
+
 def models() -> tuple[nn.Module, nn.Module]:
     """One model twice: as Linear stores weights, and as Conv1D does. Two shapes are alike, which shares a stack."""
     generator = torch.Generator().manual_seed(0)
@@ -55,12 +65,27 @@ def models() -> tuple[nn.Module, nn.Module]:
     stack = draw(3, 8, 6)
     ours["experts"], theirs["experts"] = Experts(stack), Experts(stack.mT.contiguous())
     ours["experts"].is_transposed = False  # type: ignore[assignment]
+    kernel, first, second = draw(4, 6, 5), draw(3, 8, 6), draw(3, 6, 8)
+    ours["conv"], theirs["conv"] = nn.Conv1d(6, 4, 5, bias=False), nn.ConvTranspose1d(6, 4, 5, bias=False)
+    for model in (ours, theirs):
+        model["conv"].weight = nn.Parameter(stored_otherwise("conv.weight", kernel) if model is theirs else kernel)
+    glu = DbrxExpertGLU(first, second)
+    ours["dbrx"] = nn.ModuleDict({"experts": glu})
+    names = ("dbrx.experts.w1", first), ("dbrx.experts.w2", second)
+    theirs["dbrx"] = nn.ModuleDict({"experts": DbrxExpertGLU(*(stored_otherwise(*pair) for pair in names))})
     ours["experts"].up_bias = nn.Parameter(theirs["experts"].up_bias.detach().clone())
     return ours, theirs
 
 
-def turned(name: str, x: torch.Tensor) -> torch.Tensor:
-    return x if name.startswith("wide") or name.endswith("bias") else x.mT
+def stored_otherwise(name: str, x: torch.Tensor) -> torch.Tensor:
+    """Of our model's form, the other's."""
+    if name.startswith("wide") or name.endswith("bias"):
+        return x
+    if name == "dbrx.experts.w1":
+        return x.flatten(0, 1)
+    if name == "dbrx.experts.w2":
+        return x.mT.flatten(0, 1)
+    return x.transpose(0, 1).contiguous() if name == "conv.weight" else x.mT
 
 
 def steps(ours: nn.Module, theirs: nn.Module, a: Any, b: Any, count: int = 4) -> None:
@@ -68,14 +93,15 @@ def steps(ours: nn.Module, theirs: nn.Module, a: Any, b: Any, count: int = 4) ->
         generator = torch.Generator().manual_seed(step)
         for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.dtype)
-            q.grad = turned(name, p.grad).contiguous()
+            q.grad = stored_otherwise(name, p.grad).contiguous()
         a.step()
         b.step()
 
 
 def assert_equal(ours: nn.Module, theirs: nn.Module, tolerance: float = 1e-9) -> None:
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(turned(name, q.detach()), p.detach(), rtol=tolerance, atol=tolerance, msg=name)
+        expected = stored_otherwise(name, p.detach())
+        torch.testing.assert_close(q.detach(), expected, rtol=tolerance, atol=tolerance, msg=name)
 
 
 @pytest.mark.parametrize("name", [*RULES, "muon+ema", "muon+schedule-free", "mars-shampoo exact"])
@@ -86,10 +112,11 @@ def test_a_weight_steps_the_same_however_it_is_stored(name: str) -> None:
     a, b = build(name, ours, **settings), build(name, theirs, **settings)
     assert a.roles == b.roles
     assert (b.roles["experts.up"], b.roles["experts.up_bias"]) == ("expert", "vector")
+    assert (b.roles["dbrx.experts.w1"], b.roles["conv.weight"]) == ("expert", "matrix")
     steps(ours, theirs, a, b, 1 if form else 4)  # the exact form's signal is drawn by shape
     assert_equal(ours, theirs)
     with_state = copy.deepcopy(b)
-    assert with_state.in_by_out == b.in_by_out
+    assert with_state.orientations == b.orientations
     a.eval()
     b.eval()
     assert_equal(ours, theirs)
@@ -132,6 +159,16 @@ def test_previous_weights_are_put_back_as_they_were_stored() -> None:
     with b.previous_weights():
         assert all(torch.equal(p, q) for p, q in zip(theirs.parameters(), first.parameters(), strict=True))
     assert_equal(ours, theirs)
+
+
+def test_optimizers_that_were_pickled_with_names_alone_keep_their_orientations() -> None:
+    """As earlier versions did it, which knew no other way to store a weight."""
+    optimizer = build("muon", nn.ModuleDict({"up": Conv1D(4, 6), "experts": Experts(torch.zeros(2, 3, 4))}))
+    state = optimizer.__getstate__()
+    orientations = state.pop("orientations")
+    again = object.__new__(type(optimizer))
+    again.__setstate__({**state, "in_by_out": set(orientations)})
+    assert again.orientations == orientations and len(orientations) == 2
 
 
 def test_bf16() -> None:

@@ -231,6 +231,9 @@ class Holder(nn.Module):
         (nn.Conv1d(8, 8, 4, groups=8), "weight", "vector"),
         (nn.Conv1d(8, 8, 4, groups=2), "weight", "matrix"),
         (nn.Conv1d(1, 8, 4), "weight", "matrix"),
+        (nn.ConvTranspose2d(4, 8, 3), "weight", "matrix"),
+        (nn.ConvTranspose2d(4, 8, 3, groups=2), "weight", "vector"),
+        (nn.ModuleDict({"router": nn.ModuleDict({"layer": nn.Linear(8, 4)})}), "router.layer.weight", "router"),
         (nn.Bilinear(4, 5, 6), "weight", "matrix"),
         (weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original0", "vector"),
         (weight_norm(nn.Linear(8, 4)), "parametrizations.weight.original1", "matrix"),
@@ -325,6 +328,43 @@ def test_the_last_layer_of_a_head_of_several_is_the_head(name: str, head: nn.Mod
     weights = {n for n, p in head.named_parameters(name) if p.ndim == 2}
     assert {n for n, role in roles.items() if role == "head"} == {f"{name}.{last}.weight"}
     assert all(roles[n] == "matrix" for n in weights - {f"{name}.{last}.weight"})
+
+
+def test_the_head_of_a_discriminator() -> None:
+    """ELECTRA's has a hidden layer, which is a matrix as any other hidden layer, and one of one output, which is the
+    head."""
+    head = nn.ModuleDict({"dense": nn.Linear(8, 8), "dense_prediction": nn.Linear(8, 1)})
+    roles = infer_roles(nn.ModuleDict({"embed": nn.Embedding(40, 8), "discriminator_predictions": head}))
+    assert roles["discriminator_predictions.dense.weight"] == "matrix"
+    assert roles["discriminator_predictions.dense_prediction.weight"] == "head"
+    gate = nn.ModuleDict(OrderedDict(smear_gate=nn.Linear(8, 1), lm_head=nn.Linear(8, 30)))
+    assert infer_roles(gate)["smear_gate.weight"] == "matrix", "another layer follows it"
+
+
+def flat_experts(**further: int) -> nn.Module:
+    model = nn.ModuleDict({"experts": nn.ModuleDict({"mlp": Holder("w1", 12, 8)})})
+    for name, value in further.items():
+        setattr(model["experts"]["mlp"], name, value)  # type: ignore[index]
+    return model
+
+
+def test_experts_one_under_another_are_not_stepped_as_one_matrix() -> None:
+    """As megablocks stores them: how many they are is known to the user."""
+    name = "experts.mlp.w1"
+    with pytest.raises(ValueError, match=rf"{name} of shape \(12, 8\) seems to hold the matrices of several experts.*"):
+        Muon(flat_experts())
+    with pytest.raises(ValueError, match=rf"overrides={{'{name}': {{'splits': number of experts}}}}"):
+        build("soap", flat_experts().named_parameters())
+    model = flat_experts()
+    optimizer = Muon(model, overrides={name: {"splits": 3}})
+    next(model.parameters()).grad = torch.ones(12, 8)
+    optimizer.step()
+    assert optimizer.state_dict()["state"][name]["m"].shape == (3, 4, 8)
+    assert Muon(flat_experts(), roles={name: "matrix"}).roles == {name: "matrix"}
+    build("adamw", flat_experts())
+    Muon(nn.ModuleDict({"up": nn.Linear(4, 4), "experts": flat_experts().requires_grad_(False)}))
+    with pytest.raises(ValueError, match=r"the role expert is for a stack of matrices with three dimensions"):
+        Muon(flat_experts(), roles={name: "expert"})
 
 
 def test_several_heads() -> None:

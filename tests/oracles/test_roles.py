@@ -60,6 +60,14 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32,
          "patch_size": 8, "num_labels": 5},
     ),
+    "dbrx": (
+        "DbrxForCausalLM",
+        "DbrxConfig",
+        {"vocab_size": 96, "d_model": 32, "n_heads": 4, "n_layers": 1,
+         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4},
+         "ffn_config": {"ffn_hidden_size": 16, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32}},
+    ),
+    "electra-discriminator": ("ElectraForPreTraining", "ElectraConfig", {**WIDE, "embedding_size": 16}),
     "mamba": ("MambaForCausalLM", "MambaConfig", {**SMALL, "state_size": 4}),
 }  # fmt: skip
 

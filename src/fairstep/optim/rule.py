@@ -71,6 +71,11 @@ class Context:
     @property
     def shared(self) -> dict[str, float]:
         """The numbers that all parameters of the rule have in common (``Rule.shared``), such as Prodigy's d."""
+        if "shared" not in self.group:
+            raise ValueError(
+                "a param group was changed from outside: it has no shared, the numbers that all parameters of its rule "
+                "have in common; set what was deleted again, or load a state dict"
+            )
         numbers: dict[str, float] = self.group["shared"]
         return numbers
 

@@ -21,7 +21,8 @@ from fairstep.model.foreign.module import ForeignModel
 from fairstep.model.shapes import Parameter
 from fairstep.optim.catalogue.contained import printing_to_stderr
 from fairstep.optim.catalogue.paths import said
-from fairstep.optim.engine.routing import infer_roles
+from fairstep.optim.engine.orientation import orientation
+from fairstep.optim.engine.routing import infer_roles, named_parameters
 from fairstep.runs import ForeignModelSpec, ModelFacts, SpecError
 
 SEQUENCES = 2
@@ -50,10 +51,11 @@ def _counted(spec: ForeignModelSpec) -> Counted:
     model = _on_meta(spec)
     try:
         roles = infer_roles(model.network, model.roles)
+        seen = {item.name: orientation(item, roles[item.name]) for item in named_parameters(model.network)}
     except (ValueError, TypeError) as error:
         raise SpecError(f"{spec.source}: {error} as an attribute `roles` of the module") from None
     table = tuple(
-        Parameter(name, tuple(p.shape), roles[name], p.element_size())
+        Parameter(name, seen[name].shape(p.shape), roles[name], p.element_size())
         for name, p in model.network.named_parameters()
         if name in roles
     )

@@ -8,7 +8,7 @@ so that whatever a training loop does to them counts. On a mesh with replicas (H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
+from fairstep.optim.engine.orientation import Orientation
 from fairstep.optim.engine.owned import OwnedShards, unpack
 from fairstep.optim.sharding.partition import divide_shards, shard
 from fairstep.optim.sharding.step_cost import Ownership, Piece, StepCost
@@ -29,9 +30,10 @@ Pairs = Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
 class DTensorShards(OwnedShards):
     """What this rank steps of DTensors: its shards, and the matrices that it owns, ``gathered`` from all shards.
 
-    ``turned``: names of weights that are stored as input x output, which are not divided by rows. Parameters that
-    ``before`` divided already keep their owners. Building one communicates nothing; the methods without an underscore
-    are for all ranks at once. Raises ValueError with the name of a parameter that is not sharded by rows.
+    ``orientations``: of weights that are stored otherwise than their rules see them. Rows that a rule sees are none of
+    theirs, so that such weights stay whole, but for experts that are apart. Parameters that ``before`` divided already
+    keep their owners. Building one communicates nothing; the methods without an underscore are for all ranks at once.
+    Raises ValueError with the name of a parameter that is not sharded by rows.
     """
 
     by_caller = False
@@ -40,12 +42,12 @@ class DTensorShards(OwnedShards):
         self,
         parameters: Mapping[str, Any],
         works: Iterable[StepCost],
-        turned: Collection[str],
+        orientations: Mapping[str, Orientation],
         before: OwnedShards | None,
     ) -> None:
         self.mesh, self.placements, dim = _sharding(parameters)
         self.group, self.rank, self.ranks = self.mesh.get_group(dim), self.mesh.get_local_rank(dim), self.mesh.size(dim)
-        works = [replace(w, kind="whole", unit=w.rows) if w.name in turned and w.kind == "rows" else w for w in works]
+        works = [_whole(work) if _needs_all(work, orientations.get(work.name)) else work for work in works]
         known = before if isinstance(before, DTensorShards) and before.ranks == self.ranks else None
         self.shapes = {name: p.shape for name, p in parameters.items()}
         kept = {name for name, shape in self.shapes.items() if known and known.shapes.get(name) == shape}
@@ -79,13 +81,13 @@ class DTensorShards(OwnedShards):
         cls,
         parameters: Mapping[str, Tensor],
         works: Callable[[], Iterable[StepCost]],
-        turned: Collection[str],
+        orientations: Mapping[str, Orientation],
         before: OwnedShards | None,
     ) -> DTensorShards:
         """``before``, if it is of these parameters, or a new division of the work."""
         if isinstance(before, cls) and alike(before.parameters, parameters):
             return before
-        return cls(parameters, works(), turned, before)
+        return cls(parameters, works(), orientations, before)
 
     @torch.no_grad()
     def fetch(self, gradients: bool) -> None:
@@ -189,6 +191,15 @@ def _sharding(parameters: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...], int]
         raise ValueError(problem)
     first: Any = next(iter(parameters.values()))
     return first.device_mesh, first.placements, first.placements.index(Shard(0))
+
+
+def _needs_all(work: StepCost, seen_as: Orientation | None) -> bool:
+    """Whether no rank can step its own rows of a weight, because they are no rows to the rule."""
+    return seen_as is not None and (work.kind == "rows" or seen_as.experts > 0)
+
+
+def _whole(work: StepCost) -> StepCost:
+    return replace(work, kind="whole", unit=work.rows)
 
 
 def undivided(parameters: Mapping[str, Any]) -> str:

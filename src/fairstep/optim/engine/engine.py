@@ -20,6 +20,7 @@ from fairstep.optim.engine import evaluation, routing, signals
 from fairstep.optim.engine import state as state_dicts
 from fairstep.optim.engine.formed import FormedStacks
 from fairstep.optim.engine.one_number import keep_ratios, warn_of_one_rate
+from fairstep.optim.engine.orientation import Orientation
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.rounding import ROUNDINGS, Rounding
 from fairstep.optim.engine.routed import UNDECAYED, Routed
@@ -131,6 +132,7 @@ class Engine(Routed):
                 loss = closure()
             if "loss" in self.due() and loss is not None:
                 self.supply("loss", loss)
+        self.check_groups()
         if self._evaluating:
             raise ValueError("the parameters hold weights to evaluate; call optimizer.train() before the next step")
         self._watch_rates()
@@ -160,10 +162,11 @@ class Engine(Routed):
         ``step`` the caller gives the ``owned`` pieces the gradient of the whole batch; afterwards it collects the
         parameters. ``state_dict`` then has a ``StateShard`` for each tensor of which this process has a part. DTensors
         need no such call. Raises ValueError for a parameter that cannot be divided because its memory is not
-        contiguous, or because it is stored as input x output.
+        contiguous, or because it is stored otherwise than its rule sees it (``orientation``).
         """
-        for name in self.in_by_out:
-            raise ValueError(f"parameter {name} is stored as input x output, and so cannot be divided over processes")
+        for name, one in self.orientations.items():
+            stored = "input x output" if one.in_by_out else "one matrix of all experts"
+            raise ValueError(f"parameter {name} is stored as {stored}, and so cannot be divided over processes")
         kinds = {cost.name: cost.kind for cost in self.step_costs()}
         self._ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total)
         self._forget_stacks()
@@ -213,7 +216,11 @@ class Engine(Routed):
         return saved
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue from a saved state, to the bit. Raises ValueError if it is of another optimizer or model."""
+        """Continue from a saved state, to the bit. Raises ValueError if it is of another optimizer or model.
+
+        As with torch, what the saved param groups say counts, and not what this optimizer was built with: learning
+        rates, hyperparameters, the form of weight decay. A param group that is added later has what it was built with.
+        """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = hook(self, dict(state_dict))
             state_dict = state_dict if changed is None else changed
@@ -227,7 +234,7 @@ class Engine(Routed):
             raise TypeError(
                 "an optimizer that shares its work with other processes cannot be copied; save its state_dict"
             )
-        names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "in_by_out", "_ratios"
+        names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "orientations", "_ratios"
         kept = {name: getattr(self, name) for name in names}
         kept["_user_roles"] = routing.picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
@@ -238,8 +245,15 @@ class Engine(Routed):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        if not isinstance(self._ratios, Mapping):  # pickled by an earlier version
+            firsts = [group["param_names"][0] for group in self.param_groups]
+            self._ratios = dict(zip(firsts, self._ratios, strict=True))
+        if "orientations" not in state:  # so too
+            earlier = state.get("in_by_out", ())
+            self.orientations = {n: Orientation(0, True, int(self.roles[n] == "expert")) for n in earlier}
         for group in self.param_groups:
-            state_dicts.name_peak(group, group)
+            if "initial_lr" in group:
+                state_dicts.name_peak(group, group)
         self._forget_stacks()
 
     @contextmanager
@@ -254,10 +268,11 @@ class Engine(Routed):
 
     def _watch_rates(self) -> None:
         """Keep the ratios of learning rates that a scheduler set alike, or say that they are gone (``one_number``)."""
-        if len(set(self._ratios)) > 1:
-            keep_ratios(self.param_groups, self._ratios)
+        if len(set(self._ratios.values())) > 1:
+            ratios = [self._ratios.get(group["param_names"][0], 1.0) for group in self.param_groups]
+            keep_ratios(self.param_groups, ratios)
             if not self._rates_seen:
-                self._rates_seen = warn_of_one_rate(self.param_groups, self._ratios)
+                self._rates_seen = warn_of_one_rate(self.param_groups, ratios)
 
     def _forget_stacks(self) -> None:
         self._stacks = FormedStacks()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fairstep.optim.engine import routing, torch_forms
+from fairstep.optim.engine.orientation import AS_STORED, Orientation, orientation
 from fairstep.optim.engine.owned import OwnedShards, any_dtensor
 from fairstep.optim.engine.part_entry import PartEntry
 from fairstep.optim.engine.routing import Roles
@@ -18,9 +22,14 @@ from fairstep.optim.roles import NORMALISED, ROLES, Named, Role
 from fairstep.optim.roles import UNDECAYED as UNDECAYED
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
-from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
+from fairstep.optim.spec import DECAYS, Decay, Hyperparameter, OptimizerSpec, nearest
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
+
+_NUMBERS = ("lr", "weight_decay", "peak_lr")
+"""Keys of a param group that are numbers whatever the rule."""
+_UNKNOWN: tuple[frozenset[str], Callable[[Any], Any]] = frozenset({"rule"}), lambda _: object()
+"""Of a param group whose rule there is not: it has no settings that were looked at."""
 
 
 class Routed(torch.optim.Optimizer):
@@ -31,8 +40,9 @@ class Routed(torch.optim.Optimizer):
 
     spec: ClassVar[OptimizerSpec]
     _ownership: OwnedShards | None = None
-    _ratios: tuple[float, ...] = ()
-    """Of each param group, its learning rate over the one that the user gave; none: an optimizer pickled before."""
+    _ratios: Mapping[str, float] = {}
+    """Of each parameter, its group's learning rate over the one that the user gave; none: an optimizer pickled before.
+    Groups may be deleted and put in another order."""
 
     def __init__(
         self,
@@ -55,17 +65,83 @@ class Routed(torch.optim.Optimizer):
         self.undecayed = frozenset(undecayed)
         self.hyper = torch_forms.validate(self.spec, torch_forms.numbers(self.spec, hyper))
         self.roles: dict[str, Role] = {}
-        self.in_by_out: set[str] = set()
-        """Names of weights that are stored as input x output, and that their rules see as output x input."""
+        self.orientations: dict[str, Orientation] = {}
+        """How rules see weights, by name, that are stored otherwise than they see them."""
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
         routing.check_patterns(self.roles, roles)
         self.spec.check_overrides(self.hyper, self.roles)
 
     @property
+    def in_by_out(self) -> set[str]:
+        """Names of weights whose matrices are stored as input x output."""
+        return {name for name, one in self.orientations.items() if one.in_by_out}
+
+    @property
     def rules(self) -> dict[str, Rule]:
         """The spec's rules by name."""
         return {part.rule.name: part.rule for part in self.spec.parts}
+
+    @functools.cached_property
+    def _known(self) -> dict[str, dict[str, Hyperparameter]]:
+        """The hyperparameters that every param group has, by rule. What came in a later version may be missing."""
+        return {
+            part.rule.name: {
+                name: known
+                for name in part.rule.hyperparameters
+                if (known := self.spec.hyperparameters.get(part.rename.get(name, name))) and not known.later
+            }
+            for part in self.spec.parts
+        }
+
+    @functools.cached_property
+    def _read(self) -> dict[str, tuple[frozenset[str], Callable[[Any], Any]]]:
+        """Keys of a param group that are read in each step, by rule, and those of its settings in one tuple."""
+        settings = {rule: ["decay", "rule", *(n for n in known if n != "lr")] for rule, known in self._known.items()}
+        whatever = {"params", "param_names", *_NUMBERS}
+        return {rule: (frozenset({*names, *whatever}), itemgetter(*names)) for rule, names in settings.items()}
+
+    @functools.cached_property
+    def _checked(self) -> dict[int, Any]:
+        """The settings of each param group that were looked at last."""
+        return {}
+
+    def check_groups(self) -> None:
+        """Raise ValueError if a param group, which anyone may change, has settings that its rule cannot read."""
+        for number, group in enumerate(self.param_groups):
+            keys, settings = self._read.get(group.get("rule"), _UNKNOWN)  # type: ignore[arg-type]
+            if (
+                not group.keys() >= keys
+                or not group.keys().isdisjoint(torch_forms.UNREAD)
+                or not all(type(group.get(name)) is float for name in _NUMBERS)
+                or self._checked.get(number) != settings(group)
+            ):
+                self.check_group(number, group)
+                self._checked[number] = settings(group)
+
+    def check_group(self, number: int, group: Mapping[str, Any]) -> None:
+        """Raise ValueError if the settings of a param group with this number are none that its rule can read."""
+        rule = group.get("rule")
+        keys, _ = self._read.get(rule, _UNKNOWN) if rule else _UNKNOWN
+        if missing := keys - group.keys():
+            raise ValueError(
+                f"param group {number}{f' ({rule})' if rule else ''} was changed from outside: it has no "
+                f"{', '.join(sorted(missing))}; set what was deleted again, or load a state dict"
+            )
+        if rule not in self._known:
+            raise ValueError(
+                f"param group {number} has the rule {rule!r}; {self.spec.name} has {', '.join(self._read)}"
+            )
+        if group["decay"] not in DECAYS:
+            raise ValueError(f"param group {number}: decay must be one of {', '.join(DECAYS)}, not {group['decay']!r}")
+        for name in _NUMBERS:
+            if not isinstance(value := group[name], Real | Tensor):
+                raise ValueError(f"param group {number}: {name} must be a number, not {value!r}")
+        for name, known in self._known[rule].items():
+            value = group[name].item() if isinstance(group[name], Tensor) else group[name]
+            if name not in _NUMBERS:
+                known.check(f"param group {number}: {name}", value)
+        torch_forms.check_unread(self.spec, number, group)
 
     @property
     def ownership(self) -> OwnedShards | None:
@@ -81,7 +157,7 @@ class Routed(torch.optim.Optimizer):
                 known = isinstance(before, LocalDTensors) and dtensors.alike(before.parameters, parameters)
                 self._ownership = before if known else LocalDTensors(parameters)
             else:
-                work = parameters, self.step_costs, self.in_by_out
+                work = parameters, self.step_costs, self.orientations
                 self._ownership = dtensors.DTensorShards.of_parameters(*work, before=before)
         return self._ownership
 
@@ -99,9 +175,12 @@ class Routed(torch.optim.Optimizer):
         roles = routing.assign(items, self._user_roles, matters=len(self.spec.parts) > 1 or not self._elementwise)
         if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
             routing.refuse_untold(self.spec, items, roles, self._user_roles)
-        there = dict(self.named_parameters())
+        there = {id(p): name for name, p in self.named_parameters()}
         for item in items:
-            if there.get(item.name) is item.tensor:
+            other = there.get(id(item.tensor), item.name)
+            if other != item.name:
+                raise ValueError(f"{other} and {item.name} are the same parameter; give a shared weight once")
+            if id(item.tensor) in there:
                 raise ValueError(f"parameter {item.name} is in two param groups; each may be in one")
             if item.name in self.roles:
                 raise ValueError(
@@ -113,14 +192,17 @@ class Routed(torch.optim.Optimizer):
         for item in items:
             role = roles[item.name]
             rule = self.spec.part(role, hyper).rule
-            if not rule.elementwise and routing.stored_in_by_out(item, role):
-                self.in_by_out.add(item.name)
+            if not rule.elementwise and (seen_as := orientation(item, role)) != AS_STORED:
+                self.orientations[item.name] = seen_as
             own = self.spec.overridden(role, hyper, item.name)
             settings: dict[str, Any] = self.spec.settings(role, hyper, own)
             ratio = float(self.spec.settings(role, {**hyper, "lr": 1.0}, own)["lr"])
-            seen = replace(item, tensor=self.oriented(item.name, item.tensor))
+            shape = self.seen_shape(item.name, item.tensor.shape)
+            seen = item if shape == item.tensor.shape else replace(item, tensor=torch.empty(shape, device="meta"))
             settings |= call(rule.settings, Context(settings), seen)
             if not rule.elementwise:
+                if role == "matrix" and SPLITS not in settings:
+                    routing.refuse_flat_experts(item, self._user_roles)
                 routing.check_splits(seen, role, settings.get(SPLITS, 1))
             if not rule.decayed or (role in self.undecayed and "weight_decay" not in own):
                 settings["weight_decay"] = 0.0
@@ -144,7 +226,8 @@ class Routed(torch.optim.Optimizer):
             )
         for group in added:
             super().add_param_group(group)
-        self._ratios += tuple(ratio for ratio, _, _ in buckets.values())
+        ratios = {item.name: ratio for ratio, _, members in buckets.values() for item in members}
+        self._ratios = {**self._ratios, **ratios}
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
 
@@ -164,6 +247,7 @@ class Routed(torch.optim.Optimizer):
 
         A matrix that is split into parts of several sizes is there once for each run of equal ones.
         """
+        self.check_groups()
         rules, ownership = self.rules, self.ownership
         tensors = (ownership.absent if absent else ownership.tensors) if ownership else {} if absent else None
         for group in self.param_groups:
@@ -171,35 +255,42 @@ class Routed(torch.optim.Optimizer):
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 tensor = p if tensors is None else tensors.get(name)
                 if tensor is not None:
-                    turned = name in self.in_by_out
+                    seen_as = self.orientations.get(name, AS_STORED)
                     shard = ownership.row_shard(name) if ownership else None
                     first = ownership.owned[name].start if ownership and not absent else 0
                     entry, splits = self.state.setdefault(p, {}), group.get(SPLITS, 1)
-                    layouts = parts_of(rule, self.roles[name], tensor.mT if turned else tensor, splits)
+                    layouts = parts_of(rule, self.roles[name], seen_as.seen(tensor), splits)
                     for number, (layout, part) in enumerate(layouts):
                         own = PartEntry(entry, number) if part else entry
-                        yield group, Member(name, tensor, layout, own, shard, turned, first, part)
+                        yield group, Member(name, tensor, layout, own, shard, seen_as, first, part)
 
     def step_costs(self) -> list[StepCost]:
         """What a step consists of, parameter by parameter, for ``partition.divide``."""
+        self.check_groups()
         rules = self.rules
         return [
-            StepCost.of(name, rules[group["rule"]], self.roles[name], self.oriented(name, p).shape, group)
+            StepCost.of(name, rules[group["rule"]], self.roles[name], self.seen_shape(name, p.shape), group)
             for group in self.param_groups
             for name, p in zip(group["param_names"], group["params"], strict=True)
         ]
 
     def oriented(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of a parameter's shape as the parameter's rule sees it: as output x input."""
-        return tensor.mT if name in self.in_by_out else tensor
+        """A tensor of a parameter's shape as the parameter's rule sees it (``orientation``), a view."""
+        return self.orientations.get(name, AS_STORED).seen(tensor)
+
+    def seen_shape(self, name: str, shape: Sequence[int]) -> Sequence[int]:
+        """The shape that the rule of a parameter sees."""
+        return self.orientations[name].shape(shape) if name in self.orientations else shape
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(name, parameter) of all param groups in their order."""
+        self.check_groups()
         for group in self.param_groups:
             yield from zip(group["param_names"], group["params"], strict=True)
 
     def routing_table(self) -> str:
         """One line per parameter: name, shape, role, rule, learning rate, its peak over lr, weight decay."""
+        self.check_groups()
         return routing.table(self.param_groups, self.roles, float(self.hyper["lr"]))
 
     @property

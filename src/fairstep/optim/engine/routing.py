@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fairstep.optim.engine.orientation import flat_experts
 from fairstep.optim.roles import AROUND, ROLES, Named, Role, Value
 from fairstep.optim.spec import OptimizerSpec, nearest
 from fairstep.optim.splits import SPLITS, unit
@@ -34,8 +35,6 @@ POSITION_NAMES = {"wpe", "pos_emb", "pos_embed", "pos_embedding", "position_embe
 EMBEDDING_NAMES = {"embedding", "embeddings", "embed", "wte", "embed_tokens", "tok_embeddings", "token_embedding",
                    "tok_emb", "embed_in", "word_embeddings", "token_type_embeddings", "shared",
                    "relative_attention_bias", *POSITION_NAMES}  # fmt: skip
-IN_BY_OUT = {"GptOssExperts", "Llama4TextExperts", "AriaExperts"}
-"""Classes of Transformers that store experts as (experts, in, out); newer ones say so themselves, as is_transposed."""
 
 
 def named_parameters(params: Any) -> list[Named]:
@@ -115,15 +114,17 @@ def infer_roles(params: Any, roles: Roles = None) -> dict[str, Role]:
     """Name -> role of every parameter of a module, of named parameters, or of parameters.
 
     * vector: fewer than two dimensions that are not 1 by construction: biases and gains of experts, magnitudes of
-      weight_norm, class tokens, Mamba's A_log, filters of depthwise convolutions, and what is marked _no_weight_decay.
+      weight_norm, class tokens, Mamba's A_log, filters of depthwise convolutions and of transposed ones with groups,
+      and what is marked _no_weight_decay.
     * embedding: the weight of an nn.Embedding (also when the head shares it), or a name such as embed_tokens, pos_emb
       (not of a linear layer or a convolution).
     * head: a weight that is named so (lm_head, head, output, value_head; score, classifier, fc, classifier.2 if it is
-      the last), one of a list of heads, or the only one with the embedding's shape, padded or not; only outside
-      repeated blocks, where a wide MLP can have that shape.
-    * expert: three dimensions under the name experts. router: a layer named router or shared_expert_gate, or named gate
-      beside experts.
-    * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest).
+      the last), one of a list of heads, the last if it has one output, or the only one with the embedding's shape,
+      padded or not; only outside repeated blocks, where a wide MLP can have that shape.
+    * expert: three dimensions under the name experts, or DBRX's two. router: a layer named router or
+      shared_expert_gate, or in a module named router, or named gate beside experts.
+    * matrix: every other weight with two dimensions, or of a convolution (flattened to output x rest, a transposed
+      one's too, which torch stores as input x output x kernel).
 
     Unnamed two-dimensional parameters are matrices here; an optimizer whose rule depends on it refuses them. Raises
     ValueError for a tensor that none of this decides, for an unknown role, and for a name in ``roles`` that matches no
@@ -144,25 +145,25 @@ def assign(items: list[Named], roles: Roles = None, matters: bool = True) -> dic
     heads = _find_heads(items, embeddings)
     assigned: dict[str, Role] = {}
     for item in items:
-        said = _said(item, roles)
-        if said is None:
+        own = said(item, roles)
+        if own is None:
             assigned[item.name] = _infer(item, item in embeddings, item in heads, expert_parents, matters)
-        elif said == "expert" and item.tensor.ndim < 3:
+        elif own == "expert" and item.tensor.ndim < 3 and not flat_experts(item):
             raise ValueError(
                 f"parameter {item.name}: the role expert is for a stack of matrices with three dimensions, "
                 f"not for the shape {tuple(item.tensor.shape)}"
             )
-        elif said in ROLES:
-            assigned[item.name] = said
+        elif own in ROLES:
+            assigned[item.name] = own
         else:
-            raise ValueError(f"parameter {item.name}: unknown role {said!r}; roles are {', '.join(ROLES)}")
+            raise ValueError(f"parameter {item.name}: unknown role {own!r}; roles are {', '.join(ROLES)}")
     return assigned
 
 
 def refuse_untold(spec: OptimizerSpec, items: list[Named], assigned: Mapping[str, Role], roles: Roles) -> None:
     """Raise ValueError if a parameter that has no telling name counts as a matrix, and nobody said that it is one."""
     untold = [
-        item.name for item in items if not item.telling and assigned[item.name] == "matrix" and not _said(item, roles)
+        item.name for item in items if not item.telling and assigned[item.name] == "matrix" and not said(item, roles)
     ]
     if untold:
         shown = ", ".join(untold[:3]) + (f" and {len(untold) - 3} more" if len(untold) > 3 else "")
@@ -172,14 +173,6 @@ def refuse_untold(spec: OptimizerSpec, items: list[Named], assigned: Mapping[str
             f"{spec.class_name}(model.named_parameters()), in param groups as "
             '{"params": model.lm_head.named_parameters("lm_head")}, or say roles="matrix" if all are matrices'
         )
-
-
-def stored_in_by_out(item: Named, role: Role) -> bool:
-    """Whether a weight is stored as input x output, as Transformers' Conv1D (GPT-2) and some experts are."""
-    names = {kind.__name__ for kind in type(item.layer).__mro__}  # FSDP2 derives a class from a layer's
-    if role == "expert":
-        return not names.isdisjoint(IN_BY_OUT) or getattr(item.layer, "is_transposed", False) is True
-    return "Conv1D" in names and item.tensor.ndim == 2 and getattr(item.layer, "nf", None) == item.tensor.shape[1]
 
 
 def _named(number: int, item: Any) -> Named:
@@ -210,6 +203,8 @@ def _is_vector(item: Named) -> bool:
         return True
     if _is_magnitude(item):
         return True
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        return layer.groups > 1
     if isinstance(layer, nn.modules.conv._ConvNd):
         return layer.groups > 1 and layer.groups == layer.in_channels
     return tensor.ndim > 2 and tensor.shape[-1] == tensor.numel()
@@ -231,11 +226,13 @@ def _infer(item: Named, is_embedding: bool, is_head: bool, expert_parents: set[s
         return "head"
     if _is_vector(item):
         return "vector"
-    if tensor.ndim == 3 and "experts" in path:
+    if (tensor.ndim == 3 and "experts" in path) or flat_experts(item):
         return "expert"
     if tensor.ndim == 2:
-        layer = _layer_name(item)
-        if layer in ("router", "shared_expert_gate") or (layer == "gate" and _parent(item) in expert_parents):
+        container, layer = ["", *_layer_path(item)][-2:]
+        if "router" in (container, layer) or layer == "shared_expert_gate":
+            return "router"
+        if layer == "gate" and _parent(item) in expert_parents:
             return "router"
         return "matrix"
     known = isinstance(item.layer, (nn.modules.conv._ConvNd, nn.Bilinear)) or "parametrizations" in path
@@ -276,7 +273,7 @@ def _find_heads(items: list[Named], embeddings: list[Named]) -> list[Named]:
     outside = [item for item in items if not any(part.isdigit() for part in item.path[:-2])]
     linear = [i for i in outside if i.tensor.ndim == 2 and i not in embeddings and not _is_magnitude(i)]
     named = [item for item in linear if _layer_name(item) in HEAD_NAMES or _is_one_of_heads(item)]
-    if not named and linear and (_layer_name(linear[-1]) in LAST_HEAD_NAMES or _ends_a_head(linear[-1])):
+    if not named and linear and _is_last_head(linear[-1]):
         named = linear[-1:]
     shaped = [item for item in linear if tuple(item.tensor.shape) in shapes]
     padded = [item for item in linear if any(_pads(item.tensor, *shape) for shape in shapes if len(shape) == 2)]
@@ -288,6 +285,14 @@ def _is_one_of_heads(item: Named) -> bool:
     """Of a list such as lm_heads, with a head for each codebook or each of the next tokens."""
     *_, container, layer = "", "", *_layer_path(item)
     return layer.isdigit() and container.endswith("heads") and not isinstance(item.owner, nn.Sequential)
+
+
+def _is_last_head(item: Named) -> bool:
+    """Of the last of the layers outside repeated blocks: by its name, or because it makes one number (ELECTRA's
+    dense_prediction, a value) and is no gate."""
+    name = _layer_name(item)
+    one = len(item.tensor) == 1 and item.path[-1] == "weight" and not name.endswith(("gate", "router"))
+    return one or name in LAST_HEAD_NAMES or _ends_a_head(item)
 
 
 def _ends_a_head(item: Named) -> bool:
@@ -302,7 +307,7 @@ def _pads(weight: Tensor, vocabulary: int, width: int) -> bool:
     return columns == width and rows % 8 == 0 and 0 < rows - vocabulary <= vocabulary // 8
 
 
-def _said(item: Named, roles: Roles) -> str | None:
+def said(item: Named, roles: Roles) -> str | None:
     if roles is None:
         return None
     if isinstance(roles, str):
@@ -338,6 +343,23 @@ def check_patterns(known: Iterable[str], roles: Roles) -> None:
     for pattern in roles:
         if not any(fnmatchcase(name, pattern) for name in known):
             raise ValueError(f"roles: no parameter is named {pattern!r}{nearest(pattern, known)}")
+
+
+def refuse_flat_experts(item: Named, roles: Roles) -> None:
+    """Raise ValueError for a matrix that is said to be one by nobody, and whose name says that several experts' are in
+    it (megablocks stores them one under another): a weight of a module of all experts, and no layer's."""
+    path = item.path
+    inside = path[path.index("experts") + 1 :] if "experts" in path else []
+    frozen = isinstance(item.tensor, nn.Parameter) and not item.tensor.requires_grad
+    if frozen or not inside or inside[-1] == "weight" or any(word.isdigit() for word in inside):
+        return
+    if item.tensor.ndim == 2 and not _is_linear(item.layer) and said(item, roles) is None:
+        raise ValueError(
+            f"parameter {item.name} of shape {tuple(item.tensor.shape)} seems to hold the matrices of several experts, "
+            "and nothing tells how many; if they lie one under another, each as output x input, say "
+            f"overrides={{{item.name!r}: {{{SPLITS!r}: number of experts}}}}, and otherwise "
+            f"roles={{{item.name!r}: 'matrix'}} (one matrix) or 'vector'"
+        )
 
 
 def check_splits(item: Named, role: Role, splits: Value) -> None:

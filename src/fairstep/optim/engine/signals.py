@@ -52,6 +52,7 @@ def due(optimizer: Routed) -> dict[str, list[str]]:
     """Signal -> names of the parameters that need it in the coming step."""
     if not optimizer.spec.signals:
         return {}
+    optimizer.check_groups()
     names: dict[str, list[str]] = {}
     rules = optimizer.rules
     for group in optimizer.param_groups:
@@ -118,15 +119,15 @@ def _number(signal: str, value: Any) -> Tensor:
 
 def _by_row(optimizer: Routed, signal: str, name: str, parameter: Tensor, value: Any) -> Tensor:
     """A head's number at each of its elements, as a view without memory of its own."""
-    seen = optimizer.oriented(name, parameter)
-    rows, heads = seen.shape[0], value.numel() if isinstance(value, Tensor) and value.ndim == 1 else 0
+    shape = optimizer.seen_shape(name, parameter.shape)
+    rows, heads = shape[0], value.numel() if isinstance(value, Tensor) and value.ndim == 1 else 0
     if not heads or rows % heads:
         raise ValueError(
             f"{signal} of {name} must be a vector with a number for each head, of which each has as many of its {rows} "
             f"rows; not {_kind(value)}"
         )
-    by_row = value.detach().repeat_interleave(rows // heads).reshape(-1, *[1] * (seen.ndim - 1))
-    return optimizer.oriented(name, by_row.expand(seen.shape))
+    by_row = value.detach().repeat_interleave(rows // heads).reshape(-1, *[1] * (len(shape) - 1))
+    return optimizer.oriented(name, by_row.expand(*shape))
 
 
 def _kind(value: Any) -> str:

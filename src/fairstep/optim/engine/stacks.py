@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fairstep.optim.engine.orientation import AS_STORED, Orientation
 from fairstep.optim.engine.part_entry import OF_ALL_PARTS, PartEntry
 from fairstep.optim.engine.rounding import Rounding, round_stochastically_
 from fairstep.optim.roles import Value
@@ -126,8 +127,8 @@ class Member:
     entry: MutableMapping[str, Any]
     shard: RowShard | None = None
     """Which rows of a matrix these are, if ranks share its rows; it is then alone in its stack."""
-    turned: bool = False
-    """Whether the parameter is stored as input x output. Its state is output x input, as all that a rule sees."""
+    orientation: Orientation = AS_STORED
+    """How the rule sees the parameter. Its state is as the rule sees it."""
     first: int = 0
     """Its first row in the whole parameter, of which it may be a piece."""
     part: FusedPart | None = None
@@ -144,7 +145,7 @@ class Member:
 
     def oriented(self, x: Tensor) -> Tensor:
         """Of a tensor of the parameter's shape, the part that the member is, as a view, the way the rule sees it."""
-        seen = x.mT if self.turned else x
+        seen = self.orientation.seen(x)
         return self.part.of(seen) if self.part else seen
 
     @property
@@ -212,7 +213,7 @@ class Stack:
         self._rounds = rounding == "stochastic" and self.params[0].dtype == torch.bfloat16
         first = members[0].first + (members[0].part.start if members[0].part else 0)
         self._stream = zlib.crc32(f"{members[0].name} from {first}".encode())
-        self._views_needed = any(member.turned or member.part for member in members)
+        self._views_needed = any(member.orientation != AS_STORED or member.part for member in members)
         self.context = Context(self.group, members[0].shard)
         self.tail = members[0].layout.tail
         self.dtype = compute_dtype(self.params[0].dtype)

@@ -79,6 +79,7 @@ def check(optimizer: Routed, keys: Collection[object] | None = None) -> None:
 
     ``keys``: of the members whose state is looked at; None: all.
     """
+    optimizer.check_groups()
     for group in optimizer.param_groups:
         if len(group["params"]) != len(group["param_names"]):
             raise ValueError(
@@ -110,11 +111,16 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     Everything is checked before anything is changed. Raises ValueError for the state of another optimizer or model.
     """
     _check_form(optimizer, saved)
+    optimizer.check_groups()
     saved = by_number.named(optimizer, saved)
     _check_origin(optimizer, saved)
     entries = _entries(optimizer, saved)
-    for group, other in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        group.update({k: v for k, v in other.items() if k not in (*_NOT_SETTINGS, *optimizer.spec.retired)})
+    left_out = (*_NOT_SETTINGS, *optimizer.spec.retired)
+    settings = [{k: v for k, v in other.items() if k not in left_out} for other in saved["param_groups"]]
+    for number, (group, own) in enumerate(zip(optimizer.param_groups, settings, strict=True)):
+        optimizer.check_group(number, group | own)
+    for group, other, own in zip(optimizer.param_groups, saved["param_groups"], settings, strict=True):
+        group.update(own)
         name_peak(group, other)
     optimizer.state.clear()
     for name, p in optimizer.named_parameters():

@@ -26,6 +26,8 @@ ELSEWHERE = {
 """Names that mean something, and not in a param group."""
 OTHER_STEPS = ("maximize", "amsgrad")
 """Keys of torch's groups with which its optimizers would take another step."""
+UNREAD = ("betas", *OTHER_STEPS)
+"""Keys with which a loop written for torch's optimizers means something that no rule of ours reads in a live group."""
 
 
 def numbers(spec: OptimizerSpec, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +74,22 @@ def of_group(spec: OptimizerSpec, group: Mapping[str, Any]) -> tuple[dict[str, A
         if key in ELSEWHERE:
             raise ValueError(f"{key} is not read in a param group; {ELSEWHERE[key]}")
         if key in OTHER_STEPS and kept[key]:
-            raise ValueError(f"{spec.name} has no {key}, which this param group asks for; leave it out")
+            raise _refused(spec, key)
         if key == "betas" or key in inside or get_close_matches(key, known, cutoff=0.8):
             raise ValueError(f"{spec.name} has no hyperparameter {key!r}{nearest(key, known)}")
     return {key: value for key, value in settings.items() if key in known}, kept
+
+
+def check_unread(spec: OptimizerSpec, number: int, group: Mapping[str, Any]) -> None:
+    """Raise ValueError for what a loop has put into a live param group, and which would be another step with torch."""
+    for key in OTHER_STEPS:
+        if group.get(key):
+            raise _refused(spec, key)
+    if "betas" in group:
+        names = ", ".join(name for name in group if name.startswith("beta") and name[4:].isdigit())
+        told = f"set {names}" if names else f"{spec.name} has none"
+        raise ValueError(f"param group {number} was given betas after it was built, which nothing reads; {told}")
+
+
+def _refused(spec: OptimizerSpec, key: str) -> ValueError:
+    return ValueError(f"{spec.name} has no {key}, which this param group asks for; leave it out")
