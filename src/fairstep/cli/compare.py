@@ -23,6 +23,7 @@ from fairstep.cli.shared.options import (
     assignment,
     at_least,
     cells_table,
+    check_written,
     data_table,
     parse,
     table,
@@ -46,6 +47,8 @@ from fairstep.study.file.study import Study
 def main(arguments: list[str]) -> int:
     options = parse(CompareOptions, "compare", arguments)
     check_effort(options)
+    check_written("--report", options.report)
+    check_written("--save", options.save)
     if options.baseline_from is not None:
         check_options(options)
     if options.trainer is not None:
@@ -61,7 +64,6 @@ def main(arguments: list[str]) -> int:
     store = Store(options.store).writable()
     study, texts = study_of(options, contestants, baseline)
     (cell,) = study.cells(texts)
-    check_steps(cell.workload.tokens // cell.workload.batch_tokens)
     study.costs(study.contest(texts))  # what cannot be run, or does not fit, is refused before anything is written
     if options.save is not None:
         save(study, options.save)
@@ -240,20 +242,6 @@ def baseline_of(options: CompareOptions, names: list[str]) -> str:
     if baseline not in names:
         raise ValueError(f"the baseline {baseline} does not compete; choose one of {', '.join(names)}")
     return baseline
-
-
-FEW_STEPS, TOO_FEW_STEPS = 50, 10
-
-
-def check_steps(steps: int) -> None:
-    """Raises ValueError for runs that end before an optimizer has begun; warns of short ones."""
-    if steps < TOO_FEW_STEPS:
-        raise ValueError(
-            f"a run would be {steps} step{'' if steps == 1 else 's'} long, in which no optimizer shows what it can; "
-            f"give {TOO_FEW_STEPS} or more by --tokens, and some hundreds for a verdict that means something"
-        )
-    if steps < FEW_STEPS:
-        screen.say(f"a run is only {steps} steps long; what holds there may not hold for runs of some hundreds")
 
 
 def check_effort(options: CompareOptions) -> None:

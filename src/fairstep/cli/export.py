@@ -11,7 +11,7 @@ import tyro
 
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.memory import check_memory
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import check_written, parse
 from fairstep.optim.catalogue.contained import printing_to_stderr
 from fairstep.runs import Run, Store
 
@@ -40,6 +40,7 @@ class ExportOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(ExportOptions, "export", arguments)
+    check_written("--out", options.out, folder=True)
     run = Store(options.store).find(options.run)
 
     from fairstep.train.export import WEIGHTS, export_hf, why_no_tokenizer  # loads torch

@@ -11,7 +11,7 @@ import tyro
 
 from fairstep.cli.judging import Judgement, judge, sentences
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import check_written, parse
 
 DROP = ("lr", "memory", "optimizer", "step time", "tokens", "trials")
 """Columns that a narrow terminal does not show, the first of them left out first."""
@@ -78,6 +78,7 @@ class JudgeOptions:
 
 def main(arguments: list[str]) -> int:
     options = parse(JudgeOptions, "judge", arguments)
+    check_written("--report", options.report)
     named = [name.strip() for name in options.hyperparameters.split(",") if name.strip()]
     tuned = None if not named else [] if named == ["none"] else named
     judged = judge(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import check_written, parse
 from fairstep.cli.shared.verdict import print_verdict
 from fairstep.runs import Store
 
@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{path} is a file; report takes the folder that runs were kept in, such as runs/demo")
     if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError("the same store is named twice")
+    check_written("--out", options.out and page_path(options, paths[0]))
+    check_written("--export", options.export, folder=True)
     page = published() if options.published else contests([Store(path) for path in paths], options.contest)
 
     from fairstep.report import export, write_page

@@ -132,13 +132,24 @@ def _own(source: Source, options: Options, design: Design | None, where: Where |
         design = design or _declared(rows)
         trials = replace(trials, design=design, before_designs=design is None and "design" in rows[0])
         what = "its column phase says what every run was for"
-    # A table has no ledger that proves it complete, so only the store itself has the first grade.
     grades: dict[str, Grade] = {
-        one: "A" if source.trials is not None else "B" if trials[one].tuning else "C" for one in trials.names
+        one: "A" if _whole(trials) else "B" if trials[one].tuning else "C" for one in trials.names
     }
+    notes = []
+    if trials.ledger is not None and trials.ledger.unsealed:
+        notes.append(
+            f"The ledger {trials.ledger.name} has no digest, so nothing shows that it holds every trial; it counts as "
+            "a table."
+        )
     name = str(source.path) if source.path else "the data frame"
     line = f"{name} ({source.kind}): {len(trials.rows)} trials; {what}"
-    return Imported(trials, grades, "tokens", (line,), (), trials.unchecked)
+    return Imported(trials, grades, "tokens", (line,), tuple(notes), trials.unchecked)
+
+
+def _whole(trials: Trials) -> bool:
+    """Whether a ledger shows that these are all trials: a table has none, and a ledger shows it by its digest."""
+    ledger = trials.ledger
+    return ledger is not None and not ledger.altered and not ledger.unsealed
 
 
 def _ended(row: dict[str, Any]) -> dict[str, Any]:

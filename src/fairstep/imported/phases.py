@@ -5,7 +5,7 @@ configurations were run on one seed, that seed is the search's: the configuratio
 and its runs on seeds that no choice rests on are the final runs. With the whole grid on every seed, the lowest seed is
 the search's.
 
-Grades of evidence: A, tuned under a ledger; B, the search is in the input; C, finished runs alone.
+Grades of evidence: A, tuned under a ledger with its digest; B, the search is in the input; C, finished runs alone.
 """
 
 from __future__ import annotations

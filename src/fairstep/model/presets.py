@@ -6,13 +6,13 @@ W's token ratios count the same parameters. Published models have the names that
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fairstep.model.config import ModelConfig, MoEConfig
 from fairstep.model.facts import counts
+from fairstep.optim.spec import nearest
 from fairstep.runs import AnyModelSpec
 
 
@@ -166,7 +166,5 @@ def preset(name: str) -> Preset:
     """Raises ValueError with the nearest names."""
     if name in PRESETS:
         return PRESETS[name]
-    near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.3)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     size = f"; plan and recommend take a size by --params {name}" if re.fullmatch(r"[0-9.]+[kKmMbB]", name) else ""
-    raise ValueError(f"unknown preset {name!r}{hint}; the presets are {', '.join(PRESETS)}{size}")
+    raise ValueError(f"unknown preset {name!r}{nearest(name, PRESETS)}; the presets are {', '.join(PRESETS)}{size}")

@@ -69,6 +69,7 @@ def merged(copies: Sequence[tuple[Store, Ledger]]) -> StoredContest:
             "certificates": certificates,
             "trials": tuple(trials.values()),
             "altered": any(ledger.altered for _, ledger in copies),
+            "unsealed": any(ledger.unsealed for _, ledger in copies),
         }
     )
     return StoredContest(ledger, tuple(runs.values()), tuple(str(store.path) for store, _ in copies))

@@ -8,7 +8,6 @@ what a rerun does not repeat because no setting of ours expresses it.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -122,10 +121,8 @@ def run_preset(name: str, chinchilla: float = 1, variant: Variant = "code") -> R
     }
     if ours not in there:
         at = f" at {chinchilla}x Chinchilla" if paper == "wen" else ""
-        near = difflib.get_close_matches(ours, there, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
-            f"{paper} published no run of {ours} with {scale}{at}{hint}; there are {', '.join(sorted(there)) or 'none'}"
+            f"{paper} published no run of {ours} with {scale}{at}; there are {', '.join(sorted(there)) or 'none'}"
         )
     return (_semenov if paper == "semenov" else _wen)(f"{paper}/{scale}/{ours}", size, there[ours], variant)
 

@@ -31,6 +31,18 @@ SHAPE = ("final_fraction", "decay_fraction", "decay_shape", "warmup_shape", "war
 TUNABLE = ("batch_sequences", *WARMUPS, "clip_norm", "schedule", *SHAPE)
 """Hyperparameters of the run, which a search space may hold beside the optimizer's own."""
 
+FEW_STEPS, TOO_FEW_STEPS = 50, 10
+"""Below the first a contest warns, below the second it is refused."""
+
+
+def check_steps(steps: int) -> None:
+    """Raises ValueError for runs of a contest that end before an optimizer has begun."""
+    if steps < TOO_FEW_STEPS:
+        raise ValueError(
+            f"a run would be {steps} step{'' if steps == 1 else 's'} long, in which no optimizer shows what it can; "
+            f"give {TOO_FEW_STEPS} or more, and some hundreds for a verdict that means something"
+        )
+
 
 @dataclass(frozen=True)
 class Workload:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 from fairstep.analysis.claims import settings_on_stores
@@ -21,7 +21,7 @@ from fairstep.analysis.claims.claim import (
     printed,
     shrinks,
 )
-from fairstep.analysis.claims.evidence import MATRIX, SCALAR, SOPHIA, Evidence
+from fairstep.analysis.claims.evidence import MATRIX, SCALAR, SOPHIA, Cell, Evidence
 from fairstep.analysis.claims.published_evidence import semenov_evidence
 from fairstep.analysis.claims.semenov_rankings import series_of_batches
 from fairstep.analysis.verdict.crossings import crossings, mean_curve
@@ -75,26 +75,37 @@ def tie_at_1b(evidence: Evidence) -> Finding:
     return every(parts, f"{ACCEPT} nats is W's own threshold; the noise of two runs alone is wider than that.")
 
 
+def _winners(cells: Iterable[Cell]) -> Iterator[Part]:
+    """Muon below SOAP and Kron at 1x to 4x; from 8x on the better of the two below Muon, at 8x level with it."""
+    late = None
+    for cell in cells:
+        others = cell.ranked(["soap", "kron"])
+        if "muon" not in cell.losses or not others or cell.ratio < 0.9:
+            continue
+        late = late or cell.ratio > 6
+        first, second = ("muon", others[0]) if cell.ratio < 6 else (others[0], "muon")
+        part = below(cell, first, second)
+        yield level(cell, first, second, ACCEPT) if 6 < cell.ratio < 12 and part.state != "yes" else part
+    if late is False:
+        yield Part("missing", "Muon and SOAP or Kron at 8x Chinchilla or more")
+
+
 @claim(
     "W5",
     "Muon wins at 1x to 4x Chinchilla; SOAP or Kron is level or ahead at 8x and ahead at 16x.",
     "130M to 520M",
     "finding 5",
-    needs="Muon, SOAP and Kron at ratios 1 to 16",
+    lambda evidence: _winners(evidence.cells),
+    "Muon and SOAP or Kron from 1x Chinchilla on",
 )
 def winner_by_ratio(evidence: Evidence) -> Finding:
     """Muon first at low data ratios, SOAP or Kron at high ones."""
-    parts, late = [], []
-    for cell in evidence.select(size=("130m", "300m", "520m")):
-        best = cell.ranked(["soap", "kron"])[0]
-        first, second = ("muon", best) if cell.ratio < 6 else (best, "muon")
-        part = below(cell, first, second)
-        if 6 < cell.ratio < 12 and part.state != "yes":
-            part = level(cell, best, "muon", ACCEPT)
-        parts.append(part)
-        if cell.ratio > 6:
-            late.append(abs(cell.losses[best].value - cell.losses["muon"].value))
-    return every(parts, f"The margins at 8x and 16x are at most {max(late):.4f} nats; W's own threshold is {ACCEPT}.")
+    cells = evidence.select(size=("130m", "300m", "520m"))
+    late = [cell for cell in cells if cell.ratio > 6]
+    margin = max(abs(cell.losses[cell.ranked(["soap", "kron"])[0]].value - cell.losses["muon"].value) for cell in late)
+    return every(
+        _winners(cells), f"The margins at 8x and 16x are at most {margin:.4f} nats; W's own threshold is {ACCEPT}."
+    )
 
 
 def _crossings(evidence: Evidence) -> Iterator[Part]:

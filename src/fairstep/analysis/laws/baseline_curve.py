@@ -34,8 +34,11 @@ TERMS = 3
 EXPONENTS = np.linspace(0.05, 1.5, 59)
 """Exponents B that are tried."""
 
-PIECES = 16
-"""Straight pieces that stand for the cubic between two budgets."""
+HALVINGS = 60
+"""Of the interval between two budgets in which a loss is sought: to the last bit of its log tokens."""
+
+DRAWN = 16
+"""Points between two budgets that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,14 @@ class BaselineCurve:
 
 def curve_line(tokens: Sequence[float], fitted: Sequence[float]) -> tuple[list[float], list[float]]:
     """The curve through the repaired losses at the budgets, read off finely enough to be drawn: tokens and losses."""
-    x, y = line(np.log(np.array(tokens, dtype=float)), np.array([fitted]))
-    return np.exp(x).tolist(), y[0].tolist()
+    from scipy.interpolate import PchipInterpolator
+
+    if len(tokens) == 1:
+        return list(tokens), list(fitted)
+    logs = np.log(np.array(tokens, dtype=float))
+    parts = [np.linspace(start, end, DRAWN, endpoint=False) for start, end in itertools.pairwise(logs)]
+    x = np.append(np.concatenate(parts), logs[-1])
+    return np.exp(x).tolist(), PchipInterpolator(logs, fitted)(x).tolist()
 
 
 def repair(losses: Array, weights: Array) -> Array:
@@ -133,12 +142,18 @@ def repair(losses: Array, weights: Array) -> Array:
     return fitted - LEAST_FALL * np.arange(count)
 
 
-def line(log_tokens: Array, curves: Array) -> tuple[Array, Array]:
-    """Curves (draws, budgets) on a fine grid that has every budget as a point: (points,) and losses (draws, points)."""
+def inverse(log_tokens: Array, curves: Array, target: Array) -> Array:
+    """Log tokens (draws,) at which falling curves (draws, budgets) reach target losses (draws,), which lie between the
+    losses of the first and the last of at least two budgets. A budget's own loss is found at exactly its tokens."""
     from scipy.interpolate import PchipInterpolator
 
-    if log_tokens.size == 1:
-        return log_tokens, curves
-    parts = [np.linspace(start, end, PIECES, endpoint=False) for start, end in itertools.pairwise(log_tokens)]
-    x = np.append(np.concatenate(parts), log_tokens[-1])
-    return x, PchipInterpolator(log_tokens, curves, axis=1)(x)
+    draw = np.arange(target.size)
+    right = np.clip((curves > target[:, None]).sum(axis=1), 1, log_tokens.size - 1)
+    start, end = log_tokens[right - 1], log_tokens[right]
+    cubic = PchipInterpolator(log_tokens, curves, axis=1).c[:, right - 1, draw]
+    low, high = np.zeros(target.size), end - start
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        above = np.polyval(cubic, middle) > target
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.where(curves[draw, right] == target, end, start + low)

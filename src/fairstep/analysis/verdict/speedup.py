@@ -35,7 +35,7 @@ from typing import Literal
 
 import numpy as np
 
-from fairstep.analysis.laws.baseline_curve import Array, BaselineCurve, line
+from fairstep.analysis.laws.baseline_curve import Array, BaselineCurve, inverse
 from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, pooled_deviation
 
 DRAWS = 2000
@@ -126,10 +126,5 @@ def _invert(ratios: Array, curves: Array, anchor: int, difference: Array) -> tup
     beyond = (target < curves[:, -1]).astype(float) - (target > curves[:, 0])
     if ratios.size == 1:
         return np.ones_like(target), beyond
-    x, y = line(np.log(ratios), curves)
-    draw = np.arange(target.size)
-    right = np.clip((y > target[:, None]).sum(axis=1), 1, x.size - 1)
-    left = right - 1
-    share = np.clip((y[draw, left] - target) / (y[draw, left] - y[draw, right]), 0, 1)
-    speedup = np.exp(x[left] + share * (x[right] - x[left]))
+    speedup = np.exp(inverse(np.log(ratios), curves, target))
     return np.where(beyond > 0, ratios[-1], np.where(beyond < 0, ratios[0], speedup)), beyond

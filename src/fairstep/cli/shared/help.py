@@ -30,7 +30,7 @@ COLUMN = 26
 @dataclasses.dataclass(frozen=True)
 class Option:
     """One field. ``kind``: what its value is, or what each is; ``many``: it takes several; ``repeated``: by its flag
-    before each."""
+    before each. ``aliases``: other flags of it."""
 
     name: str
     words: str
@@ -40,6 +40,7 @@ class Option:
     positional: bool
     default: Any
     group: str
+    aliases: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -106,6 +107,7 @@ def options_of(kind: type, group: str = "options") -> Iterator[Option]:
             positional=any("POSITIONAL" in repr(marker).upper() for marker in markers),
             default=default,
             group=group,
+            aliases=tuple(alias for marker in markers for alias in getattr(marker, "aliases", None) or ()),
         )
 
 

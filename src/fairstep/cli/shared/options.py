@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
 import tyro
@@ -71,6 +72,20 @@ def at_least(options: object, least: int, *names: str) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
 
 
+def check_written(flag: str, path: Path | None, folder: bool = False) -> None:
+    """Raises ValueError where no file can be made at the path, or with ``folder`` no folder: before anything is spent
+    on what would be written there."""
+    there = next((one for one in (path, *path.parents) if one.exists()), None) if path else None
+    if there is None:
+        return
+    if there != path and not there.is_dir():
+        raise ValueError(f"{flag} {path} lies below {there}, which is a file; name a path in a folder")
+    if there == path and folder and not path.is_dir():
+        raise ValueError(f"{flag} {path} is a file; name a folder")
+    if there == path and not folder and path.is_dir():
+        raise ValueError(f"{flag} {path} is a folder; name a file in it")
+
+
 def _check_whole(options: object) -> None:
     """Raises ValueError for a whole number of more than 64 bits, which neither a float nor a tensor's size can be."""
     for field in dataclasses.fields(cast("DataclassInstance", options)):
@@ -84,13 +99,18 @@ def _check_whole(options: object) -> None:
 
 
 def _twice(kind: type, arguments: list[str]) -> str:
-    """What to say of a list or a path that is given twice, of which the last alone would be read; else empty.
+    """What to say of an option that is given by two of its names, and of a list or a path that is given twice, of which
+    the last alone would be read; else empty.
 
     Of words and numbers the last counts, as everywhere, so that what a script says can be changed at its end.
     """
-    options = {one.flag: one for one in options_of(kind) if one.once}
+    known = list(options_of(kind))
+    options = {one.flag: one for one in known if one.once}
     words = itertools.takewhile(lambda word: word != "--", arguments)
     given = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    for one in known:
+        if len(names := list(dict.fromkeys(word for word in given if word in (one.flag, *one.aliases)))) > 1:
+            return f"{' and '.join(names)} are names of the same option; give one of them"
     flag = next((flag for flag in options if given.count(flag) > 1), "")
     if not flag:
         return ""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from fairstep.cli.shared import screen
-from fairstep.cli.shared.options import parse
+from fairstep.cli.shared.options import check_written, parse
 from fairstep.cli.shared.store_problems import checked_all, gaps, problems
 from fairstep.runs import Run, Store, StoreError
 
@@ -44,8 +44,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError("name at least one store to pack")
     if (options.out / "runs").is_dir():
         raise ValueError(f"--out {options.out} holds a store that is not packed; name another folder")
-    if options.out.exists() and not options.out.is_dir():
-        raise ValueError(f"--out {options.out} is a file; name a folder")
+    check_written("--out", options.out, folder=True)
     runs: dict[str, Run] = {}
     ledgers: dict[str, bytes] = {}
     left = 0

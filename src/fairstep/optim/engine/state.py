@@ -132,8 +132,8 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     for group, member in optimizer.members(absent=True):
         if entry := saved["state"].get(member.name):
             kept = {KEPT: member.tensor} if KEPT in entry else {}
-            own = member.entry_in(entry).items()
-            numbers = {key: value for key, value in own if not isinstance(value, Tensor | NoneType)}
+            items = member.entry_in(entry).items()
+            numbers = {key: value for key, value in items if not isinstance(value, Tensor | NoneType)}
             member.entry.update(_fresh(optimizer, group, member) | numbers | kept | {"step": int(entry["step"])})
 
 

@@ -28,6 +28,7 @@ from fairstep.study.file.line_numbers import LineNumbers, StudyError
 from fairstep.study.file.schema import listed, token_count
 from fairstep.study.protocols.space import Axis, Space
 from fairstep.study.tournament.contest import Contest, Contestant
+from fairstep.study.workload import check_steps
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class CommandStudy:
         steps = amount if length == "steps" else amount // batch
         if steps < 1:
             raise self.lines.error([*at, length], f"a run must be at least one batch of {batch:,} tokens, not {amount}")
+        with self.lines.at(*at, length):
+            check_steps(steps)
         parameters = self._tokens([*at, "parameters"], table.parameters) if table.parameters else 0
         return CommandWorkload(self.trainer, steps, batch, values=chosen, parameters=parameters)
 

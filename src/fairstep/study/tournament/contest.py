@@ -29,7 +29,7 @@ from fairstep.study.protocols.grid import Grid
 from fairstep.study.protocols.search import Problem, Search
 from fairstep.study.protocols.space import Configuration, Space
 from fairstep.study.tournament.recorded import Recorded
-from fairstep.study.workload import TUNABLE, Workload
+from fairstep.study.workload import FEW_STEPS, TUNABLE, Workload
 
 AnyWorkload = Workload | CommandWorkload
 """Of our own trainer, or of somebody else's."""
@@ -180,6 +180,13 @@ class Contest:
             said.append(
                 f"seeds = {self.design} gives no interval, so no contestant can be called faster or slower; 3 or more "
                 'seeds would, or a design such as "3..8"'
+            )
+        steps = {name: workload.tokens // workload.batch_tokens for name, workload in self.cells.items()}
+        if short := {name: count for name, count in steps.items() if count < FEW_STEPS}:
+            where = f" in {', '.join(short)}" if len(steps) > 1 else ""
+            said.append(
+                f"a run{where} is only {min(short.values())} steps long; what holds there may not hold for runs of "
+                "some hundreds"
             )
         fixed = [
             one
