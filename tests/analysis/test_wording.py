@@ -79,6 +79,8 @@ def test_a_gap_is_told_from_the_contestants_side() -> None:
     assert gap_text(0.171, 0.14, 0.202, "adamw", 3) == (
         "0.171 nats below adamw (95 % interval 0.140 to 0.202, 3 paired seeds)"
     )
+    unknown = gap_text(0.1, -math.inf, math.inf, "adamw", 3)
+    assert unknown == "0.100 nats below adamw (no interval yet, 3 paired seeds)"
     assert gap_text(-0.1, -0.3, 0.1, "adamw", 2).startswith("0.100 nats above adamw (95 % interval -0.100 to 0.300")
 
 

@@ -100,3 +100,19 @@ def test_a_store_is_judged_by_its_own_baseline_and_alone(fake_contest: FakeConte
     (tmp_path / "a.csv").write_text("optimizer,loss\nadamw,1\n")
     with pytest.raises(ValueError, match="is judged alone"):
         fairstep.judge([fake_contest.store.path, tmp_path / "a.csv"], "adamw")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["table", "trials"])
+def test_a_loss_whose_square_overflows_is_refused(own: bool) -> None:
+    """It ended in warnings of numpy and "this is a bug"."""
+    losses = [3.0, 3.1, 3.0, 3.2, 1e160, 3.1, 3.2, 3.0]
+    rows: dict[str, list[Any]] = {"optimizer": ["adamw"] * 4 + ["muon"] * 4, "seed": [1, 2, 3, 4] * 2, "loss": losses}
+    if own:
+        rows = {"contestant": rows["optimizer"], "seed": rows["seed"], "final_loss": losses}
+        rows |= {"phase": ["final"] * 8, "tokens": [1000] * 8, "varied": ["{}"] * 8}
+    with pytest.raises(
+        ValueError, match=r"row 5.*so not above 1e\+100, and is 1e\+160 \(a run that diverged has nan\)"
+    ):
+        fairstep.judge(pl.DataFrame(rows), "adamw")
+    losses[4] = 1e30
+    assert fairstep.judge(pl.DataFrame(rows | ({"final_loss": losses} if own else {"loss": losses})), "adamw")

@@ -34,6 +34,8 @@ Seeds = tuple[int, int]
 
 REQUIRED = ("contestant", "phase", "tokens", "final_loss")
 SEED_COLUMNS = ("seed", "init_seed", "data_seed")
+HIGHEST_LOSS = 1e100
+"""Nats per token from which on a loss is none: the squares that every interval is made of would overflow."""
 NO_SEED = 2**61
 """Numbers from here on stand where a run of somebody else's has a label for its seed, or none."""
 LAW_BUDGETS = 4
@@ -321,6 +323,11 @@ def _row(number: int, given: Row) -> Row:
     if loss is not None and not is_number(loss):
         raise AnalysisError(f"row {number}: final_loss must be a number in nats per token or missing, not {loss!r}")
     finite = loss is not None and math.isfinite(loss)
+    if loss is not None and finite and abs(loss) > HIGHEST_LOSS:
+        raise AnalysisError(
+            f"row {number}: final_loss must be a loss in nats per token, so not above {HIGHEST_LOSS:g}, and is {loss} "
+            "(a run that diverged has nan)"
+        )
     row["final_loss"] = float(loss) if loss is not None and finite else None
     row["status"] = row["status"] or ("done" if finite else "unfinished" if loss is None else "diverged")
     if row["status"] not in get_args(Status):

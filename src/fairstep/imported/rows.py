@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from fairstep.analysis.trials import HIGHEST_LOSS
 from fairstep.imported.columns import Asked, Columns, columns_of, plain
 from fairstep.imported.names import Found, contestants, split_seed
 from fairstep.imported.numbers import numbers, place
@@ -114,6 +115,12 @@ class _Table:
                     raise InputError(
                         f"{place(first, name)} must be a loss in nats per token, so not below 0, and is {first[name]} "
                         "(a log likelihood needs the other sign)"
+                    )
+                if role == "loss" and (huge := (values > HIGHEST_LOSS) & values.is_finite()).any():
+                    first = frame.filter(huge).row(0, named=True)
+                    raise InputError(
+                        f"{place(first, name)} must be a loss in nats per token, so not above {HIGHEST_LOSS:g}, and is "
+                        f"{first[name]} (a run that diverged has nan)"
                     )
                 endless = values.is_nan() | values.is_infinite()
                 if role in ("step", "tokens") and endless.any():

@@ -134,6 +134,8 @@ def gap_text(value: float, low: float, high: float, baseline: str, seeds: int | 
     digits = 4 if high - low < 0.01 else 3
     what = plural(seeds, "paired seed") if isinstance(seeds, int) else seeds
     gap = f"{value:.{digits}f} nats {side} {baseline}"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{gap} (no interval yet, {what})"
     return f"{gap} (95 % interval {low:.{digits}f} to {high:.{digits}f}, {what})"
 
 
