@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., TinyModel]:
     """make_model(dtype=torch.float64): the same weights at every call."""
 
@@ -56,7 +56,7 @@ def _noise(seed: int, shape: torch.Size, scale: float) -> Tensor:
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def feed() -> Feed:
     """feed(parameters, step): fresh gradients of mixed scales with feedback, A_t + W, the same for the same weights."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from tests.optim.supply import KINDS_OF_STATE, build, supplied
-from torch import nn
+from torch import Tensor, nn
 
 from fairstep.optim import get, names, state_bytes
 from fairstep.optim.doctor import CHECKS, Check, Subject, run_check
@@ -61,6 +62,38 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 
 
+class Undisturbed(NamedTuple):
+    """A run of twelve steps, stacked and with fresh gradients, with which runs in other circumstances are compared."""
+
+    weights: list[list[Tensor]]
+    """Of all parameters, before the first step and after each."""
+    saved: dict[str, Any]
+    """The optimizer's state after step 9."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_model: Callable[..., nn.Module], feed: Any) -> Callable[..., Undisturbed]:
+    """undisturbed(name, dtype=torch.float64): made once for all tests that compare with it."""
+
+    @cache
+    def run(name: str, dtype: torch.dtype = torch.float64) -> Undisturbed:
+        model, saved = make_model(dtype), {}
+        optimizer = build(name, model)
+        weights = [clones(model)]
+        for step in range(1, 13):
+            train(model, optimizer, feed, step, step)
+            weights.append(clones(model))
+            if step == 9:
+                saved = copy.deepcopy(optimizer.state_dict())
+        return Undisturbed(weights, saved)
+
+    return run
+
+
+def clones(model: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
+
+
 @every_optimizer
 def test_routes_every_parameter_once_by_its_role(name: str, make_model: Callable[..., nn.Module]) -> None:
     model = make_model()
@@ -78,12 +111,14 @@ def test_routes_every_parameter_once_by_its_role(name: str, make_model: Callable
 
 
 @every_optimizer
-def test_stacked_equals_unstacked(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
-    stacked, alone = make_model(), make_model()
-    first = [p.detach().clone() for p in stacked.parameters()]
-    train(stacked, build(name, stacked), feed, 1, 12)
-    train(alone, build(name, alone, stacked=False), feed, 1, 12)
-    for p, q, start in zip(stacked.parameters(), alone.parameters(), first, strict=True):
+def test_stacked_equals_unstacked(
+    name: str, undisturbed: Callable[..., Undisturbed], make_model: Callable[..., nn.Module], feed: Any
+) -> None:
+    """Also, unstacked steps leave the gradients as they are."""
+    alone = make_model()
+    leaves_gradients(alone, build(name, alone, stacked=False), feed, 12)
+    weights = undisturbed(name).weights
+    for p, q, start in zip(weights[12], alone.parameters(), weights[0], strict=True):
         assert (p - q).abs().max() <= 1e-12 * (p - start).abs().max()
 
 
@@ -136,24 +171,18 @@ def test_resumes_to_the_bit(name: str, dtype: torch.dtype, make_model: Callable[
 
 
 @every_optimizer
-def test_a_checkpoint_does_not_depend_on_stacking(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
+def test_a_checkpoint_does_not_depend_on_stacking(
+    name: str, undisturbed: Callable[..., Undisturbed], make_model: Callable[..., nn.Module], feed: Any
+) -> None:
+    weights, saved = undisturbed(name)
     model = make_model()
-    optimizer = build(name, model)
-    train(model, optimizer, feed, 1, 9)
-    other = copy.deepcopy(model)
-    resumed = build(name, other, stacked=False)
-    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(model, optimizer, feed, 10, 12)
-    train(other, resumed, feed, 10, 12)
-    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+    resumed = build(name, model, stacked=False)
+    for p, value in zip(model.parameters(), weights[9], strict=True):
+        p.data.copy_(value)
+    resumed.load_state_dict(copy.deepcopy(saved))
+    train(model, resumed, feed, 10, 12)
+    for p, q in zip(weights[12], model.parameters(), strict=True):
         assert torch.allclose(p, q, rtol=1e-12, atol=1e-12)
-
-
-@every_optimizer
-@pytest.mark.parametrize("stacked", [True, False])
-def test_gradients_are_not_changed(name: str, stacked: bool, make_model: Callable[..., nn.Module], feed: Any) -> None:
-    model = make_model()
-    leaves_gradients(model, build(name, model, stacked=stacked), feed, 12)
 
 
 @pytest.mark.parametrize("stacked", [True, False])
@@ -177,52 +206,55 @@ def leaves_gradients(model: nn.Module, optimizer: Any, feed: Any, steps: int) ->
 
 
 @every_optimizer
-def test_gradients_may_be_reused_in_place(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
-    fresh, reused = make_model(), make_model()
-    optimizers = build(name, fresh), build(name, reused)
-    for p in reused.parameters():
-        p.grad = torch.zeros_like(p)
-    buffers = [p.grad for p in reused.parameters()]
+def test_gradients_are_not_changed_and_may_be_reused_in_place(
+    name: str, undisturbed: Callable[..., Undisturbed], make_model: Callable[..., nn.Module], feed: Any
+) -> None:
+    model = make_model()
+    optimizer = build(name, model)
+    buffers = [torch.zeros_like(p) for p in model.parameters()]
     for step in range(1, 13):
-        feed(fresh.parameters(), step)
-        for buffer, p in zip(buffers, fresh.parameters(), strict=True):
-            buffer.copy_(p.grad)
-        for optimizer in optimizers:
-            optimizer.step()
-        for buffer in buffers:
+        feed(model.parameters(), step)
+        given = [p.grad for p in model.parameters()]
+        for buffer, p in zip(buffers, model.parameters(), strict=True):
+            p.grad = buffer.copy_(p.grad)
+        optimizer.step()
+        for p, buffer, values in zip(model.parameters(), buffers, given, strict=True):
+            assert p.grad is buffer and torch.equal(buffer, values)
             buffer.fill_(torch.nan)  # whoever still looks at it will be poisoned
-    assert same(fresh, reused)
+    assert all(map(torch.equal, model.parameters(), undisturbed(name).weights[12]))
 
 
 @every_optimizer
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
-def test_copies_continue_by_themselves(
-    name: str, duplicate: Callable[[Any], Any], make_model: Callable[..., nn.Module], feed: Any
-) -> None:
-    parameters = dict(make_model().named_parameters())
-    optimizer = build(name, parameters.items())
-
+def test_copies_continue_by_themselves(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
     def train(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
         for step in range(first, last + 1):
             feed(parameters.values(), step)
             optimizer.step()
 
+    def duplicates(pair: Any) -> list[Any]:
+        """Such as torch copies them: without hooks, which are added here."""
+        made = [copy.deepcopy(pair), pickle.loads(pickle.dumps(pair))]
+        for _, copied in made:
+            supplied(copied)
+        return made
+
+    parameters = dict(make_model().named_parameters())
+    optimizer = build(name, parameters.items())
+    early = duplicates((parameters, optimizer))
     train(parameters, optimizer, 1, 2)
     second = [p.detach().clone() for p in parameters.values()]
     train(parameters, optimizer, 3, 9)
-    copies, copied = duplicate((parameters, optimizer))
-    supplied(copied)  # torch copies no hooks
-    assert type(copied) is type(optimizer)
-    before = [p.detach().clone() for p in copies.values()]
+    ninth = [p.detach().clone() for p in parameters.values()]
+    late = duplicates((parameters, optimizer))
     train(parameters, optimizer, 10, 12)
-    assert all(torch.equal(p, q) for p, q in zip(copies.values(), before, strict=True)), "nothing is shared"
-    train(copies, copied, 10, 12)
-    assert all(torch.equal(p, copies[n]) for n, p in parameters.items())
-    early_parameters = dict(make_model().named_parameters())
-    early = duplicate((early_parameters, build(name, early_parameters.items())))
-    supplied(early[1])
-    train(*early, 1, 2)
-    assert all(map(torch.equal, early[0].values(), second)), "copied before its first step"
+    for copies, copied in late:
+        assert type(copied) is type(optimizer)
+        assert all(map(torch.equal, copies.values(), ninth)), "nothing is shared"
+        train(copies, copied, 10, 12)
+        assert all(torch.equal(p, copies[n]) for n, p in parameters.items())
+    for copies, copied in early:
+        train(copies, copied, 1, 2)
+        assert all(map(torch.equal, copies.values(), second)), "copied before its first step"
 
 
 @every_optimizer
@@ -353,32 +385,31 @@ def test_a_gradient_that_is_not_finite_shows_in_the_weights(
 
 
 @every_optimizer
-def test_evaluation_leaves_no_trace(name: str, make_model: Callable[..., nn.Module], feed: Any) -> None:
+def test_evaluation_leaves_no_trace(
+    name: str, undisturbed: Callable[..., Undisturbed], make_model: Callable[..., nn.Module], feed: Any
+) -> None:
     """eval() and train() as often as one likes: the run is the same to the bit, also through a checkpoint between."""
     for dtype in (torch.float64, torch.bfloat16):
-        plain, other = make_model(dtype), make_model(dtype)
-        one, two = build(name, plain), build(name, other)
-        two.eval()
-        two.train()
-        train(plain, one, feed, 1, 4)
-        fourth = [p.detach().clone() for p in plain.parameters()]
-        train(plain, one, feed, 5, 7)
-        train(other, two, feed, 1, 4)
-        two.eval()
-        evaluated = [p.detach().clone() for p in other.parameters()]
-        two.eval()
+        plain, other = undisturbed(name, dtype).weights, make_model(dtype)
+        optimizer = build(name, other)
+        optimizer.eval()
+        optimizer.train()
+        train(other, optimizer, feed, 1, 4)
+        optimizer.eval()
+        evaluated = clones(other)
+        optimizer.eval()
         assert all(torch.equal(p, q) for p, q in zip(other.parameters(), evaluated, strict=True))
-        changes = not all(map(torch.equal, evaluated, fourth))
+        changes = not all(map(torch.equal, evaluated, plain[4]))
         if changes:
             with pytest.raises(ValueError, match=r"the parameters hold weights to evaluate; call optimizer.train\(\)"):
-                two.step()
-        saved = copy.deepcopy(two.state_dict())
-        two = build(name, other)
-        two.load_state_dict(saved)
-        two.train()
-        two.train()
-        train(other, two, feed, 5, 7)
-        assert same(plain, other)
+                optimizer.step()
+        saved = copy.deepcopy(optimizer.state_dict())
+        optimizer = build(name, other)
+        optimizer.load_state_dict(saved)
+        optimizer.train()
+        optimizer.train()
+        train(other, optimizer, feed, 5, 7)
+        assert all(map(torch.equal, other.parameters(), plain[7]))
         if not changes:
             break  # eval() is nothing in any dtype
 

@@ -64,16 +64,18 @@ def rank_shares(
     tasks = step_costs(spec, table) if tasks is None else tasks
     if tasks is None:
         return None
-    whole = totals(tasks, divide(tasks, 1))[0]
+    undivided = divide(tasks, 1)
+    whole = totals(tasks, undivided)[0]
+    each_has_all = parallel == "ddp" or ranks == 1
     unit = sum(task.flops for task in tasks) / whole[0] if whole[0] else 0.0  # FLOPs of the rule for one of its cost
     sizes = {parameter.name: parameter.size_bytes for parameter in table}
     everything = sum(sizes.values())
     held = everything, everything
     sent: float = 2 * everything
-    if parallel == "ddp":
-        ownership: Ownership = (divide(tasks, 1)[0],) * ranks
+    if each_has_all:
+        ownership: Ownership = undivided * ranks
         least = whole[0]
-    elif parallel == "ddp-sharded" or ranks == 1:
+    elif parallel == "ddp-sharded":
         ownership = divide(tasks, ranks)
         least = least_cost(tasks, ranks)
     else:
@@ -98,7 +100,7 @@ def rank_shares(
         kept = [task for task in tasks if task.name not in gathered]
         least = least_cost(others, ranks) + sum(t.repeated_cost + (t.cost - t.repeated_cost) / ranks for t in kept)
     sent += 2 * FLOAT * summed_floats(tasks, ownership)
-    loads = totals(tasks, ownership)
+    loads = [whole] * ranks if each_has_all else totals(tasks, ownership)
     flops = [unit * load[0] for load in loads]
     return RankShares(
         parallel=parallel,

@@ -135,10 +135,13 @@ def characters_kept(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
         given = _letters(text)
         total += given.total()
-        kept += (given & _letters(tokenizer.decode(tokens[:-1].tolist()))).total()
+        back = tokenizer.decode(tokens[:-1].tolist())
+        kept += (given if back == text else given & _letters(back)).total()
     return kept / total if total else 1.0
 
 
 def _letters(text: str) -> Counter[str]:
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    return Counter(each for each in plain if not each.isspace() and not unicodedata.combining(each))
+    counts = Counter(unicodedata.normalize("NFKD", text.casefold()))
+    for each in [each for each in counts if each.isspace() or unicodedata.combining(each)]:
+        del counts[each]
+    return counts

@@ -26,11 +26,11 @@ class Parameter:
     role: str
     element_bytes: int = 4
 
-    @property
+    @functools.cached_property
     def elements(self) -> int:
         return math.prod(self.shape)
 
-    @property
+    @functools.cached_property
     def size_bytes(self) -> int:
         return self.elements * self.element_bytes
 
@@ -49,8 +49,14 @@ class Counts:
 
 def parameter_table(config: ModelConfig) -> list[Parameter]:
     """In the order of the module's ``named_parameters``."""
+    return list(_table(config))
+
+
+@functools.cache
+def _table(config: ModelConfig) -> tuple[Parameter, ...]:
+    """Kept, because every contestant of a cell asks for it, and for the sizes of its parameters."""
     tables = {"llama": _llama, "track3": _track3}
-    return list(tables.get(config.architecture, _classic)(config))
+    return tuple(tables.get(config.architecture, _classic)(config))
 
 
 @functools.cache

@@ -33,6 +33,9 @@ def divide(works: Sequence[StepCost], ranks: int) -> Ownership:
 
     Where there are more ranks than pieces, some ranks have no work.
     """
+    if ranks == 1:  # what most plans ask for, and nothing is to be weighed
+        ordered = sorted(works, key=lambda work: work.kind == "elements")
+        return ({work.name: Piece(0, work.rows, work.rows) for work in ordered if work.rows},)
     pieces, rows, elements = _sorted(works, ranks)
     owned: list[dict[str, Piece]] = [{} for _ in range(ranks)]
     places = pack([Item(work.name, *work.load(piece)) for work, piece in pieces], ranks)
