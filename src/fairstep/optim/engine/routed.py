@@ -29,7 +29,7 @@ from fairstep.optim.splits import SPLITS
 _NUMBERS = ("lr", "weight_decay", "peak_lr")
 """Keys of a param group that are numbers whatever the rule."""
 _UNKNOWN: tuple[frozenset[str], Callable[[Any], Any]] = frozenset({"rule"}), lambda _: (object(),)
-"""Of a param group whose rule there is not: it has no settings that were looked at."""
+"""What is read of a param group whose rule is unknown: nothing that was looked at before."""
 
 
 class Routed(torch.optim.Optimizer):
