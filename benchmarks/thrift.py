@@ -23,14 +23,14 @@ import numpy as np
 
 from fairstep.analysis import hyperparameter_law
 from fairstep.analysis.verdict.looks import Contender, looks
-from fairstep.published import track3
+from fairstep.published import track3, wen
 from fairstep.runs import Design, Store, Value
 from fairstep.study.forecast.objectives import Synthetic
 from fairstep.study.forecast.random_objectives import objectives
 from fairstep.study.protocols import Grid, Protocol, Thrifty
 from fairstep.study.protocols.search import Problem, Settled, Tuning, Wanted, solve
 from fairstep.study.protocols.space import Axis, Space
-from fairstep.study.protocols.wen_replay import DIVERGED, Record, records
+from fairstep.study.protocols.wen_replay import Record, records
 
 # W's published sweeps: 130M at 1x, 2x, 4x and 8x.
 
@@ -42,7 +42,7 @@ def line(record: Record, name: str) -> dict[Value, float]:
     found = {}
     for place, loss in record.losses.items():
         point = dict(place)
-        if loss <= DIVERGED and all(point[other] == record.centre[other] for other in point if other != name):
+        if loss <= wen.DIVERGED and all(point[other] == record.centre[other] for other in point if other != name):
             found[point[name]] = loss
     return found
 
