@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import VERBS, main
+from fairstep.cli.shared.options import WorkloadOptions, prepared
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -237,6 +238,14 @@ def test_compare_refuses_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[
     trainer.write_text(SHORT_TRAINER.format(length="steps = 1").lstrip())
     said = refused(capsys, "compare", "adamw", "muon", "--trainer", str(trainer))
     assert "a run would be 1 step long, in which no optimizer shows what it can" in said
+
+
+def test_a_single_run_may_be_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no contest, and a few steps show whether it runs at all."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text("".join(f"line {number} of a text\n" for number in range(20_000)))
+    options = WorkloadOptions(model="27k", data=("t.txt",), tokens="8k", tokenizer="bytes")
+    assert prepared(options)[0].tokens == 8192
 
 
 @pytest.mark.parametrize(

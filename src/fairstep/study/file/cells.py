@@ -16,7 +16,7 @@ from fairstep.runs import DataSpec, Execution, Value
 from fairstep.study.file.line_numbers import WrongKey, about
 from fairstep.study.file.schema import CellsTable, LawTable, listed, token_count
 from fairstep.study.transfer import HyperP, Law, MuP, Transfer
-from fairstep.study.workload import WARMUPS, Workload, check_steps
+from fairstep.study.workload import WARMUPS, Workload
 
 LENGTHS = ("tokens", "chinchilla", "steps")
 BATCHES = ("batch_sequences", "batch_tokens")
@@ -107,8 +107,6 @@ def _workload(
         tokens = chinchilla_tokens(size.parameters_matrix, chosen["length"]) // batch_tokens * batch_tokens
     if tokens < batch_tokens:
         raise WrongKey(length, f"a run must be at least one batch of {batch_tokens:,} tokens, not {chosen['length']}")
-    with about(length):
-        check_steps(tokens // batch_tokens)
     given = {key: chosen[key] for key in RUN_LISTS if key in chosen}
     if "warmup_tokens" in given:
         given["warmup_tokens"] = _tokens(given["warmup_tokens"], "warmup_tokens")

@@ -26,9 +26,10 @@ from fairstep.study.file.command_schema import CommandStudyTable
 from fairstep.study.file.command_study import CommandStudy
 from fairstep.study.file.contestants import check, contestants_of
 from fairstep.study.file.described import contest_of, digest_of, ledgers_of
-from fairstep.study.file.line_numbers import LineNumbers, StudyError, WrongKey
+from fairstep.study.file.line_numbers import LineNumbers, StudyError, WrongKey, about
 from fairstep.study.file.schema import DataTable, StudyTable, listed
 from fairstep.study.tournament.contest import Contest, Contestant
+from fairstep.study.workload import check_steps
 
 VOCABULARIES = {"gpt2": 50_257, "bytes": 257}
 """Of tokenizers that are not trained on the text."""
@@ -101,6 +102,8 @@ class Study:
                 for cell in cells_of(table, number, texts, place):
                     if cell.name in cells:
                         raise WrongKey("name", f"two cells are called {cell.name!r}; tell them apart with name = ...")
+                    with about(cell.length):
+                        check_steps(cell.workload.tokens // cell.workload.batch_tokens)
                     cells[cell.name] = cell
         return list(cells.values())
 
