@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -30,9 +30,6 @@ from fairstep.runs import DecayShape, Execution, ScheduleKind, Value, machine
 from fairstep.study import Layout, Workload, layout
 from fairstep.study.file.cells import Place, cells_of
 from fairstep.study.file.schema import CellsTable, DataTable, token_count
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Options = TypeVar("Options")
 Table = TypeVar("Table", bound=BaseModel)
@@ -86,16 +83,16 @@ def check_written(flag: str, path: Path | None, folder: bool = False) -> None:
         raise ValueError(f"{flag} {path} is a folder; name a file in it")
 
 
-def _check_whole(options: object) -> None:
+def _check_whole(options: Any) -> None:
     """Raises ValueError for a whole number of more than 64 bits, which neither a float nor a tensor's size can be."""
-    for field in dataclasses.fields(cast("DataclassInstance", options)):
+    for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
             _check_whole(value)
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, int) and abs(one) >= 2**63:
                 flag = f"--{field.name.replace('_', '-')}"
-                raise ValueError(f"{flag} takes a whole number of at most 18 digits, not one of {len(str(abs(one)))}")
+                raise ValueError(f"{flag} takes a whole number of at most 18 digits, not of {len(str(abs(one)))}")
 
 
 def _twice(kind: type, arguments: list[str]) -> str:
