@@ -236,3 +236,17 @@ def test_reading_imports_nothing(
     said = capsys.readouterr()
     assert "evil:boom" in said.out
     assert "add --import if you trust it" in said.err
+
+
+@pytest.mark.parametrize(
+    "row", ['{"kind": "train", "loss": 3.0, "tokXns": 9}', '{"kind": "train", "loss": "x", "tokens": 9}']
+)
+def test_a_point_of_a_curve_that_is_no_number(
+    row: str, demo_contest: FakeContest, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = demo_contest.store
+    store.write_ledger(demo_contest.ledger)
+    for path in store.path.glob("runs/*/metrics.jsonl"):
+        path.write_text(f"{row}\n{path.read_text()}{row}\n")
+    for verb in (("claims", "--store", str(store.path)), ("report", str(store.path), "--out", "page.html")):
+        check(*answer(list(verb), capsys), f"{verb} with {row}")

@@ -304,7 +304,7 @@ def _points(metrics: Iterable[Row]) -> tuple[tuple[float, float], ...]:
     return tuple(
         (row["tokens"], row["loss"])
         for row in rows
-        if row.get("windows") == windows and {"tokens", "loss"} <= row.keys()
+        if row.get("windows") == windows and is_number(row.get("tokens")) and is_number(row.get("loss"))
     )
 
 

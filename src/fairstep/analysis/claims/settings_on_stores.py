@@ -219,7 +219,7 @@ def _growth(curve: Curve) -> Iterator[float]:
     tokens, norms = np.array(curve, dtype=float).T
     part = tokens / tokens[-1]
     early, late = norms[(part > 0.25) & (part <= 0.5)], norms[part > 0.75]
-    if len(early) and len(late):
+    if len(early) and len(late) and min(early.mean(), late.mean()) > 0:
         yield float(np.log(late.mean() / early.mean()))
 
 

@@ -101,12 +101,13 @@ def _measured(rows: list[Row]) -> Measured:
 
 
 def _curves(trials: Trials, rows: tuple[Row, ...], what: str) -> dict[Any, Curve]:
+    """Points that are numbers; a file that anyone has changed may have others."""
     curves: dict[Any, Curve] = {}
     for row in rows:
         points = [
             (one["tokens"], one[what])
             for one in trials.runs[row["run"]].metrics()
-            if one.get("kind") == "train" and one.get(what) is not None
+            if one.get("kind") == "train" and all(is_number(one.get(name)) for name in ("tokens", what))
         ]
         if points and row["status"] == "done":
             curves[row["init_seed"], row["data_seed"]] = points
