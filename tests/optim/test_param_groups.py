@@ -200,9 +200,9 @@ def test_words_that_a_loop_sets_are_words_that_there_are() -> None:
 def test_numbers_that_a_loop_sets_count_at_once() -> None:
     model, other = matrix_and_head().double(), matrix_and_head().double()
     other.load_state_dict(model.state_dict())
-    settings = {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-8}
+    settings: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-8}
     ours = AdamW(model, beta1=0.9, beta2=0.99, **settings)
-    theirs = torch.optim.AdamW(other.parameters(), betas=(0.9, 0.99), **settings)  # type: ignore[arg-type]
+    theirs = torch.optim.AdamW(other.parameters(), betas=(0.9, 0.99), **settings)
     for beta in (0.5, 0.7, 0.0):
         for p in (*model.parameters(), *other.parameters()):
             p.grad = torch.full_like(p, beta + 1)

@@ -344,7 +344,7 @@ def test_the_head_of_a_discriminator() -> None:
 def flat_experts(**further: int) -> nn.Module:
     model = nn.ModuleDict({"experts": nn.ModuleDict({"mlp": Holder("w1", 12, 8)})})
     for name, value in further.items():
-        setattr(model["experts"]["mlp"], name, value)  # type: ignore[index]
+        setattr(model.get_submodule("experts.mlp"), name, value)
     return model
 
 

@@ -35,7 +35,7 @@ Seeds = tuple[int, int]
 REQUIRED = ("contestant", "phase", "tokens", "final_loss")
 SEED_COLUMNS = ("seed", "init_seed", "data_seed")
 HIGHEST_LOSS = 1e100
-"""Nats per token from which on a loss is none: the squares that every interval is made of would overflow."""
+"""In nats per token. A larger loss is refused: its square, which every interval needs, would overflow."""
 NO_SEED = 2**61
 """Numbers from here on stand where a run of somebody else's has a label for its seed, or none."""
 LAW_BUDGETS = 4

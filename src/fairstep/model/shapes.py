@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fairstep.model.config import ModelConfig
 
 MOST_TOKENS = 1e15
-"""Tokens of a run that are taken for a slip."""
+"""A run of as many tokens or more is taken for a typing error."""
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,10 @@ Pairs = Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
 class DTensorShards(OwnedShards):
     """What this rank steps of DTensors: its shards, and the matrices that it owns, ``gathered`` from all shards.
 
-    ``orientations``: of weights that are stored otherwise than their rules see them. Rows that a rule sees are none of
-    theirs, so that such weights stay whole, but for experts that are apart. Parameters that ``before`` divided already
-    keep their owners. Building one communicates nothing; the methods without an underscore are for all ranks at once.
-    Raises ValueError with the name of a parameter that is not sharded by rows.
+    ``orientations``: of weights that are stored otherwise than their rules see them. Their rows are not the rule's
+    rows, so these weights stay whole; experts with a dimension of their own are divided. Parameters that ``before``
+    divided already keep their owners. Building one communicates nothing; the methods without an underscore are
+    for all ranks at once. Raises ValueError with the name of a parameter that is not sharded by rows.
     """
 
     by_caller = False
@@ -194,7 +194,7 @@ def _sharding(parameters: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...], int]
 
 
 def _needs_all(work: StepCost, seen_as: Orientation | None) -> bool:
-    """Whether no rank can step its own rows of a weight, because they are no rows to the rule."""
+    """Whether no rank can step its own rows of a weight, because they are not rows to the rule."""
     return seen_as is not None and (work.kind == "rows" or seen_as.experts > 0)
 
 

@@ -109,7 +109,7 @@ class Routed(torch.optim.Optimizer):
     def check_groups(self) -> None:
         """Raise ValueError if a param group, which anyone may change, has settings that its rule cannot read."""
         for number, group in enumerate(self.param_groups):
-            keys, settings = self._read.get(group.get("rule"), _UNKNOWN)  # type: ignore[arg-type]
+            keys, settings = self._read.get(group.get("rule", ""), _UNKNOWN)
             if (
                 not group.keys() >= keys
                 or not group.keys().isdisjoint(torch_forms.UNREAD)
