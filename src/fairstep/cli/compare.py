@@ -118,20 +118,16 @@ def study_of(
     """The study that the options describe, of one cell, and its text, prepared now. Raises ValueError.
 
     The study is named by its contestants. It holds the text by content, so that its ledger has one name on every
-    machine. A baseline from elsewhere is in its name.
+    machine. A baseline from elsewhere is in its name. What no text can make right is refused before it is prepared.
     """
     cells, data = cells_table(options.workload), data_table(options.workload)
-    corpus = corpus_of(data)
-    assert isinstance(cells.tokens, int)
-    longest = round(cells.tokens * max((1.0, *options.budgets)))
-    text = text_of(corpus, data, longest, named(options.workload.model, options.workload.context).context)
     elsewhere = "" if options.baseline_from is None else f"-from-{options.baseline_from.resolve().name}"
-    described = table(
+    unprepared = table(
         StudyTable,
         name="-".join(contestant.name or str(contestant.optimizer) for contestant in contestants) + elsewhere,
         baseline=baseline,
         **contest_of(options),
-        data={corpus.name: data.model_copy(update={"fingerprint": corpus.fingerprint})},
+        data={"text": data},
         cells=[cells],
         contestants=contestants,
         launcher=LauncherTable(
@@ -142,6 +138,13 @@ def study_of(
             attempts=2,
         ),
     )
+    Study(unprepared.name, unprepared, NoLines()).contest()
+    corpus = corpus_of(data)
+    assert isinstance(cells.tokens, int)
+    longest = round(cells.tokens * max((1.0, *options.budgets)))
+    text = text_of(corpus, data, longest, named(options.workload.model, options.workload.context).context)
+    kept = {corpus.name: data.model_copy(update={"fingerprint": corpus.fingerprint})}
+    described = unprepared.model_copy(update={"data": kept})
     return Study(described.name, described, NoLines()), {corpus.name: text}
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
-from operator import is_, itemgetter
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fairstep.optim.engine import routing, torch_forms
+from fairstep.optim.engine.live_groups import LiveGroups
 from fairstep.optim.engine.orientation import AS_STORED, Orientation, orientation
 from fairstep.optim.engine.owned import OwnedShards, any_dtensor
 from fairstep.optim.engine.part_entry import PartEntry
@@ -22,14 +21,9 @@ from fairstep.optim.roles import NORMALISED, ROLES, Named, Role
 from fairstep.optim.roles import UNDECAYED as UNDECAYED
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
-from fairstep.optim.spec import DECAYS, Decay, Hyperparameter, OptimizerSpec, nearest
+from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
-
-_NUMBERS = ("lr", "weight_decay", "peak_lr")
-"""Keys of a param group that are numbers whatever the rule."""
-_UNKNOWN: tuple[frozenset[str], Callable[[Any], Any]] = frozenset({"rule"}), lambda _: (object(),)
-"""What is read of a param group whose rule is unknown: nothing that was looked at before."""
 
 
 class Routed(torch.optim.Optimizer):
@@ -83,68 +77,16 @@ class Routed(torch.optim.Optimizer):
         return {part.rule.name: part.rule for part in self.spec.parts}
 
     @functools.cached_property
-    def _known(self) -> dict[str, dict[str, Hyperparameter]]:
-        """The hyperparameters that every param group has, by rule. What came in a later version may be missing."""
-        return {
-            part.rule.name: {
-                name: known
-                for name in part.rule.hyperparameters
-                if (known := self.spec.hyperparameters.get(part.rename.get(name, name))) and not known.later
-            }
-            for part in self.spec.parts
-        }
-
-    @functools.cached_property
-    def _read(self) -> dict[str, tuple[frozenset[str], Callable[[Any], Any]]]:
-        """Keys of a param group that are read in each step, by rule, and those of its settings in one tuple."""
-        settings = {rule: ["decay", "rule", *(n for n in known if n != "lr")] for rule, known in self._known.items()}
-        whatever = {"params", "param_names", *_NUMBERS}
-        return {rule: (frozenset({*names, *whatever}), itemgetter(*names)) for rule, names in settings.items()}
-
-    @functools.cached_property
-    def _checked(self) -> dict[int, Any]:
-        """The settings of each param group that were looked at last."""
-        return {}
+    def _live_groups(self) -> LiveGroups:
+        return LiveGroups(self.spec)
 
     def check_groups(self) -> None:
-        """Raise ValueError if a param group, which anyone may change, has settings that its rule cannot read."""
-        for number, group in enumerate(self.param_groups):
-            keys, settings = self._read.get(group.get("rule", ""), _UNKNOWN)
-            if (
-                not group.keys() >= keys
-                or not group.keys().isdisjoint(torch_forms.UNREAD)
-                or not all(type(group.get(name)) is float for name in _NUMBERS)
-                or number not in self._checked
-                or not all(map(is_, self._checked[number], settings(group)))  # tensors have no one equality
-            ):
-                self.check_group(number, group)
-                self._checked[number] = settings(group)
+        """Raises ValueError if a param group, which anyone may change, has settings that its rule cannot read."""
+        self._live_groups.check(self.param_groups)
 
     def check_group(self, number: int, group: Mapping[str, Any]) -> None:
-        """Raise ValueError if the settings of a param group with this number are none that its rule can read."""
-        rule = group.get("rule")
-        keys, _ = self._read.get(rule, _UNKNOWN) if rule else _UNKNOWN
-        if missing := keys - group.keys():
-            raise ValueError(
-                f"param group {number}{f' ({rule})' if rule else ''} was changed from outside: it has no "
-                f"{', '.join(sorted(missing))}; set what was deleted again"
-            )
-        if rule not in self._known:
-            raise ValueError(
-                f"param group {number} has the rule {rule!r}; {self.spec.name} has {', '.join(self._read)}"
-            )
-        if group["decay"] not in DECAYS:
-            raise ValueError(f"param group {number}: decay must be one of {', '.join(DECAYS)}, not {group['decay']!r}")
-        for name in _NUMBERS:
-            value = group[name]
-            if not isinstance(value, Real | Tensor) or (isinstance(value, Tensor) and value.numel() != 1):
-                raise ValueError(f"param group {number}: {name} must be a number, not {value!r}")
-        for name, known in self._known[rule].items():
-            value = group[name]
-            one = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-            if name not in _NUMBERS:
-                known.check(f"param group {number}: {name}", one)
-        torch_forms.check_unread(self.spec, number, group)
+        """Raises ValueError if the param group with this number could not be read with these settings."""
+        self._live_groups.check_one(number, group)
 
     @property
     def ownership(self) -> OwnedShards | None:
@@ -190,6 +132,32 @@ class Routed(torch.optim.Optimizer):
                     f"two parameters have the name {item.name}; give names of the whole model, as in "
                     'model.layer.named_parameters("layer")'
                 )
+        buckets = self._buckets(items, roles, hyper)
+        added: list[dict[str, Any]] = []
+        for _, settings, members in buckets:
+            rule = self.rules[settings["rule"]]
+            shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule.name and "shared" in g), None)
+            shared = shared or call(rule.shared, Context(settings))
+            added.append(
+                {
+                    **kept,
+                    "params": [(item.name, item.tensor) for item in members],
+                    **settings,
+                    "peak_lr": settings["lr"],
+                    **({"shared": shared} if shared else {}),
+                }
+            )
+        for group in added:
+            super().add_param_group(group)
+        ratios = {item.name: ratio for ratio, _, members in buckets for item in members}
+        self._ratios = {**self._ratios, **ratios}
+        routing.prove_partition(((item.name, item.tensor) for item in items), added)
+        self.roles.update(roles)
+
+    def _buckets(
+        self, items: Sequence[Named], roles: Mapping[str, Role], hyper: Mapping[str, Any]
+    ) -> Collection[tuple[float, dict[str, Any], list[Named]]]:
+        """(learning rate over the one that the user gave, settings, members) of the param groups that items make."""
         buckets: dict[tuple[Any, ...], tuple[float, dict[str, Any], list[Named]]] = {}
         apart = any(map(is_override, hyper))
         for item in items:
@@ -213,26 +181,7 @@ class Routed(torch.optim.Optimizer):
             settings = {"rule": rule.name, "decay": decay, **settings, **({"role": role} if apart else {})}
             alike = role in self.undecayed, ratio, *settings.items()  # a ratio of lr 0 is in the ratio alone
             buckets.setdefault(alike, (ratio, settings, []))[-1].append(item)
-        added: list[dict[str, Any]] = []
-        for _, settings, members in buckets.values():
-            rule = self.rules[settings["rule"]]
-            shared = next((g["shared"] for g in self.param_groups if g["rule"] == rule.name and "shared" in g), None)
-            shared = shared or call(rule.shared, Context(settings))
-            added.append(
-                {
-                    **kept,
-                    "params": [(item.name, item.tensor) for item in members],
-                    **settings,
-                    "peak_lr": settings["lr"],
-                    **({"shared": shared} if shared else {}),
-                }
-            )
-        for group in added:
-            super().add_param_group(group)
-        ratios = {item.name: ratio for ratio, _, members in buckets.values() for item in members}
-        self._ratios = {**self._ratios, **ratios}
-        routing.prove_partition(((item.name, item.tensor) for item in items), added)
-        self.roles.update(roles)
+        return buckets.values()
 
     def _named_in_group(self, params: Any) -> list[Named]:
         """Parameters of a param group with names that no earlier group has: numbers count on, layers are of a group."""
