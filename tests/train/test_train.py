@@ -21,7 +21,9 @@ from fairstep.train.evaluate import evaluate
 from fairstep.train.objective import Objective
 from fairstep.train.step import Trainer
 
-OPTIMIZERS = sorted(optim.names())
+QUICK = ("adamw", "kron", "muon", "soap", "sophia-g")
+"""What the fast tests train; the slow ones train every optimizer."""
+OPTIMIZERS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in sorted(optim.names())]
 
 
 def losses(store: Store, spec: RunSpec) -> list[tuple[str, int, float]]:
