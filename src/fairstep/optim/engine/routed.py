@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -25,6 +25,9 @@ from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
+
+_ADD_PARAM_GROUP: Callable[..., None] = torch.optim.Optimizer.add_param_group.__wrapped__  # type: ignore[attr-defined]
+"""torch's, without the wrapper that loads its compiler, which takes seconds in a process that compiles nothing."""
 
 
 class Routed(torch.optim.Optimizer):
@@ -149,7 +152,7 @@ class Routed(torch.optim.Optimizer):
                 }
             )
         for group in added:
-            super().add_param_group(group)
+            _ADD_PARAM_GROUP(self, group)
         ratios = {item.name: ratio for ratio, _, members in buckets for item in members}
         self._ratios = {**self._ratios, **ratios}
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
