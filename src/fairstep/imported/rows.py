@@ -16,9 +16,9 @@ import polars as pl
 from fairstep.analysis.trials import HIGHEST_LOSS
 from fairstep.imported.columns import Asked, Columns, columns_of, plain
 from fairstep.imported.names import Found, contestants, split_seed
-from fairstep.imported.numbers import numbers, place
+from fairstep.imported.numbers import MISSING, numbers, place
 from fairstep.imported.source import FILE, ROW, InputError, Source, listed
-from fairstep.imported.values import labels_of, seeds_of, shared_values
+from fairstep.imported.values import labels_of, shared_values
 from fairstep.imported.where import Where
 
 LENGTHS = ("step", "tokens", "loss")
@@ -174,7 +174,7 @@ class _Table:
         columns = self.columns
         seed = columns.get("seed")
         if seed is not None:
-            frame = frame.with_columns(seeds_of(frame, seed).alias("#seed"))
+            frame = frame.with_columns(_seeds(frame, seed).alias("#seed"))
         missing: list[str] = []
         parts: list[pl.Expr] = []
         for name in columns.contestant:
@@ -339,3 +339,10 @@ class _Table:
         rows = "a row is a run" if self.unit == "run" else "a row is an evaluation, the last of a run counts"
         runs = f"{count:,} run" + ("" if count == 1 else "s")
         return f"{self.what} ({self.kind}): {runs}, {rows}; " + "; ".join(parts)
+
+
+def _seeds(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """A column as labels of seeds: 07 is 7, and what people write for none is none."""
+    label = labels_of(frame, column)
+    label = label.str.replace(r"^(-?)0+(\d)", "$1$2")
+    return pl.when(label.str.to_lowercase().is_in([*MISSING, "nan"])).then(None).otherwise(label)

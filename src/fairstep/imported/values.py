@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from fairstep.imported.numbers import MISSING
 from fairstep.runs.frozen import is_number
 
 
@@ -37,13 +36,6 @@ def labels_of(frame: pl.DataFrame, column: str) -> pl.Expr:
         return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
     text = pl.col(column).cast(pl.String).str.strip_chars().str.replace_all(r"\s+", " ").replace("", None)
     return text.str.replace(r"^(-?\d+)\.0$", "$1")
-
-
-def seeds_of(frame: pl.DataFrame, column: str) -> pl.Expr:
-    """A column as labels of seeds: 07 is 7, and what people write for none is none."""
-    label = labels_of(frame, column)
-    label = label.str.replace(r"^(-?)0+(\d)", "$1$2")
-    return pl.when(label.str.to_lowercase().is_in([*MISSING, "nan"])).then(None).otherwise(label)
 
 
 def _value(value: Any) -> Any:
