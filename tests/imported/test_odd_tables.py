@@ -87,6 +87,26 @@ def test_an_evaluation_that_is_there_twice_counts_once() -> None:
     assert f"the data frame: a repeated row counts once (1 of {evaluations().height + 1} are)." in twice.notes
 
 
+def test_a_baseline_at_several_lengths_may_be_rows_of_runs(tmp_path: Path) -> None:
+    """One row a run, which reads as a curve; the sentence says how to say so."""
+    text = "optimizer,seed,tokens,val_loss\n" + "".join(
+        f"adamw,{seed},{tokens},{3.2 - tokens / 1e4 + seed / 100}\n"
+        for seed in (0, 1, 2)
+        for tokens in (500, 1000, 2000)
+    )
+    text += "".join(f"muon,{seed},1000,{3.03 + seed / 90}\n" for seed in (0, 1, 2))
+    with pytest.raises(ValueError, match=r"muon ends at 1000, adamw at 2000; .*; or say --rows run, if each row"):
+        fairstep.judge(csv(tmp_path, text))
+    assert fairstep.judge(csv(tmp_path, text), rows="run")["muon"].speedup is not None
+
+
+def test_a_chart_over_time_is_refused(tmp_path: Path) -> None:
+    head = ",".join(f'"{name} - val_loss{end}"' for name in ("adamw", "muon") for end in ("", "__MIN", "__MAX"))
+    path = csv(tmp_path, f'"Relative Time (Process)",{head}\n60,3,3,3,3.1,3.1,3.1\n')
+    with pytest.raises(ValueError, match=r"is a chart over 'Relative Time \(Process\)', .*; export it over Step"):
+        fairstep.judge(path)
+
+
 def test_names_that_look_alike_are_said() -> None:
     frame = pl.concat([finals(), finals().with_columns(("\u200b" + pl.col("optimizer")).alias("optimizer"))])
     assert "look alike and have other characters" in " ".join(fairstep.judge(frame, "adamw").notes)

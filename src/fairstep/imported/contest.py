@@ -222,9 +222,11 @@ def _contest_lengths(
     elif mine:
         length, name = next(iter(others.items()))
         each = ", ".join(f"{one:.15g}" for one in sorted(mine))
+        within = any(length == x for run in members[base] for x, _ in run.curve)
+        hint = "; or say --rows run, if each row is a run that was trained to its end" if within else ""
         raise InputError(
             f"runs of different {unit} cannot be compared: {name} ends at {length:.15g}, {base} at {each}; a --slope "
-            "would carry one to the other"
+            f"would carry one to the other{hint}"
         )
     else:
         chosen = next(iter(others), 1.0)

@@ -98,6 +98,8 @@ def _long(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
     step, *_ = frame.columns
     if not curves or any(" - " not in name for name in curves):
         raise InputError(f"{path} looks like a chart exported by W&B, and has no column 'NAME - METRIC' beside __MIN")
+    if "time" in step.lower():
+        raise InputError(f"{path} is a chart over {step!r}, which is no length of training; export it over Step")
     parts = []
     for column in curves:
         name, _, metric = column.rpartition(" - ")
