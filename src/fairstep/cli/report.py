@@ -60,12 +60,10 @@ def main(arguments: list[str]) -> int:
 
     from fairstep.report import export, write_page
 
+    if not options.json:
+        show(page)  # first, for the page may have no room
     path = write_page(page, page_path(options, paths[0])).absolute()
-    if options.json:
-        print(json.dumps(with_path(page.result, str(path))))
-    else:
-        show(page)
-        print(f"\nreport: {path}")
+    print(json.dumps(with_path(page.result, str(path))) if options.json else f"\nreport: {path}")
     if options.export is not None:
         written = export(page, options.export)
         screen.say(f"{len(written)} files in {options.export}")

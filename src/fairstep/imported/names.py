@@ -92,5 +92,5 @@ def _stem(name: str) -> str:
         ".db",
         ".ndjson",
     ):
-        name = name.removesuffix(ending)
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name

@@ -145,6 +145,8 @@ class Engine(Routed):
         if ownership:
             numbers = {signal: value for signal, value in supplied.items() if signal in signals.NUMBERS}
             supplied, total = ownership.cut_signals(supplied) | numbers, ownership.total
+        if not stacks:
+            self._refuse_meta()
         signals.check(self.spec.name, stacks, supplied)
         update_shared(stacks, self.param_groups, supplied, self.rules, total)
         advance(stacks, supplied)
@@ -153,6 +155,15 @@ class Engine(Routed):
             state_dicts.count_absent(self)
         self._supplied = {}
         return loss
+
+    def _refuse_meta(self) -> None:
+        """Raises ValueError for parameters that ``to_empty`` replaced, which will never have a gradient."""
+        for name, p in self.named_parameters():
+            if p.is_meta:
+                raise ValueError(
+                    f"parameter {name} is on the meta device and has no gradient; build the optimizer after to_empty, "
+                    "which makes other parameters"
+                )
 
     def share(self, owned: Mapping[str, Piece], total: Total) -> None:
         """From now on step only these pieces of the parameters, and keep only their state.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fairstep.optim.roles import AROUND, Named
@@ -59,6 +60,8 @@ def named_parameters(params: Any) -> list[Named]:
             raise ValueError(
                 f"parameter {item.name} has dtype {item.tensor.dtype}; only floating-point ones are trained"
             )
+        if item.tensor.requires_grad and item.tensor.layout == torch.strided and _overlaps(item.tensor):
+            raise ValueError(f"parameter {item.name} has elements that share memory (expand); give a clone of it")
         if not (item.tensor.is_leaf or item.tensor.retains_grad):
             raise ValueError(
                 f"parameter {item.name} is computed from other tensors (not a leaf); give those, or an nn.Parameter"
@@ -96,6 +99,10 @@ def _named(number: int, item: Any) -> Named:
         told = "; give {'params': module} for a param group" if isinstance(tensor, nn.Module) else ""
         raise TypeError(f"parameter {name} must be a tensor, not {kind}{told}")
     return Named(name, tensor, telling=pair)
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def _is_frozen_code(item: Named) -> bool:
