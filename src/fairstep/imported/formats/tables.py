@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _long(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
     step, *_ = frame.columns
     if not curves or any(" - " not in name for name in curves):
         raise InputError(f"{path} looks like a chart exported by W&B, and has no column 'NAME - METRIC' beside __MIN")
-    if "time" in step.lower():
+    if not {"time", "timestamp", "runtime"}.isdisjoint(re.findall("[a-z]+", step.lower())):
         raise InputError(f"{path} is a chart over {step!r}, which is no length of training; export it over Step")
     parts = []
     for column in curves:
