@@ -106,7 +106,7 @@ def test_a_chart_over_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is a chart over 'Relative Time \(Process\)', .*; export it over Step"):
         fairstep.judge(path)
     rows = "".join(f"{100 * row},3,3,3,3.1,3.1,3.1\n" for row in range(1, 4))
-    assert fairstep.judge(csv(tmp_path, f'"train/timesteps",{head}\n{rows}'), "adamw").rows
+    assert fairstep.judge(csv(tmp_path, f'"train/timesteps",{head}\n{rows}'), "adamw").result["contestants"]
 
 
 def test_names_that_look_alike_are_said() -> None:
