@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep.analysis import Trials, count_text, pooled_deviation, seconds_text
+from fairstep.analysis.statistics import paired_values
 from fairstep.analysis.verdict.power import power, seeds_for
 from fairstep.analysis.verdict.sequential import limits
 from fairstep.cli.shared import screen
@@ -187,8 +188,7 @@ def store_noise(store: Store) -> Noise:
         base = trials[trials.baseline]
         for name in trials.names:
             if name != base.name:
-                other = trials[name].losses
-                differences.append([base.losses[key] - other[key] for key in base.losses if key in other])
+                differences.append(paired_values(base.losses, trials[name].losses))
             rows += [row for row in trials[name].finals if row["status"] == "done"]
     deviation, degrees = pooled_deviation(differences)
     if not degrees or not deviation > 0:

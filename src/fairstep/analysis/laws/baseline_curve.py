@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation, t_quantile
+from fairstep.analysis.statistics import AnalysisError, pooled_deviation, t_quantile
 
 Array = NDArray[np.float64]
 
@@ -99,7 +99,7 @@ class BaselineCurve:
         sigma, degrees = pooled_deviation(self.runs)
         if not degrees:
             return False
-        limit = t_quantile(degrees, (1 + LEVEL) / 2) * sigma
+        limit = t_quantile(degrees) * sigma
         budgets = list(zip(self.losses, 1 / self.counts, strict=True))
         return any(
             after - before > limit * np.sqrt(one + other)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, mean_interval, t_quantile
+from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, t_quantile
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def straight_line(x: np.ndarray, y: np.ndarray) -> Estimate:
         return Estimate(slope, -math.inf, math.inf, math.nan, 2)
     residual = y - y.mean() - slope * (x - x.mean())
     error = math.sqrt(float((residual**2).sum()) / (x.size - 2) / spread)
-    half = t_quantile(x.size - 2, (1 + LEVEL) / 2) * error
+    half = t_quantile(x.size - 2) * error
     return Estimate(slope, slope - half, slope + half, error * math.sqrt(x.size), int(x.size))
 
 
