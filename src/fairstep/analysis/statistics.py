@@ -22,6 +22,9 @@ Key = TypeVar("Key", bound=Hashable)
 LEVEL = 0.95
 """Confidence of every interval of this package."""
 
+Z95 = 1.959964
+"""Normal quantile of a two-sided 95 %."""
+
 
 class AnalysisError(ValueError):
     """The runs cannot be compared; the message is one sentence with what is wrong and what would be right."""

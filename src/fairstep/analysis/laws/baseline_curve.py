@@ -30,7 +30,6 @@ SMOOTHED = 4
 """Budgets from which on a law is laid through them. A cubic through every noisy point would make intervals wider with
 every budget."""
 
-TERMS = 3
 EXPONENTS = np.linspace(0.05, 1.5, 59)
 """Exponents B that are tried."""
 
@@ -84,7 +83,7 @@ class BaselineCurve:
 
         def basis(exponent: float) -> Array:
             power = np.exp(-exponent * logs)
-            return np.stack([np.ones_like(logs), power, power * logs], axis=1)[:, :TERMS] * roots[:, None]
+            return np.stack([np.ones_like(logs), power, power * logs], axis=1) * roots[:, None]
 
         def squares(exponent: float) -> float:
             two = basis(exponent)[:, :2]

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis.statistics import Z95, AnalysisError
 
 LEAST_SIZES = 3
 MARGIN = 1.05
 """Change per doubling that matters: 1.4 at 130M and 1.1 at 1.2B (arXiv 2509.02046) are 7 % per doubling."""
-Z95, Z80 = 1.959964, 0.841621
-"""Normal quantiles: of a two-sided 95 %, and of a probability of 80 % to find what there is."""
+Z80 = 0.841621
+"""Normal quantile of a probability of 80 % to find what there is."""
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,7 @@ def straight_line(x: np.ndarray, y: np.ndarray) -> Estimate:
 
 
 def _trend(slope: Estimate, sizes: int) -> Trend:
-    low, high = (2**end if math.isfinite(end) else (0.0 if end < 0 else math.inf) for end in (slope.low, slope.high))
-    return Trend(2**slope.value, low, high, sizes)
+    return Trend(2**slope.value, 2**slope.low, 2**slope.high, sizes)
 
 
 def _by_size(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[float, float]]:
