@@ -112,8 +112,8 @@ def warmup(evidence: Evidence) -> Finding:
     for name in cell.losses:
         table = cell.sweeps.get((name, "warmup_steps"), {})
         if name in longer:
-            best = min((8000.0, 32000.0), key=lambda steps: table[steps].value)
-            parts.append(swept(cell, name, "warmup_steps", best, 2000.0))
+            own = best({steps: table[steps] for steps in (8000.0, 32000.0)})
+            parts.append(swept(cell, name, "warmup_steps", own, 2000.0))
         else:
             parts.append(swept(cell, name, "warmup_steps", 2000.0, 8000.0))
     parts += [below(evidence.cell(f"124m_warmup_{steps}k"), "lion", "adamw") for steps in (8, 32)]
