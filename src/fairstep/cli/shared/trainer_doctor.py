@@ -40,7 +40,7 @@ def check_trainer(
     specs: dict[str, CommandSpec] = {}
     searched: dict[str, dict[str, Sequence[Value]]] = {}
     for contestant in contest.contestants:
-        start = contestant.problem(cell.name, cell.workload, 0, 0).start
+        start = contestant.start(cell.name, cell.workload)
         specs[contestant.name] = cell.workload.spec(contestant.name, {**contestant.hyperparameters, **start}, 0, tokens)
         searched[contestant.name] = {name: axis.values for name, axis in contestant.space.axes.items()}
     steps = next(iter(specs.values())).steps

@@ -146,8 +146,7 @@ class Study:
         """One run of every (cell, contestant) at its starting point."""
         for cell in self.cells_of(contest):
             for contestant in contest.contestants:
-                problem = contestant.problem(cell.name, cell.workload, 0, 0)
-                spec = contestant.spec(cell.workload, problem.start, 0)
+                spec = contestant.spec(cell.workload, contestant.start(cell.name, cell.workload), 0)
                 assert isinstance(spec, RunSpec)
                 yield cell, contestant.name, spec
 
