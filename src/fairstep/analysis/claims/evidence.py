@@ -176,11 +176,10 @@ class Evidence:
     cells: tuple[Cell, ...]
     from_store: bool = False
 
-    def select(self, *, metric: str = "", **wanted: Any) -> list[Cell]:
+    def select(self, **wanted: Any) -> list[Cell]:
         """Cells whose fields have these values (a tuple: one of them); of a store, all."""
         if self.from_store:
             return list(self.cells)
-        wanted |= {"metric": metric} if metric else {}
         return [
             cell
             for cell in self.cells

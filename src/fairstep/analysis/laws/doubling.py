@@ -42,6 +42,12 @@ class Doubling:
     pairs: int
     scatter: float
 
+    @classmethod
+    def of(cls, slope: float, error: float, sizes: int, pairs: int, scatter: float) -> Doubling:
+        """``slope``: of log2 of the speedup against log2 of the size, known to ``error``."""
+        low, high = 2 ** (slope - Z95 * error), 2 ** (slope + Z95 * error)
+        return cls(2**slope, low, high, error, sizes, pairs, scatter)
+
     @property
     def outcome(self) -> str:
         """``shrinks``, ``grows``, ``stays`` (within 5 % per doubling), or ``undecided``."""
@@ -84,13 +90,11 @@ def doubling(points: Iterable[tuple[float, float, float, float]], pairs: int) ->
     chi = float((weights * (y - mean - slope * centred) ** 2).sum())
     scatter = math.sqrt(chi / (len(known) - 2))
     error = max(1.0, scatter) / math.sqrt(spread)
-    ends = slope - Z95 * error, slope + Z95 * error
-    return Doubling(2**slope, 2 ** ends[0], 2 ** ends[1], error, sizes, pairs, scatter)
+    return Doubling.of(slope, error, sizes, pairs, scatter)
 
 
 def against(first: Doubling, second: Doubling) -> Doubling:
     """The factor of the first over the second's: whether a speedup changes otherwise under one rule than another."""
     slope, error = math.log2(first.factor / second.factor), math.hypot(first.error, second.error)
-    ends = slope - Z95 * error, slope + Z95 * error
     sizes, pairs = min(first.sizes, second.sizes), min(first.pairs, second.pairs)
-    return Doubling(2**slope, 2 ** ends[0], 2 ** ends[1], error, sizes, pairs, max(first.scatter, second.scatter))
+    return Doubling.of(slope, error, sizes, pairs, max(first.scatter, second.scatter))
