@@ -13,7 +13,7 @@ import numpy as np
 
 from fairstep.analysis.claims.claim import Part, State, best, inside, mostly, not_printed, sign
 from fairstep.analysis.claims.evidence import SOPHIA, Cell, Curve, Evidence, Gap, Variant, apart, gap
-from fairstep.analysis.claims.semenov_rankings import LEVEL, series_of_lengths
+from fairstep.analysis.claims.semenov_rankings import EQUAL, series_of_lengths
 from fairstep.analysis.statistics import paired_difference
 
 TENTH = 0.1
@@ -56,7 +56,7 @@ def schedules(evidence: Evidence) -> list[Part]:
                 worse = "linear" if name in ("signum", "lion", "soap", "mars") else "wsd" if name == "muon" else ""
                 if worse:
                     cost = gap(table["cosine"].loss, table[worse].loss)
-                    state: State = "yes" if cost.high <= LEVEL else "no" if cost.low > LEVEL else "open"
+                    state: State = "yes" if cost.high <= EQUAL else "no" if cost.low > EQUAL else "open"
                     parts.append(Part(state, f"{name}: {worse} above cosine by {cost} at {cell.label}"))
     return [*mostly(cases, "have cosine as the best schedule"), *parts]
 
