@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fairstep.runs import open_own
@@ -40,7 +41,8 @@ class Output:
         self._file = open_own(path, "ab")
         self._size = 0
         self._rest = b""
-        self._patterns = _Pattern(progress or PROGRESS, step=True), _Pattern(loss) if loss else None
+        self._progress = _Pattern(progress or PROGRESS, step=True)
+        self._loss = _Pattern(loss) if loss else None
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         """The last lines."""
         self.losses: list[tuple[int | None, float]] = []
@@ -85,25 +87,16 @@ class Output:
         if not lines:
             self.heard(None)
             return
-        progress, loss = self._patterns
-        text = b"\n".join(lines)
         self.last.extend(line.decode(errors="replace") for line in lines[-LAST_LINES:])
-        seen = None
-        for place, pattern in enumerate((progress, loss)):
-            if pattern is None or not pattern.compiled.search(text):
-                continue
-            for line in lines:
-                found = pattern.in_line(line)
-                if found is None:
-                    continue
-                step, value = found
-                if place == 1:
-                    self.losses.append((step, value))
-                    del self.losses[:-10_000]
-                elif step is not None:
-                    seen = self.latest = (step, value)
-                    self.heard(seen)
-        if seen is None:
+        silent = True
+        for step, value in self._progress.found(lines):
+            if step is not None:
+                silent, self.latest = False, (step, value)
+                self.heard(self.latest)
+        if self._loss is not None:
+            self.losses.extend(self._loss.found(lines))
+            del self.losses[:-10_000]
+        if silent:
             self.heard(None)
 
 
@@ -115,12 +108,10 @@ class _Pattern:
         self.step: str | int | None = "step" if "step" in named else 1 if step else None
         self.loss: str | int = "loss" if "loss" in named else 2 if step else loss_group(pattern)
 
-    def in_line(self, line: bytes) -> tuple[int | None, float] | None:
-        """(step, loss), or None for a line without, or with words where numbers should be."""
-        match = self.compiled.search(line)
-        if match is None:
-            return None
-        try:
-            return None if self.step is None else int(match[self.step]), float(match[self.loss])
-        except (TypeError, ValueError):
-            return None
+    def found(self, lines: list[bytes]) -> Iterator[tuple[int | None, float]]:
+        """(step, loss) of every line that has them; of none with words where numbers should be."""
+        if not self.compiled.search(b"\n".join(lines)):  # of most chunks, and faster than line by line
+            return
+        for match in filter(None, map(self.compiled.search, lines)):
+            with contextlib.suppress(TypeError, ValueError):
+                yield None if self.step is None else int(match[self.step]), float(match[self.loss])
