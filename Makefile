@@ -6,8 +6,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait. Bytecode is kept: a test file whose asserts are
 # rewritten anew takes longer than its tests, and many tests start the command. Each process has half of the files and
-# takes from the other's when its own are done (worksteal), so that what a file's tests share is made once.
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+# takes from the other's when its own are done (worksteal), so that what a file's tests share is made once. Those that
+# start clusters or browsers of several processes are alone.
+# Tests' thousands of small folders are in memory where 4 GB of it are free, because some disks take long to remove them.
+MEMORY := /dev/shm
+ROOM := $(shell df --output=avail $(MEMORY) 2>/dev/null | awk 'NR == 2 && $$1 > 4000000')
+RUNS_PROGRAMS := $(shell grep ' $(MEMORY) ' /proc/mounts 2>/dev/null | grep -v noexec)
+FOLDERS := $(if $(ROOM),$(if $(RUNS_PROGRAMS),PYTEST_DEBUG_TEMPROOT=$(MEMORY)))
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(FOLDERS) $(BIN)/python -m pytest
+ON_ALL_CORES := -n auto --dist worksteal
 
 .PHONY: demo test verify unit lint format docs test-faults test-oracles test-browser test-ray test-gpu bench clean
 
@@ -15,20 +22,20 @@ demo: $(VENV)/.ready  ## a real contest of four optimizers that ends in a verdic
 	$(BIN)/fairstep demo --store $(STORE)
 
 test: verify  ## everything that needs nothing beyond this machine
-	$(PYTEST) -n auto --dist worksteal -m "not oracle and not browser and not gpu and not faults"
+	$(PYTEST) $(ON_ALL_CORES) -m "not oracle and not browser and not gpu and not faults"
 
 verify: $(VENV)/.dev  ## the stores in results/, and that the leaderboard and the claims are of them
 	[ ! -d results ] || $(BIN)/fairstep store verify results/*
 	$(BIN)/python tools/results_pages.py --check
 
 unit: $(VENV)/.dev  ## the fast tests alone
-	$(PYTEST) -n auto --dist worksteal -m "not slow and not oracle and not browser and not gpu and not dist and not faults"
+	$(PYTEST) $(ON_ALL_CORES) -m "not slow and not oracle and not browser and not gpu and not dist and not faults"
 
 test-faults: $(VENV)/.dev  ## faults by the hundred; ends in a table of what was tried, right and silent
-	$(PYTEST) -m faults tests/faults
+	$(PYTEST) $(ON_ALL_CORES) -m faults tests/faults
 
 test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write; contests in trainers of others
-	$(PYTEST) -m oracle
+	$(PYTEST) $(ON_ALL_CORES) -m oracle
 
 test-browser: $(VENV)/.browser  ## the report in a real Chromium
 	$(PYTEST) -m browser -rs

@@ -12,6 +12,8 @@ from fairstep.analysis import contest_result
 from fairstep.cli import main
 from fairstep.runs import CommandSpec, Store
 
+pytestmark = pytest.mark.slow
+
 BARE = STUDY[STUDY.index("[trainer]") : STUDY.index("[[contestants]]")]
 RATES = ["--space", "lr=0.01,0.02,0.04"]
 

@@ -48,7 +48,7 @@ MEASURED = {
 def arguments(corpus: Corpus, tmp_path: Path) -> list[str]:
     """Two contestants, about fifteen trainings of 30 steps."""
     texts = str(corpus.directory.parent.parent.parent / "*.txt")
-    options = ["--vocabulary", "300", "--tokens", "31k", "--seeds", "2", "--no-refine"]
+    options = ["--model", "27k", "--vocabulary", "300", "--tokens", "31k", "--seeds", "2", "--no-refine"]
     options += ["--extensions", "1", "--evaluation-tokens", "2000", "--no-compile", "--json"]
     return ["compare", "adamw", "lion", "--data", texts, "--store", str(tmp_path / "store"), *options]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +67,18 @@ def test_wrong_input(arguments: list[str], said: str, results: str, capsys: pyte
     assert main(["judge", *(argument.format(results=results) for argument in arguments)]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_the_verdict_is_printed_where_the_page_has_no_room(
+    results: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("fairstep.report.page.write_atomic", full)
+    assert main(["judge", results, "--report", str(tmp_path / "page.html")]) == 2
+    shown = capsys.readouterr()
+    assert "is faster than adamw" in shown.out and "the disk is full" in shown.err
 
 
 def test_hostile_names_steer_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from tests.external.conftest import SETTINGS, TRAIN, Trial, processes_with, spec
 
 from fairstep.external import carry_out
 from fairstep.external.guardian import Guardian
-from fairstep.external.output import MOST, Output
+from fairstep.external.output import MOST
 from fairstep.runs import CommandSpec, LossSource, Run, Store, Trainer, write_atomic
 
 EXIT_JSON = {"trainer": {"loss": LossSource(exit_json=True)}}
@@ -99,6 +99,8 @@ WRITE = "import sys, pathlib, os\nout = pathlib.Path(sys.argv[5])\n"
         ),  # and resumed
         ("metrics.csv", b"step,loss,val_loss\n10,4.1,\n20,,3.5\n30,3.9,\n", CSV, 3.5),
         ("metrics.csv", b"step,val_loss\r\n10,4\r\n20,3.5", CSV, 3.5),
+        ("metrics.csv", b"\xef\xbb\xbfval_loss,step\n3.5,20\n", CSV, 3.5),
+        ("metrics.jsonl", b'\xef\xbb\xbf{"val_loss": 3.5}\n', {}, 3.5),
         ("metrics.jsonl", b'{"val_loss": 3.5, "step": 10}\n{"val_lo', {}, "the last line is cut off: "),
         ("metrics.jsonl", b'{"step": 20, "val_loss": null}', {}, "has step, and no val_loss"),
         ("metrics.jsonl", b"\xff\xfe\x00", {}, "is no text"),
@@ -451,23 +453,3 @@ def test_the_referee_costs_little_beside_the_command(tmp_path: Path, guardian: G
         carry_out(run, guardian=guardian)
         spent.append(time.process_time() - began)
     assert sorted(spent)[3] < 0.03
-
-
-@pytest.mark.parametrize(
-    ("line", "seen"),
-    [
-        ("step 100/1000 loss 3.21", (100, 3.21)),
-        ("step:5 val_loss:10.8258 train_time:227ms", (5, 10.8258)),
-        ('{"step": 7, "loss": 3e-1}', (7, 0.3)),
-        ("Step 9 | lr 0.1 | train loss: nan", (9, "nan")),
-        ("iter 3: loss 2.0", None),
-        ("steps 3 lossless", None),
-    ],
-)
-def test_lines_of_progress(line: str, seen: Any, tmp_path: Path) -> None:
-    output = Output(tmp_path / "log")
-    output.feed(line[:5].encode())
-    output.feed(line[5:].encode())
-    output.close()
-    found = output.latest and (output.latest[0], "nan" if output.latest[1] != output.latest[1] else output.latest[1])
-    assert found == seen

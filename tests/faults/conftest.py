@@ -6,6 +6,7 @@ sentence. *silent*: another result without a word; a test fails if there is any.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from tests.training import cache, corpus, tiny
 
 __all__ = ["cache", "corpus", "draw", "tally", "tiny"]
 
-TABLE = pytest.StashKey[dict[str, list[int]]]()
+TALLY = "tally"
 SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
+os.environ["FAULTS_SEED"] = str(SEED)  # for the processes that pytest starts
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,23 +34,25 @@ def draw() -> random.Random:
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Callable[[str, int, int, int], None]:
+def tally(record_property: Callable[[str, object], None]) -> Callable[[str, int, int, int], None]:
     """Count, and fail if anything was silent or neither."""
-    table = request.config.stash.setdefault(TABLE, {})
 
     def add(name: str, tried: int, right: int, silent: int) -> None:
-        row = table.setdefault(name, [0, 0, 0])
-        for place, number in enumerate((tried, right, silent)):
-            row[place] += number
+        record_property(TALLY, [name, tried, right, silent])
         assert (right, silent) == (tried, 0), f"{name}: {tried} tried, {right} right, {silent} silent (seed {SEED})"
 
     return add
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    table = config.stash.get(TABLE, {})
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    table: dict[str, list[int]] = {}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        for key, value in report.user_properties if getattr(report, "when", "") == "call" else ():
+            if key == TALLY:
+                name, *numbers = value
+                table[name] = [a + b for a, b in zip(table.get(name, (0, 0, 0)), numbers, strict=True)]
     if table:
         terminalreporter.section(f"faults, FAULTS_SEED={SEED}")
         terminalreporter.write_line(f"{'class':44}{'tried':>8}{'right':>8}{'silent':>8}")
-        for name, numbers in table.items():
+        for name, numbers in sorted(table.items()):
             terminalreporter.write_line(f"{name:44}" + "".join(f"{number:8}" for number in numbers))

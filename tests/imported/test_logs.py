@@ -149,6 +149,13 @@ def test_damaged_files_are_one_sentence(name: str, content: bytes, tmp_path: Pat
     assert "\n" not in str(told.value)
 
 
+def test_endings_in_capitals_are_no_part_of_a_name() -> None:
+    found = [Found(Path(f"r/{name}-seed{seed}.CSV"), Path("r")) for name in ("adamw", "muon") for seed in (1, 2)]
+    assert [(name, seed) for name, _, seed in contestants(found)] == [
+        *(("adamw", "1"), ("adamw", "2"), ("muon", "1"), ("muon", "2"))
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

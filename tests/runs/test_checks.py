@@ -176,6 +176,21 @@ def test_the_store_check_tells_all(sealed: Store, capsys: pytest.CaptureFixture[
     assert main(["store", "check", str(sealed.path / "nothing")]) == 2
 
 
+def test_the_store_check_goes_on_beyond_a_curve_that_is_no_file(
+    sealed: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a store without digests, whose curves nothing else reads."""
+    first, second = list(sealed.runs())[:2]
+    for run in (first, second):
+        edit(run.directory / "summary.json", digest="")
+        (run.directory / "metrics.jsonl").unlink(missing_ok=True)
+        (run.directory / "metrics.jsonl").mkdir()
+    assert main(["store", "check", str(sealed.path), "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    for run in (first, second):
+        assert f"metrics.jsonl of run {run.id} cannot be read (this is no regular file)." in problems
+
+
 def test_hidden_names_are_skipped(sealed: Store) -> None:
     (sealed.ledgers_folder / "._contest.json").write_bytes(b"\0\5\26\7")
     (sealed.runs_folder / "._x").mkdir()

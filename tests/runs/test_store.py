@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 def test_an_error_names_the_file_and_not_the_hidden_one_beside_it(tmp_path: Path) -> None:
     (tmp_path / "value.json").mkdir()
     with pytest.raises(IsADirectoryError) as error:
+        write_atomic(tmp_path / "value.json", "new")
+    assert error.value.filename == str(tmp_path / "value.json")
+
+
+def test_a_read_only_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a disk refuses to remove the hidden file as it refuses to make it."""
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as error:
         write_atomic(tmp_path / "value.json", "new")
     assert error.value.filename == str(tmp_path / "value.json")
 

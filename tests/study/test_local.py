@@ -13,6 +13,8 @@ import pytest
 from fairstep.runs import Machine, Run, RunSpec, Store, write_atomic
 from fairstep.study import Layout, LocalLauncher, layout
 
+pytestmark = pytest.mark.slow
+
 HERE = Machine(processor="", cores=2, memory_bytes=8 * 10**9, cpu_bf16=False, gpus=0)
 
 
@@ -62,7 +64,6 @@ def test_one_worker_serves_several_runs(tiny: Any, tmp_path: Path) -> None:
         assert len(launcher._workers) == 1
 
 
-@pytest.mark.slow
 def test_bad_data_is_a_failed_run_with_a_sentence_and_the_worker_lives(tiny: Any, tmp_path: Path) -> None:
     store = Store(tmp_path).writable()
     bad = tiny(data=tiny().data.model_copy(update={"fingerprint": "0" * 64}))
@@ -75,7 +76,6 @@ def test_bad_data_is_a_failed_run_with_a_sentence_and_the_worker_lives(tiny: Any
         assert wait_for(launcher, "end")["status"] == "done"
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_a_failed_run_and_a_new_worker_takes_over(tiny: Any, tmp_path: Path) -> None:
     store, spec = Store(tmp_path).writable(), tiny(tokens=8 * 16 * 50_000)
     with LocalLauncher(HERE, Layout(1, 1)) as launcher:
@@ -90,7 +90,6 @@ def test_a_killed_worker_is_a_failed_run_and_a_new_worker_takes_over(tiny: Any, 
         assert wait_for(launcher, "end")["status"] == "done"
 
 
-@pytest.mark.slow
 def test_a_cancelled_run_is_a_failed_one_and_its_place_is_free_again(tiny: Any, tmp_path: Path) -> None:
     store, spec = Store(tmp_path).writable(), tiny(tokens=8 * 16 * 50_000)
     with LocalLauncher(HERE, Layout(1, 1)) as launcher:
@@ -105,7 +104,6 @@ def test_a_cancelled_run_is_a_failed_one_and_its_place_is_free_again(tiny: Any, 
         assert wait_for(launcher, "end")["status"] == "done"
 
 
-@pytest.mark.slow
 def test_leaving_ends_the_workers_in_the_middle_of_a_run(tiny: Any, tmp_path: Path) -> None:
     store, spec = Store(tmp_path).writable(), tiny(tokens=8 * 16 * 50_000)
     with LocalLauncher(HERE, Layout(1, 1)) as launcher:

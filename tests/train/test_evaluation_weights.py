@@ -12,6 +12,8 @@ from fairstep.runs import Execution, Store
 from fairstep.train import train
 from fairstep.train.step import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 def losses(spec: Any, store: Store, kind: str) -> list[float]:
     return [row["loss"] for row in train(spec, store).metrics() if row["kind"] == kind]

@@ -18,6 +18,8 @@ from fairstep.runs import Run, RunSpec, Store
 from fairstep.train import train
 from fairstep.train.checkpoints.files import _digest_of
 
+pytestmark = pytest.mark.slow
+
 NEWEST, BEFORE = "step-00000014", "step-00000007"
 
 

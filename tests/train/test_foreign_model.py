@@ -19,6 +19,8 @@ from fairstep.runs import Execution, ForeignModelSpec, RunSpec, Store
 from fairstep.train import train
 from fairstep.train.export import export_hf
 
+pytestmark = pytest.mark.slow
+
 
 def model(name: str) -> ForeignModelSpec:
     size = named(f"{own.__file__}:{name}", 16)

@@ -21,14 +21,13 @@ from fairstep.runs import Run, RunSpec, Store
 from fairstep.train import Progress, tracking, train
 from fairstep.train.stopping import Stopped
 
-QUICK = ("adamw", "kron", "muon", "soap", "sophia-g", "torch.optim:Adam")
-"""What the fast tests see; the slow ones see every optimizer."""
+pytestmark = pytest.mark.slow
 
 WRAPPED = ("adamw+ema", "lion+tail", "muon+schedule-free", "soap+ema-nesterov", "muon+hyperball+cautious-decay")
 NAMES = [*optim.names(), *WRAPPED, "torch.optim:Adam"]
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_resumes_to_the_byte(name: str, tiny: Any, tmp_path: Path) -> None:
     spec = tiny(name, tokens=TOKENS, execution=execution())
     whole = train(spec, Store(tmp_path / "a"))

@@ -21,6 +21,8 @@ from fairstep.train import train
 from fairstep.train.export import export_hf
 from fairstep.train.step import Trainer
 
+pytestmark = pytest.mark.slow
+
 CUT = (
     preset("track3/124m")
     .config(300)

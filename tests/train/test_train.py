@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from fairstep.train.evaluate import evaluate
 from fairstep.train.objective import Objective
 from fairstep.train.step import Trainer
 
-OPTIMIZERS = sorted(optim.names())
+QUICK = ("adamw", "kron", "muon", "soap", "sophia-g")
+"""What the fast tests train; the slow ones train every optimizer."""
+OPTIMIZERS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in sorted(optim.names())]
 
 
 def losses(store: Store, spec: RunSpec) -> list[tuple[str, int, float]]:
@@ -146,6 +150,19 @@ def test_a_missing_corpus_is_named(tiny: Any, tmp_path: Path) -> None:
     spec = tiny(data=DataSpec(name="gone", fingerprint="0" * 64, vocabulary=300))
     with pytest.raises(DataError, match="0000"):
         train(spec, Store(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_not_compiled_does_not_load_the_compiler(tiny: Any, tmp_path: Path) -> None:
+    """It takes a worker as long to load as torch itself."""
+    spec = tiny("muon", tokens=8 * 16 * 12)
+    run = Store(tmp_path).run(spec)
+    run.directory.mkdir(parents=True)
+    (run.directory / "spec.json").write_text(spec.to_json())
+    worker = "import sys; from fairstep.train.__main__ import main; main(sys.argv[1:])"
+    worker += "; sys.exit('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", worker, str(run.directory)], capture_output=True, check=False)
+    assert (run.status, done.returncode) == ("done", 0)
 
 
 def _train_in_process(text: str, path: str, environment: dict[str, str]) -> None:

@@ -99,12 +99,12 @@ def main(arguments: list[str]) -> int:
         format=options.format,
         pattern=options.pattern,
     )
+    if not options.json:
+        show(judged)  # first, for the page may have no room
     page = None if options.report is None else judged.report(options.report).absolute()
     if options.json:
         print(json.dumps(judged.result | ({"report": str(page)} if page else {})))
-        return 0
-    show(judged)
-    if page is not None:
+    elif page is not None:
         print(f"\nreport: {page}")
     return 0
 

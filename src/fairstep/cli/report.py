@@ -64,12 +64,11 @@ def main(arguments: list[str]) -> int:
     from fairstep.runs.merge import gather
 
     page = published_page() if options.published else page_of(gather(stores, options.contest), stores)
+    if not options.json:
+        show(page)  # first, for the page may have no room
     path = write_page(page, page_path(options, paths[0])).absolute()
-    if options.json:
-        print(json.dumps(page.result | {"report": str(path)} if is_verdict(page.result) else page.result))
-    else:
-        show(page)
-        print(f"\nreport: {path}")
+    told = page.result | {"report": str(path)} if is_verdict(page.result) else page.result
+    print(json.dumps(told) if options.json else f"\nreport: {path}")
     if options.export is not None:
         written = export(page, options.export)
         screen.say(f"{len(written)} files in {options.export}")

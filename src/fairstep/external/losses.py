@@ -55,6 +55,11 @@ def read(spec: CommandSpec, out: Path, output: Output, before: Stamp = None) -> 
     if source.pattern:
         if not output.losses:
             raise TrialError(f"its loss never appeared: no line of its output matches the pattern {source.pattern!r}")
+        if len(set(output.beside)) > 1 and not any(map(math.isnan, output.beside)):
+            listed = ", ".join(f"{loss:g}" for loss in output.beside)
+            raise TrialError(
+                f"the pattern {source.pattern!r} has several losses in one line ({listed}); a trial has one"
+            )
         return _last([(step, loss) for step, loss in output.losses], f"the pattern {source.pattern!r}")
     if source.exit_json:
         lines = [line for line in output.last if line.strip()]
@@ -80,7 +85,7 @@ def _from_file(path: Path, key: str) -> Found:
         size = facts.st_size
         if size > LARGEST_FILE:
             raise TrialError(f"{path} has {size:,} bytes; a file with losses has at most {LARGEST_FILE:,}")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise TrialError(f"its loss never appeared: {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from fairstep.runs import open_own
@@ -17,6 +16,10 @@ MOST = 2_000_000
 """Bytes of the file, of which the first and the last quarter are kept when there are more."""
 LONGEST_LINE = 65_536
 LAST_LINES = 20
+COLOUR = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+"""What sets a terminal's colour, or moves its cursor."""
+EXPONENT = re.compile(rb"[eE][-+]?\d+")
+NO_NUMBER = re.compile(rb"\b(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 
 
 class TrialError(ValueError):
@@ -41,19 +44,21 @@ class Output:
         self._file = open_own(path, "ab")
         self._size = 0
         self._rest = b""
-        self._progress = _Pattern(progress or PROGRESS, step=True)
-        self._loss = _Pattern(loss) if loss else None
+        self._patterns = _Pattern(progress or PROGRESS, step=True), _Pattern(loss) if loss else None
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         """The last lines."""
         self.losses: list[tuple[int | None, float]] = []
         """Matches of the loss: (step where the pattern has one, loss); of many, the last ones."""
+        self.beside: list[float] = []
+        """Losses of all matches in the last line that has one."""
         self.latest: tuple[int, float] | None = None
         """The last progress."""
 
     def feed(self, chunk: bytes) -> None:
         """Take what was printed."""
         self._keep(chunk)
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        # A bar of progress ends its states with a carriage return.
+        *lines, self._rest = (self._rest + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         if len(self._rest) > LONGEST_LINE:
             lines.append(self._rest)
             self._rest = b""
@@ -87,17 +92,36 @@ class Output:
         if not lines:
             self.heard(None)
             return
+        progress, loss = self._patterns
+        text = b"\n".join(lines)
+        if b"\x1b" in text:
+            text = COLOUR.sub(b"", text)
+            lines = text.split(b"\n")
         self.last.extend(line.decode(errors="replace") for line in lines[-LAST_LINES:])
-        silent = True
-        for step, value in self._progress.found(lines):
-            if step is not None:
-                silent, self.latest = False, (step, value)
-                self.heard(self.latest)
-        if self._loss is not None:
-            self.losses.extend(self._loss.found(lines))
-            del self.losses[:-10_000]
-        if silent:
+        seen = None
+        for place, pattern in enumerate((progress, loss)):
+            if pattern is None or not (pattern.compiled.search(text) or (place == 1 and _has_word(text))):
+                continue
+            for line in lines:
+                every = pattern.in_line(line)
+                if not every:
+                    continue
+                step, value = every[-1 if place == 1 else 0]
+                if place == 1:
+                    self.beside = [loss for _, loss in every]
+                    self.losses.append((step, value))
+                    del self.losses[:-10_000]
+                elif step is not None:
+                    seen = self.latest = (step, value)
+                    self.heard(seen)
+        if seen is None:
             self.heard(None)
+
+
+def _has_word(text: bytes) -> bool:
+    """Whether ``NO_NUMBER`` may be in there; many times as fast."""
+    lower = text.lower()
+    return b"nan" in lower or b"inf" in lower
 
 
 class _Pattern:
@@ -108,10 +132,22 @@ class _Pattern:
         self.step: str | int | None = "step" if "step" in named else 1 if step else None
         self.loss: str | int = "loss" if "loss" in named else 2 if step else loss_group(pattern)
 
-    def found(self, lines: list[bytes]) -> Iterator[tuple[int | None, float]]:
-        """(step, loss) of every line that has them; of none with words where numbers should be."""
-        if not self.compiled.search(b"\n".join(lines)):  # of most chunks, and faster than line by line
-            return
-        for match in filter(None, map(self.compiled.search, lines)):
-            with contextlib.suppress(TypeError, ValueError):
-                yield None if self.step is None else int(match[self.step]), float(match[self.loss])
+    def in_line(self, line: bytes) -> list[tuple[int | None, float]]:
+        """(step, loss) of each match, but for one with words where numbers should be.
+
+        A number goes on with its exponent, and nan and inf are numbers, even where a pattern such as ``[0-9.]+`` has
+        no place for them: else 1e-1 were 1, and a run that diverged had the loss before.
+        """
+        matches = list(self.compiled.finditer(line))
+        if not matches and NO_NUMBER.search(line):
+            matches = list(self.compiled.finditer(NO_NUMBER.sub(lambda word: b"9." + b"9" * (len(word[0]) - 2), line)))
+        found = []
+        for match in matches:
+            try:
+                start, end = match.span(self.loss)
+                exponent = EXPONENT.match(line, end)
+                value = float(line[start : exponent.end() if exponent else end])
+                found.append((None if self.step is None else int(match[self.step]), value))
+            except (TypeError, ValueError):
+                continue
+        return found

@@ -161,7 +161,10 @@ def _lengths(runs: Sequence[FoundRun], slope: Slope | None) -> str:
         unit = "steps" if all(run.step is not None for run in ended) else ""
     gaps = [run for run in ended if run.step is None and run.tokens is None]
     if not unit and len(gaps) < len(ended):
-        raise InputError(f"{gaps[0].at}: {gaps[0].contestant} has no step there, and other runs have one")
+        gap = gaps[0] if gaps else next(run for run in ended if run.step is None)
+        other = next(run for run in ended if run is not gap and run.step is not None)
+        what = "other runs have one" if gaps else f"{other.contestant} no tokens ({other.at}); all need one of the two"
+        raise InputError(f"{gap.at}: {gap.contestant} has no step there, and {what}")
     if slope is not None and slope.unit == "steps" and all(run.step is not None for run in ended):
         return "steps"
     if slope is not None and slope.unit != unit:
@@ -218,9 +221,11 @@ def _contest_lengths(
     elif mine:
         length, name = next(iter(others.items()))
         each = ", ".join(f"{one:.15g}" for one in sorted(mine))
+        within = any(length == x for run in members[base] for x, _ in run.curve)
+        hint = "; or say --rows run, if each row is a run that was trained to its end" if within else ""
         raise InputError(
             f"runs of different {unit} cannot be compared: {name} ends at {length:.15g}, {base} at {each}; a --slope "
-            "would carry one to the other"
+            f"would carry one to the other{hint}"
         )
     else:
         chosen = next(iter(others), 1.0)
@@ -238,7 +243,7 @@ class _Seeds:
         if label is None:
             self.alone += 1
             return self.alone
-        if label.isdigit() and int(label) < NO_SEED:
+        if label.isdecimal() and int(label) < NO_SEED:
             return int(label)
         return self.numbers.setdefault(label, NO_SEED + len(self.numbers))
 

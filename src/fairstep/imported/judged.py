@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +94,10 @@ def _frame(given: Any) -> pl.DataFrame | None:
     if isinstance(given, pl.LazyFrame):
         return given.collect()
     if type(given).__module__.split(".")[0] == "pandas" and hasattr(given, "columns"):
+        if any(name is not None for name in given.index.names):  # what groupby and set_index make of columns
+            given = given.reset_index()
+        if twice := [str(name) for name, count in Counter(given.columns).items() if count > 1]:
+            raise InputError(f"the data frame has two columns named {twice[0]}; rename one")
         columns = {str(name): given[name].tolist() for name in given.columns}
         return pl.DataFrame(
             {name: [_known(value) for value in values] for name, values in columns.items()}, strict=False

@@ -81,5 +81,5 @@ def contestants(found: Sequence[Found]) -> list[tuple[str, str, str | None]]:
 
 def _stem(name: str) -> str:
     for ending in ENDINGS:
-        name = name.removesuffix(ending)
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name

@@ -125,12 +125,12 @@ def _chosen_by(groups: dict[str, list[FoundRun]]) -> set[FoundRun]:
 @functools.lru_cache(maxsize=1 << 16)
 def seed_order(seed: str | None) -> tuple[int, int, str]:
     text = seed or ""
-    return (0, int(text), "") if text.lstrip("-").isdigit() else (1, 0, text)
+    return (0, int(text), "") if text.removeprefix("-").isdecimal() else (1, 0, text)
 
 
 def _score(run: FoundRun | None) -> float:
     """A search's loss; infinite where it diverged or did not end."""
-    if run is None or run.loss is None or not math.isfinite(run.loss):
+    if run is None or run.loss is None or run.length is None:
         return math.inf
     return run.loss
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from fairstep.imported.rows import FoundRun
+from fairstep.imported.source import listed
 
-FAILED = ("failed", "crashed", "killed", "error", "preempted")
-RUNNING = ("running", "unfinished", "pending", "queued")
+FAILED = (
+    *("failed", "fail", "failure", "crashed", "killed", "error", "errored", "preempted", "preempting", "cancelled"),
+    *("canceled", "aborted", "interrupted", "pruned", "timeout", "oom", "out_of_memory", "node_fail"),
+)
+RUNNING = ("running", "unfinished", "pending", "queued", "waiting")
+DONE = ("", "done", "finished", "complete", "completed", "success", "succeeded", "ok", "terminated", "diverged")
 SHARED = {
     "the same model": ("model", "model_name", "model_size", "n_params", "num_params", "params", "parameters"),
     "the same data": ("data", "dataset", "corpus", "dataset_name"),
@@ -18,7 +24,7 @@ SHARED = {
 
 def remarks(members: Mapping[str, Sequence[FoundRun]]) -> list[str]:
     """``members``: contestant -> its runs."""
-    return [*_early(members), *_alike(members), *_without_loss(members)]
+    return [*_early(members), *_alike(members), *_without_loss(members), *_unknown_status(members)]
 
 
 def _early(members: Mapping[str, Sequence[FoundRun]]) -> list[str]:
@@ -35,15 +41,33 @@ def _early(members: Mapping[str, Sequence[FoundRun]]) -> list[str]:
 
 
 def _alike(names: Iterable[str]) -> list[str]:
-    """Contestants whose names differ in case only."""
+    """Contestants whose names look the same but for case."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(name.casefold(), []).append(name)
-    return [
-        f"{' and '.join(group)} count as {len(group)} contestants: their names differ in case."
-        for group in groups.values()
-        if len(group) > 1
-    ]
+        groups.setdefault(_as_read(name), []).append(name)
+    notes = []
+    for group in groups.values():
+        if len(group) > 1:
+            case = len({name.casefold() for name in group}) == 1
+            why = "their names differ in case" if case else "their names look alike and have other characters"
+            notes.append(f"{' and '.join(group)} count as {len(group)} contestants: {why}.")
+    return notes
+
+
+def _as_read(name: str) -> str:
+    """The letters that a reader sees."""
+    seen = (letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    return "".join(seen).strip().casefold()
+
+
+def _unknown_status(members: Mapping[str, Sequence[FoundRun]]) -> list[str]:
+    """Statuses that say nothing here."""
+    known = {*FAILED, *RUNNING, *DONE}
+    runs = [run for group in members.values() for run in group if run.status not in known]
+    if not runs:
+        return []
+    words = listed(list(dict.fromkeys(run.status for run in runs)), 6)
+    return [f"{len(runs)} runs with the status {words} count as finished ({runs[0].at})."]
 
 
 def _without_loss(members: Mapping[str, Sequence[FoundRun]]) -> list[str]:

@@ -16,7 +16,7 @@ import polars as pl
 from fairstep.analysis.trials import HIGHEST_LOSS
 from fairstep.imported.columns import Asked, Columns, columns_of, plain
 from fairstep.imported.names import Found, contestants, split_seed
-from fairstep.imported.numbers import numbers, place
+from fairstep.imported.numbers import MISSING, numbers, place
 from fairstep.imported.source import FILE, ROW, InputError, Source, listed
 from fairstep.imported.values import labels_of, shared_values
 from fairstep.imported.where import Where
@@ -170,7 +170,7 @@ class _Table:
         columns = self.columns
         seed = columns.get("seed")
         if seed is not None:
-            frame = frame.with_columns(labels_of(frame, seed).alias("#seed"))
+            frame = frame.with_columns(_seeds(frame, seed).alias("#seed"))
         missing: list[str] = []
         parts: list[pl.Expr] = []
         for name in columns.contestant:
@@ -250,6 +250,12 @@ class _Table:
         if gone.height:
             self.notes.append(f"{self.what}: {gone.height:,} runs have no evaluation; they count as unfinished.")
             rows = pl.concat([rows, gone])
+        once = rows.unique([*keys, length, "#loss"], keep="first", maintain_order=True)
+        if once.height < rows.height:
+            self.notes.append(
+                f"{self.what}: a repeated row counts once ({rows.height - once.height:,} of {rows.height:,} are)."
+            )
+            rows = once
         unplaced = rows.filter(pl.col(length).is_null() & pl.col("#loss").is_not_null())
         if unplaced.height:
             column = self.columns.get("step") or self.columns.get("tokens") or "step"
@@ -259,7 +265,7 @@ class _Table:
             first, second = twice.sort([*keys, length], maintain_order=True).head(2).iter_rows(named=True)
             raise InputError(
                 f"{place(second)}: {second['#contestant']} has another evaluation of the same run at the same step "
-                f"({place(first)}); name a column that tells the runs apart run, or say --rows run if a row is a run"
+                f"({place(first)}); call the column that tells the runs apart run, or say --rows run if a row is a run"
             )
         constant = [name for name in (*self.columns.hyperparameters, *self.columns.workload) if name not in keys]
         counts = rows.group_by(keys).agg([pl.col(name).n_unique() for name in constant])
@@ -287,7 +293,9 @@ class _Table:
         plain_columns = frame.select(
             pl.format("{}, row {}", FILE, ROW).alias("at"),
             *(f"#{role}" for role in ("contestant", "loss", "seed", "step", "tokens", "batch_tokens", "planned")),
-            (pl.col(status).cast(pl.String).fill_null("").str.to_lowercase() if status else text).alias("status"),
+            (
+                pl.col(status).cast(pl.String).fill_null("").str.strip_chars().str.to_lowercase() if status else text
+            ).alias("status"),
             (pl.col(run).cast(pl.String).fill_null("") if run else text).alias("run"),
         )
         found = [
@@ -327,3 +335,10 @@ class _Table:
         rows = "a row is a run" if self.unit == "run" else "a row is an evaluation, the last of a run counts"
         runs = f"{count:,} run" + ("" if count == 1 else "s")
         return f"{self.what} ({self.kind}): {runs}, {rows}; " + "; ".join(parts)
+
+
+def _seeds(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """A column as labels of seeds: 07 is 7, and what people write for none is none."""
+    label = labels_of(frame, column)
+    label = label.str.replace(r"^(-?)0+(\d)", "$1$2")
+    return pl.when(label.str.to_lowercase().is_in([*MISSING, "nan"])).then(None).otherwise(label)

@@ -6,6 +6,7 @@ mean. Three columns are added: where a row is from (``#file``, ``#row``, from 1)
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +63,8 @@ def _series(name: str, values: list[Any]) -> pl.Series:
     if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
         return pl.Series(name, values, pl.Int64)
     if kinds and kinds <= {int, float}:
-        return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
+        with contextlib.suppress(OverflowError):  # of a whole number beyond float64, which stays text
+            return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
     return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
 
 

@@ -84,7 +84,7 @@ class Where:
         if not isinstance(left, ast.Name):
             raise self.wrong()
         name = self.name(left)
-        if isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.Tuple | ast.List | ast.Set):
+        if isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.Tuple | ast.List | ast.Set) and right.elts:
             found = pl.any_horizontal([self._one(name, ast.Eq(), self._value(item)) for item in right.elts])
             return ~found if isinstance(op, ast.NotIn) else found
         if isinstance(op, ast.Is | ast.IsNot) and isinstance(right, ast.Constant) and right.value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -32,7 +33,8 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
                 to_disk(file)
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses this too, by the temporary name
+            temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename:
             raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the temporary name
         raise

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fairstep import optim
-from fairstep.optim.engine.routing import Roles
+from fairstep.optim.engine.said_roles import Roles
 
 
 class Stopwatch:

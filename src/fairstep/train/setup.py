@@ -28,7 +28,10 @@ def prepare_process(spec: RunSpec, world: World = ALONE) -> torch.device:
     _keep_freed_memory()
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world.size > 1 else 1
     torch.set_num_threads(max(1, (spec.execution.threads or machine().cores) // neighbours))
-    torch.use_deterministic_algorithms(True)
+    if spec.execution.compile:
+        torch.use_deterministic_algorithms(True)
+    else:  # the same, but for loading torch's compiler to tell it, which takes seconds
+        torch.set_deterministic_debug_mode("error")
     # The aid that comes with it, filling new memory with NaN, costs a pass over every new tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high" if spec.precision == "bf16" else "highest")

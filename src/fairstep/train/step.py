@@ -137,7 +137,7 @@ class Trainer:
         after = self.watch.now()
         self.exchange.collect()
         sizes = model_measures | self.sizes.after() if measure else {}
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)  # as the optimizer would, which loads torch's compiler for it
         whole = time.perf_counter() - began
         other = self.exchange.take_seconds()
         self.watch.add(step=whole, data=fetched - began, signals=signals, optimizer=after - before, **other)

@@ -54,7 +54,12 @@ def curve_problems(run: Run, checked: Checked) -> Iterator[str]:
     spec, summary, _ = checked
     if spec is None or summary is None:
         return
-    for row in run.metrics():
+    try:
+        rows = run.metrics()
+    except OSError as error:
+        yield f"metrics.jsonl of run {run.id} cannot be read ({error.strerror})."
+        return
+    for row in rows:
         step, loss = row.get("step"), row.get("loss")
         if isinstance(step, int) and not 0 <= step <= spec.steps:
             yield f"metrics.jsonl of run {run.id} cannot be right: step is {step}, not in [0, {spec.steps}]."

@@ -35,7 +35,7 @@ def read(path: Path) -> list[Source]:
         raise InputError(f"{path} is empty; it needs a header and one row a run or an evaluation")
     if kind == "parquet":
         try:
-            return [table(path, kind, _plain(pl.read_parquet(given)))]
+            return [table(path, kind, _with_rows(path, _plain(pl.read_parquet(given, glob=False))))]
         except pl.exceptions.PolarsError as error:
             raise InputError(f"{path} cannot be read as parquet: {_first(error)}") from None
     if problem := encoding_problem(head):
@@ -46,16 +46,20 @@ def read(path: Path) -> list[Source]:
     if twice := repeated_column(head, separator):
         raise InputError(f"{path} has two columns named {twice}; rename one")
     try:
-        frame = pl.read_csv(given, separator=separator, infer_schema_length=0)
+        frame = pl.read_csv(given, separator=separator, infer_schema_length=0, glob=False)
     except (pl.exceptions.PolarsError, UnicodeError) as error:
         said = wrong_row(given, separator) or f"{_first(error)}; save it as UTF-8 with one header row"
         raise InputError(f"{path} cannot be read as {kind}: {said}") from None
-    if not frame.height:
-        raise InputError(f"{path} has a header and no rows")
-    frame = frame.rename({name: name.strip() for name in frame.columns})
+    frame = _with_rows(path, frame).rename({name: name.strip() for name in frame.columns})
     if any(name.endswith("__MIN") for name in frame.columns):
         return [table(path, "chart exported by W&B", _long(path, frame), 2, log=True)]
     return [table(path, kind, frame, 2)]
+
+
+def _with_rows(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    if not frame.height:
+        raise InputError(f"{path} has a header and no rows")
+    return frame
 
 
 def _first(error: Exception) -> str:
@@ -94,6 +98,8 @@ def _long(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
     step, *_ = frame.columns
     if not curves or any(" - " not in name for name in curves):
         raise InputError(f"{path} looks like a chart exported by W&B, and has no column 'NAME - METRIC' beside __MIN")
+    if "time" in step.lower():
+        raise InputError(f"{path} is a chart over {step!r}, which is no length of training; export it over Step")
     parts = []
     for column in curves:
         name, _, metric = column.rpartition(" - ")

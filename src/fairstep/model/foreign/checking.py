@@ -20,7 +20,9 @@ from fairstep.model.factory import AnyModel, build
 from fairstep.model.facts import block_of
 from fairstep.optim.catalogue.paths import said
 from fairstep.optim.doctor import Finding
-from fairstep.optim.engine.routing import HEAD_NAMES, assign, named_parameters
+from fairstep.optim.engine.evident_roles import HEAD_NAMES
+from fairstep.optim.engine.named_parameters import named_parameters
+from fairstep.optim.engine.routing import assign
 from fairstep.optim.roles import Named
 from fairstep.runs import AnyModelSpec
 

@@ -21,8 +21,9 @@ from fairstep.model.foreign.module import ForeignModel
 from fairstep.model.shapes import Parameter
 from fairstep.optim.catalogue.contained import printing_to_stderr
 from fairstep.optim.catalogue.paths import said
+from fairstep.optim.engine.named_parameters import named_parameters
 from fairstep.optim.engine.orientation import orientation
-from fairstep.optim.engine.routing import infer_roles, named_parameters
+from fairstep.optim.engine.routing import infer_roles
 from fairstep.runs import ForeignModelSpec, ModelFacts, SpecError
 
 SEQUENCES = 2

@@ -31,7 +31,7 @@ from fairstep.optim.spec.overrides import LR_RATIO, is_override
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from fairstep.optim.engine.routing import Roles
+    from fairstep.optim.engine.said_roles import Roles
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +215,9 @@ def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, An
     As with our engine, vectors and embeddings get no weight decay: they are a second param group, if the class has an
     argument for it (``DECAY_NAMES``) and it is not 0. A class with train() and eval() is in train mode.
     """
-    from fairstep.optim.engine import routing
+    from fairstep.optim.engine.named_parameters import named_parameters
     from fairstep.optim.engine.routed import UNDECAYED
+    from fairstep.optim.engine.routing import assign
 
     assert isinstance(spec, ForeignSpec)
     values = spec.validate(hyper)
@@ -227,8 +228,8 @@ def build(spec: OptimizerSpec, params: Any, roles: Roles, hyper: Mapping[str, An
         raise ValueError(f"{spec.name} {reason}, so that it can have no overrides; leave them out")
     named: dict[str, Any] = {}
     if not (groups and all(isinstance(group, Mapping) for group in groups)):
-        items = routing.named_parameters(params if groups is None else groups)
-        assigned = routing.assign(items, roles)
+        items = named_parameters(params if groups is None else groups)
+        assigned = assign(items, roles)
         named, groups = {item.name: item.tensor for item in items}, None
         decays = bool(values.get(spec.decay_name, 0))
         buckets: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -21,7 +21,7 @@ from fairstep.optim.wrappers import is_foreign as is_foreign_wrapper
 
 if TYPE_CHECKING:
     from fairstep.optim.engine.engine import Engine
-    from fairstep.optim.engine.routing import Roles
+    from fairstep.optim.engine.said_roles import Roles
 
 PLUGINS = "fairstep.optimizers"
 """The group of entry points by which a package gives its optimizer a short name."""

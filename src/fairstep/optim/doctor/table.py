@@ -10,7 +10,7 @@ from fairstep.optim.catalogue.registry import build, get
 if TYPE_CHECKING:
     from torch import nn
 
-    from fairstep.optim.engine.routing import Roles
+    from fairstep.optim.engine.said_roles import Roles
 
 
 def routing_table(name: str, hyper: Mapping[str, Any], model: nn.Module, roles: Roles = None) -> str:

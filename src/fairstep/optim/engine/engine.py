@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairstep.optim.engine import evaluation, routing, signals
+from fairstep.optim.engine import evaluation, signals
 from fairstep.optim.engine import state as state_dicts
 from fairstep.optim.engine.formed import FormedStacks
 from fairstep.optim.engine.one_number import keep_ratios, warn_of_one_rate
@@ -24,7 +24,7 @@ from fairstep.optim.engine.orientation import Orientation
 from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.rounding import ROUNDINGS, Rounding
 from fairstep.optim.engine.routed import UNDECAYED, Routed
-from fairstep.optim.engine.routing import Roles
+from fairstep.optim.engine.said_roles import Roles, picklable
 from fairstep.optim.engine.shared_numbers import update_shared
 from fairstep.optim.engine.signals import Supplied
 from fairstep.optim.engine.step import advance
@@ -145,6 +145,8 @@ class Engine(Routed):
         if ownership:
             numbers = {signal: value for signal, value in supplied.items() if signal in signals.NUMBERS}
             supplied, total = ownership.cut_signals(supplied) | numbers, ownership.total
+        if not stacks:
+            self._refuse_meta()
         signals.check(self.spec.name, stacks, supplied)
         update_shared(stacks, self.param_groups, supplied, self.rules, total)
         advance(stacks, supplied)
@@ -153,6 +155,15 @@ class Engine(Routed):
             state_dicts.count_absent(self)
         self._supplied = {}
         return loss
+
+    def _refuse_meta(self) -> None:
+        """Raises ValueError for parameters that ``to_empty`` replaced, which will never have a gradient."""
+        for name, p in self.named_parameters():
+            if p.is_meta:
+                raise ValueError(
+                    f"parameter {name} is on the meta device and has no gradient; build the optimizer after to_empty, "
+                    "which makes other parameters"
+                )
 
     def share(self, owned: Mapping[str, Piece], total: Total) -> None:
         """From now on step only these pieces of the parameters, and keep only their state.
@@ -236,7 +247,7 @@ class Engine(Routed):
             )
         names = "decay", "undecayed", "stacked", "rounding", "hyper", "roles", "orientations", "_ratios"
         kept = {name: getattr(self, name) for name in names}
-        kept["_user_roles"] = routing.picklable(self._user_roles)
+        kept["_user_roles"] = picklable(self._user_roles)
         # Copies, because a pickled view would drag its whole stack along once per parameter.
         copies: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for p, entry in self.state.items():

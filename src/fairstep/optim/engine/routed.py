@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from fairstep.optim.engine import routing, torch_forms
 from fairstep.optim.engine.live_groups import LiveGroups
+from fairstep.optim.engine.named_parameters import named_parameters
 from fairstep.optim.engine.orientation import AS_STORED, Orientation, orientation
 from fairstep.optim.engine.owned import OwnedShards, any_dtensor
 from fairstep.optim.engine.part_entry import PartEntry
-from fairstep.optim.engine.routing import Roles
+from fairstep.optim.engine.said_roles import Roles, check_patterns
 from fairstep.optim.engine.stacks import Member, parts_of
 from fairstep.optim.roles import NORMALISED, ROLES, Named, Role
 from fairstep.optim.roles import UNDECAYED as UNDECAYED
@@ -24,6 +25,9 @@ from fairstep.optim.sharding.step_cost import StepCost
 from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
+
+_ADD_PARAM_GROUP: Callable[..., None] = torch.optim.Optimizer.add_param_group.__wrapped__  # type: ignore[attr-defined]
+"""torch's, without the wrapper that loads its compiler, which takes seconds in a process that compiles nothing."""
 
 
 class Routed(torch.optim.Optimizer):
@@ -63,7 +67,7 @@ class Routed(torch.optim.Optimizer):
         """How rules see weights, by name, that are stored otherwise than they see them."""
         self._user_roles = roles
         super().__init__(_as_groups(params), {"lr": self.hyper["lr"], "weight_decay": self.hyper["weight_decay"]})
-        routing.check_patterns(self.roles, roles)
+        check_patterns(self.roles, roles)
         self.spec.check_overrides(self.hyper, self.roles)
 
     @property
@@ -148,7 +152,7 @@ class Routed(torch.optim.Optimizer):
                 }
             )
         for group in added:
-            super().add_param_group(group)
+            _ADD_PARAM_GROUP(self, group)
         ratios = {item.name: ratio for ratio, _, members in buckets for item in members}
         self._ratios = {**self._ratios, **ratios}
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
@@ -185,7 +189,7 @@ class Routed(torch.optim.Optimizer):
 
     def _named_in_group(self, params: Any) -> list[Named]:
         """Parameters of a param group with names that no earlier group has: numbers count on, layers are of a group."""
-        items = routing.named_parameters(params)
+        items = named_parameters(params)
         if not any(item.telling or item.layer for item in items):
             return [replace(item, name=str(len(self.roles) + n)) for n, item in enumerate(items)]
         if isinstance(params, nn.Module):  # its names begin at itself, and say less than a whole model's
@@ -258,4 +262,4 @@ def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:
             return [dict(group) for group in params]
         if any(isinstance(group, Mapping) for group in params):
             raise TypeError("params must be param groups or parameters, not both; give every group as a dict")
-    return [{"params": routing.named_parameters(params)}]
+    return [{"params": named_parameters(params)}]

@@ -17,6 +17,7 @@ Corrected decay is for weights that a normalisation follows; parameters with ano
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,16 +31,17 @@ from fairstep.optim.rules.adamw import AdamWRule
 
 
 def advance(stacks: Sequence[Stack], supplied: Supplied) -> None:
-    """Take one step of every stack."""
+    """Take one step of every stack. An autocast around the step is of the model's products, not of the rules'."""
     for stack in stacks:
         rule, context, step = stack.rule, stack.context, stack.step + 1
-        factor = call(rule.lr_factor, context)
-        if not _step_by_kernel(stack, factor):
-            for grad, weights, state in blocks(stack, supplied):
-                direction = call(rule.update, context, grad, state, weights, step)
-                if direction is not None:
-                    call(rule.move, context, weights, partial(_descend, stack, direction, factor), state, step)
-                stack.record_numbers(state)
+        factor, device = call(rule.lr_factor, context), stack.params[0].device.type
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+            if not _step_by_kernel(stack, factor):
+                for grad, weights, state in blocks(stack, supplied):
+                    direction = call(rule.update, context, grad, state, weights, step)
+                    if direction is not None:
+                        call(rule.move, context, weights, partial(_descend, stack, direction, factor), state, step)
+                    stack.record_numbers(state)
         stack.count_step()
 
 

@@ -1,0 +1,112 @@
+"""What tables of other people have in them: odd seeds, statuses, names and numbers, each read right or refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tests.imported.losses import csv, evaluations, finals
+from tests.imported.test_tables import EXPECTED, ROWS, numbers
+
+import fairstep
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_name_with_brackets_is_of_one_file(ending: str, tmp_path: Path) -> None:
+    """``run[12]`` is no pattern: what a pattern would find is of somebody else."""
+    others = finals().with_columns(pl.lit(9.0).alias("val_loss"))
+    for name, frame in {"run[12]": finals(), "run1": others, "run2": others}.items():
+        getattr(frame, {"csv": "write_csv", "parquet": "write_parquet"}[ending])(tmp_path / f"{name}.{ending}")
+    assert numbers(fairstep.judge(tmp_path / f"run[12].{ending}", "adamw")) == EXPECTED
+
+
+@pytest.mark.parametrize("words", ["²", "--3", "1e3"])
+def test_a_seed_may_be_any_text(words: str, tmp_path: Path) -> None:
+    assert fairstep.judge(csv(tmp_path, ROWS.replace(",0,", f",{words},")), "adamw")["muon"].pairs == 2
+
+
+def test_what_people_write_for_no_seed_pairs_nothing(tmp_path: Path) -> None:
+    for word in ("None", "nan", "N/A"):
+        muon = fairstep.judge(csv(tmp_path, ROWS.replace(",0,", f",{word},") + "adamw,2,3.2,9\nmuon,2,3,9\n"), "adamw")
+        assert muon["muon"].pairs == 2
+
+
+def test_whole_numbers_beyond_float64(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"optimizer": name, "seed": 10**400, "val_loss": loss} for name, loss in (("adamw", 3.1), ("muon", 10**400))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert fairstep.judge(path)["muon"].verdict == "diverged"
+
+
+def test_a_table_without_rows_is_said(tmp_path: Path) -> None:
+    finals().clear().write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="has a header and no rows"):
+        fairstep.judge(tmp_path / "a.parquet")
+
+
+def test_an_index_of_pandas_is_columns_and_two_columns_of_one_name_are_said() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(finals().to_dicts())
+    assert numbers(fairstep.judge(frame.set_index(["optimizer", "seed"]), "adamw")) == EXPECTED
+    with pytest.raises(ValueError, match="the data frame has two columns named seed; rename one"):
+        fairstep.judge(pandas.concat([frame, frame[["seed"]]], axis=1), "adamw")
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(" Failed ", "incomplete"), ("FAIL", "incomplete"), ("CANCELLED", "incomplete")]
+)
+def test_a_status_is_read_as_every_tracker_writes_it(status: str, verdict: str) -> None:
+    last = finals().with_row_index()["index"] == finals().height - 1
+    frame = finals().with_columns(pl.when(last).then(pl.lit(status)).otherwise(pl.lit("finished")).alias("state"))
+    assert fairstep.judge(frame, "adamw")["muon"].verdict == verdict
+    asked = fairstep.judge(frame.with_columns(pl.lit("Paused").alias("state")), "adamw")
+    assert asked["muon"].verdict == "faster"
+    assert f"{finals().height} runs with the status paused count as finished (the data frame, row 1)." in asked.notes
+
+
+def test_a_run_that_crashed_is_not_chosen(tmp_path: Path) -> None:
+    rows = [
+        row
+        for name in ("adamw", "muon")
+        for row in (
+            *(f"{name},9,{lr},{state},{loss}" for lr, state, loss in ((1, "finished", 3.2), (2, "crashed", 2.0))),
+            *(f"{name},{seed},1,finished,{loss}" for seed, loss in enumerate((3.3, 3.4, 3.31))),
+        )
+    ]
+    judged = fairstep.judge(csv(tmp_path, "\n".join(["optimizer,seed,lr,state,loss", *rows])), "adamw")
+    assert judged["adamw"].loss == pytest.approx((3.3 + 3.4 + 3.31) / 3)
+
+
+def test_an_evaluation_that_is_there_twice_counts_once() -> None:
+    twice = fairstep.judge(pl.concat([evaluations(), evaluations().tail(1)]), "adamw")
+    assert numbers(twice) == numbers(fairstep.judge(evaluations(), "adamw"))
+    assert f"the data frame: a repeated row counts once (1 of {evaluations().height + 1} are)." in twice.notes
+
+
+def test_a_baseline_at_several_lengths_may_be_rows_of_runs(tmp_path: Path) -> None:
+    """One row a run, which reads as a curve; the sentence says how to say so."""
+    text = "optimizer,seed,tokens,val_loss\n" + "".join(
+        f"adamw,{seed},{tokens},{3.2 - tokens / 1e4 + seed / 100}\n"
+        for seed in (0, 1, 2)
+        for tokens in (500, 1000, 2000)
+    )
+    text += "".join(f"muon,{seed},1000,{3.03 + seed / 90}\n" for seed in (0, 1, 2))
+    with pytest.raises(ValueError, match=r"muon ends at 1000, adamw at 2000; .*; or say --rows run, if each row"):
+        fairstep.judge(csv(tmp_path, text))
+    assert fairstep.judge(csv(tmp_path, text), rows="run")["muon"].speedup is not None
+
+
+def test_a_chart_over_time_is_refused(tmp_path: Path) -> None:
+    head = ",".join(f'"{name} - val_loss{end}"' for name in ("adamw", "muon") for end in ("", "__MIN", "__MAX"))
+    path = csv(tmp_path, f'"Relative Time (Process)",{head}\n60,3,3,3,3.1,3.1,3.1\n')
+    with pytest.raises(ValueError, match=r"is a chart over 'Relative Time \(Process\)', .*; export it over Step"):
+        fairstep.judge(path)
+
+
+def test_names_that_look_alike_are_said() -> None:
+    frame = pl.concat([finals(), finals().with_columns(("\u200b" + pl.col("optimizer")).alias("optimizer"))])
+    assert "look alike and have other characters" in " ".join(fairstep.judge(frame, "adamw").notes)
