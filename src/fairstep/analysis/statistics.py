@@ -22,6 +22,9 @@ Key = TypeVar("Key", bound=Hashable)
 LEVEL = 0.95
 """Confidence of every interval of this package."""
 
+Z95 = 1.959964
+"""Normal quantile of a two-sided 95 %."""
+
 
 class AnalysisError(ValueError):
     """The runs cannot be compared; the message is one sentence with what is wrong and what would be right."""
@@ -40,6 +43,12 @@ class Estimate:
     deviation: float
     count: int
 
+    @classmethod
+    def of(cls, mean: float, deviation: float, count: int) -> Estimate:
+        """The t-interval of two or more values of which only these three are known."""
+        half = t_quantile(count - 1) * deviation / math.sqrt(count)
+        return cls(mean, mean - half, mean + half, deviation, count)
+
     @property
     def has_interval(self) -> bool:
         return math.isfinite(self.low) and math.isfinite(self.high)
@@ -48,12 +57,29 @@ class Estimate:
     def standard_error(self) -> float:
         return self.deviation / math.sqrt(self.count)
 
+    @property
+    def probability(self) -> float:
+        """Two-sided p-value of a mean of 0; nan with one value."""
+        return t_probability(self.value, self.standard_error, self.count - 1)
 
-def t_quantile(degrees: float, probability: float) -> float:
-    """Quantile of Student's t. From scipy.special, because importing scipy.stats alone takes a second or more."""
+
+def t_quantile(degrees: float, probability: float = (1 + LEVEL) / 2) -> float:
+    """Quantile of Student's t, by default the upper one of an interval at ``LEVEL``. From scipy.special, because
+    importing scipy.stats alone takes a second or more."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))
+
+
+def t_probability(value: float, error: float, degrees: float) -> float:
+    """Two-sided p-value of 0 for a value with this standard error; nan without a degree of freedom."""
+    from scipy.special import stdtr
+
+    if not degrees > 0:
+        return math.nan
+    if error == 0:
+        return float(value == 0)
+    return float(2 * stdtr(degrees, -abs(value) / error))
 
 
 def mean_interval(values: Iterable[float]) -> Estimate:
@@ -69,9 +95,7 @@ def mean_interval(values: Iterable[float]) -> Estimate:
     mean = float(array.mean())
     if array.size == 1:
         return Estimate(mean, -math.inf, math.inf, math.nan, 1)
-    deviation = float(array.std(ddof=1))
-    half = t_quantile(array.size - 1, (1 + LEVEL) / 2) * deviation / math.sqrt(array.size)
-    return Estimate(mean, mean - half, mean + half, deviation, int(array.size))
+    return Estimate.of(mean, float(array.std(ddof=1)), int(array.size))
 
 
 def paired_difference(first: Mapping[Key, float], second: Mapping[Key, float]) -> Estimate:
@@ -80,10 +104,15 @@ def paired_difference(first: Mapping[Key, float], second: Mapping[Key, float]) -
     Keys are seeds: two runs with one (init_seed, data_seed) start from the same weights and read the same batches, so
     what those two add to both losses cancels. Raises AnalysisError when no key is shared.
     """
-    shared = [key for key in first if key in second]
-    if not shared:
+    differences = paired_values(first, second)
+    if not differences:
         raise AnalysisError("a paired difference needs runs with the same seeds on both sides, and there are none")
-    return mean_interval(first[key] - second[key] for key in shared)
+    return mean_interval(differences)
+
+
+def paired_values(first: Mapping[Key, float], second: Mapping[Key, float]) -> list[float]:
+    """first - second of every key that both have, in the order of the first."""
+    return [first[key] - second[key] for key in first if key in second]
 
 
 @dataclass(frozen=True)
@@ -100,13 +129,7 @@ class Unpaired:
     @property
     def probability(self) -> float:
         """Two-sided p-value of no difference; nan without an interval."""
-        from scipy.special import stdtr
-
-        if not math.isfinite(self.degrees):
-            return math.nan
-        if self.standard_error == 0:
-            return float(self.value == 0)
-        return float(2 * stdtr(self.degrees, -abs(self.value) / self.standard_error))
+        return t_probability(self.value, self.standard_error, self.degrees)
 
 
 def unpaired_difference(first: Estimate, second: Estimate, shift: float = 0.0) -> Unpaired:
@@ -125,7 +148,7 @@ def unpaired_difference(first: Estimate, second: Estimate, shift: float = 0.0) -
         return Unpaired(value, value, value, 0.0, float(first.count + second.count - 2))
     parts = (square**2 / (estimate.count - 1) for square, estimate in zip(squares, (first, second), strict=True))
     degrees = error**4 / sum(parts)
-    half = t_quantile(degrees, (1 + LEVEL) / 2) * error
+    half = t_quantile(degrees) * error
     return Unpaired(value, value - half, value + half, error, degrees)
 
 

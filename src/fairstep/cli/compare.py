@@ -16,7 +16,7 @@ from fairstep.analysis.verdict.wording import plural
 from fairstep.cli.shared import screen, space
 from fairstep.cli.shared.baseline_store import check_options, sound, take_baseline
 from fairstep.cli.shared.baseline_workload import workload_from
-from fairstep.cli.shared.contest_options import CompareOptions
+from fairstep.cli.shared.contest_options import CompareOptions, check_names
 from fairstep.cli.shared.fitness import check_fitness
 from fairstep.cli.shared.options import (
     WorkloadOptions,
@@ -160,11 +160,7 @@ def contestant_tables(options: CompareOptions) -> list[ContestantTable]:
     specs = [called(text) for text in options.contestants]
     names = [spec.name for spec in specs]
     paths = [optim.get(text).name for text in options.contestants]
-    if len(names) < 2:
-        raise ValueError(f"compare needs two or more optimizers, not {', '.join(names) or 'none'}")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice} is named twice; every contestant competes once")
+    check_names(names, "optimizers")
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in options.set:
         target, value = assignment(text)

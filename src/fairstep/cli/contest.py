@@ -127,16 +127,12 @@ def contest(
     with launcher, watching(Expected.of(described, {})) as watch:
         ledgers = carry_out(described, bases, kept, launcher, watch, Patience(attempts=attempts))
     (ledger,) = ledgers.values()
-    return _concluded(ledger, kept)
 
-
-def _concluded(ledger: Ledger, store: Store) -> Contested:
     from fairstep.report import write_report
 
-    trials = Trials.read(ledger, store.runs())
-    result: dict[str, Any] = contest_result(trials)
-    page = write_report(store, ledger, store.path / "report.html", trials)
-    return Contested(result, ledger, store, page.absolute())
+    trials = Trials.read(ledger, kept.runs())
+    page = write_report(kept, ledger, kept.path / "report.html", trials)
+    return Contested(contest_result(trials), ledger, kept, page.absolute())
 
 
 def _contestants(given: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

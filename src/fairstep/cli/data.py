@@ -184,22 +184,18 @@ def list_corpora(arguments: list[str]) -> int:
     for name, folder in corpora():
         try:
             meta = read_meta(folder)
-            train, validation = meta["train"]["tokens"], meta["validation"]["tokens"]
-            rows.append({"name": name, "folder": folder.name, "vocabulary": meta["vocabulary"]})
-            rows[-1]["fingerprint_version"] = fingerprint_version(meta["fingerprint"])
-            rows[-1] |= {"train_tokens": train, "validation_tokens": validation}
+            row = {"name": name, "folder": folder.name, "vocabulary": meta["vocabulary"]}
+            row["fingerprint_version"] = fingerprint_version(meta["fingerprint"])
+            rows.append(row | {f"{part}_tokens": meta[part]["tokens"] for part in ("train", "validation")})
         except DataError as error:
             rows.append({"name": name, "folder": folder.name, "error": str(error)})
     if options.json:
         print(json.dumps(rows))
     elif rows:
         header = ["name", "folder", "vocabulary", "training tokens", "validation tokens"]
+        numbers = ("vocabulary", "train_tokens", "validation_tokens")
         cells = [
-            [
-                row["name"],
-                row["folder"],
-                *(f"{row[key]:,}" if key in row else "damaged" for key in _NUMBERS),
-            ]
+            [row["name"], row["folder"], *(f"{row[key]:,}" if key in row else "damaged" for key in numbers)]
             for row in rows
         ]
         screen.print_table("", header, cells, left=2)
@@ -218,7 +214,6 @@ def remove_corpus(arguments: list[str]) -> int:
     return 0
 
 
-_NUMBERS = ("vocabulary", "train_tokens", "validation_tokens")
 FEW_FOR_VALIDATION = 20  # documents; the loss of fewer depends on which they are
 
 

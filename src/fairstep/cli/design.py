@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fairstep.analysis import Trials, count_text, pooled_deviation, seconds_text
+from fairstep.analysis.statistics import paired_values
 from fairstep.analysis.verdict.power import power, seeds_for
 from fairstep.analysis.verdict.sequential import limits
 from fairstep.cli.shared import screen
@@ -79,6 +80,7 @@ def main(arguments: list[str]) -> int:
     if design.most is None:
         raise ValueError(f"--seeds {options.seeds} has no end, so it finds any difference at last; give one, as 3..12")
     limit, chance = limits(design.first, design.most, alpha), power(effect, design.first, design.most, alpha)
+    runs, most_runs = (seeds * (options.contestants + 1) for seeds in (chance.mean_seeds, design.most))
     looks = [
         {
             "seeds": n,
@@ -97,12 +99,12 @@ def main(arguments: list[str]) -> int:
         "alpha": alpha,
         "power": chance.probability,
         "mean_seeds": chance.mean_seeds,
-        "runs": chance.mean_seeds * (options.contestants + 1),
-        "most_runs": design.most * (options.contestants + 1),
-        "tokens": chance.mean_seeds * (options.contestants + 1) * tokens or None,
-        "most_tokens": design.most * (options.contestants + 1) * tokens or None,
-        "seconds": chance.mean_seeds * (options.contestants + 1) * seconds or None,
-        "most_seconds": design.most * (options.contestants + 1) * seconds or None,
+        "runs": runs,
+        "most_runs": most_runs,
+        "tokens": runs * tokens or None,
+        "most_tokens": most_runs * tokens or None,
+        "seconds": runs * seconds or None,
+        "most_seconds": most_runs * seconds or None,
         "looks": looks,
     }
     print(json.dumps(result)) if options.json else say(result)
@@ -187,8 +189,7 @@ def store_noise(store: Store) -> Noise:
         base = trials[trials.baseline]
         for name in trials.names:
             if name != base.name:
-                other = trials[name].losses
-                differences.append([base.losses[key] - other[key] for key in base.losses if key in other])
+                differences.append(paired_values(base.losses, trials[name].losses))
             rows += [row for row in trials[name].finals if row["status"] == "done"]
     deviation, degrees = pooled_deviation(differences)
     if not degrees or not deviation > 0:

@@ -64,8 +64,16 @@ class Judgement:
         return write_page(judged_page(self.source.trials, self.result), Path(path).expanduser())
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Headings and rows of the verdict table. A column in which nothing is known is left out."""
-        return judged_table(self.result)
+        """Headings and rows of the verdict table, with the grade and what other rules say. A column in which nothing is
+        known is left out."""
+        contestants = self.result["contestants"]
+        rules = list(dict.fromkeys(rule for row in contestants for rule in row["rules"]))
+        heads = known_columns(self.result) | {"grade": "evidence"} | {rule: f"{rule} says" for rule in rules}
+        rows = [
+            words | {"grade": row["grade"]} | {rule: row["rules"].get(rule, {}).get("words", DASH) for rule in rules}
+            for words, row in zip(verdict_rows(self.result), contestants, strict=True)
+        ]
+        return list(heads.values()), [[row[key] for key in heads] for row in rows]
 
     def __repr__(self) -> str:
         heads, rows = self.table()
@@ -151,19 +159,6 @@ def judged_result(source: Imported, judged: Sequence[Verdict], rules: tuple[str,
         "sources": list(source.sources),
         "notes": [*source.notes, *notes, *pairs, *result["notes"]],
     }
-
-
-def judged_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the verdict table, with the grade and what other rules say."""
-    heads = known_columns(result) | {"grade": "evidence"}
-    rows: list[dict[str, str]] = []
-    rules = list(dict.fromkeys(rule for row in result["contestants"] for rule in row["rules"]))
-    for words, row in zip(verdict_rows(result), result["contestants"], strict=True):
-        rows.append(
-            words | {"grade": row["grade"]} | {rule: row["rules"].get(rule, {}).get("words", DASH) for rule in rules}
-        )
-    heads |= {rule: f"{rule} says" for rule in rules}
-    return list(heads.values()), [[row[key] for key in heads] for row in rows]
 
 
 def sentences(result: dict[str, Any]) -> list[str]:

@@ -111,7 +111,9 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
     )
     sequences = sequences_of(asked, size)
     tokens = budget_of(asked.tokens, asked.chinchilla, size)
-    precision = precision_of(options, on_cpu)
+    precision = options.precision
+    if precision == "auto":
+        precision = auto_precision() if on_cpu else "bf16"
     execution = Execution(micro_batch_sequences=options.micro_batch_sequences, compile=options.compile)
     data = DataSpec(
         name="any", fingerprint="", vocabulary=asked.vocabulary or size.model.vocabulary - size.extra_tokens
@@ -143,12 +145,6 @@ def specification(options: PlanOptions, on_cpu: bool) -> tuple[RunSpec, tuple[st
         ),
         (f"{chosen.name}: {chosen.source}", *chosen.remarks),
     )
-
-
-def precision_of(options: PlanOptions, on_cpu: bool) -> Literal["float32", "bf16"]:
-    if options.precision != "auto":
-        return options.precision
-    return auto_precision() if on_cpu else "bf16"
 
 
 def this_machine(options: PlanOptions, spec: RunSpec) -> Device:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from fairstep import optim
+from fairstep.analysis import published_speedups
+from fairstep.analysis.verdict.track import result_rows
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import parse
+from fairstep.published import semenov, wen
 
 if TYPE_CHECKING:
     import polars as pl
@@ -116,48 +120,27 @@ def published_rows(what: What, paper: str = "both") -> list[dict[str, Any]]:
     if not tables:
         others = [name for kind, name in _tables() if kind == what]
         raise ValueError(f"{paper} published no {what}; {' and '.join(others)} did")
-    return [{"paper": name, **row} for name, table in tables.items() for row in table().to_dicts()]
+    return [{"paper": name, **row} for name, table in tables.items() for row in table()]
 
 
-def _tables() -> dict[tuple[str, str], Any]:
-    from fairstep.published import semenov, wen
-
+def _tables() -> dict[tuple[str, str], Callable[[], list[dict[str, Any]]]]:
+    chosen = ("optimizer", "model_size", "chinchilla_ratio", "tokens", "phase", "configuration_loss", "hyperparameters")
     return {
-        ("results", "wen"): wen.results,
-        ("results", "semenov"): _final_losses,
-        ("speedups", "wen"): _speedups,
-        ("sweeps", "wen"): wen.sweeps,
-        ("models", "wen"): wen.models,
-        ("models", "semenov"): _models,
-        ("configurations", "wen"): lambda: wen.results().select(
-            "optimizer", "model_size", "chinchilla_ratio", "tokens", "phase", "configuration_loss", "hyperparameters"
-        ),
-        ("configurations", "semenov"): lambda: _sized(semenov.configurations()).with_columns(_hyperparameters()),
-        ("records", "semenov"): lambda: _sized(semenov.records()),
-        ("track3", "track3"): _track3,
+        ("results", "wen"): lambda: wen.results().to_dicts(),
+        ("results", "semenov"): lambda: _final_losses().to_dicts(),
+        ("speedups", "wen"): published_speedups,
+        ("sweeps", "wen"): lambda: wen.sweeps().to_dicts(),
+        ("models", "wen"): lambda: wen.models().to_dicts(),
+        ("models", "semenov"): lambda: _models().to_dicts(),
+        ("configurations", "wen"): lambda: wen.results().select(chosen).to_dicts(),
+        ("configurations", "semenov"): lambda: _configurations().to_dicts(),
+        ("records", "semenov"): lambda: _sized(semenov.records()).to_dicts(),
+        ("track3", "track3"): result_rows,
     }
-
-
-def _speedups() -> pl.DataFrame:
-    import polars as pl
-
-    from fairstep.analysis import published_speedups
-
-    return pl.DataFrame(published_speedups(), infer_schema_length=None)
-
-
-def _track3() -> pl.DataFrame:
-    import polars as pl
-
-    from fairstep.analysis.verdict.track import result_rows
-
-    return pl.DataFrame(result_rows(), infer_schema_length=None)
 
 
 def _final_losses() -> pl.DataFrame:
     import polars as pl
-
-    from fairstep.published import semenov
 
     final = semenov.records().filter((pl.col("metric") == semenov.FULL) & (pl.col("varied") == "{}"))
     batch_tokens = pl.col("batch_sequences") * pl.col("context")
@@ -165,18 +148,16 @@ def _final_losses() -> pl.DataFrame:
 
 
 def _models() -> pl.DataFrame:
-    from fairstep.published import semenov
-
     shape = ["model_size", "parameters", "layers", "heads", "hidden"]
     return _sized(semenov.configurations()).select(shape).unique(maintain_order=True)
 
 
-def _hyperparameters() -> pl.Expr:
-    """lr, weight decay and the rest in one JSON column, as W has them."""
+def _configurations() -> pl.DataFrame:
+    """With lr, weight decay and the rest in one JSON column, as W has them."""
     import polars as pl
 
     names = ["lr", "weight_decay", "warmup_steps", "clip_norm", "schedule", "betas", "other"]
-    return pl.struct(names).struct.json_encode().alias("hyperparameters")
+    return _sized(semenov.configurations()).with_columns(hyperparameters=pl.struct(names).struct.json_encode())
 
 
 def _sized(table: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from fairstep.cli.shared.sizes import SizeOptions, sequences_of, size_of
 from fairstep.model import AnyPreset
 from fairstep.model.shapes import chinchilla_tokens
 from fairstep.runs import Store
+from fairstep.runs.certificate import words
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def show(target: Any, rows: list[dict[str, Any]], notes: list[str], memory: int,
     for row in rows[:top]:
         screen.out(f"\n{row['optimizer']}: {'rank ' + rank_text(row) if rank_text(row) else 'no rank'}")
         screen.out(f"  speedup          {row['reason']}")
-        screen.out(f"  hyperparameters  {assignments(row['hyperparameters'])}; {row['hyperparameters_reason']}")
-        screen.out(f"  run              {assignments(row['run']) or 'as in your contest'}")
+        screen.out(f"  hyperparameters  {words(json.loads(row['hyperparameters']))}; {row['hyperparameters_reason']}")
+        screen.out(f"  run              {words(json.loads(row['run'])) or 'as in your contest'}")
         screen.out(f"  lr               {row['lr_reason']}")
         if row["memory_reason"]:
             screen.out(f"  memory           {row['memory_reason']}")
@@ -195,11 +196,3 @@ def rank_text(row: dict[str, Any]) -> str:
     """1-4, or nothing outside the data."""
     first, last = row["rank_best"], row["rank_worst"]
     return "" if row["outside"] else f"{first}" if first == last else f"{first}-{last}"
-
-
-def assignments(text: str) -> str:
-    """A JSON object as name=value, name=value."""
-    values: dict[str, Any] = json.loads(text)
-    return ", ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
-    )

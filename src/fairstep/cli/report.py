@@ -56,31 +56,23 @@ def main(arguments: list[str]) -> int:
         raise ValueError("the same store is named twice")
     check_written("--out", options.out and page_path(options, paths[0]))
     check_written("--export", options.export, folder=True)
-    page = published() if options.published else contests([Store(path) for path in paths], options.contest)
+    stores = [Store(path) for path in paths]
 
     from fairstep.report import export, write_page
+    from fairstep.report.published_page import published_page
+    from fairstep.report.stores import page as page_of
+    from fairstep.runs.merge import gather
 
+    page = published_page() if options.published else page_of(gather(stores, options.contest), stores)
     if not options.json:
         show(page)  # first, for the page may have no room
     path = write_page(page, page_path(options, paths[0])).absolute()
-    print(json.dumps(with_path(page.result, str(path))) if options.json else f"\nreport: {path}")
+    told = page.result | {"report": str(path)} if is_verdict(page.result) else page.result
+    print(json.dumps(told) if options.json else f"\nreport: {path}")
     if options.export is not None:
         written = export(page, options.export)
         screen.say(f"{len(written)} files in {options.export}")
     return 0
-
-
-def published() -> Page:
-    from fairstep.report.published_page import published_page
-
-    return published_page()
-
-
-def contests(stores: list[Store], wanted: str) -> Page:
-    from fairstep.report.stores import page
-    from fairstep.runs.merge import gather
-
-    return page(gather(stores, wanted), stores)
 
 
 def page_path(options: ReportOptions, store: Path) -> Path:
@@ -91,13 +83,14 @@ def page_path(options: ReportOptions, store: Path) -> Path:
     return out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
 
 
-def with_path(result: Any, path: str) -> Any:
-    return result | {"report": path} if isinstance(result, dict) and "contestants" in result else result
+def is_verdict(result: Any) -> bool:
+    """Whether it is the result of one contest."""
+    return isinstance(result, dict) and "contestants" in result
 
 
 def show(page: Page) -> None:
     """The verdict of a contest, or the headline and a line for each verdict."""
-    if isinstance(page.result, dict) and "contestants" in page.result:
+    if is_verdict(page.result):
         print_verdict(page.result)
         return
     screen.out(f"{page.first}. {page.rest}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fairstep.optim.spec import nearest
+from fairstep.runs import machine
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ DEVICES: dict[str, Device] = {
         Device("tpu-v5e", 197e12, 16 * 10**9, 0.4, f"Google TPU v5e {_DATA_SHEET}"),
     )
 }
+
+
+def device_here() -> Device:
+    """The machine at hand with its memory. Its rate is not known here (1 FLOP a second)."""
+    here = machine()
+    return Device("cpu" if here.device == "cpu" else "this", 1.0, here.memory_bytes, CPU_UTILISATION, "this machine")
 
 
 def device(name: str) -> Device:

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 
 from fairstep.runs import CommandSpec, Run, Summary, Value, read_json, write_atomic
 
-SEED, OTHER_SEED = 0, 1
+OTHER_SEED = 1
 MOST_FILES = 20_000
 """Files of the trainer's folder that are watched for writes."""
 
@@ -142,34 +142,27 @@ def examine(
     patience: float = 60.0,
 ) -> Iterator[Finding]:
     """``specs``: contestant -> a short run of it. ``searched``: contestant -> placeholder -> its values."""
-    with Trials(folder, patience) as trials:
-        yield from _checks(trials, specs, searched)
-
-
-def _checks(
-    trials: Trials, specs: Mapping[str, CommandSpec], searched: Mapping[str, Mapping[str, Sequence[Value]]]
-) -> Iterator[Finding]:
-    folder, patience = trials.folder, trials.patience
     name, spec = next(iter(specs.items()))
-    before = _files(Path(spec.trainer.directory)) if spec.trainer.directory else None
-    (first,) = trials.of(spec)
-    yield _ends(first, patience)
-    if first.loss is None:
-        return
-    after = _files(Path(spec.trainer.directory)) if before is not None else None
-    yield _writes(before, after, folder)
-    yield _left(first)
-    yield _of_the_end(first, spec)
-    (again,) = trials.of(spec)
-    yield _same("repeats", "the same seed gives the same loss", first, again)
-    (other,) = trials.of(spec.model_copy(update={"seed": OTHER_SEED}))
-    yield _different("seed", "another seed gives another loss", [(f"seed {OTHER_SEED}", other)], first)
-    (longer,) = trials.of(spec.model_copy(update={"steps": 2 * spec.steps}))
-    yield _different("budget", "a longer run gives another loss", [(f"{2 * spec.steps} steps", longer)], first)
-    yield from _values(trials, specs, searched, first, name)
-    beside = trials.of(spec, spec.model_copy(update={"seed": OTHER_SEED}))
-    yield _beside(first, other, beside)
-    yield _killed(trials, spec, first)
+    otherwise, twice = (spec.model_copy(update=one) for one in ({"seed": OTHER_SEED}, {"steps": 2 * spec.steps}))
+    with Trials(folder, patience) as trials:
+        before = _files(Path(spec.trainer.directory)) if spec.trainer.directory else None
+        (first,) = trials.of(spec)
+        yield _ends(first, patience)
+        if first.loss is None:
+            return
+        after = _files(Path(spec.trainer.directory)) if before is not None else None
+        yield _writes(before, after, folder)
+        yield _left(first)
+        yield _of_the_end(first, spec)
+        (again,) = trials.of(spec)
+        yield _repeats(first, again)
+        (other,) = trials.of(otherwise)
+        yield _different("seed", "another seed gives another loss", [(f"seed {OTHER_SEED}", other)], first)
+        (longer,) = trials.of(twice)
+        yield _different("budget", "a longer run gives another loss", [(f"{twice.steps} steps", longer)], first)
+        yield from _values(trials, specs, searched, first, name)
+        yield _beside(first, other, trials.of(spec, otherwise))
+        yield _killed(trials, spec, first)
 
 
 def fit(findings: Sequence[Finding]) -> bool:
@@ -241,7 +234,8 @@ def _of_the_end(first: Outcome, spec: CommandSpec) -> Finding:
     return Finding("end", title, "passed" if last + 2 * gap >= spec.steps else "failed", told)
 
 
-def _same(check: str, title: str, first: Outcome, again: Outcome) -> Finding:
+def _repeats(first: Outcome, again: Outcome) -> Finding:
+    check, title = "repeats", "the same seed gives the same loss"
     if first.loss == again.loss:
         return Finding(check, title, "passed", "to the bit")
     if first.loss is None or again.loss is None:

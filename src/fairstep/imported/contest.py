@@ -77,9 +77,8 @@ def contest_of(
         one = splits[name] = split(name, mine)
         notes += one.notes
         _check_duplicates(name, one.final)
-        phases: tuple[tuple[Phase, tuple[FoundRun, ...]], ...] = (("tune", one.search), ("final", one.final))
-        for phase, part in phases:
-            rows += made.rows(part, phase, lengths[name], one.varied)
+        rows += made.rows(one.search, "tune", lengths[name], one.varied)
+        rows += made.rows(one.final, "final", lengths[name], one.varied)
         if name == base:
             rest: dict[Any, list[FoundRun]] = {}
             for run in group:

@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairstep.imported.unpacking import PACKED
+
 SEED = re.compile(r"(?i)(?:^|[-_. /])(?:seed|rng)[-_=:. ]?(\d+)(?=$|[-_. /])|(?:[-_. /])s[-_=]?(\d+)$")
 GENERIC = re.compile(
     r"(?i)^(checkpoint-\d+|trainer_state|events\.out\.tfevents.*|run-.*\.wandb|offline-run-.*|run-\d{8}.*|logs?|files|"
     r"metrics|results?|output|stdout|version_\d+|runs|[a-z]{3}\d{2}_\d{2}-\d{2}-\d{2}_.*)$"
 )
+ENDINGS = (*PACKED, ".txt", ".log", ".out", ".csv", ".tsv", ".jsonl", ".parquet", ".json", ".db", ".ndjson")
+"""What is taken from the end of a file's name, in this order."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +80,6 @@ def contestants(found: Sequence[Found]) -> list[tuple[str, str, str | None]]:
 
 
 def _stem(name: str) -> str:
-    for ending in (
-        ".gz",
-        ".bz2",
-        ".xz",
-        ".zst",
-        ".txt",
-        ".log",
-        ".out",
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".parquet",
-        ".json",
-        ".db",
-        ".ndjson",
-    ):
+    for ending in ENDINGS:
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name

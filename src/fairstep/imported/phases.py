@@ -16,9 +16,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from fairstep.imported.rows import FoundRun
+from fairstep.runs.certificate import value_text
 from fairstep.runs.frozen import is_number
 
 Grade = Literal["A", "B", "C"]
@@ -147,8 +148,5 @@ def _edges(chosen: str, groups: dict[str, list[FoundRun]]) -> tuple[str, ...]:
 
 
 def _words(chosen: str) -> str:
-    return ", ".join(f"{name} {_short(value)}" for name, value in json.loads(chosen).items()) or "(one configuration)"
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    values = json.loads(chosen).items()
+    return ", ".join(f"{name} {value_text(value)}" for name, value in values) or "(one configuration)"

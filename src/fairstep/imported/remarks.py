@@ -17,9 +17,7 @@ DONE = ("", "done", "finished", "complete", "completed", "success", "succeeded",
 SHARED = {
     "the same model": ("model", "model_name", "model_size", "n_params", "num_params", "params", "parameters"),
     "the same data": ("data", "dataset", "corpus", "dataset_name"),
-    "the same batch size": (
-        *("batch_size", "global_batch_size", "batch_tokens", "batch_sequences", "tokens_per_step"),
-    ),
+    "the same batch size": ("batch_size", "global_batch_size", "batch_tokens", "batch_sequences", "tokens_per_step"),
 }
 """What a verdict takes for granted -> the columns that tell."""
 

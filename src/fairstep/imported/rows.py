@@ -97,38 +97,12 @@ class _Table:
         self.notes: list[str] = []
 
     def read(self, where: Where | None) -> Understood:
-        columns, frame = self.columns, self.frame
+        frame = self.frame
         late = where is not None and any(name in self._ends() for name in where.names)
         if where is not None and not late:
             frame = self._kept(frame, where)
         for role in ("loss", "step", "tokens", "batch_tokens", "planned"):
-            if (name := columns.get(role)) is not None:
-                try:
-                    values = numbers(frame, name)
-                except InputError:
-                    if role in ("batch_tokens", "planned"):
-                        values = pl.Series([None] * frame.height, dtype=pl.Float64)
-                    else:
-                        raise
-                if role == "loss" and (negative := (values < 0) & values.is_finite()).any():
-                    first = frame.filter(negative).row(0, named=True)
-                    raise InputError(
-                        f"{place(first, name)} must be a loss in nats per token, so not below 0, and is {first[name]} "
-                        "(a log likelihood needs the other sign)"
-                    )
-                if role == "loss" and (huge := (values > HIGHEST_LOSS) & values.is_finite()).any():
-                    first = frame.filter(huge).row(0, named=True)
-                    raise InputError(
-                        f"{place(first, name)} must be a loss in nats per token, so not above {HIGHEST_LOSS:g}, and is "
-                        f"{first[name]} (a run that diverged has nan)"
-                    )
-                endless = values.is_nan() | values.is_infinite()
-                if role in ("step", "tokens") and endless.any():
-                    first = frame.filter(endless).row(0, named=True)
-                    raise InputError(f"{place(first, name)} must be a finite number, not {first[name]}")
-                frame = frame.with_columns(values.alias(f"#{role}"))
-            else:
-                frame = frame.with_columns(pl.lit(None, pl.Float64).alias(f"#{role}"))
+            frame = frame.with_columns(self._numbers(frame, role).alias(f"#{role}"))
         frame = self._named(frame)
         frame = self._runs(frame)
         if where is not None and late:
@@ -141,6 +115,28 @@ class _Table:
         self.tuned = self.columns.tuned()
         runs = self._found(frame)
         return Understood(runs, (self._line(len(runs)),), tuple(self.notes))
+
+    def _numbers(self, frame: pl.DataFrame, role: str) -> pl.Series:
+        """The column of a meaning, null without one. Raises InputError for what it cannot be."""
+        if (name := self.columns.get(role)) is None:
+            return pl.Series([None] * frame.height, dtype=pl.Float64)
+        try:
+            values = numbers(frame, name)
+        except InputError:
+            if role not in ("batch_tokens", "planned"):
+                raise
+            return pl.Series([None] * frame.height, dtype=pl.Float64)
+        finite, loss = values.is_finite(), "a loss in nats per token, so not"
+        low, high = f"{loss} below 0, and is", f"{loss} above {HIGHEST_LOSS:g}, and is"
+        for roles, wrong, what, hint in (
+            (("loss",), (values < 0) & finite, low, " (a log likelihood needs the other sign)"),
+            (("loss",), (values > HIGHEST_LOSS) & finite, high, " (a run that diverged has nan)"),
+            (("step", "tokens"), ~finite, "a finite number, not", ""),
+        ):
+            if role in roles and wrong.any():
+                first = frame.filter(wrong).row(0, named=True)
+                raise InputError(f"{place(first, name)} must be {what} {first[name]}{hint}")
+        return values
 
     def _end(self, name: str) -> str:
         """``step`` or ``tokens`` if the column is of a run's end; empty else."""

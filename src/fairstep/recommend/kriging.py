@@ -36,7 +36,7 @@ import numpy as np
 
 from fairstep.analysis.laws.law import Law
 from fairstep.analysis.laws.power_fit import Array
-from fairstep.analysis.statistics import LEVEL, AnalysisError, t_quantile
+from fairstep.analysis.statistics import AnalysisError, t_quantile
 from fairstep.analysis.verdict.ranking import ranking
 from fairstep.recommend.points import BASELINE, Point, Target, log_distance
 
@@ -158,7 +158,7 @@ def forecast(
     separated = _separation(values, judged)
     places = {place.name: place for place in ranking({n: -v for n, (v, _) in values.items()}, separated)}
     drop = law.at(*law.clamped(target.parameters, target.tokens)) if drop is None else drop
-    half, forecasts = t_quantile(DEGREES, (1 + LEVEL) / 2), []
+    half, forecasts = t_quantile(DEGREES), []
     for name, (value, deviation) in values.items():
         ends = (value, value - half * deviation, value + half * deviation)
         gap, gap_low, gap_high = (gap_of(end, drop, law.parameters["B"]) for end in ends)
@@ -269,7 +269,7 @@ def _predict(scales: Scales, points: Sequence[Point], target: Target, study: str
 
 
 def _separation(values: Mapping[str, tuple[float, float]], judged: Collection[str]) -> Callable[[str, str], bool]:
-    half = t_quantile(DEGREES, (1 + LEVEL) / 2)
+    half = t_quantile(DEGREES)
 
     def separated(first: str, second: str) -> bool:
         (a, s), (b, t) = values[first], values[second]

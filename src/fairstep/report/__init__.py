@@ -7,7 +7,8 @@ fairstep.published; never torch.
 """
 
 from fairstep.report.export import export
-from fairstep.report.page import attempts, write_page, write_report
+from fairstep.report.page import load, write_page, write_report
 from fairstep.report.section import Page
+from fairstep.report.stores import contest_page
 
-__all__ = ["Page", "attempts", "export", "write_page", "write_report"]
+__all__ = ["Page", "contest_page", "export", "load", "write_page", "write_report"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from fairstep.analysis import AnalysisError
 from fairstep.analysis.claims.united import united
+from fairstep.analysis.statistics import paired_values
 from fairstep.analysis.verdict.borrowed import LEAST_CELLS, borrowed_intervals
 from fairstep.report.loaded import LoadedContest
 from fairstep.report.section import Section, paragraph
@@ -29,7 +30,7 @@ def borrowed_section(loaded: Sequence[LoadedContest]) -> Section:
     for trials in united(item.trials for item in loaded):
         base = trials[trials.baseline].losses
         for name in trials.names:
-            pairs = [base[seeds] - loss for seeds, loss in trials[name].losses.items() if seeds in base]
+            pairs = paired_values(base, trials[name].losses)
             if name != trials.baseline and pairs and trials.ledger is not None:
                 cells = differences.setdefault((name, trials.baseline), {})
                 cells[trials.ledger.name if trials.ledger.name not in cells else f"{trials.ledger.name}, again"] = pairs

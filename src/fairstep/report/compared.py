@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairstep.analysis import AnalysisError, Outcome, Trials, paired_difference, plural, verdicts
+from fairstep.report.loaded import LoadedContest
 from fairstep.report.section import Part, Section, paragraph
 from fairstep.report.table import Column, Table, numbers
 from fairstep.runs import Ledger, Store
-from fairstep.runs.merge import StoredContest
 
 Row = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Judged:
         return cls(str(store.path), ledger, trials, {one.name: one.verdict for one in verdicts(trials)})
 
 
-def judged_alone(stores: Sequence[Store], contests: Sequence[StoredContest]) -> tuple[list[Judged], list[str]]:
+def judged_alone(stores: Sequence[Store], contests: Sequence[LoadedContest]) -> tuple[list[Judged], list[str]]:
     """The contests as each store has them; and of those that cannot be judged in one store alone, a sentence each."""
     wanted = {contest.ledger.name for contest in contests}
     judged, problems = [], []

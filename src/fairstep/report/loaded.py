@@ -12,24 +12,30 @@ from fairstep.runs import Ledger
 
 @dataclass(frozen=True)
 class LoadedContest:
-    """``result`` is ``contest_result``'s; ``store``: how a user names it; ``prefix`` makes ids unique on a page of
-    several contests."""
+    """``result`` is ``contest_result``'s; ``stores``: where it lies, as the user named them; ``prefix`` makes ids
+    unique on a page of several contests."""
 
     ledger: Ledger
     trials: Trials
     result: dict[str, Any]
     look: Look
-    store: str
+    stores: tuple[str, ...]
     prefix: str = ""
 
     @classmethod
-    def of(cls, ledger: Ledger, trials: Trials, store: str, prefix: str = "") -> LoadedContest:
+    def of(cls, ledger: Ledger, trials: Trials, *stores: str, prefix: str = "") -> LoadedContest:
         """Raises fairstep.analysis.AnalysisError when the runs cannot be compared."""
-        return cls(ledger, trials, contest_result(trials), Look.of(ledger.contestants, ledger.baseline), store, prefix)
+        look = Look.of(ledger.contestants, ledger.baseline)
+        return cls(ledger, trials, contest_result(trials), look, stores, prefix)
 
     def key(self, name: str) -> str:
         """The id of an element on the page."""
         return f"{self.prefix}{name}"
+
+    @property
+    def store(self) -> str:
+        """The store that commands name."""
+        return self.stores[0]
 
     @property
     def headline(self) -> str:

@@ -31,15 +31,15 @@ def write_report(store: Store, ledger: Ledger, path: Path, trials: Trials | None
 
     Raises fairstep.analysis.AnalysisError when the runs cannot be compared, OSError when the file cannot be written.
     """
-    trials = trials or Trials.read(ledger, store.runs())
-    loaded = LoadedContest.of(ledger, trials, str(store.path))
-    loaded.result["notes"].extend(attempts(store, ledger))
-    return write_page(contest_page(loaded), path)
+    return write_page(contest_page(load(store, ledger, trials)), path)
 
 
-def attempts(store: Store, ledger: Ledger) -> list[str]:
-    """That a contest is not the first of its contestants in its store, if so. A ledger that cannot be read is none."""
-    return [sentence for sentence in [siblings(ledger, store.readable_ledgers())] if sentence]
+def load(store: Store, ledger: Ledger, trials: Trials | None = None) -> LoadedContest:
+    """A contest of a store. Its notes say if it is not the first of its contestants there; a ledger that cannot be read
+    is none. Raises fairstep.analysis.AnalysisError when the runs cannot be compared."""
+    loaded = LoadedContest.of(ledger, trials or Trials.read(ledger, store.runs()), str(store.path))
+    loaded.result["notes"].extend(filter(None, [siblings(ledger, store.readable_ledgers())]))
+    return loaded
 
 
 def write_page(page: Page, path: Path) -> Path:

@@ -36,19 +36,19 @@ def page(entries: Sequence[StoredContest], stores: Sequence[Store]) -> Page:
     reason. Raises AnalysisError when none is left.
     """
     many = len(entries) > 1 or len(stores) > 1
-    loaded, shown, problems = [], [], []
+    loaded, problems = [], []
     for place, entry in enumerate(entries, 1):
         try:
             trials = Trials.read(entry.ledger, entry.runs)
-            loaded.append(LoadedContest.of(entry.ledger, trials, entry.stores[0], f"c{place}-" if many else ""))
-            shown.append(entry)
+            prefix = f"c{place}-" if many else ""
+            loaded.append(LoadedContest.of(entry.ledger, trials, *entry.stores, prefix=prefix))
         except AnalysisError as error:
             problems.append(f"{entry.ledger.name}: {error}")
     if not loaded:
         raise AnalysisError(problems[0] if many else problems[0].partition(": ")[2])
     if not many:
         return contest_page(loaded[0])
-    return _of_many(loaded, shown, stores, problems)
+    return _of_many(loaded, stores, problems)
 
 
 def contest_page(loaded: LoadedContest) -> Page:
@@ -65,24 +65,19 @@ def contest_page(loaded: LoadedContest) -> Page:
     )
 
 
-def _of_many(
-    loaded: Sequence[LoadedContest],
-    entries: Sequence[StoredContest],
-    stores: Sequence[Store],
-    problems: Sequence[str],
-) -> Page:
-    rows = flat_rows(loaded, entries)
-    sections = [_overview(rows, loaded, entries, problems)]
-    judged, alone = judged_alone(stores, entries) if len(stores) > 1 else ([], [])
+def _of_many(loaded: Sequence[LoadedContest], stores: Sequence[Store], problems: Sequence[str]) -> Page:
+    rows = flat_rows(loaded)
+    sections = [_overview(rows, loaded, problems)]
+    judged, alone = judged_alone(stores, loaded) if len(stores) > 1 else ([], [])
     if len(stores) > 1:
         sections.append(compared_section(judged, alone))
-    sections += [doubling_section(rows), borrowed_section(loaded), _contests(loaded, entries)]
+    sections += [doubling_section(rows), borrowed_section(loaded), _contests(loaded)]
     verdicts = [row["verdict"] for row in rows if row["verdict"] != "baseline"]
     counted = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(sorted(verdicts)))
     left_out = f" {plural(len(problems), 'contest')} left out." if problems else ""
     return Page(
         bar=" + ".join(str(store.path) for store in stores),
-        first=f"{plural(len(entries), 'contest')} in {plural(len(stores), 'store')}",
+        first=f"{plural(len(loaded), 'contest')} in {plural(len(stores), 'store')}",
         rest=f"Verdicts on contestants: {counted}.{left_out} {disagreement(judged)}".strip(),
         lede="Each contest is one cell: a model, a token budget, a batch size and a text. Losses of different cells "
         "are never compared; speedups are.",
@@ -91,18 +86,17 @@ def _of_many(
     )
 
 
-def flat_rows(loaded: Iterable[LoadedContest], entries: Iterable[StoredContest]) -> list[dict[str, Any]]:
+def flat_rows(loaded: Sequence[LoadedContest]) -> list[dict[str, Any]]:
     """One row for each contestant of each contest: the contest, its stores and cell, then the verdict's numbers."""
     rows = []
-    loaded = list(loaded)
     told = distinct([item.ledger for item in loaded])
-    for item, entry in zip(loaded, entries, strict=True):
+    for item in loaded:
         cell, known = item.ledger.cell, facts(item.ledger)
         differences = "; ".join(f"{name} {known[name]}" for name in told)
         head: dict[str, Any] = {
             "contest": item.ledger.name,
             "study": item.ledger.study,
-            "store": " + ".join(entry.stores),
+            "store": " + ".join(item.stores),
         }
         head |= {"model": cell.model, "parameters_matrix": cell.parameters_matrix, "data": cell.data}
         head |= {"batch_tokens": cell.batch_tokens, "transfer": item.ledger.transfer}
@@ -129,9 +123,7 @@ COLUMNS = (
 )
 
 
-def _overview(
-    rows: Sequence[Row], loaded: Sequence[LoadedContest], entries: Sequence[StoredContest], problems: Sequence[str]
-) -> Section:
+def _overview(rows: Sequence[Row], loaded: Sequence[LoadedContest], problems: Sequence[str]) -> Section:
     table = Table("overview", "Verdicts of all contests", COLUMNS, rows, ("contest", "name", "verdict"))
     names = tuple(dict.fromkeys(row["name"] for row in rows))
     baseline = loaded[0].ledger.baseline
@@ -172,16 +164,16 @@ def _overview(
     if trends:
         parts.append(paragraph("Trend: the factor of a speedup when the size or the data ratio doubles."))
         parts.append(Table("trends", "Does the advantage shrink?", TREND_COLUMNS, trends))
-    paths = dict.fromkeys(path for entry in entries for path in entry.stores)
+    paths = dict.fromkeys(path for item in loaded for path in item.stores)
     parts.append(how(shlex.join(["fairstep", "report", *paths, "--json"])))
     return Section("overview-section", "All verdicts", parts)
 
 
-def _contests(loaded: Sequence[LoadedContest], entries: Sequence[StoredContest]) -> Section:
+def _contests(loaded: Sequence[LoadedContest]) -> Section:
     """Every contest behind a fold, whose figures are drawn when it is opened."""
     parts: list[Part] = []
-    for item, entry in zip(loaded, entries, strict=True):
-        where = f"{contest_sections.cell_words(item.ledger)} · {' + '.join(entry.stores)}"
+    for item in loaded:
+        where = f"{contest_sections.cell_words(item.ledger)} · {' + '.join(item.stores)}"
         summary = f"<summary>{text(item.ledger.name)}: {text(item.headline)}</summary>"
         parts.append(f'<details class="contest">{summary}<p class="how">{text(where)}</p>')
         parts += [*contest_sections.sections(item), "</details>"]

@@ -7,6 +7,7 @@ simultaneous: with probability ``level`` all statements of one certificate about
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from pydantic import Field
 
@@ -138,11 +139,10 @@ class Certificate(Record):
             return f"Certified: no single-coordinate move gains more than {self.tolerance:g} ({level})."
         if move.low > self.tolerance:
             return f"Not tuned: a single move ({move.name} to {move.value}) gains at least {move.low:.4f} ({level})."
-        found = (
-            f"No tried neighbour was better; the nearest ({move.name} {_value(move.value)}) was {-move.gain:.4f} worse"
-        )
+        value = value_text(move.value)
+        found = f"No tried neighbour was better; the nearest ({move.name} {value}) was {-move.gain:.4f} worse"
         if move.gain > 0:
-            found = f"The best single move ({move.name} to {_value(move.value)}) was {move.gain:.4f} better"
+            found = f"The best single move ({move.name} to {value}) was {move.gain:.4f} better"
         return f"{found}. Open: a gain of up to {move.high:.4f} is not excluded ({level}); more fresh seeds narrow it."
 
     def to_json(self) -> str:
@@ -183,30 +183,31 @@ class Certificate(Record):
         return "\n".join(lines)
 
 
-def words(configuration: dict[str, Value]) -> str:
+def words(configuration: Mapping[str, Value]) -> str:
     """A configuration as name=value, name=value."""
-    return ", ".join(f"{name}={_value(value)}" for name, value in configuration.items())
+    return ", ".join(f"{name}={value_text(value)}" for name, value in configuration.items())
 
 
 def _line(coordinate: Coordinate) -> str:
-    text = f"{_value(coordinate.value)}, against {', '.join(map(_value, coordinate.tried)) or 'nothing'}"
+    tried = ", ".join(map(value_text, coordinate.tried)) or "nothing"
+    text = f"{value_text(coordinate.value)}, against {tried}"
     if coordinate.best is not None:
         text += f"; best {_move(coordinate.best)}"
     if coordinate.untried:
-        text += f"; untried {', '.join(map(_value, coordinate.untried))}"
+        text += f"; untried {', '.join(map(value_text, coordinate.untried))}"
     if coordinate.impossible:
-        text += f"; cannot run {', '.join(map(_value, coordinate.impossible))}"
+        text += f"; cannot run {', '.join(map(value_text, coordinate.impossible))}"
     return text + (f"; at its {coordinate.edge} edge" if coordinate.edge else "")
 
 
 def _move(move: Move) -> str:
     interval = "" if move.low is None else f", gain in [{_number(move.low)}, {_number(move.high)}]"
-    return (
-        f"{move.name} to {_value(move.value)}: {abs(move.gain):.4f} {'better' if move.gain > 0 else 'worse'}{interval}"
-    )
+    gain = f"{abs(move.gain):.4f} {'better' if move.gain > 0 else 'worse'}"
+    return f"{move.name} to {value_text(move.value)}: {gain}{interval}"
 
 
-def _value(value: Value) -> str:
+def value_text(value: object) -> str:
+    """The value of a hyperparameter, a number with six digits."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

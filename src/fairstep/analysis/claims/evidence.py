@@ -12,12 +12,13 @@ The uncertainty of a gap depends on its source:
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairstep.analysis.statistics import AnalysisError, mean_interval, paired_difference
+from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, paired_difference
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.runs.ledger import chinchilla_ratio
 
@@ -69,6 +70,11 @@ class Gap:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, difference: Estimate) -> Gap:
+        """A difference with its interval: second - first."""
+        return cls(difference.value, difference.low, difference.high)
 
     def __str__(self) -> str:
         if math.isinf(self.value):
@@ -129,14 +135,11 @@ class Cell:
     def beside(self, optimizer: str, name: str, but: Iterable[str] = (), **where: Any) -> dict[Any, Variant]:
         """Value of a setting -> the variant that has it and is otherwise the optimizer's first one, with other values
         of ``where``. What is in ``but`` may differ too, as the learning rate does with the schedule."""
-        variants = self.variants.get(optimizer, ())
-        free = {name, *but}
-        wanted = (
-            {key: value for key, value in {**variants[0].settings, **where}.items() if key not in free}
-            if variants
-            else {}
-        )
         found: dict[Any, Variant] = {}
+        if not (variants := self.variants.get(optimizer)):
+            return found
+        free = {name, *but}
+        wanted = {key: value for key, value in {**variants[0].settings, **where}.items() if key not in free}
         for variant in variants:
             if name in variant.settings and {k: v for k, v in variant.settings.items() if k not in free} == wanted:
                 found.setdefault(variant.settings[name], variant)
@@ -173,11 +176,10 @@ class Evidence:
     cells: tuple[Cell, ...]
     from_store: bool = False
 
-    def select(self, *, metric: str = "", **wanted: Any) -> list[Cell]:
+    def select(self, **wanted: Any) -> list[Cell]:
         """Cells whose fields have these values (a tuple: one of them); of a store, all."""
         if self.from_store:
             return list(self.cells)
-        wanted |= {"metric": metric} if metric else {}
         return [
             cell
             for cell in self.cells
@@ -218,11 +220,8 @@ def gap(first: Measured, second: Measured) -> Gap:
         sign = second.diverged - first.diverged
         return Gap(sign * math.inf, sign * math.inf, sign * math.inf) if sign else Gap(0, -math.inf, math.inf)
     if first.runs and second.runs:
-        try:
-            difference = paired_difference(second.runs, first.runs)
-            return Gap(difference.value, difference.low, difference.high)
-        except AnalysisError:
-            pass
+        with contextlib.suppress(AnalysisError):
+            return Gap.of(paired_difference(second.runs, first.runs))
     value = second.value - first.value
     both = first.error + second.error if first.read or second.read else math.hypot(first.error, second.error)
     width = both + abs(first.offset - second.offset)

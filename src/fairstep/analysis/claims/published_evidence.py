@@ -10,7 +10,7 @@ from typing import Any
 from fairstep.analysis.claims import wen_tables
 from fairstep.analysis.claims.claim import Paper
 from fairstep.analysis.claims.evidence import Cell, Evidence, Measured
-from fairstep.analysis.statistics import LEVEL, t_quantile
+from fairstep.analysis.statistics import t_quantile
 from fairstep.published import semenov, wen
 
 FIGURES = "snapshot_fit_1_2_4_8"
@@ -32,7 +32,7 @@ def published_evidence(paper: Paper) -> Evidence:
 def wen_evidence() -> Evidence:
     """W's cells with the losses of 2025-08, its sweeps, and the speedups of its figures."""
     noise = wen_tables.noise()
-    error = t_quantile(noise.degrees, (1 + LEVEL) / 2) * noise.sigma
+    error = t_quantile(noise.degrees) * noise.sigma
     parameters = dict(wen.models().select("model_size", "parameters_matrix").iter_rows())
     losses: dict[tuple[str, int], dict[str, Measured]] = {}
     for (optimizer, size, ratio), loss in wen_tables.losses().items():

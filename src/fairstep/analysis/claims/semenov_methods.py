@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fairstep.analysis.claims.claim import Finding, Part, State, below, claim, every, inside, not_printed, swept
 from fairstep.analysis.claims.evidence import SOPHIA, Evidence, gap
-from fairstep.analysis.claims.semenov_rankings import LEVEL
+from fairstep.analysis.claims.semenov_rankings import EQUAL
 from fairstep.analysis.claims.settings_on_stores import by_schedule, lower
 
 
@@ -124,8 +124,8 @@ def newton_schulz(evidence: Evidence) -> Iterator[Part]:
         table = cell.beside("muon", "ns_steps")
         for steps in sorted(table.keys() & {10, 20}) if 5 in table else ():
             change = gap(table[steps].loss, table[5].loss)
-            state = inside(change.low, change.high, -LEVEL, LEVEL)
-            yield Part(state, f"muon: ns_steps {steps} within {LEVEL} of 5: {change} at {cell.label}")
+            state = inside(change.low, change.high, -EQUAL, EQUAL)
+            yield Part(state, f"muon: ns_steps {steps} within {EQUAL} of 5: {change} at {cell.label}")
 
 
 @not_printed(

@@ -25,7 +25,7 @@ from fairstep.analysis.claims.evidence import Cell, Evidence
 
 HIDDEN = "Markers that a figure hides are not compared."
 KEEP = "separated pairs keep their order"
-LEVEL = 0.005
+EQUAL = 0.005
 """Nats within which two of S's losses are called level here: the reading of two points from a figure."""
 
 
@@ -102,7 +102,7 @@ def ademamix_first(evidence: Evidence) -> Finding:
         return every(parts, lacking="a contest with AdEMAMix")
     short = evidence.cell("124m_b32_64k")
     parts += [below(short, name, "ademamix") for name in ("d-muon", "soap", "adopt")]
-    parts.append(level(evidence.cell("124m_b32_128k"), "ademamix", "d-muon", LEVEL))
+    parts.append(level(evidence.cell("124m_b32_128k"), "ademamix", "d-muon", EQUAL))
     parts.append(below(evidence.cell("720m_b1984_8k"), "mars", "ademamix"))
     parts.append(below(evidence.cell("moe520m_b256_336k"), "soap", "ademamix"))
     return every(parts, f"{SEED} {HIDDEN}")
@@ -134,7 +134,7 @@ def batch_closes_the_gap(evidence: Evidence) -> Finding:
         parts.append(
             shrinks(f"{name} behind adamw, 16k to 131k", [small.gap("adamw", name), middle.gap("adamw", name)])
         )
-        final = level(large, name, "adamw", LEVEL)
+        final = level(large, name, "adamw", EQUAL)
         parts.append(final if final.state == "yes" else below(large, name, "adamw"))
     return every(parts, SEED)
 
@@ -254,7 +254,7 @@ def large_model(evidence: Evidence) -> Finding:
         parts += [below(cell, name, third) for name in ("ademamix", "mars")]
         parts += [below(cell, "adamw", name) for name in ("lion", "signum", "sf-adamw", "prodigy")]
     parts += [below(short, "soap", "adamw"), below(middle, "soap", "adamw"), below(long, "adamw", "soap")]
-    parts += [level(short, "sophia", "adamw", LEVEL), below(middle, "adamw", "sophia"), below(long, "adamw", "sophia")]
+    parts += [level(short, "sophia", "adamw", EQUAL), below(middle, "adamw", "sophia"), below(long, "adamw", "sophia")]
     parts += [p for cell in (middle, long) for p in order(cell, ("mars", "d-muon", "adamw"))]
     return every(parts, SEED)
 

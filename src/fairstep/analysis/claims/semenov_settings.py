@@ -19,7 +19,7 @@ from fairstep.analysis.claims.claim import (
     swept,
 )
 from fairstep.analysis.claims.evidence import Evidence, gap
-from fairstep.analysis.claims.semenov_rankings import LEVEL, series_of_lengths
+from fairstep.analysis.claims.semenov_rankings import EQUAL, series_of_lengths
 from fairstep.analysis.claims.settings_on_stores import betas_by_length, final_rates, setups, warmups
 from fairstep.analysis.claims.settings_on_stores import schedules as schedules_on_stores
 from fairstep.published import semenov
@@ -63,7 +63,7 @@ def _kept_rates(evidence: Evidence) -> Iterator[Part]:
         if name == "mars":
             losses = sorted((loss for loss in table.values() if not loss.diverged), key=lambda loss: loss.value)
             most = gap(losses[0], losses[-1])
-            yield Part(inside(most.low, most.high, -LEVEL, LEVEL), f"MARS varies by {most} at {last.label}")
+            yield Part(inside(most.low, most.high, -EQUAL, EQUAL), f"MARS varies by {most} at {last.label}")
         elif name in ("sophia", "signum", "lion") and larger is not None:
             state: State = "yes" if table[larger].diverged else "no"
             yield Part(state, f"{name} diverges at lr {larger:g} at {last.label}")
@@ -91,7 +91,7 @@ def learning_rate(evidence: Evidence) -> Finding:
             parts.append(swept(cell, name, "lr", 2e-3, 1e-3))
         elif name == "mars":
             most = gap(*sorted(table.values(), key=lambda loss: loss.value)[:: len(table) - 1])
-            parts.append(Part(inside(most.low, most.high, -LEVEL, LEVEL), f"MARS varies by {most} from 1e-4 to 2e-3"))
+            parts.append(Part(inside(most.low, most.high, -EQUAL, EQUAL), f"MARS varies by {most} from 1e-4 to 2e-3"))
         else:
             parts += [swept(cell, name, "lr", 1e-3, other) for other in (5e-4, 2e-3)]
     return every(parts, SEED)
@@ -112,8 +112,8 @@ def warmup(evidence: Evidence) -> Finding:
     for name in cell.losses:
         table = cell.sweeps.get((name, "warmup_steps"), {})
         if name in longer:
-            best = min((8000.0, 32000.0), key=lambda steps: table[steps].value)
-            parts.append(swept(cell, name, "warmup_steps", best, 2000.0))
+            own = best({steps: table[steps] for steps in (8000.0, 32000.0)})
+            parts.append(swept(cell, name, "warmup_steps", own, 2000.0))
         else:
             parts.append(swept(cell, name, "warmup_steps", 2000.0, 8000.0))
     parts += [below(evidence.cell(f"124m_warmup_{steps}k"), "lion", "adamw") for steps in (8, 32)]

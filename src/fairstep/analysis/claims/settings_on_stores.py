@@ -7,14 +7,13 @@ parts of one claim, none where the store has not what the claim is about.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from fairstep.analysis.claims.claim import Part, State, inside, mostly, not_printed, sign
+from fairstep.analysis.claims.claim import Part, State, best, inside, mostly, not_printed, sign
 from fairstep.analysis.claims.evidence import SOPHIA, Cell, Curve, Evidence, Gap, Variant, apart, gap
-from fairstep.analysis.claims.semenov_rankings import LEVEL, series_of_lengths
+from fairstep.analysis.claims.semenov_rankings import EQUAL, series_of_lengths
 from fairstep.analysis.statistics import paired_difference
 
 TENTH = 0.1
@@ -34,8 +33,8 @@ def warmups(evidence: Evidence) -> Iterator[Part]:
         for name, table in tables.items():
             shortest, *longer = sorted(table) or [0]
             if longer and name in wanting:
-                best = min(longer, key=lambda steps: _loss(table[steps]))
-                yield lower(cell, name, f"warm-up of {best}", table[best], f"of {shortest}", table[shortest])
+                steps = best({steps: table[steps].loss for steps in longer})
+                yield lower(cell, name, f"warm-up of {steps}", table[steps], f"of {shortest}", table[shortest])
             elif longer:
                 text = f"warm-up of {shortest}"
                 yield lower(cell, name, text, table[shortest], f"of {longer[0]}", table[longer[0]])
@@ -57,7 +56,7 @@ def schedules(evidence: Evidence) -> list[Part]:
                 worse = "linear" if name in ("signum", "lion", "soap", "mars") else "wsd" if name == "muon" else ""
                 if worse:
                     cost = gap(table["cosine"].loss, table[worse].loss)
-                    state: State = "yes" if cost.high <= LEVEL else "no" if cost.low > LEVEL else "open"
+                    state: State = "yes" if cost.high <= EQUAL else "no" if cost.low > EQUAL else "open"
                     parts.append(Part(state, f"{name}: {worse} above cosine by {cost} at {cell.label}"))
     return [*mostly(cases, "have cosine as the best schedule"), *parts]
 
@@ -125,9 +124,9 @@ def initial_deviations(evidence: Evidence) -> Iterator[Part]:
             gains = [gap(table[steps[-1]].loss, table[steps[0]].loss) for table in tables]
             text = f"{name}: warm-up of {steps[-1]} below {steps[0]} by {gains[0]} with std {stds[0]:g}"
             yield Part(sign(apart(*gains)), f"{text}, by {gains[1]} with {stds[1]:g}")
-            best = min(steps, key=lambda length: _loss(tables[1][length]))
-            texts = f"std {stds[0]:g} and warm-up of {steps[-1]}", f"{stds[1]:g} and {best}"
-            yield lower(small, name, texts[0], tables[0][steps[-1]], texts[1], tables[1][best])
+            own = best({length: tables[1][length].loss for length in steps})
+            texts = f"std {stds[0]:g} and warm-up of {steps[-1]}", f"{stds[1]:g} and {own}"
+            yield lower(small, name, texts[0], tables[0][steps[-1]], texts[1], tables[1][own])
 
 
 @not_printed(
@@ -197,10 +196,6 @@ def by_schedule(cell: Cell, name: str) -> dict[str, Variant]:
     return cell.beside(name, "schedule", but=("lr",))
 
 
-def _loss(variant: Variant) -> float:
-    return math.inf if variant.loss.diverged else variant.loss.value
-
-
 def _beyond_training(variant: Variant) -> dict[object, float]:
     """Seed -> final loss minus the mean over the batches of the last tenth of the run."""
     return {
@@ -224,5 +219,4 @@ def _growth(curve: Curve) -> Iterator[float]:
 
 
 def _difference(first: dict[object, float], second: dict[object, float]) -> Gap:
-    found = paired_difference(first, second)
-    return Gap(found.value, found.low, found.high)
+    return Gap.of(paired_difference(first, second))

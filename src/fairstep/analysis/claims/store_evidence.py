@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from fairstep.analysis.claims.evidence import Cell, Evidence, Measured
 from fairstep.analysis.claims.united import united
 from fairstep.analysis.claims.variants import is_variant, model_of, spelling, swept, variants_of
-from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation, t_quantile
+from fairstep.analysis.statistics import AnalysisError, pooled_deviation, t_quantile
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.analysis.verdict.judge import Verdict, verdicts
@@ -82,7 +82,7 @@ def _final(trials: Trials, verdict: Verdict) -> Measured | None:
 def _error(losses: Mapping[str, Measured | None]) -> float:
     """Half the 95 % interval of one trial's loss, from the seeds of all contestants' finals; inf without any."""
     sigma, degrees = pooled_deviation([list(m.runs.values()) for m in losses.values() if m is not None])
-    return t_quantile(degrees, (1 + LEVEL) / 2) * sigma if degrees else math.inf
+    return t_quantile(degrees) * sigma if degrees else math.inf
 
 
 def _sweeps(trials: Trials, names: Sequence[str], error: float) -> dict[tuple[str, str], dict[float, Measured]]:

@@ -16,7 +16,7 @@ import math
 from fairstep.analysis.claims.claim import Finding, Part, State, claim, every, inside, sign
 from fairstep.analysis.claims.evidence import Evidence, Gap, Measured, gap
 from fairstep.analysis.claims.track3_noise import noise_of_results
-from fairstep.analysis.statistics import LEVEL, Estimate, t_quantile
+from fairstep.analysis.statistics import Estimate, t_quantile
 from fairstep.analysis.verdict.track import Result, judged, lead_of, results
 from fairstep.analysis.verdict.track3_rule import SLOPE, THRESHOLD, track3, track3_of_means
 from fairstep.published import track3 as published
@@ -216,10 +216,9 @@ def _measured(result: Result) -> Measured:
         return Measured(mean.value, mean.high - mean.value)
     pooled, tuned = noise_of_results(), published.TUNED_ADAMW
     sigma, degrees = (tuned.deviation, tuned.runs - 1) if result.number == 2 else (pooled.sigma, pooled.degrees)
-    return Measured(mean.value, t_quantile(degrees, (1 + LEVEL) / 2) * sigma)
+    return Measured(mean.value, t_quantile(degrees) * sigma)
 
 
 def _summary(summary: published.Summary) -> Estimate:
     """A mean with its interval from what is published of it."""
-    half = t_quantile(summary.runs - 1, (1 + LEVEL) / 2) * summary.deviation / math.sqrt(summary.runs)
-    return Estimate(summary.mean, summary.mean - half, summary.mean + half, summary.deviation, summary.runs)
+    return Estimate.of(summary.mean, summary.deviation, summary.runs)

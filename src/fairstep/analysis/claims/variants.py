@@ -39,8 +39,7 @@ def variants_of(trials: Trials) -> dict[str, tuple[Variant, ...]]:
     found: dict[str, list[tuple[bool, Variant]]] = {}
     for name in trials.names:
         optimizer, rows = _optimizer(trials, name), _fresh(trials, name)
-        spec = next((spec for row in rows if (spec := _spec(trials, row)) is not None), None)
-        if spec is not None:
+        if (spec := _spec(trials, rows)) is not None:
             variant = Variant(settings_of(spec), _measured(rows), partial(_curves, trials, tuple(rows)))
             found.setdefault(spelling(optimizer), []).append((name != optimizer, variant))
     return {name: tuple(one for _, one in sorted(members, key=lambda pair: pair[0])) for name, members in found.items()}
@@ -74,7 +73,7 @@ def model_of(trials: Trials) -> tuple[tuple[str, Any], ...]:
     """What models of one size may differ in, of the baseline's. Empty under a rule of transfer, which changes it from
     size to size, and for somebody else's model."""
     rows = [row for row in trials[trials.baseline].rows if row["phase"] == "final"]
-    spec = next((spec for row in rows if (spec := _spec(trials, row)) is not None), None)
+    spec = _spec(trials, rows)
     if spec is None or trials.ledger is None or trials.ledger.transfer:
         return ()
     fields = spec.model.model_dump(mode="json")
@@ -114,6 +113,7 @@ def _curves(trials: Trials, rows: tuple[Row, ...], what: str) -> dict[Any, Curve
     return curves
 
 
-def _spec(trials: Trials, row: Row) -> RunSpec | None:
-    spec = trials.specs.get(row["run"])
-    return spec if isinstance(spec, RunSpec) else None
+def _spec(trials: Trials, rows: list[Row]) -> RunSpec | None:
+    """Of the first of the runs that is of our own trainer."""
+    specs = (trials.specs.get(row["run"]) for row in rows)
+    return next((spec for spec in specs if isinstance(spec, RunSpec)), None)

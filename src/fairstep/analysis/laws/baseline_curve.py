@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, pooled_deviation, t_quantile
+from fairstep.analysis.statistics import AnalysisError, pooled_deviation, t_quantile
 
 Array = NDArray[np.float64]
 
@@ -30,7 +30,6 @@ SMOOTHED = 4
 """Budgets from which on a law is laid through them. A cubic through every noisy point would make intervals wider with
 every budget."""
 
-TERMS = 3
 EXPONENTS = np.linspace(0.05, 1.5, 59)
 """Exponents B that are tried."""
 
@@ -84,7 +83,7 @@ class BaselineCurve:
 
         def basis(exponent: float) -> Array:
             power = np.exp(-exponent * logs)
-            return np.stack([np.ones_like(logs), power, power * logs], axis=1)[:, :TERMS] * roots[:, None]
+            return np.stack([np.ones_like(logs), power, power * logs], axis=1) * roots[:, None]
 
         def squares(exponent: float) -> float:
             two = basis(exponent)[:, :2]
@@ -99,7 +98,7 @@ class BaselineCurve:
         sigma, degrees = pooled_deviation(self.runs)
         if not degrees:
             return False
-        limit = t_quantile(degrees, (1 + LEVEL) / 2) * sigma
+        limit = t_quantile(degrees) * sigma
         budgets = list(zip(self.losses, 1 / self.counts, strict=True))
         return any(
             after - before > limit * np.sqrt(one + other)

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairstep.analysis.statistics import AnalysisError
+from fairstep.analysis.statistics import Z95, AnalysisError
 
 LEAST_SIZES = 3
 MARGIN = 1.05
 """Change per doubling that matters: 1.4 at 130M and 1.1 at 1.2B (arXiv 2509.02046) are 7 % per doubling."""
-Z95, Z80 = 1.959964, 0.841621
-"""Normal quantiles: of a two-sided 95 %, and of a probability of 80 % to find what there is."""
+Z80 = 0.841621
+"""Normal quantile of a probability of 80 % to find what there is."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class Doubling:
     sizes: int
     pairs: int
     scatter: float
+
+    @classmethod
+    def of(cls, slope: float, error: float, sizes: int, pairs: int, scatter: float) -> Doubling:
+        """``slope``: of log2 of the speedup against log2 of the size, known to ``error``."""
+        low, high = 2 ** (slope - Z95 * error), 2 ** (slope + Z95 * error)
+        return cls(2**slope, low, high, error, sizes, pairs, scatter)
 
     @property
     def outcome(self) -> str:
@@ -84,13 +90,11 @@ def doubling(points: Iterable[tuple[float, float, float, float]], pairs: int) ->
     chi = float((weights * (y - mean - slope * centred) ** 2).sum())
     scatter = math.sqrt(chi / (len(known) - 2))
     error = max(1.0, scatter) / math.sqrt(spread)
-    ends = slope - Z95 * error, slope + Z95 * error
-    return Doubling(2**slope, 2 ** ends[0], 2 ** ends[1], error, sizes, pairs, scatter)
+    return Doubling.of(slope, error, sizes, pairs, scatter)
 
 
 def against(first: Doubling, second: Doubling) -> Doubling:
     """The factor of the first over the second's: whether a speedup changes otherwise under one rule than another."""
     slope, error = math.log2(first.factor / second.factor), math.hypot(first.error, second.error)
-    ends = slope - Z95 * error, slope + Z95 * error
     sizes, pairs = min(first.sizes, second.sizes), min(first.pairs, second.pairs)
-    return Doubling(2**slope, 2 ** ends[0], 2 ** ends[1], error, sizes, pairs, max(first.scatter, second.scatter))
+    return Doubling.of(slope, error, sizes, pairs, max(first.scatter, second.scatter))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, mean_interval, t_quantile
+from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, t_quantile
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,12 @@ def straight_line(x: np.ndarray, y: np.ndarray) -> Estimate:
         return Estimate(slope, -math.inf, math.inf, math.nan, 2)
     residual = y - y.mean() - slope * (x - x.mean())
     error = math.sqrt(float((residual**2).sum()) / (x.size - 2) / spread)
-    half = t_quantile(x.size - 2, (1 + LEVEL) / 2) * error
+    half = t_quantile(x.size - 2) * error
     return Estimate(slope, slope - half, slope + half, error * math.sqrt(x.size), int(x.size))
 
 
 def _trend(slope: Estimate, sizes: int) -> Trend:
-    low, high = (2**end if math.isfinite(end) else (0.0 if end < 0 else math.inf) for end in (slope.low, slope.high))
-    return Trend(2**slope.value, low, high, sizes)
+    return Trend(2**slope.value, 2**slope.low, 2**slope.high, sizes)
 
 
 def _by_size(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[float, float]]:

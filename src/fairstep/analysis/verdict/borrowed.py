@@ -25,7 +25,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, mean_interval, t_quantile
+from fairstep.analysis.statistics import AnalysisError, Estimate, mean_interval, t_quantile
 
 Name = TypeVar("Name")
 
@@ -85,7 +85,7 @@ def _interval(paired: Estimate, common: float, strength: float, most: float) -> 
     share = 1.0 if math.isinf(strength) else strength / (strength + degrees)
     total = min(strength + degrees, most)
     deviation = math.sqrt(share * common + (1 - share) * own)
-    half = t_quantile(total, (1 + LEVEL) / 2) * deviation / math.sqrt(paired.count)
+    half = t_quantile(total) * deviation / math.sqrt(paired.count)
     return Borrowed(paired.value, paired.value - half, paired.value + half, total, False, paired)
 
 

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
+from fairstep.analysis.statistics import paired_values
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.judge import LEAST_SPEEDUP, Rule, Verdict, contender
 from fairstep.analysis.verdict.looks import ALPHA
@@ -123,8 +124,7 @@ def _before(trials: Trials, rule: Rule, compared: Sequence[Verdict]) -> Iterator
 
 def _one_far(trials: Trials, name: str) -> bool:
     """Whether one of at least five differences is far from the rest, on one side."""
-    base, other = trials[trials.baseline].losses, trials[name].losses
-    values = sorted(base[key] - other[key] for key in base if key in other)
+    values = sorted(paired_values(trials[trials.baseline].losses, trials[name].losses))
     if len(values) < 5:
         return False
     middle = statistics.median(values)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fairstep.analysis.laws.slope import REACH, Slope
 from fairstep.analysis.statistics import (
+    Z95,
     AnalysisError,
     Estimate,
     mean_interval,
@@ -58,9 +59,6 @@ NAN = math.nan
 
 LEAST_SPEEDUP = 0.005
 """A speedup nearer to 1 would be printed as 1.00x, which is neither faster nor slower."""
-
-Z95 = 1.959964
-"""Normal quantile of a two-sided 95 %."""
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,6 @@ class Contender:
     def neighbours(self) -> Neighbours:
         return Neighbours.of(self.tried, self.chosen, self.shorter, self.doublings)
 
-    def regret(self, sigma: float) -> Regret | None:
-        """``sigma``: deviation of one run. None where the search gives no curvature."""
-        return self.neighbours.regret(sigma) if math.isfinite(sigma) else None
-
 
 @dataclass(frozen=True)
 class Tested:
@@ -260,7 +256,7 @@ def _choice_error(baseline: Contender, other: Contender, *keys: Iterable[Any]) -
     sides = zip((baseline, other), keys, strict=True)
     sigma, _ = pooled_deviation([[side.losses[key] for key in chosen] for side, chosen in sides])
     nothing = Regret(0.0, 0.0)
-    regrets = [side.regret(sigma) for side in (baseline, other)]
+    regrets = [side.neighbours.regret(sigma) for side in (baseline, other)]
     return None if regrets == [None, None] else (regrets[0] or nothing).difference(regrets[1] or nothing)
 
 

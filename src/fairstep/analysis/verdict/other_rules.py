@@ -18,7 +18,7 @@ from fairstep.analysis.statistics import AnalysisError
 from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.track3_rule import track3_below, track3_counts, track3_of_means
 
-FLOOR, ALPHA = 1.6, 0.0941
+FLOOR, EXPONENT = 1.6, 0.0941
 
 Row = dict[str, Any]
 Reading = tuple[float | None, tuple[float, ...]]
@@ -62,7 +62,7 @@ def effective_speedup(trials: Trials, steps: Mapping[str, float], fixed: Collect
         ratio = None
         if base is not None and min(base, mean) > FLOOR:
             lengths = (trials.tokens or 1) / (trials.length(name) or 1)
-            ratio = ((base - FLOOR) / (mean - FLOOR)) ** (1 / ALPHA) * lengths
+            ratio = ((base - FLOOR) / (mean - FLOOR)) ** (1 / EXPONENT) * lengths
         words = "a loss of at most 1.6 has none" if ratio is None else f"{ratio:.2f}x"
         rows[name] = {"speedup": ratio, "words": words}
     return rows

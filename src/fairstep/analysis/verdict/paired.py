@@ -22,7 +22,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from fairstep.analysis.statistics import LEVEL, AnalysisError, Estimate, Key, mean_interval, paired_difference, plain
+from fairstep.analysis.statistics import (
+    LEVEL,
+    AnalysisError,
+    Estimate,
+    Key,
+    mean_interval,
+    paired_difference,
+    paired_values,
+    plain,
+)
 
 RESAMPLES = 2000
 SEED = 20_260_101
@@ -54,15 +63,8 @@ class Comparison:
 def compare(first: Mapping[Key, float], second: Mapping[Key, float]) -> Comparison:
     """Paired comparison over the seeds that both have. Raises AnalysisError when none is shared."""
     difference = paired_difference(first, second)
-    values = np.array([first[key] - second[key] for key in first if key in second])
-    low, high = bootstrap_interval(values)
-    return Comparison(
-        difference,
-        low,
-        high,
-        t_probability(difference),
-        sign_flip_probability(values),
-    )
+    values = paired_values(first, second)
+    return Comparison(difference, *bootstrap_interval(values), difference.probability, sign_flip_probability(values))
 
 
 def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -107,17 +109,6 @@ def _signs(count: int) -> np.ndarray:
     signs = np.concatenate(blocks)
     signs[0] = 1  # the pattern observed is one of the patterns
     return signs
-
-
-def t_probability(difference: Estimate) -> float:
-    """Two-sided p-value of the paired t-test of no difference; nan with one pair."""
-    from scipy.special import stdtr
-
-    if difference.count < 2:
-        return math.nan
-    if difference.standard_error == 0:
-        return float(difference.value == 0)
-    return float(2 * stdtr(difference.count - 1, -abs(difference.value) / difference.standard_error))
 
 
 def deviation_interval(values: Sequence[float]) -> Estimate:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from fairstep.analysis.statistics import LEVEL, AnalysisError, Key, paired_difference
-from fairstep.analysis.verdict.paired import t_probability
 
 Losses = Mapping[str, Mapping[Key, float]]
 """Contestant -> seed -> final loss."""
@@ -140,6 +139,6 @@ def _probabilities(losses: Losses, pairs: Sequence[tuple[str, str]]) -> list[flo
 
 def _probability(first: Mapping[Key, float], second: Mapping[Key, float]) -> float:
     try:
-        return t_probability(paired_difference(first, second))
+        return paired_difference(first, second).probability
     except AnalysisError:
         return math.nan

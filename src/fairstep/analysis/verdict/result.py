@@ -11,7 +11,7 @@ from fairstep.analysis.trials import Trials
 from fairstep.analysis.verdict.design_notes import design_notes
 from fairstep.analysis.verdict.extra_statistics import crossing_rows, extra_statistics
 from fairstep.analysis.verdict.judge import Verdict, verdicts
-from fairstep.analysis.verdict.step_time import StepTimes, load_note
+from fairstep.analysis.verdict.step_time import load_note, load_of
 from fairstep.analysis.verdict.wording import count_text, plural
 from fairstep.runs import Ledger, Run
 
@@ -32,7 +32,7 @@ def contest_result(
     trials = contest if isinstance(contest, Trials) else Trials.read(contest, runs)
     judged = verdicts(trials) if judged is None else judged
     extra = extra_statistics(trials, judged)
-    curve, load = _curve_rows(trials), StepTimes.of(trials).load
+    curve, load = _curve_rows(trials), load_of(trials)
     told = [load_note(load)] if load and any(row.time_verdict for row in judged) else []
     source = trials.ledger.baseline_from if trials.ledger else None
     return {

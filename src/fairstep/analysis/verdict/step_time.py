@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fairstep.analysis.statistics import Estimate, mean_interval
@@ -25,13 +25,10 @@ UNKNOWN = Estimate(math.nan, -math.inf, math.inf, math.nan, 0)
 @dataclass(frozen=True)
 class StepTimes:
     """``model_seconds``: of forward and backward pass, nan where nothing is known. ``shares``: contestant -> its
-    optimizer's seconds over the model's. ``loads``: of the machine, at the rows of the final runs' timings.
-    ``cores``: of the machine; 0 unknown."""
+    optimizer's seconds over the model's."""
 
     model_seconds: float
     shares: Mapping[str, Estimate]
-    loads: tuple[float, ...] = ()
-    cores: int = 0
 
     @classmethod
     def of(cls, trials: Trials) -> StepTimes:
@@ -39,7 +36,7 @@ class StepTimes:
         known = {name: [pair for pair in pairs if pair is not None] for name, pairs in parts.items()}
         models = [model for pairs in known.values() for model, _ in pairs]
         shares = {name: mean_interval(own / model for model, own in pairs) for name, pairs in known.items() if pairs}
-        return cls(statistics.median(models) if models else math.nan, shares, *_loads(trials))
+        return cls(statistics.median(models) if models else math.nan, shares)
 
     def optimizer_seconds(self, name: str) -> float:
         return self.model_seconds * self.shares.get(name, UNKNOWN).value
@@ -55,18 +52,23 @@ class StepTimes:
         low = (1 + max(base.low, 0.0)) / (1 + own.high)
         return (1 + base.value) / (1 + own.value), low, (1 + base.high) / (1 + max(own.low, 0.0))
 
-    @property
-    def load(self) -> dict[str, float | int | None] | None:
-        """The machine's load while the final runs were timed; None where no run says."""
-        if not self.loads:
-            return None
-        return {"median": statistics.median(self.loads), "most": max(self.loads), "cores": self.cores or None}
+
+Load = dict[str, float | int | None]
+"""``median`` and ``most`` of a machine's load, and its ``cores`` (None: not known)."""
 
 
-def load_note(load: Mapping[str, float | int | None] | None) -> str:
-    """The load in a sentence; empty if unknown."""
-    if load is None:
-        return ""
+def load_of(trials: Trials) -> Load | None:
+    """The machine's load while the final runs were timed; None where no run says."""
+    runs = [run for name in trials.names for row in trials[name].finals if (run := trials.runs.get(row["run"]))]
+    loads = [load for run in runs for row in run.timings() if isinstance(load := row.get("load"), int | float)]
+    cores = [count for run in runs if isinstance(count := run.environment.get("cores"), int)]
+    if not loads:
+        return None
+    return {"median": statistics.median(loads), "most": max(loads), "cores": max(cores, default=0) or None}
+
+
+def load_note(load: Load) -> str:
+    """The load in a sentence."""
     cores = load["cores"]
     where = f" of {plural(int(cores), 'core')}" if cores else ""
     text = (
@@ -75,14 +77,6 @@ def load_note(load: Mapping[str, float | int | None] | None) -> str:
     if cores and (load["median"] or 0) > cores + 0.5:
         text += "; more ran than it has cores, so steps took longer than on a quiet machine"
     return text + ". Verdicts at equal time rest on ratios within runs, which load changes little."
-
-
-def _loads(trials: Trials) -> tuple[tuple[float, ...], int]:
-    runs = [run for name in trials.names for row in trials[name].finals if (run := trials.runs.get(row["run"]))]
-    loads = [row.get("load") for run in runs for row in run.timings()]
-    cores = [run.environment.get("cores") for run in runs]
-    known = [count for count in cores if isinstance(count, int)]
-    return tuple(load for load in loads if isinstance(load, int | float)), max(known, default=0)
 
 
 def _parts(trials: Trials, row: Row) -> tuple[float, float] | None:
@@ -94,12 +88,6 @@ def _parts(trials: Trials, row: Row) -> tuple[float, float] | None:
     run = trials.runs.get(row["run"])
     if run is not None and trials.ledger and trials.ledger.baseline_from and "taken_from" in run.environment:
         return None
-    signals = mean(timing.get("signals_seconds", 0.0) for timing in run.timings()) if run else 0.0
-    own = optimizer + signals
+    signals = [timing.get("signals_seconds", 0.0) for timing in run.timings()] if run else []
+    own = optimizer + statistics.fmean(signals or [0.0])
     return (step - own, own) if step > own else None
-
-
-def mean(values: Iterable[float]) -> float:
-    """0 of no values."""
-    known = list(values)
-    return statistics.fmean(known) if known else 0.0

@@ -33,6 +33,7 @@ from fairstep.study.file.launcher import launcher_of
 from fairstep.study.file.study import Study
 from fairstep.study.protocols.search import Wanted
 from fairstep.study.tournament.recorded import Recorded, space_of
+from fairstep.study.tournament.trials import loss_of
 
 KEPT = ("spec.json", "metrics.jsonl", "timings.jsonl", "summary.json")
 """Files of a run that is taken; the summary last, for a run with one is finished."""
@@ -123,9 +124,9 @@ def _copy(run: Run, store: Store, facts: Mapping[str, str]) -> None:
 
 
 def _loss(run: Run) -> float:
-    """inf for a run that diverged."""
+    """inf for a run that diverged, or has no result."""
     summary = run.summary
-    return math.inf if summary is None or summary.final_loss is None else summary.final_loss
+    return math.inf if summary is None else loss_of(summary)
 
 
 def check_options(options: CompareOptions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -81,3 +81,11 @@ class CompareOptions:
     json: bool = False
     """Print the verdicts as JSON."""
     workload: Annotated[WorkloadOptions, tyro.conf.arg(name="")] = field(default_factory=WorkloadOptions)
+
+
+def check_names(names: Sequence[str], what: str) -> None:
+    """Raises ValueError for names that make no contest. ``what``: they are of."""
+    if len(names) < 2:
+        raise ValueError(f"compare needs two or more {what}, not {', '.join(names) or 'none'}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is named twice; every contestant competes once")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fairstep.cost import CPU_UTILISATION, Device, cost
+from fairstep.cost import cost
+from fairstep.cost.devices import device_here
 from fairstep.runs import RunSpec, machine
 
 
@@ -11,8 +12,7 @@ def check_memory(spec: RunSpec, processes: int = 1) -> None:
     here = machine()
     if here.device != "cpu" or not here.memory_bytes or spec.batch_sequences % processes:
         return
-    place = Device("cpu", 1.0, here.memory_bytes, CPU_UTILISATION, "this machine")
-    needed = processes * cost(spec, place, processes, spec.execution.parallel).memory_bytes
+    needed = processes * cost(spec, device_here(), processes, spec.execution.parallel).memory_bytes
     if needed > here.memory_bytes:
         micro = spec.execution.micro_batch_sequences or spec.batch_sequences // processes
         remedy = f"--micro-batch-sequences below {micro}, or a smaller --model" if micro > 1 else "a smaller --model"

@@ -36,7 +36,7 @@ Table = TypeVar("Table", bound=BaseModel)
 
 Assignments = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
-SHAPE = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
+COURSE = ("schedule", "decay_fraction", "decay_shape", "warmup_fraction", "final_fraction", "clip_norm")
 """Options that a run's course follows, under the same names in a study."""
 
 
@@ -245,7 +245,7 @@ def cells_table(options: WorkloadOptions) -> CellsTable:
         batch_sequences=sequences,
         precision=auto_precision() if options.precision == "auto" else options.precision,
         evaluation_tokens=options.evaluation_tokens,
-        **{name: getattr(options, name) for name in SHAPE},
+        **{name: getattr(options, name) for name in COURSE},
     )
 
 

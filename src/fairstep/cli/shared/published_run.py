@@ -8,7 +8,7 @@ from typing import Any
 
 from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import (
-    SHAPE,
+    COURSE,
     WorkloadOptions,
     budget_of,
     data_table,
@@ -28,7 +28,7 @@ def published_run(options: WorkloadOptions, given: Mapping[str, Any], seed: int,
     ``given`` replaces published hyperparameters.
     """
     defaults = {field.name: field.default for field in fields(options)}
-    for name in SHAPE:  # a published run brings them along
+    for name in COURSE:  # a published run brings them along
         if getattr(options, name) != defaults[name]:
             model = options.model.rpartition("/")[0]
             raise ValueError(

@@ -32,14 +32,14 @@ def text_of(corpus: Corpus, table: DataTable, tokens: int, context: int) -> Text
             f"the text {corpus.name} has the fingerprint {corpus.fingerprint[:16]}..., and the study is of the text "
             f"{table.fingerprint[:16]}...; give that text, or leave the fingerprint out"
         )
-    evaluable = (corpus.validation_tokens - 1) // context * context
-    epochs = check_budget(corpus, tokens, context, evaluable, max_epochs=table.epochs)
-    if epochs > 1:
-        screen.say(f"{tokens:,} tokens read {corpus.name} {epochs:.2f} times")
     identity = DataSpec(
         name=corpus.name, fingerprint=corpus.fingerprint, vocabulary=corpus.vocabulary, source=tuple(table.source)
     )
-    return Text(identity, corpus.validation_tokens)
+    text = Text(identity, corpus.validation_tokens)
+    epochs = check_budget(corpus, tokens, context, text.evaluable(context), max_epochs=table.epochs)
+    if epochs > 1:
+        screen.say(f"{tokens:,} tokens read {corpus.name} {epochs:.2f} times")
+    return text
 
 
 def texts_of(study: AnyStudy) -> dict[str, Text]:

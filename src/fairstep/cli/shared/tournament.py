@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from fairstep.analysis.verdict.design_notes import family_words
 from fairstep.analysis.verdict.looks import ALPHA
@@ -68,16 +67,14 @@ def run_study(
 
 def conclude(store: Store, ledger: Ledger, page: Path, as_json: bool = False, seconds: float | None = None) -> None:
     """Print the verdict of a ledger and write its page. Raises AnalysisError where there is no verdict yet."""
-    from fairstep.analysis import Trials, contest_result
-    from fairstep.report import attempts, write_report
+    from fairstep.report import contest_page, load, write_page
 
-    trials = Trials.read(ledger, store.runs())
-    result: dict[str, Any] = contest_result(trials)
-    result["notes"].extend(attempts(store, ledger))
+    loaded = load(store, ledger)
+    result = loaded.result
     if not as_json:
         print_verdict(result, seconds)  # before the page, which may not find room
     try:
-        path = str(write_report(store, ledger, page, trials).absolute())
+        path = str(write_page(contest_page(loaded), page).absolute())
     except OSError as error:
         if as_json:
             print(json.dumps(result | {"report": None}))

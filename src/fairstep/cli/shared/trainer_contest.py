@@ -16,7 +16,7 @@ from typing import Any
 
 from fairstep import optim
 from fairstep.cli.shared import screen, space
-from fairstep.cli.shared.contest_options import CompareOptions
+from fairstep.cli.shared.contest_options import CompareOptions, check_names
 from fairstep.cli.shared.options import WorkloadOptions, assignment, table
 from fairstep.cli.shared.tournament import conclude, run_study, save
 from fairstep.optim.catalogue.paths import alias_of
@@ -90,11 +90,7 @@ def _contestants(options: CompareOptions, known: Mapping[str, CommandContestantT
     words = [("", text) if text in known else alias_of(text) for text in options.contestants]
     named = [(alias or value, value) for alias, value in words]
     values, names = dict(named), [name for name, _ in named]
-    if len(names) < 2:
-        raise ValueError(f"compare needs two or more contestants, not {', '.join(names) or 'none'}")
-    if len(values) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice} is named twice; every contestant competes once")
+    check_names(names, "contestants")
     fixed = _settings(options.set, names)
     tried = space.lists(options.space, names)
     tables = []

@@ -15,6 +15,7 @@ from fairstep.cli.shared import screen
 from fairstep.cli.shared.options import value_of
 from fairstep.external.examine import Finding, Trials, examine, fit
 from fairstep.runs import CommandSpec, Value
+from fairstep.runs.command_spec import LENGTHS
 from fairstep.study import Contestant
 from fairstep.study.file.command_study import CommandCell, CommandStudy
 from fairstep.study.file.schema import token_count
@@ -40,7 +41,7 @@ def check_trainer(
     specs: dict[str, CommandSpec] = {}
     searched: dict[str, dict[str, Sequence[Value]]] = {}
     for contestant in contest.contestants:
-        start = contestant.problem(cell.name, cell.workload, 0, 0).start
+        start = contestant.start(cell.name, cell.workload)
         specs[contestant.name] = cell.workload.spec(contestant.name, {**contestant.hyperparameters, **start}, 0, tokens)
         searched[contestant.name] = {name: axis.values for name, axis in contestant.space.axes.items()}
     steps = next(iter(specs.values())).steps
@@ -130,9 +131,6 @@ def reference_of(path: Path) -> dict[tuple[tuple[str, str], ...], list[float]]:
     if not settings:
         raise ValueError(f"{path} has no rows")
     return settings
-
-
-LENGTHS = ("steps", "tokens")
 
 
 def _spec(

@@ -208,16 +208,12 @@ def hours_from(costs: Sequence[Cost], each: int) -> str:
 
 
 def numbers(spent: Spent) -> list[str]:
-    return [count_text(spent.tokens), f"{spent.flops:.2g}", hours(spent)]
+    hours = spent.seconds / 3600
+    return [count_text(spent.tokens), f"{spent.flops:.2g}", f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"]
 
 
 def trials(spread: Spread) -> list[str]:
     return [f"{spent.trials:,}" for spent in (spread.least, spread.expected, spread.most)]
-
-
-def hours(spent: Spent) -> str:
-    value = spent.seconds / 3600
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def as_json(study: Study, contest: Contest, costs: Mapping[tuple[str, str], Cost], found: Forecast) -> dict[str, Any]:

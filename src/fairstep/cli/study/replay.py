@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 import tyro
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     options = parse(ReplayOptions, "study replay", arguments)
     result = replay(RULES[options.rule], options.optimizer)
     if options.json:
-        print(json.dumps([row.as_json() for row in result.rows], indent=1))
+        print(json.dumps([asdict(row) for row in result.rows], indent=1))
         return 0
     header = ["cell", "published best", "ours", "gap", "trials", "published", "holes", ""]
     screen.print_table("Phase I on published losses", header, [_cells(row) for row in result.rows])

@@ -62,12 +62,7 @@ class CommandStudy:
         """A hash of all that decides the study, the trainer's code with it: changed code is another study."""
         return digest_of(self.table.identity() | {"code": self.trainer.code})
 
-    @property
-    def texts(self) -> dict[str, Any]:
-        """A trainer has its own."""
-        return {}
-
-    def cells(self, texts: Mapping[str, Any] | None = None) -> list[CommandCell]:
+    def cells(self) -> list[CommandCell]:
         """All cells. Raises StudyError."""
         arguments = {one.name: tuple(one.arguments) for one in self.table.contestants if one.arguments}
         cells: dict[str, CommandCell] = {}

@@ -110,8 +110,8 @@ def check(lines: LineNumbers, number: int, contestant: Contestant, cells: Sequen
     """Its starting point can be run in every cell, and what it searches is tied to nothing else."""
     spec = optim.get(contestant.optimizer)
     for cell in cells:
-        start = contestant.problem(cell.name, cell.workload, 0, 0).start
-        searched = contestant.spaces[cell.name].axes
+        start = contestant.start(cell.name, cell.workload)
+        searched = contestant.space_in(cell.name).axes
         if start.get("schedule", cell.workload.schedule) == "own" and (tied := [k for k in SCHEDULED if k in searched]):
             raise lines.error(
                 ["contestants", number, "grid", tied[0]],

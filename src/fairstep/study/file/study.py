@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fairstep.cost.devices import CPU_UTILISATION, Device
+from fairstep.cost.devices import Device, device_here
 from fairstep.cost.devices import device as device_named
 from fairstep.cost.precision import auto_precision
 from fairstep.cost.run_cost import Cost, cost
@@ -76,13 +76,9 @@ class Study:
 
     @property
     def device(self) -> Device:
-        """What one trial runs on. This machine's rate is not known here (1 FLOP a second)."""
-        if name := self.table.launcher.device:
-            return device_named(name)
-        here = machine()
-        return Device(
-            "cpu" if here.device == "cpu" else "this", 1.0, here.memory_bytes, CPU_UTILISATION, "this machine"
-        )
+        """What one trial runs on."""
+        name = self.table.launcher.device
+        return device_named(name) if name else device_here()
 
     def assumed_texts(self) -> dict[str, Text]:
         """The texts without looking at them: their vocabulary follows from the tokenizer."""
@@ -146,8 +142,7 @@ class Study:
         """One run of every (cell, contestant) at its starting point."""
         for cell in self.cells_of(contest):
             for contestant in contest.contestants:
-                problem = contestant.problem(cell.name, cell.workload, 0, 0)
-                spec = contestant.spec(cell.workload, problem.start, 0)
+                spec = contestant.spec(cell.workload, contestant.start(cell.name, cell.workload), 0)
                 assert isinstance(spec, RunSpec)
                 yield cell, contestant.name, spec
 

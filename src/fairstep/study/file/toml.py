@@ -21,7 +21,8 @@ def toml_of(study: ContestTable) -> str:
 def _lines(path: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[str]:
     """The keys of a table, and behind them the tables in it."""
     inner = {key: value for key, value in table.items() if isinstance(value, Mapping) and value}
-    arrays = {key: value for key, value in table.items() if _is_array_of_tables(value)}
+    lists = {key: value for key, value in table.items() if isinstance(value, list) and value}
+    arrays = {key: value for key, value in lists.items() if all(isinstance(item, Mapping) for item in value)}
     for key, value in table.items():
         if key not in inner and key not in arrays:
             yield f"{_key(key)} = {_value(value)}"
@@ -33,10 +34,6 @@ def _lines(path: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[str]:
         for one in tables:
             yield from ("", f"[[{_name((*path, key))}]]")
             yield from _lines((*path, key), one)
-
-
-def _is_array_of_tables(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def _name(path: tuple[str, ...]) -> str:

@@ -51,9 +51,6 @@ class Spent:
 Game = Mapping[tuple[str, str], Spent]
 """By (cell, phase)."""
 
-Answer = Callable[[str, Wanted], float]
-"""The loss of a trial, by cell; nan for one that cannot be run."""
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -165,9 +162,9 @@ def _played(
     regrets = []
     spendings: dict[tuple[str, str], Spent] = defaultdict(Spent)
     counted: set[tuple[str, Key, int]] = set()
-    for contestant in contest.contestants:
 
-        def answer(cell: str, wanted: Wanted, contestant: Contestant = contestant) -> float:
+    def play(contestant: Contestant) -> None:
+        def answer(cell: str, wanted: Wanted) -> float:
             items = key(wanted.configuration)
             settings = tuple([item for item in items if not contestant.has(item[0])])
             of_optimizer = tuple([item for item in items if item not in settings]) if settings else items
@@ -182,7 +179,7 @@ def _played(
                 objective = objective.at_length(wanted.tokens / contest.cells[cell].tokens)
             return objective.run(wanted.configuration, wanted.seed)
 
-        def settled(cell: str, request: Settled, contestant: Contestant = contestant, answer: Answer = answer) -> None:
+        def settled(cell: str, request: Settled) -> None:
             standing = Standing(cell, contestant.name, request.tuning)
             solve(choose(contest, standing), answer, cell=cell)
             solve(confirm(contest, standing), answer, cell=cell)
@@ -194,6 +191,9 @@ def _played(
 
         mine = {cell: problems[cell, contestant.name] for cell in contest.cells}
         solve(contest.search(contestant.name, mine), answer, settled)
+
+    for contestant in contest.contestants:
+        play(contestant)
     return dict(spendings), regrets
 
 

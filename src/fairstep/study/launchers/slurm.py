@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,17 @@ from fairstep.study.launchers.base import Event, command, death, environment
 
 PROGRESS_EVERY = 5.0
 """Seconds between looks at the directory of a run."""
+
+
+@dataclass
+class _Job:
+    """``steps``: of the run. ``step``: the last one that was told, from a look at its directory at ``looked``."""
+
+    job: Any
+    run: Run
+    steps: int
+    looked: float
+    step: int = 0
 
 
 class SlurmLauncher:
@@ -47,12 +59,9 @@ class SlurmLauncher:
         self.workers, self.threads, self.gpus = workers, max(1, math.ceil(cpus)), int(gpus)
         self.minutes, self.partition, self.cluster, self.processes = minutes, partition, cluster, processes
         self.options = dict(options or {})
-        self._jobs: dict[str, tuple[Any, Run]] = {}
+        self._jobs: dict[str, _Job] = {}
         self._waiting: list[str] = []
         """Jobs that were queued since ``events`` was last asked."""
-        self._looked: dict[str, float] = {}
-        self._steps: dict[str, int] = {}
-        self._length: dict[str, int] = {}
         self._executor: Any = None
 
     def __str__(self) -> str:
@@ -64,8 +73,8 @@ class SlurmLauncher:
 
     def __exit__(self, *exception: object) -> None:
         """Cancels the jobs that have not ended."""
-        for job, _ in self._jobs.values():
-            job.cancel(check=False)
+        for one in self._jobs.values():
+            one.job.cancel(check=False)
         self._jobs.clear()
 
     @property
@@ -81,11 +90,10 @@ class SlurmLauncher:
             with _told_nothing():
                 started = command(self.processes, spec.worker)
                 job = executor.submit(_train, started, run.directory.absolute(), self.processes)
-            self._jobs[run.id] = (job, run)
+            self._jobs[run.id] = _Job(job, run, spec.steps, time.monotonic())
         except (RuntimeError, self._submitit.core.utils.FailedJobError) as error:
             raise ValueError(f"the job could not be queued: {error}") from None
         self._waiting.append(run.id)
-        self._looked[run.id], self._steps[run.id], self._length[run.id] = time.monotonic(), 0, spec.steps
 
     def _executor_in(self, folder: Path) -> Any:
         if self._executor is None:
@@ -115,21 +123,22 @@ class SlurmLauncher:
         now = time.monotonic()
         yield from ({"event": "waiting", "run": identity} for identity in self._waiting)
         self._waiting.clear()
-        for identity, (job, run) in list(self._jobs.items()):
-            if job.done():
+        for identity, one in list(self._jobs.items()):
+            if one.job.done():
                 del self._jobs[identity]
-                yield {"event": "end", "run": identity, **self._end(job, run)}
-            elif now - self._looked[identity] >= PROGRESS_EVERY:
-                self._looked[identity] = now
-                yield from self._progress(run)
+                yield {"event": "end", "run": identity, **self._end(one.job, one.run)}
+            elif now - one.looked >= PROGRESS_EVERY:
+                one.looked = now
+                yield from self._progress(one)
 
-    def _progress(self, run: Run) -> Iterator[Event]:
-        rows = [row for row in run.metrics()[-20:] if row.get("kind") == "train"]
-        if rows and rows[-1]["step"] > self._steps[run.id]:
-            self._steps[run.id] = rows[-1]["step"]
-            rate = next((row["tokens_per_second"] for row in run.timings()[-1:]), 0.0)
-            progress = {"step": rows[-1]["step"], "steps": self._length[run.id], "loss": rows[-1]["loss"]}
-            yield {"event": "progress", "run": run.id, "tokens_per_second": rate, **progress}
+    @staticmethod
+    def _progress(one: _Job) -> Iterator[Event]:
+        rows = [row for row in one.run.metrics()[-20:] if row.get("kind") == "train"]
+        if rows and rows[-1]["step"] > one.step:
+            one.step = rows[-1]["step"]
+            rate = next((row["tokens_per_second"] for row in one.run.timings()[-1:]), 0.0)
+            progress = {"step": one.step, "steps": one.steps, "loss": rows[-1]["loss"]}
+            yield {"event": "progress", "run": one.run.id, "tokens_per_second": rate, **progress}
 
     @staticmethod
     def _end(job: Any, run: Run) -> Event:
@@ -145,7 +154,7 @@ class SlurmLauncher:
 
     def cancel(self, identity: str) -> None:
         if identity in self._jobs:
-            self._jobs[identity][0].cancel(check=False)
+            self._jobs[identity].job.cancel(check=False)
 
 
 def _train(command: list[str], directory: Path, processes: int = 1) -> None:

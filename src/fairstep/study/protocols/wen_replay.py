@@ -15,7 +15,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from fairstep.published import wen
@@ -23,7 +23,6 @@ from fairstep.runs import Value
 from fairstep.study.protocols.one_cell import OneCell, settle
 from fairstep.study.protocols.search import Problem, Tuning, Wanted, solve
 from fairstep.study.protocols.space import Axis, Configuration, Key, Space, key
-from fairstep.study.protocols.star_search import Star
 
 TOLERANCE = 3e-3
 """W's acceptance threshold Delta1, in nats per token."""
@@ -93,9 +92,6 @@ class Row:
     edges: str
     note: str
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Replay:
@@ -106,7 +102,7 @@ class Replay:
     sensitive: dict[str, dict[str, list[str] | None]]
 
 
-def replay(protocol: OneCell | None = None, optimizers: Sequence[str] = ()) -> Replay:
+def replay(protocol: OneCell, optimizers: Sequence[str] = ()) -> Replay:
     """Run phase I of these optimizers (default: all) on the published sweeps. Raises ValueError for unknown ones."""
     found = records()
     optimizer_names = list(dict.fromkeys(record.optimizer for record in found))
@@ -115,7 +111,7 @@ def replay(protocol: OneCell | None = None, optimizers: Sequence[str] = ()) -> R
     chosen = [record for record in found if not optimizers or record.optimizer in optimizers]
     rows, near = [], defaultdict(list)
     for record in chosen:
-        row, tuning = replayed(record, protocol or Star())
+        row, tuning = replayed(record, protocol)
         rows.append(row)
         near[record.optimizer].append(tuning.near(NEAR))
     published = wen.facts()["sensitive_hyperparameters"]["repository_2025_05"]

@@ -68,11 +68,10 @@ def certify(
     chosen: Hyperparameters | None,
     fresh: Fresh,
     tolerance: float,
-    effort: Effort | None = None,
+    effort: Effort,
     missing: Iterable[str] = (),
 ) -> Certificate:
     """The certificate of a contestant in a cell. ``missing``: what the caller knows to be outstanding."""
-    effort = effort or Effort(trials=tuning.trials)
     lacks = list(missing)
     sigma = fresh.sigma(chosen or {})
     common: dict[str, Any] = {

@@ -83,6 +83,18 @@ class Contestant:
         """Whether a setting is the optimizer's: every one of the run's has a plain name."""
         return name in self.hyperparameters or is_override(name)
 
+    def space_in(self, cell: str) -> Space:
+        """What is searched in a cell."""
+        return self.spaces.get(cell, self.space)
+
+    def start(self, cell: str, workload: AnyWorkload) -> dict[str, Value]:
+        """The configuration with which a search begins in a cell."""
+        own = {
+            name: self.hyperparameters[name] if name in self.hyperparameters else workload.setting(name)
+            for name in self.space_in(cell).axes
+        }
+        return {**own, **self.starts.get(cell, {})}
+
     def problem(
         self,
         cell: str,
@@ -93,15 +105,10 @@ class Contestant:
         companions: int = 0,
     ) -> Problem:
         """What a protocol is to solve in a cell. Raises ValueError where ``companions`` cannot be tuned."""
-        space = self.spaces.get(cell, self.space)
         given = self.starts.get(cell, {})
-        start = {
-            name: self.hyperparameters[name] if name in self.hyperparameters else workload.setting(name)
-            for name in space.axes
-        }
         return Problem(
-            space=space,
-            start={**start, **given},
+            space=self.space_in(cell),
+            start=self.start(cell, workload),
             extensions=extensions,
             refine=refine,
             trials=trials,
@@ -188,11 +195,7 @@ class Contest:
                 f"a run{where} is only {min(short.values())} steps long; what holds there may not hold for runs of "
                 "some hundreds"
             )
-        fixed = [
-            one
-            for one in self.contestants
-            if not any(one.problem(*cell, 0, 0).space.searched for cell in self.cells.items())
-        ]
+        fixed = [one for one in self.contestants if not any(one.space_in(cell).searched for cell in self.cells)]
         if fixed:
             rates = {one.hyperparameters.get("lr") for one in fixed}
             same = f" (lr {rates.pop()} for each)" if len(fixed) > 1 and len(rates) == 1 and None not in rates else ""

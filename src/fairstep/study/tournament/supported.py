@@ -18,6 +18,7 @@ from fairstep.study.protocols.space import Key, key
 from fairstep.study.tournament.certify import Fresh, certify
 from fairstep.study.tournament.ledgers import effort_of
 from fairstep.study.tournament.recorded import late_ratios, tuning_of
+from fairstep.study.tournament.trials import loss_of
 
 OTHERWISE = ("cell", "notes", "seconds", "edge", "missing")
 """Fields that runs do not decide."""
@@ -47,7 +48,7 @@ def _again(proof: Certificate, trials: list[Trial], runs: Mapping[str, Checked])
         spec, summary, _ = runs.get(trial.run, Checked(None, None))
         if spec is None or summary is None or trial.status == "unfinished":
             continue
-        loss = math.inf if summary.final_loss is None else summary.final_loss
+        loss = loss_of(summary)
         tried = {**_unsaid(proof, trial, spec), **trial.hyperparameters}
         place = key(tried)
         if trial.phase == "final":

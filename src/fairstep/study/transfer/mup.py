@@ -55,8 +55,9 @@ class MuP:
     def model(self, model: AnyModelSpec) -> ModelConfig:
         """The model in this parametrisation. Raises ValueError for one that has none."""
         base, model = self.base, refuse_other_models(model, self.name)
-        heads = {} if base.head_width == model.head_width else {"attention_scale": _attention(base, model)}
-        changes: dict[str, Any] = {"initialisation": "mup", "residual_scale": base.layers / model.layers, **heads}
+        changes: dict[str, Any] = {"initialisation": "mup", "residual_scale": base.layers / model.layers}
+        if base.head_width != model.head_width:
+            changes["attention_scale"] = base.head_width**0.5 / model.head_width
         if model.tied_head:
             changes["output_scale"] = base.width / model.width
         return config_of({**model.model_dump(), **changes})
@@ -106,10 +107,6 @@ def refuse_other_models(model: AnyModelSpec, rule: str) -> ModelConfig:
         name = model.architecture if isinstance(model, ModelConfig) else model.source
         raise ValueError(f'transfer = "{rule}" is of the llama architecture, not of {name}; leave it out')
     return model
-
-
-def _attention(base: ModelConfig, model: ModelConfig) -> float:
-    return float(base.head_width**0.5 / model.head_width)
 
 
 def _rule(
