@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import did_you_mean
 from fairstep.runs import machine
 
 
@@ -54,6 +54,6 @@ def device(name: str) -> Device:
     if name in DEVICES:
         return DEVICES[name]
     raise ValueError(
-        f"unknown device {name!r}{nearest(name, DEVICES)}; the devices are {', '.join(DEVICES)}, and cpu for this "
+        f"unknown device {name!r}{did_you_mean(name, DEVICES)}; the devices are {', '.join(DEVICES)}, and cpu for this "
         "machine"
     )

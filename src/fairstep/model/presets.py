@@ -12,7 +12,7 @@ from typing import Any
 
 from fairstep.model.config import ModelConfig, MoEConfig
 from fairstep.model.facts import counts
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import did_you_mean
 from fairstep.runs import AnyModelSpec
 
 
@@ -167,4 +167,6 @@ def preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     size = f"; plan and recommend take a size by --params {name}" if re.fullmatch(r"[0-9.]+[kKmMbB]", name) else ""
-    raise ValueError(f"unknown preset {name!r}{nearest(name, PRESETS)}; the presets are {', '.join(PRESETS)}{size}")
+    raise ValueError(
+        f"unknown preset {name!r}{did_you_mean(name, PRESETS)}; the presets are {', '.join(PRESETS)}{size}"
+    )

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from fairstep.optim.catalogue.contained import contained
 from fairstep.optim.catalogue.paths import load, said
 from fairstep.optim.roles import Role, Value
-from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, nearest
+from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule, UnknownOptimizerError, did_you_mean
 from fairstep.optim.spec.overrides import LR_RATIO, is_override
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ForeignSpec(OptimizerSpec):
             else:
                 known = (*self.hyperparameters, *self.unset)
                 raise ValueError(
-                    f"{self.name} has no argument {name!r}{nearest(name, known)}; it has {', '.join(known)}"
+                    f"{self.name} has no argument {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
                 )
         return values
 

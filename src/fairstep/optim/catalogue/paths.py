@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from fairstep.optim.catalogue.contained import contained
-from fairstep.optim.spec import UnknownOptimizerError, nearest
+from fairstep.optim.spec import UnknownOptimizerError, did_you_mean
 
 _ALIAS = re.compile(r"[A-Za-z_][\w-]*")
 
@@ -100,7 +100,7 @@ def load(path: str) -> Any:
             target = _module(submodule)
         else:
             classes = _classes(module)
-            near = nearest(attribute, classes) or ("; it has " + ", ".join(classes[:8])) * bool(classes)
+            near = did_you_mean(attribute, classes) or ("; it has " + ", ".join(classes[:8])) * bool(classes)
             raise UnknownOptimizerError(f"{name} has no {attribute!r}{near}") from None
     if isinstance(target, ModuleType):
         classes = _classes(target)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim import rules
-from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, did_you_mean
 from fairstep.optim.spec.overrides import flat
 from fairstep.optim.wrappers import derive, key, named, parse
 from fairstep.optim.wrappers import is_foreign as is_foreign_wrapper
@@ -77,7 +77,7 @@ def get(name: str) -> OptimizerSpec:
             raise UnknownOptimizerError(hint)
         spelled = [word for spec in specs().values() for word in (spec.name, *spec.aliases)]
         raise UnknownOptimizerError(
-            f"unknown optimizer {name!r}{nearest(name, spelled)}; there are {', '.join(names())}, and your own as "
+            f"unknown optimizer {name!r}{did_you_mean(name, spelled)}; there are {', '.join(names())}, and your own as "
             "package.module:Class"
         )
     return words[key(name)]

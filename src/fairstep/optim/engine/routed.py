@@ -22,7 +22,7 @@ from fairstep.optim.roles import NORMALISED, ROLES, Named, Role
 from fairstep.optim.roles import UNDECAYED as UNDECAYED
 from fairstep.optim.rule import Context, Rule, call
 from fairstep.optim.sharding.step_cost import StepCost
-from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, nearest
+from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, did_you_mean
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
 
@@ -58,7 +58,7 @@ class Routed(torch.optim.Optimizer):
         for role in undecayed:
             if role not in ROLES:
                 raise ValueError(
-                    f"undecayed: unknown role {role!r}{nearest(role, ROLES)}; roles are {', '.join(ROLES)}"
+                    f"undecayed: unknown role {role!r}{did_you_mean(role, ROLES)}; roles are {', '.join(ROLES)}"
                 )
         self.undecayed = frozenset(undecayed)
         self.hyper = torch_forms.validate(self.spec, torch_forms.numbers(self.spec, hyper))

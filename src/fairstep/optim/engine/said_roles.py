@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor
 
 from fairstep.optim.roles import Named
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import did_you_mean
 
 Roles = str | Mapping[str, str] | Callable[[str, Tensor], str | None] | None
 """A user's own roles: names or patterns ("*.gate.weight") -> role, a function that returns a role or None, or the one
@@ -37,7 +37,7 @@ def check_patterns(known: Iterable[str], roles: Roles) -> None:
     known = tuple(known)
     for pattern in roles:
         if not any(fnmatchcase(name, pattern) for name in known):
-            raise ValueError(f"roles: no parameter is named {pattern!r}{nearest(pattern, known)}")
+            raise ValueError(f"roles: no parameter is named {pattern!r}{did_you_mean(pattern, known)}")
 
 
 def picklable(roles: Roles) -> Roles:

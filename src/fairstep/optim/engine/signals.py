@@ -37,7 +37,7 @@ from fairstep.optim.engine.routed import Routed
 from fairstep.optim.engine.stacks import Stack
 from fairstep.optim.roles import KEY, QUERY
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import did_you_mean
 
 Supplied = dict[str, dict[str, Tensor]]
 """Signal -> parameter name -> its tensor. The name of a number of ``NUMBERS`` is empty."""
@@ -78,7 +78,7 @@ def accept(optimizer: Routed, signal: str, values: Mapping[str, Tensor] | Tensor
     name, signals = optimizer.spec.name, optimizer.spec.signals
     if signal not in signals:
         needs = f"it takes {', '.join(signals)}" if signals else "it takes none"
-        raise ValueError(f"{name} takes no signal {signal!r}{nearest(signal, signals)}; {needs}")
+        raise ValueError(f"{name} takes no signal {signal!r}{did_you_mean(signal, signals)}; {needs}")
     if signal not in due(optimizer):
         raise ValueError(f"{name}: {signal} is not due in the coming step; ask optimizer.due() before each step")
     if signal in NUMBERS:
@@ -88,7 +88,7 @@ def accept(optimizer: Routed, signal: str, values: Mapping[str, Tensor] | Tensor
     parameters = dict(optimizer.named_parameters())
     for name, value in values.items():
         if name not in parameters:
-            raise ValueError(f"{signal}: no parameter is named {name!r}{nearest(name, tuple(parameters))}")
+            raise ValueError(f"{signal}: no parameter is named {name!r}{did_you_mean(name, tuple(parameters))}")
         if signal not in BY_HEAD and (not isinstance(value, Tensor) or value.shape != parameters[name].shape):
             raise ValueError(
                 f"{signal} of {name} must be a tensor of shape {tuple(parameters[name].shape)}, not {_kind(value)}"

@@ -16,7 +16,7 @@ from fairstep.optim.engine.stacks import Member, compute_dtype
 from fairstep.optim.rule import Context, RowSharding, call
 from fairstep.optim.sharding.state_shards import ShardLayout, StateShard
 from fairstep.optim.sharding.step_cost import Piece, row_sharding
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import did_you_mean
 
 FORMAT = 1
 """Version of the state dict; a reader refuses a higher one instead of guessing."""
@@ -260,7 +260,7 @@ def _check_origin(optimizer: Routed, saved: Mapping[str, Any]) -> None:
         if name not in known:
             raise ValueError(
                 f"the state dict is of another model: it has a parameter {name}, and this one has not"
-                f"{nearest(name, tuple(known))}"
+                f"{did_you_mean(name, tuple(known))}"
             )
     for name in known:
         if name not in stored:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from fairstep.optim.roles import Value
-from fairstep.optim.spec import OptimizerSpec, nearest
+from fairstep.optim.spec import OptimizerSpec, did_you_mean
 from fairstep.optim.spec.overrides import KEPT, LR_RATIO
 
 OURS = ("params", "param_names", "rule", "decay", "peak_lr", "shared")
@@ -76,7 +76,7 @@ def of_group(spec: OptimizerSpec, group: Mapping[str, Any]) -> tuple[dict[str, A
         if key in OTHER_STEPS and kept[key]:
             raise _refused(spec, key)
         if key == "betas" or key in inside or get_close_matches(key, known, cutoff=0.8):
-            raise ValueError(f"{spec.name} has no hyperparameter {key!r}{nearest(key, known)}")
+            raise ValueError(f"{spec.name} has no hyperparameter {key!r}{did_you_mean(key, known)}")
     return {key: value for key, value in settings.items() if key in known}, kept
 
 

@@ -3,7 +3,7 @@
 Nothing here imports torch. What may not go in: mathematics (``rules``) and lists of optimizers (``catalogue``).
 """
 
-from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, as_float, inside, nearest
+from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, as_float, did_you_mean, inside
 from fairstep.optim.spec.optimizer_spec import DECAYS, Decay, OptimizerSpec, Schedule, UnknownOptimizerError
 from fairstep.optim.spec.part import Part
 from fairstep.optim.spec.tunings import Paper, Sourced, Tuning
@@ -21,6 +21,6 @@ __all__ = [
     "Tuning",
     "UnknownOptimizerError",
     "as_float",
+    "did_you_mean",
     "inside",
-    "nearest",
 ]

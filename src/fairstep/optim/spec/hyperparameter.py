@@ -42,7 +42,7 @@ class Hyperparameter:
         if isinstance(self.default, str):
             if value not in self.domain:
                 raise ValueError(
-                    f"{name} must be one of {', '.join(self.domain)}, not {value!r}{nearest(value, self.domain)}"
+                    f"{name} must be one of {', '.join(self.domain)}, not {value!r}{did_you_mean(value, self.domain)}"
                 )
             return str(value)
         whole = isinstance(self.default, int)
@@ -104,7 +104,7 @@ def inside(domain: str, number: float) -> bool:
     return math.isfinite(number) and above and below
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """' (did you mean a or b?)' or nothing."""
     from difflib import get_close_matches  # only errors need it
 

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from fairstep.optim.roles import ROLES, Role, Value
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, nearest
+from fairstep.optim.spec.hyperparameter import Grid, Hyperparameter, did_you_mean
 from fairstep.optim.spec.overrides import Overridable, is_override
 from fairstep.optim.spec.part import Part
 from fairstep.optim.spec.tunings import Tuned
@@ -85,7 +85,7 @@ class OptimizerSpec(Overridable, Tuned):
                 if known not in self.hyperparameters:
                     raise ValueError(
                         f"the rule {part.rule.name} asks for the hyperparameter {known}, which {self.name} has not"
-                        f"{nearest(known, self.hyperparameters)}; declare it, or correct the signature of the rule"
+                        f"{did_you_mean(known, self.hyperparameters)}; declare it, or correct the signature of the rule"
                     )
         object.__setattr__(self, "roles", dict(taken))
 

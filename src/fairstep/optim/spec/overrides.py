@@ -25,7 +25,7 @@ from typing import Any
 
 from fairstep.optim.roles import ROLES, Role, Value
 from fairstep.optim.rule import Hyper
-from fairstep.optim.spec.hyperparameter import Hyperparameter, Splits, nearest
+from fairstep.optim.spec.hyperparameter import Hyperparameter, Splits, did_you_mean
 from fairstep.optim.spec.part import Part
 from fairstep.optim.splits import SPLITS
 
@@ -120,7 +120,7 @@ class Overridable:
             return self.hyperparameters[name]
         if not is_override(name):
             raise ValueError(
-                f"{self.name} has no hyperparameter {name!r}{nearest(name, self.hyperparameters)}; "
+                f"{self.name} has no hyperparameter {name!r}{did_you_mean(name, self.hyperparameters)}; "
                 f"it has {', '.join(self.hyperparameters)}"
             )
         target, own = split(name)
@@ -141,7 +141,7 @@ class Overridable:
                 lacking = next(role for role in roles if role not in has)
                 raise ValueError(
                     f"{self.name}: {name} names no hyperparameter of the rule for {lacking}"
-                    f"{nearest(own, (LR_RATIO, *names[lacking]))}; it has {_listed(names[lacking])}"
+                    f"{did_you_mean(own, (LR_RATIO, *names[lacking]))}; it has {_listed(names[lacking])}"
                 )
             known = self.hyperparameters[names[has[0]][own]]
         without = self.value_without(name, hyper or {})
@@ -227,7 +227,7 @@ class Overridable:
                         f"{', '.join(there)}"
                     )
             elif not any(fnmatchcase(name, target) for name in roles):
-                raise ValueError(f"overrides: no parameter is named {target!r}{nearest(target, roles)}")
+                raise ValueError(f"overrides: no parameter is named {target!r}{did_you_mean(target, roles)}")
         for name, role in roles.items() if targets else ():
             self.overridden(role, hyper, name)
 
@@ -263,7 +263,7 @@ class Overridable:
         if any(sign in target for sign in ".*?["):
             return ROLES
         raise ValueError(
-            f"{self.name}: {name} is for an unknown role{nearest(target, (*ROLES, AUX))}; roles are "
+            f"{self.name}: {name} is for an unknown role{did_you_mean(target, (*ROLES, AUX))}; roles are "
             f"{', '.join(ROLES)}, and {AUX} for all but the matrices' rule (a pattern of names has a dot or a * in it)"
         )
 

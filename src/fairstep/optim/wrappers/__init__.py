@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, nearest
+from fairstep.optim.spec import OptimizerSpec, UnknownOptimizerError, did_you_mean
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper
 
 __all__ = ["WrappedRule", "Wrapper", "derive", "is_foreign", "key", "named", "parse", "plugins", "wrappers"]
@@ -61,7 +61,7 @@ def named(word: str) -> Wrapper:
         return _loaded(next(name for name in plugins() if key(name) == key(word)))
     known = (*wrappers(), *plugins())
     raise UnknownOptimizerError(
-        f"unknown wrapper {word!r}{nearest(word, dict.fromkeys((*_ours(), *known)))}; there are {', '.join(known)}"
+        f"unknown wrapper {word!r}{did_you_mean(word, dict.fromkeys((*_ours(), *known)))}; there are {', '.join(known)}"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fairstep.optim.spec import nearest
+from fairstep.optim.spec import did_you_mean
 from fairstep.study.file.line_numbers import WrongKey, about
 from fairstep.study.protocols import PROTOCOLS, OneCell, Protocol
 
@@ -21,7 +21,9 @@ COUNTS = ("trials", "at_once")
 def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = ()) -> Protocol:
     """Raises WrongKey."""
     if name not in PROTOCOLS:
-        raise WrongKey("name", f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}")
+        raise WrongKey(
+            "name", f"unknown protocol {name!r}{did_you_mean(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}"
+        )
     kind, cell_names = PROTOCOLS[name], list(cells)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     types = typing.get_type_hints(kind)
@@ -29,7 +31,9 @@ def protocol_of(name: str, settings: Mapping[str, Any], cells: Iterable[str] = (
     for key, value in settings.items():
         if key not in fields:
             listed = ", ".join(fields) or "no keys"
-            raise WrongKey(key, f"unknown key {key!r} of the protocol {name}{nearest(key, fields)}; it has {listed}")
+            raise WrongKey(
+                key, f"unknown key {key!r} of the protocol {name}{did_you_mean(key, fields)}; it has {listed}"
+            )
         if typing.get_origin(types[key]) is typing.Literal and value not in (words := typing.get_args(types[key])):
             raise WrongKey(key, f"{key} must be {' or '.join(words)}, not {value!r}")
         given[key] = _value(key, value, getattr(defaults, key), cell_names)
