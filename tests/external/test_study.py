@@ -223,9 +223,9 @@ def test_a_contest_from_python_is_the_contest_of_the_command(tmp_path: Path) -> 
         calls.append(seed)
         return objective(optimizer, lr, seed, steps) + shift
 
-    def contest() -> Any:
+    def contest(steps: int = 40) -> Any:
         return fairstep.contest(
-            train, CONTESTANTS, steps=40, batch_tokens="1k", budgets=[0.5], store=tmp_path / "store"
+            train, CONTESTANTS, steps=steps, batch_tokens="1k", budgets=[0.5], store=tmp_path / "store"
         )
 
     found = contest()
@@ -234,6 +234,7 @@ def test_a_contest_from_python_is_the_contest_of_the_command(tmp_path: Path) -> 
     assert len(calls) == 13
     contest()
     assert len(calls) == 13
+    assert "is the 2nd contest of these two" in " ".join(contest(20).result["notes"])
     run_study(written(tmp_path / "study").parent, str(tmp_path / "other"))
     (ledger,) = Store(tmp_path / "other").ledgers()
     other = contest_result(ledger, Store(tmp_path / "other").runs())

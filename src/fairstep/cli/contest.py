@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from fairstep.analysis import Trials, contest_result, headline, verdict_rows
+from fairstep.analysis import headline, verdict_rows
 from fairstep.cli.shared.watch import Expected, watching
 from fairstep.external import carry_out as carry_out_trial
 from fairstep.external.call import accepted
@@ -128,11 +128,11 @@ def contest(
         ledgers = carry_out(described, bases, kept, launcher, watch, Patience(attempts=attempts))
     (ledger,) = ledgers.values()
 
-    from fairstep.report import write_report
+    from fairstep.report import contest_page, load, write_page
 
-    trials = Trials.read(ledger, kept.runs())
-    page = write_report(kept, ledger, kept.path / "report.html", trials)
-    return Contested(contest_result(trials), ledger, kept, page.absolute())
+    loaded = load(kept, ledger)
+    page = write_page(contest_page(loaded), kept.path / "report.html")
+    return Contested(loaded.result, ledger, kept, page.absolute())
 
 
 def _contestants(given: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
