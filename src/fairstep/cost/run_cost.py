@@ -11,15 +11,19 @@ from fairstep.cost.rank_shares import FLOAT, Parallel, RankShares, rank_shares, 
 from fairstep.model.config import EXPLICIT_ATTENTION_CONTEXT
 from fairstep.model.facts import counts, flops_per_token, kept_per_token, logit_floats, parameter_table
 from fairstep.model.shapes import Parameter, chinchilla_tokens
-from fairstep.runs import RunSpec
+from fairstep.runs import ForeignModelSpec, RunSpec
 
 COMPILER = 35_000_000
 """Bytes that torch.compile takes at work: 33 to 41 MB more in a run whose kernels are compiled than in one that finds
 them in torch's cache (TORCHINDUCTOR_CACHE_DIR), measured at 106k and 852k with torch 2.13 on an AMD EPYC."""
 
-PROCESS = {"cpu": 380_000_000, "cpu compiled": 425_000_000 + COMPILER, "accelerator": 1_000_000_000}
+PROCESS = {"cpu": 300_000_000, "cpu compiled": 425_000_000 + COMPILER, "accelerator": 1_000_000_000}
 """Bytes of a process beside its tensors, measured with torch 2.13 (CPU); context and workspaces of an accelerator.
 Compiled: one whose kernels are not in torch's cache, which is what a machine must have room for."""
+
+IDLE_COMPILER = 80_000_000
+"""Bytes of torch's compiler where it is only loaded, which torch does for several processes, and for a model or an
+optimizer of somebody else's."""
 
 FRAGMENTATION = {"cpu": 1.25, "accelerator": 1.05}
 """What the allocator takes for the tensors of a pass over what they hold; on a CPU as measured on the ladder."""
@@ -148,6 +152,10 @@ def memory(
     place = "cpu" if device.name == "cpu" else "accelerator"
     explicit = place == "cpu" and config.context <= EXPLICIT_ATTENTION_CONTEXT
     kept = kept_per_token(config, spec.execution.compile, explicit)
+    process = PROCESS["cpu compiled" if place == "cpu" and spec.execution.compile else place]
+    loads = devices > 1 or shares is None or isinstance(config, ForeignModelSpec)
+    if place == "cpu" and not spec.execution.compile and loads:
+        process += IDLE_COMPILER
     return Memory(
         weights=shares.weight_bytes if shares else size,
         gradients=shares.gradient_bytes if shares else size,
@@ -156,6 +164,6 @@ def memory(
         logits=FLOAT * logit_floats(config, tokens),
         low_precision=2 * cast if spec.precision == "bf16" else 0,
         update=size // devices if shares and shares.parallel == "fsdp" else size,  # see train.measure
-        process=PROCESS["cpu compiled" if place == "cpu" and spec.execution.compile else place],
+        process=process,
         accumulates=micro < share,
     )
