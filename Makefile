@@ -7,7 +7,7 @@ STORE ?= runs/demo
 # One test process a core; a second thread in each would only wait. Bytecode is kept: a test file whose asserts are
 # rewritten anew takes longer than its tests, and many tests start the command. Each process has half of the files and
 # takes from the other's when its own are done (worksteal), so that what a file's tests share is made once. Those that
-# start clusters or browsers of several processes are alone.
+# start clusters or browsers of several processes are alone, and so are faults, of which one becomes another user.
 # Tests' thousands of small folders are in memory where 4 GB of it are free, because some disks take long to remove them.
 MEMORY := /dev/shm
 ROOM := $(shell df --output=avail $(MEMORY) 2>/dev/null | awk 'NR == 2 && $$1 > 4000000')
@@ -32,7 +32,7 @@ unit: $(VENV)/.dev  ## the fast tests alone
 	$(PYTEST) $(ON_ALL_CORES) -m "not slow and not oracle and not browser and not gpu and not dist and not faults"
 
 test-faults: $(VENV)/.dev  ## faults by the hundred; ends in a table of what was tried, right and silent
-	$(PYTEST) $(ON_ALL_CORES) -m faults tests/faults
+	$(PYTEST) -m faults tests/faults
 
 test-oracles: $(VENV)/.oracles  ## every rule against implementations that we did not write; contests in trainers of others
 	$(PYTEST) $(ON_ALL_CORES) -m oracle
