@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from fairstep.optim.spec import DECAYS, Decay, OptimizerSpec, did_you_mean
 from fairstep.optim.spec.overrides import is_override
 from fairstep.optim.splits import SPLITS
 
-_ADD_PARAM_GROUP: Callable[..., None] = torch.optim.Optimizer.add_param_group.__wrapped__  # type: ignore[attr-defined]
+_ADD_PARAM_GROUP = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 """torch's, without the wrapper that loads its compiler, which takes seconds in a process that compiles nothing."""
 
 
