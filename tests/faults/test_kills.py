@@ -31,6 +31,11 @@ def rows():
 def starts():
     return len(run.environment.get("starts", []))
 
+def wait_until(wanted):
+    while not wanted():
+        assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "the run ended by itself"
+        time.sleep(0.001)
+
 def live():
     pid = os.fork()
     if pid == 0:
@@ -42,11 +47,9 @@ for life in range(kills):
     before = starts()
     pid = live()
     if draw.random() < 0.8:  # else it is killed while it starts
-        while starts() == before:
-            time.sleep(0.001)
+        wait_until(lambda: starts() > before)
         wanted = rows() + draw.randint(0, 5)
-        while rows() < wanted:
-            time.sleep(0.001)
+        wait_until(lambda: rows() >= wanted)
     time.sleep(draw.random() * 0.03)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
@@ -66,7 +69,8 @@ def test_a_killed_run_ends_in_the_same_bytes(
     spec = tiny(optimizer, tokens=8 * 16 * max(500, 20 * KILLS), execution=execution)
     (tmp_path / "spec.json").write_text(spec.to_json())
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "spec.json"), str(tmp_path / "b"), str(KILLS)]
-    done = subprocess.run([*command, str(SEED + asynchronous)], capture_output=True, text=True, check=False)
+    command = [*command, str(SEED + asynchronous)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     run, whole = Store(tmp_path / "b").run(spec), train(spec, Store(tmp_path / "a"))
     same = (run.directory / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -284,6 +285,16 @@ def test_gradients_that_come_and_go(name: str, monkeypatch: pytest.MonkeyPatch) 
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
     optimizers[0].load_state_dict(optimizers[0].state_dict())
     optimizers[0].step()
+
+
+def test_a_step_while_another_thread_loads_dtensors(
+    make_model: Callable[..., nn.Module], feed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.distributed.tensor", types.ModuleType("torch.distributed.tensor"))
+    model = make_model()
+    optimizer = build("adamw", model)
+    feed(model.parameters(), 1)
+    optimizer.step()
 
 
 def test_non_contiguous_parameters() -> None:

@@ -9,6 +9,8 @@ import os
 import pickle
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,32 @@ def test_what_is_written_later_is_what_was_there(tmp_path: Path) -> None:
     checkpoints.wait()
     read = checkpoints.load(tmp_path / "step-00000001", lambda saved: {"w": torch.empty(1000)})
     assert read["w"].sum() == 1000
+
+
+LOADING = """
+import sys, threading
+elsewhere = []
+class Watch:
+    @staticmethod
+    def find_spec(name, *_):
+        if threading.current_thread() is not threading.main_thread():
+            elsewhere.append(name)
+sys.meta_path.insert(0, Watch)
+import torch
+from pathlib import Path
+from fairstep.train.checkpoints.checkpoint import Checkpoints
+checkpoints = Checkpoints(Path(sys.argv[1]), 2, asynchronous=True)
+checkpoints.save(1, {"w": torch.ones(10)}, {})
+checkpoints.wait()
+print(*(name for name in elsewhere if name.startswith(("fairstep", "torch.distributed", "torch._dynamo"))))
+"""
+
+
+def test_the_thread_that_writes_loads_no_module_that_a_step_reads(tmp_path: Path) -> None:
+    """A step that met ``torch.distributed.tensor`` half loaded ended in an AttributeError."""
+    done = subprocess.run([sys.executable, "-c", LOADING, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+    assert (tmp_path / "step-00000001").is_dir()
 
 
 def test_a_limit_of_the_system_is_said_and_leaves_the_one_before(tmp_path: Path) -> None:

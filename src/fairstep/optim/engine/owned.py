@@ -95,8 +95,9 @@ def unpack(flat: Tensor, views: Iterable[Tensor]) -> None:
 
 def any_dtensor(tensors: Iterable[Tensor]) -> bool:
     """Whether one of them is a DTensor, whose module takes most of a second to load."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and any(issubclass(kind, module.DTensor) for kind in set(map(type, tensors)))
+    # A module that another thread is loading has no DTensor yet, and there is none of it.
+    dtensor = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    return dtensor is not None and any(issubclass(kind, dtensor) for kind in set(map(type, tensors)))
 
 
 def _memory(tensor: Tensor) -> int:

@@ -56,12 +56,15 @@ class Checkpoints:
         All ranks call it, each with its tensors: whole tensors, DTensors, or ``StateShard``s. A whole tensor that
         several ranks have is written once. ``facts``: JSON values; the first rank's are written.
         """
+        # Loaded by the thread that trains: what a second thread loads is seen half loaded by torch and by us.
+        from fairstep.train.checkpoints import files
+
         self.wait()
         facts = {"step": step, "processes": self.world.size, **facts}
         if not self.asynchronous:
-            self._write(step, state, facts)
+            self._write(files.write, step, state, facts)
             return
-        self._writer = threading.Thread(target=self._write_later, args=(step, _copied(state), facts))
+        self._writer = threading.Thread(target=self._write_later, args=(files.write, step, _copied(state), facts))
         self._writer.start()
 
     def join(self) -> None:
@@ -148,17 +151,15 @@ class Checkpoints:
         except ValueError as error:
             raise ValueError(f"{path.name} cannot be used: {error}") from None
 
-    def _write_later(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _write_later(self, *what: Any) -> None:
         try:
-            self._write(step, state, facts)
+            self._write(*what)
         except BaseException as error:
             self._error = error
 
-    def _write(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
-        from fairstep.train.checkpoints import files
-
+    def _write(self, write: Callable[..., None], step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
         place = self.folder / f"step-{step:08d}"
-        files.write(place, state, facts, self.group)
+        write(place, state, facts, self.group)
         if self.world.first:
             kept = [path for path in self.paths() if path <= place][: self.keep]  # newer ones could not be used
             for path in self.paths():
