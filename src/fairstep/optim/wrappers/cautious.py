@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fairstep.optim._lazy import torch
 from fairstep.optim.rule import Context, RowSharding, call
 from fairstep.optim.sharding.row_sums import total
-from fairstep.optim.spec import Hyperparameter, OptimizerSpec
+from fairstep.optim.spec import Hyperparameter
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
 if TYPE_CHECKING:
@@ -56,15 +56,11 @@ def cautious_scale(default: str) -> Hyperparameter:
     return Hyperparameter(default, "factor s that makes up for masked elements", source, ("mean", "count"))
 
 
-def cautious(spec: OptimizerSpec) -> OptimizerSpec:
-    return replace(spec, parts=wrap_parts(spec, CautiousRule))
-
-
 CAUTIOUS = Wrapper(
     name="cautious",
     title="cautious update",
     reference="Liang et al. 2024, https://arxiv.org/abs/2411.16085",
     order=10,
     hyperparameters={"cautious_scale": cautious_scale("mean")},
-    wrap=cautious,
+    wrap=lambda spec: replace(spec, parts=wrap_parts(spec, CautiousRule)),
 )

@@ -10,13 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fairstep.optim.spec import OptimizerSpec
 from fairstep.optim.wrappers.base import Wrapper
-
-
-def cautious_decay(spec: OptimizerSpec) -> OptimizerSpec:
-    return replace(spec, decay="cautious")
-
 
 CAUTIOUS_DECAY = Wrapper(
     name="cautious-decay",
@@ -25,6 +19,6 @@ CAUTIOUS_DECAY = Wrapper(
     reference="Chen et al. 2025, https://arxiv.org/abs/2510.12402",
     order=20,
     hyperparameters={},
-    wrap=cautious_decay,
+    wrap=lambda spec: replace(spec, decay="cautious"),
     decides="how weights decay",
 )

@@ -16,13 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fairstep.optim.spec import OptimizerSpec
 from fairstep.optim.wrappers.base import Wrapper
-
-
-def corrected_decay(spec: OptimizerSpec) -> OptimizerSpec:
-    return replace(spec, decay="corrected")
-
 
 CORRECTED_DECAY = Wrapper(
     name="corrected-decay",
@@ -31,6 +25,6 @@ CORRECTED_DECAY = Wrapper(
     reference="Defazio 2025, https://arxiv.org/abs/2506.02285",
     order=21,
     hyperparameters={},
-    wrap=corrected_decay,
+    wrap=lambda spec: replace(spec, decay="corrected"),
     decides="how weights decay",
 )

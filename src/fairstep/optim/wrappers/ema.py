@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec import Hyperparameter, OptimizerSpec
+from fairstep.optim.spec import Hyperparameter
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
 if TYPE_CHECKING:
@@ -51,10 +51,6 @@ class EMARule(WrappedRule):
         return ema
 
 
-def ema(spec: OptimizerSpec) -> OptimizerSpec:
-    return replace(spec, parts=wrap_parts(spec, EMARule))
-
-
 EMA = Wrapper(
     name="ema",
     title="EMA of the weights",
@@ -63,5 +59,5 @@ EMA = Wrapper(
     hyperparameters={
         "ema_decay": Hyperparameter(0.99, "decay rate d of the average", "ours: a window of 100 steps", "[0, 1)"),
     },
-    wrap=ema,
+    wrap=lambda spec: replace(spec, parts=wrap_parts(spec, EMARule)),
 )

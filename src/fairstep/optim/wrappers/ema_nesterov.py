@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairstep.optim._lazy import torch
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec import Hyperparameter, OptimizerSpec
+from fairstep.optim.spec import Hyperparameter
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
 if TYPE_CHECKING:
@@ -72,10 +72,6 @@ class EMANesterovRule(WrappedRule):
         return call(self.inner.evaluation_weights, context, weights, state, step)
 
 
-def ema_nesterov(spec: OptimizerSpec) -> OptimizerSpec:
-    return replace(spec, parts=wrap_parts(spec, EMANesterovRule))
-
-
 _SCRIPTS = "the authors' scripts for Llama 1B with Muon"
 
 EMA_NESTEROV = Wrapper(
@@ -92,5 +88,5 @@ EMA_NESTEROV = Wrapper(
         "nesterov_rest_fraction": Hyperparameter(0.2, "last share of the run without it", _SCRIPTS, "[0, 1]"),
         "schedule_steps": Hyperparameter(0, "steps T of the run; 0: always ahead", "the run's steps", "[0, inf)", True),
     },
-    wrap=ema_nesterov,
+    wrap=lambda spec: replace(spec, parts=wrap_parts(spec, EMANesterovRule)),
 )

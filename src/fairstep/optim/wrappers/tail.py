@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairstep.optim.rule import Context, call
-from fairstep.optim.spec import Hyperparameter, OptimizerSpec
+from fairstep.optim.spec import Hyperparameter
 from fairstep.optim.wrappers.base import WrappedRule, Wrapper, wrap_parts
 
 if TYPE_CHECKING:
@@ -74,10 +74,6 @@ def _start(tail_fraction: float, schedule_steps: int) -> int:
     return round((1 - tail_fraction) * schedule_steps)
 
 
-def tail(spec: OptimizerSpec) -> OptimizerSpec:
-    return replace(spec, parts=wrap_parts(spec, TailRule))
-
-
 TAIL = Wrapper(
     name="tail",
     aliases=("tail-averaging", "swa"),
@@ -90,5 +86,5 @@ TAIL = Wrapper(
             0, "steps T of the run; 0: average from the first step", "the run's steps", "[0, inf)", True
         ),
     },
-    wrap=tail,
+    wrap=lambda spec: replace(spec, parts=wrap_parts(spec, TailRule)),
 )
