@@ -70,6 +70,11 @@ class LanguageModel(nn.Module):
             self.register_buffer("measured", torch.zeros(len(MEASURED) + 1), persistent=False)
         self.initialise()
 
+    def explicit_mask(self, tokens: Tensor) -> Tensor | None:
+        """(T, T), 0 or -inf, for attention that is written out; None where a kernel is the faster one."""
+        length = tokens.shape[1]
+        return self.mask[:length, :length] if self.mask is not None and tokens.device.type == "cpu" else None
+
     def hidden(self, tokens: Tensor) -> tuple[Tensor, Sequence[Routing]]:
         """(B, T) integers to (B, T, D), what the head reads, and what the mixtures of experts say."""
         raise NotImplementedError

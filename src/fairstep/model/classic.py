@@ -76,7 +76,7 @@ class Classic(LanguageModel):
     def hidden(self, tokens: Tensor) -> tuple[Tensor, tuple[()]]:
         length = tokens.shape[1]
         x = self.embedding(tokens) + self.positions.weight[:length]
-        mask = self.mask[:length, :length] if self.mask is not None and tokens.device.type == "cpu" else None
+        mask = self.explicit_mask(tokens)
         x = x if self.causal else self.norm(x)
         for block in self.blocks:
             x = block(x, mask)

@@ -36,8 +36,14 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        y = wide(x)
-        return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
+        return normalised(x, self.eps) * self.weight
+
+
+def normalised(x: Tensor, eps: float, gain: Tensor | None = None) -> Tensor:
+    """x / rms(x) * gain over the last dimension, in the dtype of x; the arithmetic between is in float32."""
+    y = wide(x)
+    y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
+    return (y if gain is None else y * gain).to(x.dtype)
 
 
 class MLP(nn.Module):

@@ -88,7 +88,7 @@ class Llama(LanguageModel):
         length = tokens.shape[1]
         x = self.embedding(tokens)
         cos, sin = self.cos[:length], self.sin[:length]
-        mask = self.mask[:length, :length] if self.mask is not None and tokens.device.type == "cpu" else None
+        mask = self.explicit_mask(tokens)
         routings = []
         for block in self.blocks:
             x, routing = block(x, cos, sin, mask)

@@ -27,29 +27,18 @@ from torch.nn import functional as F
 from fairstep.model.attention import attend
 from fairstep.model.base import LanguageModel
 from fairstep.model.config import ModelConfig
-from fairstep.model.layers import rotate
-from fairstep.model.precision import product_dtype, wide
+from fairstep.model.layers import RMSNorm, normalised, rotate
+from fairstep.model.precision import product_dtype
 
 SCALE = 0.12
 CAP = 15.0
 
 
-class Norm(nn.Module):
-    """x / rms(x) * gain, in the dtype of x; the arithmetic between is in float32."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+class Norm(RMSNorm):
+    """RMSNorm whose gain multiplies in float32, rounded to the dtype of x."""
 
     def forward(self, x: Tensor) -> Tensor:
         return normalised(x, self.eps, self.weight.to(x.dtype))
-
-
-def normalised(x: Tensor, eps: float, gain: Tensor | float = 1.0) -> Tensor:
-    """x / rms(x) * gain over the last dimension."""
-    y = wide(x)
-    return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps) * gain).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -118,7 +107,7 @@ class Track3(LanguageModel):
         x = self.embedding(tokens)
         x = self.embedding_norm(x.to(product_dtype(x, self.norm.weight)))
         cos, sin = self.cos[:length], self.sin[:length]
-        mask = self.mask[:length, :length] if self.mask is not None and tokens.device.type == "cpu" else None
+        mask = self.explicit_mask(tokens)
         for block in self.blocks:
             x = block(x, cos, sin, mask)
         return self.norm(x), ()
