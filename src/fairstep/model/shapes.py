@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fairstep.model.config import ModelConfig
@@ -123,41 +123,32 @@ def _swiglu(prefix: str, width: int, mlp: int) -> Iterator[Parameter]:
 
 
 def _classic(config: ModelConfig) -> Iterator[Parameter]:
-    width, mlp = config.width, config.mlp_width
-    yield Parameter("embedding.weight", (config.vocabulary, width), "embedding")
-    yield Parameter("positions.weight", (config.context, width), "embedding")
-    for n in range(config.layers):
-        block = f"blocks.{n}."
-        yield from _norm(block + "attention_norm", width)
-        for name in ("q", "k", "v", "o"):
-            yield from _biased(f"{block}attention.{name}", width, width)
-        yield from _norm(block + "mlp_norm", width)
-        yield from _biased(block + "mlp.up", mlp, width)
-        yield from _biased(block + "mlp.down", width, mlp)
-    yield from _norm("norm", width)
+    yield Parameter("embedding.weight", (config.vocabulary, config.width), "embedding")
+    yield Parameter("positions.weight", (config.context, config.width), "embedding")
+    yield from _biased_blocks(config, ("weight", "bias"))
     if not config.tied_head:
-        yield Parameter("head.weight", (config.vocabulary, width), "head")
+        yield Parameter("head.weight", (config.vocabulary, config.width), "head")
 
 
 def _track3(config: ModelConfig) -> Iterator[Parameter]:
+    yield Parameter("embedding.weight", (config.vocabulary, config.width), "embedding", element_bytes=2)
+    yield Parameter("embedding_norm.weight", (config.width,), "vector")
+    yield from _biased_blocks(config, ("weight",))
+    yield from _biased("head", config.vocabulary, config.width, "head")
+
+
+def _biased_blocks(config: ModelConfig, of_norm: Sequence[str]) -> Iterator[Parameter]:
+    """Blocks whose linear layers have biases, and the norm behind them. ``of_norm``: parameters of each norm."""
     width, mlp = config.width, config.mlp_width
-    yield Parameter("embedding.weight", (config.vocabulary, width), "embedding", element_bytes=2)
-    yield Parameter("embedding_norm.weight", (width,), "vector")
     for n in range(config.layers):
         block = f"blocks.{n}."
-        yield Parameter(block + "attention_norm.weight", (width,), "vector")
+        yield from (Parameter(f"{block}attention_norm.{kind}", (width,), "vector") for kind in of_norm)
         for name in ("q", "k", "v", "o"):
             yield from _biased(f"{block}attention.{name}", width, width)
-        yield Parameter(block + "mlp_norm.weight", (width,), "vector")
+        yield from (Parameter(f"{block}mlp_norm.{kind}", (width,), "vector") for kind in of_norm)
         yield from _biased(block + "mlp.up", mlp, width)
         yield from _biased(block + "mlp.down", width, mlp)
-    yield Parameter("norm.weight", (width,), "vector")
-    yield from _biased("head", config.vocabulary, width, "head")
-
-
-def _norm(name: str, width: int) -> Iterator[Parameter]:
-    yield Parameter(f"{name}.weight", (width,), "vector")
-    yield Parameter(f"{name}.bias", (width,), "vector")
+    yield from (Parameter(f"norm.{kind}", (width,), "vector") for kind in of_norm)
 
 
 def _biased(name: str, outputs: int, inputs: int, role: str = "matrix") -> Iterator[Parameter]:
