@@ -158,10 +158,12 @@ class Rule:
     """Floats of state for each element of a matrix, by default the moments. Another count is ``state_floats``."""
     flops_per_element: ClassVar[float]
     """FLOPs of one step for each element, beside ``product_flops`` and ``decomposition_flops``."""
+    products: ClassVar[str] = ""
+    """``product_flops`` and ``decomposition_flops`` of one o x i matrix, in words (k = min(o, i), K = max(o, i))."""
     state_formula: str
     """Floats of state for one o x i matrix, in words (N = o i); by default from ``floats_per_element``."""
     flops_formula: str
-    """FLOPs of one step on one o x i matrix, in words (k = min(o, i), K = max(o, i)); by default the elements'."""
+    """FLOPs of one step on one o x i matrix, in words; by default from ``products`` and ``flops_per_element``."""
     methods: ClassVar[tuple[str, ...]] = (
         *("settings", "init", "update", "due", "move", "evaluation_weights", "shared", "measure", "agree"),
         *("lr_factor", "row_sharding", "state_floats", "flops", "decomposition_flops", "product_flops"),
@@ -174,9 +176,10 @@ class Rule:
         cls.eight_bit = vars(cls).get("eight_bit", ())
         if "moments" in vars(cls):
             cls.floats_per_element = len(cls.moments)
-        for count, formula in (("floats_per_element", "state_formula"), ("flops_per_element", "flops_formula")):
-            if count in vars(cls) and formula not in vars(cls):
-                setattr(cls, formula, per_element(getattr(cls, count)))
+        if "floats_per_element" in vars(cls) and "state_formula" not in vars(cls):
+            cls.state_formula = per_element(cls.floats_per_element)
+        if "flops_per_element" in vars(cls) and "flops_formula" not in vars(cls):
+            cls.flops_formula = " + ".join(filter(None, (cls.products, per_element(cls.flops_per_element))))
         if "uses" in vars(cls):
             raise TypeError(
                 f"{cls.__name__}: `uses` and the argument `hyper` are gone; name the hyperparameters that a method "

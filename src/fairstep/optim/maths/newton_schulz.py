@@ -96,6 +96,8 @@ class Orthogonalises(Rule):
 class OrthogonalisingRule(Orthogonalises):
     """A rule whose matrix products are the iterations on matrices of the parameter's shape."""
 
+    products = "ns_steps (4 k^2 K + 2 k^3)"
+
     def product_flops(self, o: int, i: int, *, ns_steps: int, ns_coefficients: str) -> float:
         return newton_schulz_flops(o, i, ns_steps, ns_coefficients)
 

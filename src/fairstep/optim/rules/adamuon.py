@@ -40,7 +40,6 @@ class AdaMuonRule(OrthogonalisingRule):
     name = "adamuon"
     moments = ("m", "v")
     flops_per_element = 14
-    flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 14 N"
 
     def update(
         self,

@@ -47,7 +47,7 @@ class Dion2Rule(Orthogonalises):
     name = "dion2"
     moments = ("m",)
     flops_per_element = 6
-    flops_formula = "Muon's of the selected slices + 6 N"
+    products = "Muon's of the selected slices"
 
     def rows_are_slices(self, o: int, i: int) -> bool:
         return o <= i
@@ -93,7 +93,7 @@ class NorDion2Rule(Dion2Rule):
     name = "nordion2"
     state_formula = "N + o"
     flops_per_element = 12
-    flops_formula = "Muon's of the selected rows + 12 N"
+    products = "Muon's of the selected rows"
     methods = (*Dion2Rule.methods, "scaled")
 
     def rows_are_slices(self, o: int, i: int) -> bool:

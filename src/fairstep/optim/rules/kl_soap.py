@@ -49,7 +49,7 @@ class KLShampooRule(Rule):
     decays_after_step = True
     state_formula = "N + 2 (o^2 + i^2) + o + i"
     flops_per_element = 14
-    flops_formula = "10 N o + 8 N i + 5 (o^3 + i^3) / precondition_frequency + 14 N"
+    products = "10 N o + 8 N i + 5 (o^3 + i^3) / precondition_frequency"
     moments: ClassVar[tuple[str, ...]] = ("m",)
 
     def init(self, param: Tensor) -> dict[str, Tensor]:

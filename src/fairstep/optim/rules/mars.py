@@ -171,7 +171,6 @@ class MARSLionRule(_CorrectedRule):
 class MARSShampooRule(_CorrectedRule, OrthogonalisingRule):
     name = "mars-shampoo"
     flops_per_element = 12
-    flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def update(
         self,

@@ -40,7 +40,7 @@ class MOSORule(Rule):
     name = "moso"
     state_formula = "2 N + 2 k^2"
     flops_per_element = 12
-    flops_formula = "6 N k + 5 k^3 + 12 N"
+    products = "6 N k + 5 k^3"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         o, i = param.shape[-2:]

@@ -47,7 +47,6 @@ class MuonRule(OrthogonalisingRule):
     moments = ("m",)
     eight_bit = (("m", "signed"),)
     flops_per_element = 6
-    flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
     def update(
         self,

@@ -38,7 +38,6 @@ class Muon2Rule(OrthogonalisingRule):
     name = "muon2"
     moments = ("m", "v")
     flops_per_element = 12
-    flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def update(
         self,

@@ -44,7 +44,6 @@ class MuownRule(OrthogonalisingRule):
     name = "muown"
     state_formula = "N + 4 o"
     flops_per_element = 20
-    flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 20 N"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         length = _lengths(param)  # (s, o, 1)

@@ -41,7 +41,6 @@ class NorMuonRule(OrthogonalisingRule):
     name = "normuon"
     state_formula = "N + o"
     flops_per_element = 12
-    flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 12 N"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         return {"m": torch.zeros_like(param), "v": torch.zeros_like(param[..., :1])}

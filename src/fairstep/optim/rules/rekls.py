@@ -42,7 +42,7 @@ class REKLSRule(Rule):
     name = "rekls"
     state_formula = "2 N + 2 (o^2 + i^2) + o + i"
     flops_per_element = 14
-    flops_formula = "10 N o + 8 N i + 9 (o^3 + i^3) + 14 N"
+    products = "10 N o + 8 N i + 9 (o^3 + i^3)"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         sides = dict(zip("LR", param.shape[-2:], strict=True))

@@ -56,7 +56,6 @@ class ScionRule(OrthogonalisingRule):
     name = "scion"
     moments = ("m",)
     flops_per_element = 6
-    flops_formula = "ns_steps (4 k^2 K + 2 k^3) + 6 N"
 
     def update(
         self,

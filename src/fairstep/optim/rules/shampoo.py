@@ -46,7 +46,7 @@ class ShampooRule(BlockRule):
     divided = ("m", "v")
     flops_per_element = 16
     state_formula = "2 N + 2 (o^2 + i^2) of the preconditioned sides"
-    flops_formula = "4 N (o + i) + 11 (o^3 + i^3) / precondition_frequency + 16 N"
+    products = "4 N (o + i) + 11 (o^3 + i^3) / precondition_frequency"
 
     def _sides(self, o: int, i: int, sides: str) -> dict[str, int]:
         """Preconditioned sides and their lengths: L for the rows, R for the columns."""

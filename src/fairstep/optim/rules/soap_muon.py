@@ -45,7 +45,7 @@ class SOAPMuonRule(Orthogonalises):
     name = "soap-muon"
     state_formula = "2 N + 2 (o^2 + i^2)"
     flops_per_element = 16
-    flops_formula = "6 N (o + i) + 5 (o^3 + i^3) / precondition_frequency + ns_steps (4 k^2 K + 2 k^3) + 8 k^2 K + 16 N"
+    products = "6 N (o + i) + 5 (o^3 + i^3) / precondition_frequency + ns_steps (4 k^2 K + 2 k^3) + 8 k^2 K"
 
     def init(self, param: Tensor) -> dict[str, Tensor]:
         state = {"m": torch.zeros_like(param), "v": torch.zeros_like(param)}
