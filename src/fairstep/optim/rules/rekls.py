@@ -31,7 +31,7 @@ from fairstep.optim._lazy import torch
 from fairstep.optim.rule import Rule, State
 from fairstep.optim.rules.adamw import COMPANION_SETTINGS, with_companion
 from fairstep.optim.rules.shampoo import EIGEN_FLOPS
-from fairstep.optim.rules.soap import factors, project_in, project_out
+from fairstep.optim.rules.soap import decomposed, factors, project_in, project_out
 from fairstep.optim.spec import Grid, Hyperparameter, OptimizerSpec, Schedule
 
 if TYPE_CHECKING:
@@ -79,10 +79,9 @@ class REKLSRule(Rule):
         }
         for side, x in whitened.items():
             factor = state[side].baddbmm_(x, x.mT, beta=1 - weight, alpha=weight / x.shape[-1])
-            # A gradient that is not finite must show as a diverged run and not as an error of the eigensolver.
-            values, vectors = torch.linalg.eigh(factor.double().nan_to_num(0.0, 0.0, 0.0))
-            state["values_" + side].copy_(values.flip(-1))
-            state["Q_" + side].copy_(vectors.flip(-1))
+            values, vectors = decomposed(factor)
+            state["values_" + side].copy_(values)
+            state["Q_" + side].copy_(vectors)
 
     def state_floats(self, o: int, i: int) -> int:
         return 2 * (o * i + o * o + i * i) + o + i

@@ -161,10 +161,17 @@ def accumulate(grad: Tensor, state: State, beta: float, shard: RowShard | None) 
 def first_bases(state: State) -> None:
     """Q_L and Q_R: the eigenvectors of L and R."""
     for side in _rotated(state):
-        # float64: float32 eigh can fail to converge, and this is done once in a run. A gradient that is not finite
-        # must show as a diverged run, not as an error of the eigensolver: L and R keep it.
-        gram = state[side].double().nan_to_num(0.0, 0.0, 0.0)
-        state["Q_" + side].copy_(torch.linalg.eigh(gram).eigenvectors.flip(-1))
+        state["Q_" + side].copy_(decomposed(state[side])[1])
+
+
+def decomposed(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (s, n) and eigenvectors (s, n, n) of symmetric matrices, in float64, by descending eigenvalues.
+
+    float32 eigh can fail to converge. A gradient that is not finite must show as a diverged run, not as an error of the
+    eigensolver: the factor keeps it.
+    """
+    values, vectors = torch.linalg.eigh(factor.double().nan_to_num(0.0, 0.0, 0.0))
+    return values.flip(-1), vectors.flip(-1)
 
 
 def refresh_bases(state: State) -> None:
