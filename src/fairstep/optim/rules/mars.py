@@ -254,11 +254,12 @@ MARS_ADAMW = OptimizerSpec(
     signals=(_EXACT,),
 )
 
-MARS_LION = OptimizerSpec(
+MARS_LION = replace(
+    MARS_ADAMW,
     name="mars-lion",
     class_name="MARSLion",
+    aliases=(),
     title="MARS-Lion",
-    reference="Yuan et al. 2024, https://arxiv.org/abs/2411.10438",
     parts=_parts(MARSLionRule()),
     hyperparameters=_hyperparameters(
         Hyperparameter(1e-3, "learning rate of matrices", "as Lion", "(0, inf)"),
@@ -267,15 +268,14 @@ MARS_LION = OptimizerSpec(
     ),
     search_space={"lr": Grid.geometric(1e-3, 3, "Lion's grid: every step is a sign as well")},
     lr_unit="change of every weight of a matrix per step, exactly",
-    schedule=Schedule("cosine", 0.1, 0.0, "cosine to 0 is W's; warm-up as for AdamW"),
-    signals=(_EXACT,),
 )
 
-MARS_SHAMPOO = OptimizerSpec(
+MARS_SHAMPOO = replace(
+    MARS_ADAMW,
     name="mars-shampoo",
     class_name="MARSShampoo",
+    aliases=(),
     title="MARS-Shampoo",
-    reference="Yuan et al. 2024, https://arxiv.org/abs/2411.10438",
     parts=_parts(MARSShampooRule()),
     hyperparameters=_hyperparameters(
         Hyperparameter(0.02, "learning rate of matrices", "as Muon, whose step it has", "(0, inf)"),
@@ -285,5 +285,4 @@ MARS_SHAMPOO = OptimizerSpec(
     search_space={"lr": Grid.geometric(1.6e-2, 3, "Muon's grid: the step has the same norm")},
     lr_unit="as Muon, for embedding and head too",
     schedule=Schedule("wsd", 0.0, 0.0, "as Muon", 0.8),
-    signals=(_EXACT,),
 )
