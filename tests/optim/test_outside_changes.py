@@ -190,12 +190,20 @@ def wrong_entry(**values: Any) -> Change:
     return change
 
 
+def rename(entry: dict[str, Any], old: str, new: str) -> None:
+    entry[new] = entry.pop(old)
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "dtype": (wrong_entry(m=lambda x: x.half()), r"the m of gain is in torch.float16, where a parameter"),
     "shape": (wrong_entry(m=lambda x: x[None]), r"the state of gain has the shapes .*, and not"),
     "device": (wrong_entry(m=lambda x: x.to("meta")), r"the m of gain is on meta, and the parameter on cpu"),
     "further": (wrong_entry(mine=1.0), r"the state of gain has the shapes .*mine"),
     "missing": (lambda o: next(iter(o.state.values())).pop("m"), r"the state of gain has the shapes"),
+    "renamed": (
+        lambda o: rename(next(iter(o.state.values())), "m", "mine"),
+        r"the state of gain has the shapes .*mine",
+    ),
     "number": (wrong_entry(m=1.0), r"'m': 'number'"),
     "step": (lambda o: next(iter(o.state.values())).pop("step"), r"the state of gain does not say how many steps"),
     "no dict": (lambda o: o.state.update({next(iter(o.state)): [1]}), r"the state of gain does not say how many steps"),

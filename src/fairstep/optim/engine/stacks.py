@@ -19,6 +19,7 @@ import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -221,7 +222,8 @@ class Stack:
         if len(members) > 1:
             self._make_buffers(scratch)
         self.state: dict[str, Any] = self._collect() if self.step else self._begin()
-        self._numbers = [name for name, value in self.state.items() if not isinstance(value, Tensor)]
+        self._tensors = [name for name, value in self.state.items() if isinstance(value, Tensor)]
+        self._numbers = [name for name in self.state if name not in self._tensors]
         self._expose()
 
     def blocks(self, write: bool = True) -> Iterator[tuple[Tensor, Tensor, slice]]:
@@ -284,11 +286,12 @@ class Stack:
     @property
     def intact(self) -> bool:
         """Whether the members' entries hold what this stack put there; anyone may change ``optimizer.state``."""
-        return all(
-            len(member.entry) == len(views) + len(self._shown)
-            and all(member.entry.get(name) == number for name, number in self._shown.items())
-            and all(member.entry.get(name) is view and view.data_ptr() == place for name, view, place in views)
-            for member, views in zip(self.members, self._views, strict=True)
+        entries, numbers = [member.entry for member in self.members], self._shown.items()
+        held = [entry.get(name) for entry in entries for name in self._tensors]
+        return (
+            all(map(is_, held, self._views))
+            and all(len(entry) == len(self.state) + 1 and numbers <= entry.items() for entry in entries)
+            and [view.data_ptr() for view in self._views] == self._places
         )
 
     def record_numbers(self, state: Mapping[str, Any]) -> None:
@@ -329,14 +332,12 @@ class Stack:
         for member in self.members:
             member.entry.clear()
         self._expose_numbers()
-        self._views: list[list[tuple[str, Tensor, int]]] = [[] for _ in self.members]
-        for name, whole in self.state.items():
-            if name in self._numbers:
-                continue
-            pieces = whole.split([member.layout.rows for member in self.members])
-            for member, views, piece in zip(self.members, self._views, pieces, strict=True):
-                view = member.entry[name] = piece.view((*member.layout.lead, *whole.shape[1:]))
-                views.append((name, view, view.data_ptr()))
+        rows = [member.layout.rows for member in self.members]
+        for name in self._tensors:
+            for member, piece in zip(self.members, self.state[name].split(rows), strict=True):
+                member.entry[name] = piece.view((*member.layout.lead, *piece.shape[1:]))
+        self._views = [member.entry[name] for member in self.members for name in self._tensors]
+        self._places = [view.data_ptr() for view in self._views]
 
 
 def _parts(placed: Sequence[Placed]) -> list[StackPart]:
