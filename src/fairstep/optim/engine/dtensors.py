@@ -8,7 +8,7 @@ so that whatever a training loop does to them counts. On a mesh with replicas (H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
+from fairstep.optim.engine.local_dtensors import local_gradient
 from fairstep.optim.engine.orientation import Orientation
 from fairstep.optim.engine.owned import OwnedShards, unpack
 from fairstep.optim.sharding.partition import divide_shards, shard
@@ -76,24 +77,11 @@ class DTensorShards(OwnedShards):
         }
         self._fetched: set[str] = set()
 
-    @classmethod
-    def of_parameters(
-        cls,
-        parameters: Mapping[str, Tensor],
-        works: Callable[[], Iterable[StepCost]],
-        orientations: Mapping[str, Orientation],
-        before: OwnedShards | None,
-    ) -> DTensorShards:
-        """``before``, if it is of these parameters, or a new division of the work."""
-        if isinstance(before, cls) and alike(before.parameters, parameters):
-            return before
-        return cls(parameters, works(), orientations, before)
-
     @torch.no_grad()
     def fetch(self, gradients: bool) -> None:
         self._find_shards()
         present = {name: p.grad for name, p in self.parameters.items() if p.grad is not None} if gradients else {}
-        local = {name: self._local_gradient(name, gradient) for name, gradient in present.items()}
+        local = {name: local_gradient(name, self.parameters[name], gradient) for name, gradient in present.items()}
         self._fetched = {name for name in self.gathered if name in local or not gradients}
         own = {name for name, *_ in self.of[self.rank]} & local.keys()
         arriving = {name: torch.empty_like(self.tensors[name]) for name in own}
@@ -141,15 +129,6 @@ class DTensorShards(OwnedShards):
             if name in self.owned and name not in self.gathered:
                 flat = self.kinds[name] == "elements" and not self.owned[name].whole
                 self.tensors[name] = own.view(-1) if flat else own
-
-    def _local_gradient(self, name: str, gradient: Any) -> Tensor:
-        if not isinstance(gradient, DTensor) or gradient.placements != self.placements:
-            placed = f"placed as {gradient.placements}" if isinstance(gradient, DTensor) else "a plain tensor"
-            raise ValueError(
-                f"the gradient of {name} is {placed}, and the parameter is placed as {self.placements}; "
-                "reduce the gradient to the parameter's placement before the step"
-            )
-        return gradient.to_local()
 
     def _move(self, pairs: Pairs, towards_owner: bool) -> None:
         """Rows of what is fetched, from all ranks' shards to the pieces of their owners or back; an all-to-all a

@@ -38,7 +38,7 @@ class LocalDTensors(OwnedShards):
             if name not in self.tensors or self.tensors[name].data_ptr() != own.data_ptr():
                 self.tensors[name] = own.detach()  # loading, converting and moving a model may replace its memory
             if gradients:
-                self.tensors[name].grad = None if p.grad is None else _local(self._placed(name, p.grad))
+                self.tensors[name].grad = None if p.grad is None else local_gradient(name, p, p.grad)
 
     def collect(self) -> None:
         for tensor in self.tensors.values():
@@ -82,18 +82,18 @@ class LocalDTensors(OwnedShards):
         whole = value.full_tensor() if isinstance(value, DTensor) else value
         return distribute_tensor(whole.to(p.device), p.device_mesh, p.placements, src_data_rank=None).to_local()
 
-    def _placed(self, name: str, gradient: Tensor) -> Tensor:
-        """The gradient, if it lies as the parameter does. Raises ValueError."""
-        p = self.parameters[name]
-        wanted = p.placements if isinstance(p, DTensor) else None
-        have = gradient.placements if isinstance(gradient, DTensor) else None
-        if have != wanted:
-            here = f"placed as {have}" if have else "a plain tensor"
-            raise ValueError(
-                f"the gradient of {name} is {here}, and the parameter is {f'placed as {wanted}' if wanted else 'one'}; "
-                "reduce the gradient to the parameter's placement before the step"
-            )
-        return gradient
+
+def local_gradient(name: str, parameter: Tensor, gradient: Tensor) -> Tensor:
+    """What this rank has of a gradient. Raises ValueError if it does not lie as the parameter does."""
+    wanted = parameter.placements if isinstance(parameter, DTensor) else None
+    have = gradient.placements if isinstance(gradient, DTensor) else None
+    if have != wanted:
+        here = f"placed as {have}" if have else "a plain tensor"
+        raise ValueError(
+            f"the gradient of {name} is {here}, and the parameter is {f'placed as {wanted}' if wanted else 'one'}; "
+            "reduce the gradient to the parameter's placement before the step"
+        )
+    return _local(gradient)
 
 
 def _local(tensor: Tensor) -> Tensor:

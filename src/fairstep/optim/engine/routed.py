@@ -97,18 +97,19 @@ class Routed(torch.optim.Optimizer):
     def ownership(self) -> OwnedShards | None:
         """What this process steps, where several share the work; None: everything. Follows the parameters."""
         if any_dtensor(p for group in self.param_groups for p in group["params"]):
-            from fairstep.optim.engine import dtensors  # loads what few need
+            from fairstep.optim.engine.dtensors import DTensorShards, alike, undivided  # loads what few need
+            from fairstep.optim.engine.local_dtensors import LocalDTensors
 
             parameters, before = dict(self.named_parameters()), self._ownership
             apart = all(self.rules[group["rule"]].elementwise and "shared" not in group for group in self.param_groups)
-            if apart and dtensors.undivided(parameters):
-                from fairstep.optim.engine.local_dtensors import LocalDTensors
-
-                known = isinstance(before, LocalDTensors) and dtensors.alike(before.parameters, parameters)
-                self._ownership = before if known else LocalDTensors(parameters)
-            else:
-                work = parameters, self.step_costs, self.orientations
-                self._ownership = dtensors.DTensorShards.of_parameters(*work, before=before)
+            local = apart and undivided(parameters)
+            kind: type[OwnedShards] = LocalDTensors if local else DTensorShards
+            if not (isinstance(before, kind) and alike(before.parameters, parameters)):
+                self._ownership = (
+                    LocalDTensors(parameters)
+                    if local
+                    else DTensorShards(parameters, self.step_costs(), self.orientations, before)
+                )
         return self._ownership
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
