@@ -30,7 +30,6 @@ class FormedStacks:
 
     def __init__(self) -> None:
         self._formed_for: list[Any] = []
-        self._current: list[Stack] = []
         self._settings: list[_Read] = []
         self._begin()
 
@@ -44,31 +43,25 @@ class FormedStacks:
 
         If anyone else has changed state, parameters or param groups, they count as they are now.
         """
-        identities = self._identities(optimizer)
-        intact = all(stack.intact for stack in self.live.values())
-        if intact and identities == self._formed_for:
-            return self._current
-        structure, absent = _parted(identities)
-        if not intact or structure != _parted(self._formed_for)[0]:
+        absent = tuple([p.grad is None for group in optimizer.param_groups for p in group["params"]])
+        if self._identities(optimizer) != self._formed_for or not all(stack.intact for stack in self.live.values()):
             state_dicts.check(optimizer)
             self._begin()
             self._formed_for = []  # so that a refusal on the way leaves nothing that counts
-            self._current = self._sets[absent] = self._form(optimizer, stacked, rounding)
+            self._sets[absent] = self._form(optimizer, stacked, rounding)
             self._settings = _settings(optimizer)
             self._formed_for = self._identities(optimizer)
-            return self._current
         if absent not in self._sets:
             formed = self._form(optimizer, stacked, rounding)
             live = set(map(id, self.live.values()))
             kept = {k: stacks for k, stacks in self._sets.items() if live.issuperset(map(id, stacks))}
             self._sets = {**(kept if len(kept) < _MOST_SETS else {}), absent: formed}
-        self._current, self._formed_for = self._sets[absent], identities
-        return self._current
+        return self._sets[absent]
 
     def _identities(self, optimizer: Routed) -> list[Any]:
         """What the stacks are formed for. What they hold lives as long as they do, so that no id comes again."""
         parameters = [
-            (id(group), id(p), id(optimizer.state.get(p)), p.shape, p.dtype, p.device, p.grad is None)
+            (id(group), id(p), id(optimizer.state.get(p)), p.shape, p.dtype, p.device)
             for group in optimizer.param_groups
             for p in group["params"]
         ]
@@ -98,12 +91,6 @@ class FormedStacks:
         self.live |= made
         state_dicts.describe_absent(optimizer)
         return [self.live[key] for key in runs]
-
-
-def _parted(identities: list[Any]) -> tuple[list[Any], tuple[bool, ...]]:
-    """(identities but for gradients, which parameters have none)."""
-    parameters = identities[1:]
-    return [*identities[:1], *[one[:-1] for one in parameters]], tuple([one[-1] for one in parameters])
 
 
 def _settings(optimizer: Routed) -> list[_Read]:
