@@ -10,7 +10,6 @@ Documents come in the dataset's own order until it or the limit ends, into files
 records where the stream stood, so that a download that was killed goes on. The text then goes the way of all text.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from fairstep.data.cache import locked, writing
 from fairstep.data.corpus import cache_directory
 from fairstep.data.documents import Collection
 from fairstep.data.errors import DataError, needs_extra
-from fairstep.data.meta import write_json
+from fairstep.data.meta import digest, write_json
 from fairstep.data.survey import Progress, utf8
 from fairstep.data.tokenizer import Tokenizer, digest_of
 
@@ -69,7 +68,7 @@ def download(
     name, config, split = _parsed(source)
     counted = digest_of(tokenizer) if tokenizer and limit.tokens else ""
     request = {"dataset": name, "config": config, "split": split, "column": column, "counted": counted} | asdict(limit)
-    key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:8]
+    key = digest(request)[:8]
     title = source.removeprefix(PREFIX).rstrip("/").split("/")[-1].replace(":", "-")
     cache = cache or cache_directory()
     folder = cache / "downloads" / f"{title}-{key}"

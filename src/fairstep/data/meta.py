@@ -39,7 +39,7 @@ def seal(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest(meta: dict[str, Any]) -> str:
-    """The SHA-256 of all other facts, whatever their order."""
+    """The SHA-256 of facts, whatever their order. ``digest`` itself is left out."""
     facts = {name: value for name, value in meta.items() if name != "digest"}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -4,8 +4,6 @@ A mixture is a corpus like any other. Its folder holds only meta.json. Its finge
 shares of its parts, so a run records that fingerprint alone.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 from fairstep.data.cache import existing, install, locked, writing
 from fairstep.data.corpus import Corpus, cache_directory, corpus_directory
 from fairstep.data.errors import DataError
-from fairstep.data.meta import VERSION_2
+from fairstep.data.meta import VERSION_2, digest
 from fairstep.data.tokenizer import digest_of
 
 MOST_PARTS = 32  # see fairstep.data.order.quotas
@@ -54,9 +52,9 @@ def mix(
         ],
         "further": [{"name": name, "fingerprint": corpus.fingerprint} for name, corpus in further.items()],
     }
-    first = _digest(recipe)
+    first = digest(recipe)
     # The parts may be named after files; the names of further sets are what their results are called.
-    fingerprint = VERSION_2 + _digest(
+    fingerprint = VERSION_2 + digest(
         recipe | {"parts": [[part.fingerprint, share] for (part, _), share in zip(parts, shares, strict=True)]}
     )
     cache = cache or cache_directory()
@@ -86,10 +84,6 @@ def mix(
             "source": {"parts": len(parts)},
         }
         return install(facts | recipe, directory)
-
-
-def _digest(recipe: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def _check(corpora: Sequence[Corpus], further: Mapping[str, Corpus]) -> None:

@@ -116,7 +116,7 @@ def _single(sources: list[str], settings: _Settings) -> Corpus:
     if len(sources) == 1 and sources[0] != STDLIB:
         (source,) = sources
         if source.startswith(hub.PREFIX):
-            made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
+            made = _tokenizer(settings)
             collection = hub.download(source, settings.form.column, settings.limit, made, cache, settings.report)
             return _built(collection, settings)
         if not Path(source).expanduser().is_file() and (found := find_corpus(source, cache, settings.vocabulary)):
@@ -125,8 +125,8 @@ def _single(sources: list[str], settings: _Settings) -> Corpus:
     if settings.limit:
         raise DataError("a limit of tokens or bytes is for hf: sources; of files, name fewer")
     if all(source.endswith(".bin") for source in sources):
-        made = None if settings.tokenizer == "bpe" else _tokenizer(settings)
-        return register(sources, made, settings.validation_share >= 1, cache, settings.report, settings.name)
+        made, validation = _tokenizer(settings), settings.validation_share >= 1
+        return register(sources, made, validation, cache, settings.report, settings.name)
     try:
         collection = find(sources, settings.form)
     except DataError as error:
@@ -144,6 +144,7 @@ def _built(collection: Collection, settings: _Settings) -> Corpus:
 
 
 def _tokenizer(settings: _Settings) -> tokenizer.Tokenizer | None:
+    """None: the corpus's own BPE."""
     name = settings.tokenizer
     if name in (tokenizer.OWN, "bytes", "gpt2") or Path(name).is_file():
         return tokenizer.named(name)
