@@ -19,8 +19,8 @@ the step has the root mean square of a typical AdamW step, so D-Muon gives all p
 
 K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), kellerjordan.github.io/posts/muon;
 J. Liu et al., "Muon is Scalable for LLM Training" (Moonlight), arXiv 2502.16982; MuonEq: Chang et al., arXiv
-2603.28254; Muon+: Zhang et al., arXiv 2602.21545. Optimizer state: 1 float per matrix
-element, 2 per element of the rest.
+2603.28254; Muon+: Zhang et al., arXiv 2602.21545. Optimizer state: 1 float per matrix element, 2 per element of the
+rest.
 
 Differences from other implementations: the momentum is an average (Jordan's current code, torch) where Moonlight, S
 and W sum; the direction is the same up to the eps of the norm (3e-8). eps is added to the norm (Jordan), not its floor

@@ -11,8 +11,8 @@ A matrix is W = a V / |V|, row by row, with a length a and a vector V of norm n 
 V is not stored. Embedding, head and vectors: AdamW (see ``adamw``) with learning rate lr * adam_lr_ratio and its own
 betas.
 
-Lion et al., arXiv 2605.10797, and the authors' file. Optimizer state: 1 float per matrix element
-and 4 per row, 2 per element of the rest.
+Lion et al., arXiv 2605.10797, and the authors' file. Optimizer state: 1 float per matrix element and 4 per row, 2 per
+element of the rest.
 
 Differences from other implementations: the authors' file takes any matrix with o = 3 i for fused query, key and value;
 here none. It has no floor under lengths: here a and n are at least 1e-12, so that a matrix of zeros starts from Adam's

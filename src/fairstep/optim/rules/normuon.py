@@ -14,8 +14,7 @@ Optimizer state: 1 float per matrix element and 1 per row, 2 per element of the 
 
 Differences from other implementations: codes for speed records take v over the longer side, or over columns of wide
 matrices; here, as in the paper, rows are neurons. Like the authors' file, and unlike algorithm 1, nesterov is on by
-default. eps is added to |N| as well in pytorch-optimizer and the authors'
-file.
+default. eps is added to |N| as well in pytorch-optimizer and the authors' file.
 """
 
 from __future__ import annotations

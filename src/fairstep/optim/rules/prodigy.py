@@ -16,9 +16,9 @@ Optimizer state: 4 floats per parameter. t counts the steps of the optimizer, no
 
 lr multiplies the estimate and is what a schedule changes; groups with different lr (other than 0) are refused, as by
 the authors. Parameters whose lr is 0 have no part in a step, and a step in which no lr is above 0 changes nothing: a
-warm-up from 0 begins with its second step. Differences from other implementations: slice_p, which
-estimates from a part of the elements, is not here; growth is 1e300 for none; the sums are taken in float64, and d is a
-double. pytorch-optimizer keeps the scalars in float32.
+warm-up from 0 begins with its second step. Differences from other implementations: slice_p, which estimates from a part
+of the elements, is not here; growth is 1e300 for none; the sums are taken in float64, and d is a double.
+pytorch-optimizer keeps the scalars in float32.
 """
 
 from __future__ import annotations

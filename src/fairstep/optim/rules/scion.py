@@ -20,16 +20,16 @@ T. Pethick et al., "Training Deep Learning Models with Norm-Constrained LMOs", a
 Optimizer state: 1 float per parameter.
 
 lambda > 0 with undecayed=() is the constrained form, in which weights stay within rho / lambda (the official one has
-lambda = 1); lambda = 0 the unconstrained one. mu is one minus the alpha of the official code. The
-official code starts from weights on the surface of the balls; here that is a call of its own, ``initialise``.
+lambda = 1); lambda = 0 the unconstrained one. mu is one minus the alpha of the official code. The official code starts
+from weights on the surface of the balls; here that is a call of its own, ``initialise``.
 
 Differences from other implementations: lr and radii are in the unit of a hidden matrix, so that hidden_radius=1 where
 the official example has radius 50 and a 50th of the lr. By default embedding and vectors are not decayed, as with every
 optimizer here. eps is added to the Frobenius norm before Newton-Schulz, not its floor. W's Scion is scale="shape", and
 sign with radius 1 and an outer_lr_ratio of 0.1 to 0.2 for all other layers: a radius would leave their decay as it is.
 The official SpectralConv divides by the kernel's area; here a convolution is one flattened matrix, whose step is larger
-by the kernel's side. S's code (not in its paper) has 9 iterations, other axes for the
-embedding, and its weight of the past wired to the weight of the present.
+by the kernel's side. S's code (not in its paper) has 9 iterations, other axes for the embedding, and its weight of the
+past wired to the weight of the present.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ Later calls count tau = 1, 2, ...:
     L  <- beta_s L + (1 - beta_s) g g^T, R likewise
     every f-th call: sort the columns of Q by diag(Q^T L Q) descending, permute v along with them, Q <- qr(L Q)
 
-A side longer than max_precond_dim is not rotated. Embedding and head are
-rotated on their shorter side only. Vectors get the same Adam without rotation; its first call is skipped too.
+A side longer than max_precond_dim is not rotated. Embedding and head are rotated on their shorter side only. Vectors
+get the same Adam without rotation; its first call is skipped too.
 
 N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321.
 Optimizer state: 2 N + 2 (o^2 + i^2) floats.

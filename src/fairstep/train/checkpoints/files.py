@@ -2,8 +2,7 @@
 
 ``step-00000120/`` has one file of DCP per rank, and its ``.metadata``, which says where every tensor lies. Beside them
 ``checkpoint.json`` has the SHA-256 of each file, the format, the facts of a run that are no tensors, and its own
-digest. DCP writes
-into ``step-00000120.unfinished/``; the first rank renames the folder when all ranks have written.
+digest. DCP writes into ``step-00000120.unfinished/``; the first rank renames the folder when all ranks have written.
 
 Only tensors and plain values are ever unpickled. DCP's own reader would take anything.
 
