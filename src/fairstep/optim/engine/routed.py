@@ -82,16 +82,13 @@ class Routed(torch.optim.Optimizer):
         return {part.rule.name: part.rule for part in self.spec.parts}
 
     @functools.cached_property
-    def _live_groups(self) -> LiveGroups:
+    def live_groups(self) -> LiveGroups:
+        """Whether param groups, which anyone may change, have settings that their rules can read."""
         return LiveGroups(self.spec)
 
     def check_groups(self) -> None:
-        """Raises ValueError if a param group, which anyone may change, has settings that its rule cannot read."""
-        self._live_groups.check(self.param_groups)
-
-    def check_group(self, number: int, group: Mapping[str, Any]) -> None:
-        """Raises ValueError if the param group with this number could not be read with these settings."""
-        self._live_groups.check_one(number, group)
+        """Raises ValueError if a param group has settings that its rule cannot read."""
+        self.live_groups.check(self.param_groups)
 
     @property
     def ownership(self) -> OwnedShards | None:
@@ -123,7 +120,8 @@ class Routed(torch.optim.Optimizer):
             items = self._named_in_group(items)
         own, kept = torch_forms.of_group(self.spec, param_group)
         hyper = torch_forms.validate(self.spec, {**self.hyper, **own})
-        roles = routing.assign(items, self._user_roles, matters=len(self.spec.parts) > 1 or not self._elementwise)
+        first, *others = self.spec.parts
+        roles = routing.assign(items, self._user_roles, matters=bool(others) or not first.rule.elementwise)
         if self.spec.part("matrix", hyper) not in (self.spec.part("embedding", hyper), self.spec.part("head", hyper)):
             routing.refuse_untold(self.spec, items, roles, self._user_roles)
         there = {id(p): name for name, p in self.named_parameters()}
@@ -250,10 +248,6 @@ class Routed(torch.optim.Optimizer):
         """One line per parameter: name, shape, role, rule, learning rate, its peak over lr, weight decay."""
         self.check_groups()
         return routing.table(self.param_groups, self.roles, float(self.hyper["lr"]))
-
-    @property
-    def _elementwise(self) -> bool:
-        return all(part.rule.elementwise for part in self.spec.parts)
 
 
 def _as_groups(params: nn.Module | Iterable[Any]) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     left_out = (*_NOT_SETTINGS, *optimizer.spec.retired)
     settings = [{k: v for k, v in other.items() if k not in left_out} for other in saved["param_groups"]]
     for number, (group, given) in enumerate(zip(optimizer.param_groups, settings, strict=True)):
-        optimizer.check_group(number, group | given)
+        optimizer.live_groups.check_one(number, group | given)
     for group, other, given in zip(optimizer.param_groups, saved["param_groups"], settings, strict=True):
         group.update(given)
         name_peak(group, other)
