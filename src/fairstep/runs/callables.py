@@ -17,10 +17,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from fairstep.runs.frozen import SpecError
+
 INSTALLED = {"site-packages", "dist-packages"}
 
 
-class NotFoundError(ValueError):
+class NotFoundError(SpecError):
     """A path names no function; one sentence."""
 
 

@@ -41,8 +41,8 @@ def build(spec: ForeignModelSpec) -> ForeignModel:
 def _from_factory(spec: ForeignModelSpec) -> Any:
     try:
         factory = callables.load(spec.factory, spec.directory, "model")
-    except callables.NotFoundError as error:
-        raise SpecError(str(error)) from None
+    except callables.NotFoundError:
+        raise
     except (Exception, SystemExit) as error:
         raise SpecError(f"{spec.factory} cannot be imported: {said(error)}") from error
     given = {"vocabulary": spec.vocabulary, "context": spec.context}

@@ -55,12 +55,9 @@ def code_of(spec: ForeignModelSpec) -> str:
     """Which code would build the model here. Raises SpecError."""
     if spec.config:
         return transformers_version()
-    try:
-        file = callables.file_of(spec.factory, spec.directory, "model")
-        root = callables.root_of(spec.factory, file)
-        return code_hash(root, callables.sources(file, root))
-    except callables.NotFoundError as error:
-        raise SpecError(str(error)) from None
+    file = callables.file_of(spec.factory, spec.directory, "model")
+    root = callables.root_of(spec.factory, file)
+    return code_hash(root, callables.sources(file, root))
 
 
 def transformers_version() -> str:
@@ -139,10 +136,7 @@ def _of_factory(name: str, context: int) -> ForeignModelSpec:
             f"a model is a preset (`--model 106k`), a config (hf:config.json), or a function that builds it, written "
             f"package.module:build or path/file.py:build, not {name!r}"
         )
-    try:
-        file = callables.file_of(name, "" if is_file else str(Path.cwd()), "model")
-    except callables.NotFoundError as error:
-        raise SpecError(str(error)) from None
+    file = callables.file_of(name, "" if is_file else str(Path.cwd()), "model")
     root = callables.root_of(name, file)
     return _named(
         f"{file.name if is_file else place}:{function}",
