@@ -36,14 +36,14 @@ class ForeignModel(nn.Module):
         """tokens, targets: (B, T) integers; targets of -100 do not count. Returns the scalar loss."""
         if self.targets_as is None:
             output = self._called(tokens)
-            loss = F.cross_entropy(wide(self._logits_of(output, tokens)).flatten(0, 1), targets.flatten())
+            loss = self._cross_entropy(output, tokens, targets)
             return loss + _auxiliary(output, self.network) if self.training else loss
         if self.training:
             return self._own_loss(tokens, targets)
         output = self._called(tokens, targets.clamp(min=0))
         if _part(output, "logits", 3) is None:
             return self._own_loss_of_whole_rows(tokens, targets)
-        return F.cross_entropy(wide(self._logits_of(output, tokens)).flatten(0, 1), targets.flatten())
+        return self._cross_entropy(output, tokens, targets)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(B, T) integers to (B, T, V) scores of the next token. Raises SpecError for a module that gives a loss."""
@@ -69,15 +69,16 @@ class ForeignModel(nn.Module):
     def _own_loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         output = self._called(tokens, targets)
         loss = _part(output, "loss", 0)
-        if loss is not None:
-            return loss
-        return F.cross_entropy(wide(self._logits_of(output, tokens)).flatten(0, 1), targets.flatten())
+        return self._cross_entropy(output, tokens, targets) if loss is None else loss
 
     @torch.compiler.disable
     def _own_loss_of_whole_rows(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """A loss of somebody else's may not know that -100 does not count, and sequences count whole or not at all."""
         rows = targets[:, 0] != IGNORED
         return self._own_loss(tokens[rows], targets[rows])
+
+    def _cross_entropy(self, output: Any, tokens: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(wide(self._logits_of(output, tokens)).flatten(0, 1), targets.flatten())
 
     def _logits_of(self, output: Any, tokens: Tensor) -> Tensor:
         logits = _part(output, "logits", 3)
