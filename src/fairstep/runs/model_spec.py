@@ -141,21 +141,20 @@ class ModelSpec(Frozen):
             raise ValueError(
                 f"heads must divide width into even parts (RoPE rotates pairs), not {self.width} / {self.heads}"
             )
+        if self.architecture == "track3" and self.head_width % 4:
+            raise ValueError(
+                f"heads of track3 must have a multiple of 4 elements (half of their pairs are rotated), not "
+                f"{self.head_width}"
+            )
         if self.kv_heads and self.heads % self.kv_heads:
             raise ValueError(f"kv_heads must divide the {self.heads} heads, not {self.kv_heads}")
         return self
 
     @model_validator(mode="after")
     def _a_tied_head_is_an_embedding(self) -> ModelSpec:
-        for choice in (self.architecture == "track3", self.initialisation == "zero_outputs"):
-            if self.tied_head and choice:
-                name = "architecture track3" if self.architecture == "track3" else "initialisation zero_outputs"
-                raise ValueError(f"{name} needs a head of its own, so tied_head must be false")
-        if self.architecture == "track3" and self.head_width % 4:
-            raise ValueError(
-                f"heads of track3 must have a multiple of 4 elements (half of their pairs are rotated), not "
-                f"{self.head_width}"
-            )
+        for name, value in (("architecture", "track3"), ("initialisation", "zero_outputs")):
+            if self.tied_head and getattr(self, name) == value:
+                raise ValueError(f"{name} {value} needs a head of its own, so tied_head must be false")
         return self
 
     @model_validator(mode="after")
