@@ -53,10 +53,8 @@ class Sharded(Divided):
     def __init__(self, world: World, model: nn.Module, forward: Any, optimizer: Engine) -> None:
         super().__init__(world, model, forward, optimizer)
         self.device = next(model.parameters()).device
-        tasks = optimizer.step_costs()
-        ownership = divide(tasks, world.size)
+        ownership = divide(optimizer.step_costs(), world.size)
         self.parameters: dict[str, Tensor] = dict(optimizer.named_parameters())
-        self.elementwise = {work.name for work in tasks if work.kind == "elements"}
         self.owned = ownership[world.rank]
         self.buckets = self._fill(ownership)
         self.of: dict[str, list[Bucket]] = {name: [] for name in self.parameters}
@@ -67,6 +65,8 @@ class Sharded(Divided):
         self.launched = 0
         self.armed = False
         optimizer.share(self.owned, world.total)
+        assert optimizer.ownership is not None
+        self._cut = optimizer.ownership.cut
         for name, p in self.parameters.items():
             p.register_post_accumulate_grad_hook(lambda p, name=name: self._ready(name))
         self.collect()  # every rank begins with the owners' weights
@@ -86,9 +86,6 @@ class Sharded(Divided):
                 if bucket.bytes >= BUCKET_BYTES:
                     closed.append(filling.pop((owner, p.dtype)))
         return [*closed, *filling.values()]
-
-    def _cut(self, name: str, tensor: Tensor, piece: Piece) -> Tensor:
-        return (tensor.reshape(-1) if name in self.elementwise else tensor)[piece.start : piece.stop]
 
     @contextlib.contextmanager
     def backward_pass(self, last: bool) -> Iterator[None]:
