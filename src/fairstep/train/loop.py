@@ -17,7 +17,7 @@ from fairstep.train.checkpoints.checkpoint import Checkpoints, save_weights
 from fairstep.train.forks import end_if_forked
 from fairstep.train.measure import Predecessors, machine_load, median, peak_memory, reset_peak_memory
 from fairstep.train.meters import Meters, checked
-from fairstep.train.ranks.world import ALONE, World
+from fairstep.train.ranks.world import World
 from fairstep.train.rate import matmul_rate
 from fairstep.train.setup import environment
 from fairstep.train.step import Trainer
@@ -53,14 +53,13 @@ class Training:
         self,
         spec: RunSpec,
         run: Run,
-        progress: Callable[[Progress], None] | None = None,
-        world: World = ALONE,
-        stop: StopRequest | None = None,
-        refused: Mapping[str, str] | None = None,
+        progress: Callable[[Progress], None] | None,
+        world: World,
+        stop: StopRequest,
+        refused: Mapping[str, str],
     ) -> None:
-        self.spec, self.run, self.progress, self.world = spec, run, progress, world
-        self.stop = stop or StopRequest()
-        self.refused = refused or {}
+        self.spec, self.run, self.progress, self.world, self.stop = spec, run, progress, world, stop
+        self.refused = refused
         self.process = os.getpid()
         self.predecessors = Predecessors(run.id)
         self.recorder = Recorder(run, spec, active=world.first)

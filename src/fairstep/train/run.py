@@ -69,7 +69,7 @@ def _train_and_summarise(
     run: Run,
     progress: Callable[[Progress], None] | None,
     world: World,
-    refused: Mapping[str, str] | None = None,
+    refused: Mapping[str, str] = {},
 ) -> None:
     """``refused``: checkpoints that are not to be taken up, and why."""
     if world.first:
@@ -86,7 +86,7 @@ def _train_and_summarise(
                 training.checkpoints.join()
                 training.recorder.close()
     except UnreadableCheckpoint as error:
-        return _train_and_summarise(spec, run, progress, world, {**(refused or {}), error.name: str(error)})
+        return _train_and_summarise(spec, run, progress, world, {**refused, error.name: str(error)})
     except Exception as error:
         if remove_damaged_kernel(error):
             return _train_and_summarise(spec, run, progress, world, refused)

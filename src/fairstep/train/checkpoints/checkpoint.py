@@ -81,7 +81,7 @@ class Checkpoints:
             raise error
 
     def newest(
-        self, accept: Callable[[dict[str, Any]], None], notes: list[str], refused: Mapping[str, str] | None = None
+        self, accept: Callable[[dict[str, Any]], None], notes: list[str], refused: Mapping[str, str] = {}
     ) -> tuple[Path, dict[str, Any]] | None:
         """The newest checkpoint that is whole, with its facts, which all ranks look for together.
 
@@ -96,8 +96,8 @@ class Checkpoints:
 
             problem, facts = "", {}
             try:
-                if path.name in (refused or {}):
-                    raise ValueError((refused or {})[path.name])
+                if path.name in refused:
+                    raise ValueError(refused[path.name])
                 if path.is_symlink():
                     raise ValueError(f"{path.name} is a link and not used")
                 facts = files.facts_of(path)
