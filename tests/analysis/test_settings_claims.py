@@ -145,6 +145,11 @@ def test_prodigy_without_bias_correction() -> None:
     without = {"beta2": 0.9999, "bias_correction": False}
     assert verdict("F23", cell({"prodigy": [*corrected, (without, 3.5)]})) == "fails"
     assert verdict("F23", cell({"prodigy": [*corrected, (without, math.nan)]})) == "inconclusive", "its rate is missing"
+    for highest, verdict_of_rate in ((0.015, "holds"), (0.06, "fails")):
+        curves = {seed: [(1.0, 1e-6), (2.0, highest), (3.0, 0.0)] for seed in range(2)}
+        found = Variant({**BASE, **corrected[0][0]}, Measured(3.0, WIDTH), {"effective_lr": curves}.__getitem__)
+        variants = {"adamw": [({}, 3.0)], "prodigy": [found, corrected[1], (without, math.nan)]}
+        assert verdict("F23", cell(variants)) == verdict_of_rate
 
 
 def deviations(gain: float, best: float) -> list[Cell]:

@@ -26,7 +26,7 @@ from fairstep.runs.files import json_object, read_bytes, write_atomic
 from fairstep.runs.run import Run
 
 FORMAT = 3
-"""2 is the same without ``matrix_rms``, 1 without the norm of the gradient too."""
+"""2 is the same without the last two columns of curves, 1 without ``gradient_norm`` too."""
 POINTS = 50
 """Points of one curve that are kept, evenly over it, the first and the last among them."""
 MANIFEST = "pack.json"
@@ -49,13 +49,14 @@ TABLES: dict[str, dict[str, Any]] = {
         "loss": pl.Float64,
         "windows": pl.Int64,
         "gradient_norm": pl.Float64,
+        "effective_lr": pl.Float64,
         "matrix_rms": pl.Float64,
     },
     "ledgers.parquet": {"ledger": pl.String, "content": pl.String},
 }
 """File -> column -> type. ``signals_seconds``: mean over the rows of timings.jsonl, null without any. ``matrix_rms``:
 the root mean square of the matrices' weights."""
-LATER = ("gradient_norm", "matrix_rms")
+LATER = ("gradient_norm", "effective_lr", "matrix_rms")
 """Columns that files of earlier formats lack; null there."""
 NEEDED = ("spec", "summary", "content")
 """Columns that have a value in every row."""
