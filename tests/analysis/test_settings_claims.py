@@ -145,6 +145,11 @@ def test_prodigy_without_bias_correction() -> None:
     without = {"beta2": 0.9999, "bias_correction": False}
     assert verdict("F23", cell({"prodigy": [*corrected, (without, 3.5)]})) == "fails"
     assert verdict("F23", cell({"prodigy": [*corrected, (without, math.nan)]})) == "inconclusive", "its rate is missing"
+    for highest, verdict_of_rate in ((0.015, "holds"), (0.06, "fails")):
+        curves = {seed: [(1.0, 1e-6), (2.0, highest), (3.0, 0.0)] for seed in range(2)}
+        found = Variant({**BASE, **corrected[0][0]}, Measured(3.0, WIDTH), {"effective_lr": curves}.__getitem__)
+        variants = {"adamw": [({}, 3.0)], "prodigy": [found, corrected[1], (without, math.nan)]}
+        assert verdict("F23", cell(variants)) == verdict_of_rate
 
 
 def deviations(gain: float, best: float) -> list[Cell]:
@@ -171,18 +176,27 @@ def test_gradient_norms() -> None:
     assert verdict("F27", cell({"adamw": scheduled(3.0, 3.1, 3.2)})) == "no number"
 
 
-def followed(final: float, norms: Sequence[float], losses: Sequence[float]) -> Variant:
-    """A run of these gradient norms and losses in its quarters, on three seeds, with this final loss on fresh text."""
-    curves = {"gradient_norm": norms, "loss": losses}
-    points = {what: [(n + 1.0, value) for n, value in enumerate(values)] for what, values in curves.items()}
-    runs = dict.fromkeys(range(3), final)
-    return Variant(BASE, Measured(final, WIDTH, runs=runs), lambda what: dict.fromkeys(range(3), points[what]))
+def followed(final: float, norms: Sequence[float], losses: Sequence[float], sizes: Sequence[float] = ()) -> Variant:
+    """A run of these gradient norms, losses and sizes of matrices in its quarters, on three seeds, with this final loss
+    on fresh text."""
+    curves = {"gradient_norm": norms, "loss": losses, "matrix_rms": sizes}
+    points = {what: [(n + 1.0, value) for n, value in enumerate(values)] for what, values in curves.items() if values}
+    runs, loss = dict.fromkeys(range(3), final), Measured(final, WIDTH, runs=dict.fromkeys(range(3), final))
+    return Variant(
+        BASE | {"weight_decay": 0.1}, loss, lambda what: dict.fromkeys(runs, points[what]) if what in points else {}
+    )
 
 
 def test_what_all_optimizers_share() -> None:
-    grows, falls = (1, 1, 1, 1.5), (4, 3.5, 3.2, 3.0)
+    grows, falls, follows = (1, 1, 1, 1.5), (4, 3.5, 3.2, 3.0), (1, 2, 2, 1.5)
     adamw = followed(3.1, grows, falls)
-    # Norms of parameters are never known, so that nothing can hold.
+    pair = {"adamw": [followed(3.1, grows, falls, follows)], "lion": [followed(3.11, grows, falls, follows)]}
+    assert verdict("W8", cell(pair)) == "holds"
+    assert verdict("W8", cell(pair | {"lion": [followed(3.11, grows, falls, (1, 2, 2, 2.5))]})) == "fails", "they grow"
+    assert verdict("W8", cell(pair | {"lion": [followed(3.11, grows, falls, (2, 2, 2, 1.5))]})) == "fails", (
+        "they do not"
+    )
+    # Of stores that do not say how large matrices are, nothing can hold.
     assert verdict("W8", cell({"adamw": [adamw], "lion": [followed(3.11, grows, falls)]})) == "inconclusive"
     assert verdict("W8", cell({"adamw": [adamw], "lion": [followed(3.15, grows, falls)]})) == "fails", "another line"
     assert verdict("W8", cell({"adamw": [followed(3.1, (1, 1, 1, 0.9), falls)]})) == "fails", "the norm falls"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from tests.study.test_contest import SPACE, WORKLOAD
 from fairstep.analysis import contest_result
 from fairstep.cli import main
 from fairstep.runs import Ledger, Store
-from fairstep.runs.pack import POINTS
+from fairstep.runs.pack import LATER, POINTS
 from fairstep.study import Contest, Contestant
 
 EVALUATIONS = 80
@@ -126,22 +127,33 @@ def test_packing_twice_gives_equal_bytes(original: Store, packed_once: Path, tmp
         }
 
 
-def test_gradient_norms_are_kept(original: Store, tmp_path: Path) -> None:
+def test_norms_of_gradients_and_matrices_are_kept(original: Store, tmp_path: Path) -> None:
     copy = Store(shutil.copytree(original.path, tmp_path / "copy"))
     run = copy.runs()[0]
     summary = run.summary
     assert summary is not None
-    rows = [{"kind": "train", "step": n, "tokens": n, "loss": 3.0, "gradient_norm": 0.5 / n} for n in range(1, 9)]
+    rows: list[dict[str, Any]] = [
+        {"kind": "train", "step": n, "tokens": n, "loss": 3.0, "gradient_norm": 0.5 / n} for n in range(1, 9)
+    ]
+    sizes: list[Any] = [{"matrix": 0.02}, {"matrix": 0.03, "head": 0.01}, {"head": 0.01}, "edited"]
+    rows[:4] = [row | {"weight_rms": size} for row, size in zip(rows, sizes, strict=False)]
     (run.directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run.directory / "summary.json").write_text(run.sealed(summary).model_dump_json())
     assert main(["store", "pack", str(copy.path), "--out", str(tmp_path / "out")]) == 0
+    kept = [{"matrix": 0.02}, {"matrix": 0.03}]
+    for row, size in itertools.zip_longest(rows, kept):
+        row.pop("weight_rms", None)
+        row.update({"weight_rms": size} if size else {})
     assert Store(tmp_path / "out").run(run.id).metrics() == rows
 
 
-def test_the_first_format_is_read(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    curves = pl.read_parquet(packed / "curves.parquet").drop("gradient_norm")
+@pytest.mark.parametrize(("version", "without"), [(1, list(LATER)), (2, list(LATER[1:]))])
+def test_earlier_formats_are_read(
+    version: int, without: list[str], packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curves = pl.read_parquet(packed / "curves.parquet").drop(without)
     curves.write_parquet(packed / "curves.parquet")
-    seal(packed, format=1)
+    seal(packed, format=version)
     assert verified(packed, capsys) == []
 
 

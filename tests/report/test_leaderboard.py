@@ -12,9 +12,11 @@ import pytest
 from tests.study.played import play, stored
 from tests.study.test_contest import SPACE, WORKLOAD
 
+from fairstep.analysis.claims import Finding, claims
 from fairstep.cli import main
+from fairstep.report import replication as page
 from fairstep.report.leaderboard import board, labels, ranked, standings
-from fairstep.report.replication import replicated, replication
+from fairstep.report.replication import Replicated, replicated, replication
 from fairstep.runs import RunSpec, Store, Trial
 from fairstep.study import Contest, Contestant, Space
 
@@ -128,7 +130,17 @@ def test_claims_are_sorted_by_what_became_of_them(packed: Store) -> None:
 def test_stores_that_say_the_same_share_a_row(packed: Store, tmp_path: Path) -> None:
     assert main(["store", "pack", str(packed.path), "--out", str(tmp_path / "other")]) == 0
     text = replication([packed, Store(tmp_path / "other")])
-    assert rows(text, "## What these runs cannot speak about")["W9"][2] == "pocket, other"
+    assert rows(text, "## What held")["W4a"][2].startswith("pocket, other")
+
+
+def test_what_one_store_can_speak_about_is_not_what_none_can(monkeypatch: pytest.MonkeyPatch, packed: Store) -> None:
+    silent, held = Finding("inconclusive", "missing: a contest.", answered=False), Finding("holds", "supported.")
+    pairs = {"W4a": {"pocket": silent, "other": held}, "W9": {"pocket": silent, "other": silent}}
+    found = [Replicated(one, held, pairs[one.id]) for one in claims() if one.id in pairs]
+    monkeypatch.setattr(page, "replicated", lambda stores: found)
+    text = replication([packed])
+    assert set(rows(text, "## What these runs cannot speak about")) == {"claim", "---", "W9"}
+    assert rows(text, "## What held")["W4a"][2] == "other"
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from fairstep.runs import Execution, Store, machine
 from fairstep.train import measure, train
 from fairstep.train.measure import Sizes, peak_memory, reset_peak_memory
 from fairstep.train.rate import matmul_rate
+from fairstep.train.step import Trainer
 from fairstep.train.tracking import Recorder
 
 CPU = torch.device("cpu")
@@ -46,6 +47,19 @@ def test_a_row_says_what_the_spec_decides_and_timings_what_the_machine_took(
     assert 0 < summary.clip_fraction < 1
     assert summary.tokens_per_second == pytest.approx(128 / summary.step_seconds)
     assert summary.peak_memory_bytes == max(row["peak_memory_bytes"] for row in timings)
+
+
+def test_rows_have_the_learning_rate_that_prodigy_estimated(tiny: Any, tmp_path: Path) -> None:
+    """d lr b, as in S's figure 40."""
+    rows = [row for row in train(tiny("prodigy"), Store(tmp_path)).metrics() if row["kind"] == "train"]
+    trainer = Trainer(tiny("prodigy"))
+    for step in range(rows[0]["step"]):
+        trainer.step(step)
+    group = trainer.optimizer.param_groups[0]
+    numbers, beta1, beta2 = group["shared"], group["beta1"], group["beta2"]
+    correction = (1 - beta2 ** numbers["steps"]) ** 0.5 / (1 - beta1 ** numbers["steps"])
+    assert rows[0]["effective_lr"] == group["lr"] * numbers["last_d"] * correction
+    assert "effective_lr" not in Trainer(tiny("adamw")).rates()
 
 
 def test_sizes_are_those_of_weights_and_updates() -> None:

@@ -22,10 +22,10 @@ SECTIONS = {
     "inconclusive": ("What stays open", "An interval contains both possibilities, or a part is missing."),
     "": (
         "What these runs cannot speak about",
-        "No part of the claim has a number here. The evidence says what it needs.",
+        "No store has a number on any part of the claim.",
     ),
 }
-"""By the verdict on a store; empty: the store has nothing on the claim."""
+"""By the verdict on a store; empty: no store has anything on the claim."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ def _section(rows: Sequence[Replicated], kind: str) -> str:
     said: dict[tuple[str, str], list[str]] = {}
     by_id = {row.claim.id: row for row in rows}
     for row in rows:
+        silent = not any(finding.answered for finding in row.stores.values())
         for name, finding in row.stores.items():
-            if (finding.verdict if finding.answered else "") == kind:
+            if (finding.answered and finding.verdict == kind) or (silent and not kind):
                 said.setdefault((row.claim.id, _words(finding)), []).append(name)
     table = [
         {
@@ -109,7 +110,7 @@ def _section(rows: Sequence[Replicated], kind: str) -> str:
         Column("id", "claim"),
         Column("statement", "statement", long=True),
         Column("published", "published numbers"),
-        Column("store", "our runs"),
+        *([Column("store", "our runs")] if kind else []),
         Column("evidence", "evidence of our runs" if kind else "what it would need", long=True),
     )
     return Table("claims", "Claims", columns, table).markdown() if table else "None."

@@ -25,8 +25,8 @@ import polars as pl
 from fairstep.runs.files import json_object, read_bytes, write_atomic
 from fairstep.runs.run import Run
 
-FORMAT = 2
-"""1 is the same without ``LATER``."""
+FORMAT = 3
+"""2 is the same without the last two columns of curves, 1 without ``gradient_norm`` too."""
 POINTS = 50
 """Points of one curve that are kept, evenly over it, the first and the last among them."""
 MANIFEST = "pack.json"
@@ -49,12 +49,15 @@ TABLES: dict[str, dict[str, Any]] = {
         "loss": pl.Float64,
         "windows": pl.Int64,
         "gradient_norm": pl.Float64,
+        "effective_lr": pl.Float64,
+        "matrix_rms": pl.Float64,
     },
     "ledgers.parquet": {"ledger": pl.String, "content": pl.String},
 }
-"""File -> column -> type. ``signals_seconds``: mean over the rows of timings.jsonl, null without any."""
-LATER = ("gradient_norm",)
-"""Columns that files of format 1 lack; null there."""
+"""File -> column -> type. ``signals_seconds``: mean over the rows of timings.jsonl, null without any. ``matrix_rms``:
+the root mean square of the matrices' weights."""
+LATER = ("gradient_norm", "effective_lr", "matrix_rms")
+"""Columns that files of earlier formats lack; null there."""
 NEEDED = ("spec", "summary", "content")
 """Columns that have a value in every row."""
 CURVE = tuple(TABLES["curves.parquet"])[1:]
@@ -115,7 +118,13 @@ def thinned(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         last = len(curve) - 1
         kept.update(curve if last < POINTS else (curve[round(last * n / (POINTS - 1))] for n in range(POINTS)))
     for place in sorted(kept):
-        yield {name: rows[place].get(name) for name in CURVE}
+        yield {name: rows[place].get(name) for name in CURVE} | {"matrix_rms": matrix_rms(rows[place])}
+
+
+def matrix_rms(row: Mapping[str, Any]) -> Any:
+    """Of a row of metrics.jsonl, the root mean square of the matrices' weights; None where it has none."""
+    sizes = row.get("weight_rms")
+    return sizes.get("matrix") if isinstance(sizes, Mapping) else None
 
 
 def _packed(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -142,7 +151,9 @@ def _packed(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def _point(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of metrics.jsonl; its loss is null where it was not finite."""
-    return {name: row[name] for name in CURVE if row[name] is not None or name == "loss"}
+    point = {name: row[name] for name in CURVE if row[name] is not None or name == "loss"}
+    rms = point.pop("matrix_rms", None)
+    return point if rms is None else point | {"weight_rms": {"matrix": rms}}
 
 
 def _files(row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
@@ -170,7 +181,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: format {version} is of a newer fairstep (this one reads up to {FORMAT}); upgrade fairstep"
         )
-    if version not in (1, FORMAT) or not isinstance(sums, dict):
+    if version not in range(1, FORMAT + 1) or not isinstance(sums, dict):
         raise ValueError(f"{path}: format and sha256 cannot be read; get the file again, or pack the store again")
     return sums
 

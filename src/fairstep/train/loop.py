@@ -120,7 +120,7 @@ class Training:
     def _log_window(self, sizes: dict[str, Any]) -> float:
         """A row for the steps since the last one; returns their mean loss, in nats per token."""
         means = self.meters.take_window(self.spec.clip_norm)
-        self._log("train", **means, lr=self.trainer.optimizer.param_groups[0]["lr"], **sizes)
+        self._log("train", **means, **self.trainer.rates(), **sizes)
         times = self.trainer.watch.take()
         if times:
             rate = times["tokens_per_second"] = self.spec.batch_tokens / times["step_seconds"]

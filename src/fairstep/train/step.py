@@ -143,6 +143,12 @@ class Trainer:
         self.watch.add(step=whole, data=fetched - began, signals=signals, optimizer=after - before, **other)
         return mean, size, sizes
 
+    def rates(self) -> dict[str, float]:
+        """lr of the first param group, and effective_lr where the optimizer multiplies it by what it estimates."""
+        effective = getattr(self.optimizer, "effective_lr", None)
+        lr = {"lr": self.optimizer.param_groups[0]["lr"]}
+        return lr if effective is None else {**lr, "effective_lr": effective}
+
     def evaluate(self, windows: np.ndarray) -> float:
         """Mean cross-entropy of the weights that the optimizer would hand over, in nats per token."""
         self.trained.eval()

@@ -87,7 +87,8 @@ class Gap:
 @dataclass(frozen=True)
 class Variant:
     """An optimizer with these settings, of its own and of the run, and its loss. ``curves``: for "loss" of
-    the training's batches and "gradient_norm", (tokens, value) along each run, by seed, read when asked for."""
+    the training's batches, "gradient_norm", "effective_lr" (of Prodigy) and "matrix_rms" (root mean square of the
+    matrices' weights), (tokens, value) along each run, by seed, read when asked for."""
 
     settings: Mapping[str, Any]
     loss: Measured

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from fairstep.analysis.claims.claim import Finding, Part, State, below, claim, every, inside, not_printed, swept
-from fairstep.analysis.claims.evidence import SOPHIA, Evidence, gap
+from fairstep.analysis.claims.evidence import SOPHIA, Cell, Evidence, gap
 from fairstep.analysis.claims.semenov_rankings import EQUAL
 from fairstep.analysis.claims.settings_on_stores import by_schedule, lower
+from fairstep.analysis.statistics import mean_interval
+
+NEAR = 2.0
+"""Times: a step of the grids on which learning rates are searched."""
 
 
 def _with_sophia(evidence: Evidence) -> Iterator[Part]:
@@ -89,7 +94,23 @@ def prodigy(evidence: Evidence) -> list[Part]:
             text = f"{'with' if corrected else 'without'} bias correction Prodigy with beta2 0.9999"
             end = "diverges" if variant.loss.diverged else f"ends at {variant.loss.value:.4f}"
             parts.append(Part("no" if variant.loss.diverged == corrected else "yes", f"{text} {end} at {cell.label}"))
-    return parts and [*parts, Part("missing", "its effective learning rate: runs do not log it")]
+    rates = [part for cell in evidence.cells for part in _estimated_rate(cell)]
+    unknown = [Part("missing", "its effective learning rate, which packed stores keep from format 3 on")]
+    return parts and [*parts, *(rates or unknown)]
+
+
+def _estimated_rate(cell: Cell) -> Iterator[Part]:
+    """The highest effective learning rate of Prodigy's runs is within ``NEAR`` times that of AdamW."""
+    adamw, prodigy = ([*cell.variants.get(name, ())] for name in ("adamw", "prodigy"))
+    if not adamw or not prodigy:
+        return
+    own = adamw[0].settings["lr"]
+    highest = [max(rate for _, rate in curve) for curve in prodigy[0].curves("effective_lr").values()]
+    if len(highest) > 1 and min(highest) > 0:
+        ratio = mean_interval(math.log(rate / own) for rate in highest)
+        low, value, high = (math.exp(x) for x in (ratio.low, ratio.value, ratio.high))
+        text = f"Prodigy's highest effective rate is {value:.2f} [{low:.2f}, {high:.2f}] times AdamW's {own:g}"
+        yield Part(inside(low, high, 1 / NEAR, NEAR), f"{text} at {cell.label}")
 
 
 @not_printed(

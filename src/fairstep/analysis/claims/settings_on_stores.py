@@ -152,9 +152,10 @@ def gradient_norms(evidence: Evidence) -> Iterator[Part]:
 
 
 def shared_behaviour(evidence: Evidence) -> list[Part]:
-    """W8. While the learning rate decays, the gradient's norm grows and the loss falls. The distance from the loss of a
-    run's last batches to its loss on fresh text is AdamW's, within ``ALIKE``."""
-    parts = []
+    """W8. While the learning rate decays, the gradient's norm grows and the loss falls. With weight decay the matrices
+    grow from the first quarter of a run to the second one, and shrink from that to the last. The distance from the loss
+    of a run's last batches to its loss on fresh text is AdamW's, within ``ALIKE``."""
+    parts, sized = [], False
     for cell in evidence.cells:
         own = {name: variants[0] for name, variants in cell.variants.items()}
         beyond = {name: _beyond_training(variant) for name, variant in own.items()}
@@ -166,11 +167,22 @@ def shared_behaviour(evidence: Evidence) -> list[Part]:
                 text = f"{name}: while the rate decays ln of"
                 parts.append(Part(sign(grows), f"{text} the norm grows by {grows} at {cell.label}"))
                 parts.append(Part(sign(falls), f"{text} the loss falls by {falls} at {cell.label}"))
+            before, after = _growths(variant, "matrix_rms", 0, 1), _growths(variant, "matrix_rms")
+            decays = variant.settings.get("weight_decay") or 0
+            if variant.settings.get("schedule") in SCHEDULES and decays > 0 and len(before.keys() & after.keys()) > 1:
+                sized, zero = True, dict.fromkeys(after, 0.0)
+                for text, change in (
+                    ("in the first half of the run ln of the matrices' RMS grows", _difference(before, zero)),
+                    ("while the rate decays ln of the matrices' RMS falls", _difference(zero, after)),
+                ):
+                    parts.append(Part(sign(change), f"{name}: {text} by {change} at {cell.label}"))
             if name != "adamw" and len(beyond[name].keys() & beyond.get("adamw", {}).keys()) > 1:
                 more = _difference(beyond[name], beyond["adamw"])
                 text = f"{name}: its loss on fresh text exceeds the training's by {more} more than AdamW's"
                 parts.append(Part(inside(more.low, more.high, -ALIKE, ALIKE), f"{text} at {cell.label}"))
-    return [*parts, Part("missing", "norms of the parameters, which a store does not keep")] if parts else []
+    if parts and not sized:
+        parts.append(Part("missing", "norms of the parameters, which packed stores keep from format 3 on"))
+    return parts
 
 
 def common_rate(evidence: Evidence, rate: float) -> Iterator[Part]:
@@ -205,15 +217,15 @@ def _beyond_training(variant: Variant) -> dict[object, float]:
     }
 
 
-def _growths(variant: Variant, what: str = "gradient_norm") -> dict[object, float]:
-    """Seed -> ln of its mean over the last quarter over that of the second one."""
-    return {seed: growth for seed, curve in variant.curves(what).items() for growth in _growth(curve)}
+def _growths(variant: Variant, what: str = "gradient_norm", first: int = 1, last: int = 3) -> dict[object, float]:
+    """Seed -> ln of its mean over one quarter of the run over the mean of an earlier one. Quarters count from 0."""
+    return {seed: growth for seed, curve in variant.curves(what).items() for growth in _growth(curve, first, last)}
 
 
-def _growth(curve: Curve) -> Iterator[float]:
+def _growth(curve: Curve, first: int, last: int) -> Iterator[float]:
     tokens, norms = np.array(curve, dtype=float).T
-    part = tokens / tokens[-1]
-    early, late = norms[(part > 0.25) & (part <= 0.5)], norms[part > 0.75]
+    quarter = np.ceil(4 * tokens / tokens[-1]) - 1
+    early, late = norms[quarter == first], norms[quarter == last]
     if len(early) and len(late) and min(early.mean(), late.mean()) > 0:
         yield float(np.log(late.mean() / early.mean()))
 

@@ -19,6 +19,7 @@ from fairstep.analysis.trials import Row, Trials
 from fairstep.analysis.verdict.crossings import Curve
 from fairstep.runs import RunSpec
 from fairstep.runs.frozen import is_number
+from fairstep.runs.pack import matrix_rms
 
 MODEL = ("init_std", "z_loss", "qk_norm")
 
@@ -104,9 +105,11 @@ def _curves(trials: Trials, rows: tuple[Row, ...], what: str) -> dict[Any, Curve
     curves: dict[Any, Curve] = {}
     for row in rows:
         points = [
-            (one["tokens"], one[what])
+            (one["tokens"], value)
             for one in trials.runs[row["run"]].metrics()
-            if one.get("kind") == "train" and all(is_number(one.get(name)) for name in ("tokens", what))
+            if one.get("kind") == "train"
+            for value in [matrix_rms(one) if what == "matrix_rms" else one.get(what)]
+            if is_number(one.get("tokens")) and is_number(value)
         ]
         if points and row["status"] == "done":
             curves[row["init_seed"], row["data_seed"]] = points

@@ -25,7 +25,7 @@ from fairstep.optim.engine.owned import OwnedShards
 from fairstep.optim.engine.rounding import ROUNDINGS, Rounding
 from fairstep.optim.engine.routed import UNDECAYED, Routed
 from fairstep.optim.engine.said_roles import Roles, picklable
-from fairstep.optim.engine.shared_numbers import update_shared
+from fairstep.optim.engine.shared_numbers import effective_lr, update_shared
 from fairstep.optim.engine.signals import Supplied
 from fairstep.optim.engine.step import advance
 from fairstep.optim.rule import Total
@@ -155,6 +155,11 @@ class Engine(Routed):
             state_dicts.count_absent(self)
         self._supplied = {}
         return loss
+
+    @property
+    def effective_lr(self) -> float | None:
+        """The learning rate of the last step, if the rule estimates a part of it (Prodigy: d lr b); else None."""
+        return effective_lr(self.param_groups, self.rules)
 
     def _refuse_meta(self) -> None:
         """Raises ValueError for parameters that ``to_empty`` replaced, which will never have a gradient."""

@@ -61,6 +61,15 @@ def update_shared(
                 other["shared"] = numbers
 
 
+def effective_lr(groups: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> float | None:
+    """lr of the first group whose lr is not 0, times the factor that shared numbers gave it in the last step; None if
+    no rule shares numbers."""
+    sharing = [group for group in groups if "shared" in group]
+    for group in sorted(sharing, key=lambda group: not group["lr"]):
+        return float(group["lr"]) * call(rules[group["rule"]].lr_factor, Context(group))
+    return None
+
+
 def _check_one_rate(rule: str, groups: Iterable[Mapping[str, Any]]) -> None:
     rates = sorted({float(group["lr"]) for group in groups if group["rule"] == rule} - {0.0})
     if len(rates) > 1:
