@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from fairstep.runs import CommandSpec, Run, Summary, Value, read_json, write_atomic
+from fairstep.runs import CommandSpec, Run, Summary, Value, write_atomic
 
 OTHER_SEED = 1
 MOST_FILES = 20_000
@@ -213,7 +213,7 @@ def _files(folder: Path) -> dict[Path, Any] | None:
 
 def _left(first: Outcome) -> Finding:
     title = "no process outlives its trial"
-    left = (read_json(first.run.directory / "env.json") or {}).get("processes_left_behind", 0)
+    left = first.run.environment.get("processes_left_behind", 0)
     if not left:
         return Finding("processes", title, "passed")
     return Finding("processes", title, "failed", f"{left} process(es) were left behind and ended; wait for children")
@@ -221,7 +221,7 @@ def _left(first: Outcome) -> Finding:
 
 def _of_the_end(first: Outcome, spec: CommandSpec) -> Finding:
     title = "the loss is of the end of training"
-    at = (read_json(first.run.directory / "env.json") or {}).get("loss_step")
+    at = first.run.environment.get("loss_step")
     if at is not None:
         told = f"it is of step {at} of {spec.steps}"
         return Finding("end", title, "passed" if at >= spec.steps - 1 else "failed", told)
