@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fairstep.model.config import ModelConfig, config_of
 from fairstep.model.foreign.sources import described, is_foreign
-from fairstep.model.presets import AnyPreset, Preset, preset
+from fairstep.model.presets import AnyPreset, preset
 from fairstep.model.sized import SIZES, by_layers
 from fairstep.runs import AnyModelSpec, ForeignModelSpec
 
@@ -35,14 +35,8 @@ def named(name: str, context: int = 0) -> AnyPreset:
     size = by_layers(name) if SIZES.fullmatch(name) else preset(name)
     if not context or context == size.context:
         return size
-    return Preset(
-        name,
-        config_of({**size.fields(), "context": context}),
-        max(1, round(size.batch_sequences * size.context / context)),
-        size.vocabulary_multiple,
-        size.extra_tokens,
-        size.source,
-    )
+    batch_sequences = max(1, round(size.batch_sequences * size.context / context))
+    return replace(size, model=config_of({**size.fields(), "context": context}), batch_sequences=batch_sequences)
 
 
 def changed(model: AnyModelSpec, options: dict[str, object]) -> AnyModelSpec:
