@@ -28,8 +28,7 @@ def _torch() -> str:
 
 def kept_rate(path: Path, name: str) -> float | None:
     """What is kept under a name, None where none was measured or the file is not as this version writes it."""
-    known = read_json(path)
-    rate = known.get(name) if isinstance(known, dict) else None
+    rate = (read_json(path) or {}).get(name)
     return float(rate) if isinstance(rate, int | float) and 0 < rate < 1e20 else None
 
 

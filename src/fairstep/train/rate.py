@@ -46,9 +46,8 @@ def bf16_gain() -> float:
 
 
 def _keep(path: Path, name: str, value: float) -> None:
-    known = read_json(path)
     with contextlib.suppress(OSError):  # without a cache it is measured every time
-        write_atomic(path, json.dumps((known if isinstance(known, dict) else {}) | {name: value}, indent=1))
+        write_atomic(path, json.dumps((read_json(path) or {}) | {name: value}, indent=1))
 
 
 def rates_file() -> Path:
