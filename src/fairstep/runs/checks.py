@@ -24,20 +24,19 @@ def checked_runs(ledger: Ledger, runs: Iterable[Run]) -> dict[str, Checked]:
 
 def trial_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
     """For each trial what keeps it from counting, empty if nothing."""
-    read = {trial.run: checked for trial in ledger.trials if (checked := runs.get(trial.run)) and checked.spec}
-    optimizers, factors = _optimizers(ledger, read), _lr_factors(ledger, read)
+    specs = {run: checked.spec for run, checked in runs.items() if checked.spec}
+    optimizers, factors = _optimizers(ledger, specs), _lr_factors(ledger, specs)
     searched: dict[str, set[tuple[int, int]]] = {}
     for trial in ledger.trials:
-        if trial.phase in SEARCHES and (checked := read.get(trial.run)) and checked.spec:
-            searched.setdefault(trial.contestant, set()).add((checked.spec.init_seed, checked.spec.data_seed))
+        if trial.phase in SEARCHES and (spec := specs.get(trial.run)):
+            searched.setdefault(trial.contestant, set()).add((spec.init_seed, spec.data_seed))
     problems = []
     for trial in ledger.trials:
-        checked = runs.get(trial.run, Checked(None, None))
-        text = checked.problem
-        if not text and checked.spec is not None:
-            factor = factors.get(_length(checked.spec), 1.0)
-            text = _contradiction(trial, checked.spec, optimizers[trial.contestant], factor)
-            seeds = (checked.spec.init_seed, checked.spec.data_seed)
+        spec, _, text = runs.get(trial.run, Checked(None, None))
+        if not text and spec is not None:
+            factor = factors.get(_length(spec), 1.0)
+            text = _contradiction(trial, spec, optimizers[trial.contestant], factor)
+            seeds = (spec.init_seed, spec.data_seed)
             if not text and trial.phase == "final" and seeds in searched.get(trial.contestant, set()):
                 text = f"its seed {seeds[0]} was used by the search"
             text = text and f"run {trial.run} is not what the ledger {ledger.name} says: {text}"
@@ -62,11 +61,11 @@ def ledger_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
     return sentences + _cell_problems(ledger, runs)
 
 
-def _optimizers(ledger: Ledger, read: Mapping[str, Checked]) -> dict[str, str]:
+def _optimizers(ledger: Ledger, specs: Mapping[str, Spec]) -> dict[str, str]:
     """The optimizer of every contestant: its own name where a run has it, else its first trial's."""
     names: dict[str, list[str]] = {}
     for trial in ledger.trials:
-        spec = read[trial.run].spec if trial.run in read else None
+        spec = specs.get(trial.run)
         names.setdefault(trial.contestant, []).extend([spec.optimizer_name] if spec else [])
     return {name: name if name in used else next(iter(used), name) for name, used in names.items()}
 
@@ -75,14 +74,14 @@ def _length(spec: Spec) -> tuple[int, int]:
     return spec.tokens, spec.batch_tokens
 
 
-def _lr_factors(ledger: Ledger, read: Mapping[str, Checked]) -> dict[tuple[int, int], float]:
+def _lr_factors(ledger: Ledger, specs: Mapping[str, Spec]) -> dict[tuple[int, int], float]:
     """By tokens of a run and of a step, the factor of a rule of transfer by which most runs have the learning rates of
     their trials, which are the base's. Rules of width change learning rates by role, and have no such factor."""
     if ledger.transfer not in BY_LENGTH:
         return {}
     found: dict[tuple[int, int], Counter[float]] = {}
     for trial in ledger.trials:
-        spec = read[trial.run].spec if trial.run in read else None
+        spec = specs.get(trial.run)
         if spec and (factor := _factor(spec.known_settings().get("lr"), trial.hyperparameters.get("lr"))):
             found.setdefault(_length(spec), Counter())[factor] += 1
     return {length: factors.most_common(1)[0][0] for length, factors in found.items()}
@@ -114,15 +113,13 @@ def _contradiction(trial: Trial, spec: Spec, optimizer: str, lr_factor: float = 
 def _cell_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
     """Where the ledger's cell is not what its runs were trained on, one sentence for each fact."""
     cell, wrong = ledger.cell, Counter[tuple[str, object, object]]()
+    said: dict[str, object] = {"model": cell.model, "text": cell.fingerprint}
+    said |= {"vocabulary": cell.vocabulary, "precision": cell.precision}
     for trial in ledger.trials:
         spec, summary, _ = runs.get(trial.run, Checked(None, None))
         if spec is None:
             continue
-        said: dict[str, object] = {"model": cell.model, "text": cell.fingerprint}
-        said |= {"vocabulary": cell.vocabulary, "precision": cell.precision}
-        facts: dict[str, tuple[object, object]] = {
-            name: (value, said[name]) for name, value in spec.cell_facts().items()
-        }
+        facts: dict[str, tuple[object, object]] = {n: (value, said[n]) for n, value in spec.cell_facts().items()}
         if "batch_sequences" not in trial.hyperparameters:
             facts["batch_tokens"] = (spec.batch_tokens, cell.batch_tokens)
             if trial.phase not in ("short", "budget"):
@@ -132,6 +129,6 @@ def _cell_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
             facts["parameters_matrix"] = (summary.parameters_matrix, cell.parameters_matrix)
         wrong.update((name, value, told) for name, (value, told) in facts.items() if value != told)
     return [
-        f"The ledger {ledger.name} is of a cell with {name} {said}, and {plural} of its trials with {value}."
-        for (name, value, said), plural in wrong.items()
+        f"The ledger {ledger.name} is of a cell with {name} {told}, and {plural} of its trials with {value}."
+        for (name, value, told), plural in wrong.items()
     ]
