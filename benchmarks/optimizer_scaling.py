@@ -144,8 +144,9 @@ def show_table() -> None:
         for model, ranks in CELLS:
             spec = specification(model, optimizer)
             table = parameter_table(config_of(spec.model.model_dump()))
-            alone, shares = (rank_shares(spec, table, count, "ddp-sharded") for count in (1, ranks))
-            assert alone and shares
+            tasks = step_costs(spec, table)
+            assert tasks
+            alone, shares = (rank_shares(tasks, table, count, "ddp-sharded") for count in (1, ranks))
             text = f"{shares.imbalance:+.1%}"
             if shares.imbalance > AIM:
                 text = f"**{text}** (least {shares.imbalance_least:+.1%})"
@@ -206,6 +207,8 @@ def main() -> None:
     for optimizer in options.optimizers if not options.model_only else ():
         spec = specification(options.preset, optimizer, False, options.vocabulary, options.layers)
         table = parameter_table(config_of(spec.model.model_dump()))
+        tasks = step_costs(spec, table)
+        assert tasks
         for ranks in (1, 2, 4):
             seconds, exchanged, state, peak = measured(
                 options.preset,
@@ -216,8 +219,7 @@ def main() -> None:
                 options.vocabulary,
                 options.layers,
             )
-            shares = rank_shares(spec, table, ranks, "ddp-sharded")
-            assert shares
+            shares = rank_shares(tasks, table, ranks, "ddp-sharded")
             crowded = "" if ranks <= machine().cores else "  (more ranks than cores)"
             print(
                 f"{options.preset} {optimizer:6} W={ranks}: "
@@ -229,9 +231,10 @@ def main() -> None:
     for optimizer in options.optimizers:
         spec = specification(options.modelled, optimizer)
         table = parameter_table(config_of(spec.model.model_dump()))
+        tasks = step_costs(spec, table)
+        assert tasks
         for ranks in RANKS:
-            shares = rank_shares(spec, table, ranks, "ddp-sharded")
-            assert shares
+            shares = rank_shares(tasks, table, ranks, "ddp-sharded")
             elements = sum(p.elements for p in table)
             moved = 4 * (3 * elements / ranks + 2 * shares.state_floats_largest)
             work = shares.flops_largest / (RATE * UTILISATION) + moved / MEMORY

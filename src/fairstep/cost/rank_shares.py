@@ -54,16 +54,8 @@ class RankShares:
         return max(0.0, self.flops_least / self.flops_mean - 1) if self.flops_mean else 0.0
 
 
-def rank_shares(
-    spec: RunSpec, table: list[Parameter], ranks: int, parallel: Parallel, tasks: list[StepCost] | None = None
-) -> RankShares | None:
-    """None for an optimizer that is not ours, whose work is not known. One rank has everything.
-
-    ``tasks``: ``step_costs``, where the caller has them.
-    """
-    tasks = step_costs(spec, table) if tasks is None else tasks
-    if tasks is None:
-        return None
+def rank_shares(tasks: list[StepCost], table: list[Parameter], ranks: int, parallel: Parallel) -> RankShares:
+    """Of ``step_costs`` and the model's parameters. One rank has everything."""
     undivided = divide(tasks, 1)
     whole = totals(tasks, undivided)[0]
     each_has_all = parallel == "ddp" or ranks == 1

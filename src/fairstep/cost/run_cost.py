@@ -117,7 +117,7 @@ def cost(spec: RunSpec, device: Device, devices: int = 1, parallel: Parallel = "
     tokens = spec.steps * spec.batch_tokens
     flops = float(flops_per_token(spec.model)) * tokens
     works = step_costs(spec, table)
-    shares = rank_shares(spec, table, devices, parallel, works)
+    shares = None if works is None else rank_shares(works, table, devices, parallel)
     seconds = flops / devices + (shares.flops_largest if shares else 0.0) * spec.steps
     return Cost(
         parameters_total=count.total,
