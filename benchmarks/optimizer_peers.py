@@ -214,6 +214,12 @@ CONTESTS: dict[str, Contest] = {
         ]
     ),
     "muonclip": Contest([muon_groups("pytorch-optimizer, no clip", "MuonClip")]),
+    "adamuon": Contest(
+        [
+            muon_groups("pytorch-optimizer, no sign", "AdaMuon"),
+            muon_groups("pytorch-optimizer foreach, no sign", "AdaMuon", foreach=True),
+        ]
+    ),
     "normuon": Contest([muon_groups("pytorch-optimizer", "NorMuon")]),
     "scion": Contest([Peer("pytorch-optimizer", scion)]),
     "soap": Contest(
@@ -223,6 +229,8 @@ CONTESTS: dict[str, Contest] = {
         ],
         steps=10,
     ),
+    "kl-soap": Contest([plain("heavyball", HB, "KLSOAP", merge_dims=False, **SOAP)], steps=10),
+    "kl-shampoo": Contest([plain("heavyball", HB, "KLShampoo", merge_dims=False, **SOAP)], steps=10),
     "kron": Contest(
         [
             plain("kron-torch", "kron_torch", "Kron"),
