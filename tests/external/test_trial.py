@@ -115,6 +115,9 @@ WRITE = "import sys, pathlib, os\nout = pathlib.Path(sys.argv[5])\n"
         ),
         ("metrics.csv", b"step,loss\n10,4\n", CSV, "has step, loss, and no val_loss"),
         ("metrics.csv", b"step,loss,val_loss\n10,4,3.9\n20,3", CSV, "the last row is cut off"),
+        ("metrics.csv", b"step,val_loss\n10,3,21\n20,3,19\n", CSV, "the last row has more cells than the header"),
+        ("metrics.csv", b"step,val_loss\n10,3.6,\n20,3.5,\n", CSV, 3.5),
+        ("metrics.csv", b",step,val_loss\n0,10,3.6\n1,20,3.5\n", CSV, 3.5),  # with an index, as pandas writes it
         ("metrics.csv", b"step,val_loss\n", CSV, "holds no rows below a header"),
         ("metrics.csv", b"step,val_loss\n1," + b"4" * 140_000, CSV, "the CSV is none"),
     ],

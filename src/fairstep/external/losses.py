@@ -26,6 +26,8 @@ LARGEST_FILE = 200_000_000
 
 LONGEST_FIELD = 2**17
 """Characters of a value in a CSV of losses."""
+MORE = "\0"
+"""Name of the cells of a row of CSV that are behind the header's last one."""
 
 
 def file_of(spec: CommandSpec, out: Path) -> Path:
@@ -53,6 +55,10 @@ def read(spec: CommandSpec, out: Path, output: Output, before: Stamp = None) -> 
     """The loss of a command that has ended. ``before``: the file's stamp before its start. Raises TrialError."""
     source = spec.trainer.loss
     if source.pattern:
+        if output.comma:
+            raise TrialError(
+                f"its loss cannot be read: it printed {output.comma!r}, with a comma in it; print it with a point"
+            )
         if not output.losses:
             raise TrialError(f"its loss never appeared: no line of its output matches the pattern {source.pattern!r}")
         if len(set(output.beside)) > 1 and not any(map(math.isnan, output.beside)):
@@ -131,12 +137,17 @@ def _table(text: str) -> list[Any]:
     TrialError."""
     try:
         csv.field_size_limit(LONGEST_FIELD)  # of the process: whoever reads texts from CSV sets another one
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=""))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=MORE))
     except csv.Error as error:
         raise TrialError(f"its loss cannot be read: the CSV is none ({error})") from None
     if rows and None in rows[-1].values():
         raise TrialError("its loss cannot be read: the last row is cut off, with fewer cells than the header")
-    return [{name: _cell(cell) for name, cell in row.items() if cell and name} for row in rows]
+    whole = [row for row in rows if not any(row.get(MORE) or ())]
+    if rows and whole[-1:] != rows[-1:]:
+        raise TrialError(
+            "its loss cannot be read: the last row has more cells than the header; is there a decimal comma, as 3,21?"
+        )
+    return [{name: _cell(cell) for name, cell in row.items() if cell and name not in ("", MORE)} for row in whole]
 
 
 def _cell(text: str) -> float | str:
