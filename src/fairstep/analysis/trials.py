@@ -180,7 +180,8 @@ class Trials:
         members = {trial.run: given[trial.run] for trial in ledger.trials if trial.run in given}
         checked = checked_runs(ledger, members.values())
         rows = tuple(rows_of(ledger, checked, trial_problems(ledger, checked)))
-        problems = tuple(ledger_problems(ledger, checked))
+        unreadable = [text for name, run in members.items() if not checked[name].problem for text in run.unreadable()]
+        problems = (*ledger_problems(ledger, checked), *unreadable)
         further = {name: one.summary.validation_losses for name, one in checked.items() if one.summary is not None}
         specs = {name: one.spec for name, one in checked.items() if one.spec is not None}
         return cls(rows, ledger.baseline, ledger.contestants, ledger, members, problems, further, specs=specs)
