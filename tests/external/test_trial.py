@@ -88,7 +88,16 @@ WRITE = "import sys, pathlib, os\nout = pathlib.Path(sys.argv[5])\n"
     ("name", "text", "changes", "loss"),
     [
         ("metrics.jsonl", b'{"val_loss": 4, "step": 10}\nwords\n{"val_loss": 3.5, "step": 20}\n', {}, 3.5),
-        ("metrics.jsonl", b'{"val_loss": 3.5}\n{"other": 1}\n{"val_loss": null}\n', {}, 3.5),
+        ("metrics.jsonl", b'{"val_loss": 3.5}\n{"other": 1}\n{"val_loss": null, "train_loss": 3}\n', {}, 3.5),
+        ("metrics.jsonl", b'{"val_loss": null}\n{"val_loss": 3.5}\n{"val_loss": null}\n', {}, 3.5),
+        ("metrics.jsonl", b'{"val_loss": 3}\n{"val_loss": null}\n{"val_loss": 3}\n{"val_loss": null}\n', {}, 3.0),
+        (
+            "metrics.jsonl",
+            b'{"step": 10, "val_loss": 3.5}\n{"step": 20, "val_loss": null}\n',
+            {},
+            "the last val_loss in",
+        ),  # of nan
+        ("metrics.csv", b"step,val_loss\n10,3.5\n20,\n", CSV, "is empty; a run that diverged writes nan"),
         ("metrics.jsonl", b'[{"val_loss": 4}, {"val_loss": "3.5"}]', {}, 3.5),
         ("metrics.jsonl", b"3.5\n", {}, 3.5),
         (

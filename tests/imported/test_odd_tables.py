@@ -112,3 +112,40 @@ def test_a_chart_over_time_is_refused(tmp_path: Path) -> None:
 def test_names_that_look_alike_are_said() -> None:
     frame = pl.concat([finals(), finals().with_columns(("\u200b" + pl.col("optimizer")).alias("optimizer"))])
     assert "look alike and have other characters" in " ".join(fairstep.judge(frame, "adamw").notes)
+
+
+def table_with(losses: dict[tuple[str, int], list[float | None]], tmp_path: Path) -> Path:
+    """Runs that log every 50 steps and are evaluated every 100, but for the losses given."""
+    rows = []
+    for name, loss in (("adamw", 3.2), ("muon", 3.1)):
+        for seed in range(3):
+            curve = losses.get((name, seed), [loss + 0.4, loss + 0.01 * seed])
+            for place, value in enumerate(curve, 1):
+                rows.append({"optimizer": name, "seed": seed, "step": 100 * place - 50, "val_loss": None})
+                rows.append({"optimizer": name, "seed": seed, "step": 100 * place, "val_loss": value})
+    path = tmp_path / "curves.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_an_evaluation_that_is_missing_is_not_the_one_before(name: str, tmp_path: Path) -> None:
+    """Of the baseline it had been a budget of its own, and the verdict one on the other seeds."""
+    judged = fairstep.judge(table_with({(name, 2): [3.5, None]}, tmp_path), "adamw")
+    assert judged["muon"].verdict == "incomplete"
+    assert any("1 run has no val_loss where others are evaluated" in note for note in judged.notes)
+    assert any(f"{name}: 1 of 3 runs has no loss and counts as unfinished" in note for note in judged.notes)
+
+
+def test_runs_that_go_on_after_their_last_evaluation_are_said(tmp_path: Path) -> None:
+    nothing: list[float | None] = [3.8, 3.5, None]
+    curves = {("adamw", seed): nothing for seed in range(3)}
+    curves |= {("muon", seed): [3.6, 3.3, None] for seed in range(3)}
+    judged = fairstep.judge(table_with(curves, tmp_path), "adamw")
+    assert any("6 runs go on after their last evaluation, by which they are judged" in note for note in judged.notes)
+    assert not any("go on" in note for note in fairstep.judge(table_with({}, tmp_path), "adamw").notes)
+
+
+def test_shorter_runs_of_the_baseline_are_said_to_be_budgets(tmp_path: Path) -> None:
+    judged = fairstep.judge(table_with({("adamw", 2): [3.5]}, tmp_path), "adamw")
+    assert "adamw: runs of other steps (1 of 100) are budgets that turn losses into steps." in judged.notes

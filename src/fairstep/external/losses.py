@@ -105,6 +105,8 @@ def _from_file(path: Path, key: str) -> Found:
     having = [row for row in rows if isinstance(row, dict) and _inside(row, key) is not None]
     if not having:
         raise TrialError(f"its loss never appeared: {path} has {', '.join(_keys(rows[-1])) or 'nothing'}, and no {key}")
+    if _unevaluated(rows, having, key):
+        raise TrialError(f"its loss cannot be read: the last {key} in {path} is empty; a run that diverged writes nan")
     return _last([(_step(row), number(_value(row, key, path.name), key)) for row in having], str(path))
 
 
@@ -133,8 +135,7 @@ def _rows(text: str) -> list[Any]:
 
 
 def _table(text: str) -> list[Any]:
-    """The rows of CSV without their empty cells, as loggers leave them where a row has no such value. Raises
-    TrialError."""
+    """The rows of CSV; empty cells, which loggers leave where a row has no such value, are None. Raises TrialError."""
     try:
         csv.field_size_limit(LONGEST_FIELD)  # of the process: whoever reads texts from CSV sets another one
         rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=MORE))
@@ -147,14 +148,14 @@ def _table(text: str) -> list[Any]:
         raise TrialError(
             "its loss cannot be read: the last row has more cells than the header; is there a decimal comma, as 3,21?"
         )
-    return [{name: _cell(cell) for name, cell in row.items() if cell and name not in ("", MORE)} for row in whole]
+    return [{name: _cell(cell) for name, cell in row.items() if name not in ("", MORE)} for row in whole]
 
 
-def _cell(text: str) -> float | str:
+def _cell(text: str) -> float | str | None:
     try:
         return float(text)
     except ValueError:
-        return text
+        return text or None
 
 
 def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
@@ -170,6 +171,18 @@ def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
         listed = ", ".join(f"{value:g}" for value in sorted(at_end))
         raise TrialError(f"{where} has several losses of step {step} ({listed}); a trial has one")
     return loss, list(dict(steps).items())
+
+
+def _unevaluated(rows: Sequence[Any], having: Sequence[dict[str, Any]], key: str) -> bool:
+    """Whether the last row is an evaluation without its loss, such as of nan, for which many write null.
+
+    A logger that writes every key into every row has such rows between evaluations too, and its rows of training have
+    values that its evaluations lack.
+    """
+    last = max(place for place, row in enumerate(rows) if row is having[-1])
+    empty = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get(key, 0) is None]
+    evaluated = set().union(*map(_keys, having))
+    return bool(empty) and empty[0] > last and empty[-1] == len(rows) - 1 and evaluated >= set(_keys(rows[-1]))
 
 
 def _keys(row: dict[str, Any]) -> list[str]:

@@ -250,6 +250,7 @@ class _Table:
         if gone.height:
             self.notes.append(f"{self.what}: {gone.height:,} runs have no evaluation; they count as unfinished.")
             rows = pl.concat([rows, gone])
+        rows = pl.concat([rows, self._unevaluated(frame, keys, length)])
         once = rows.unique([*keys, length, "#loss"], keep="first", maintain_order=True)
         if once.height < rows.height:
             self.notes.append(
@@ -283,6 +284,34 @@ class _Table:
             pl.col(length).alias("#x"),
             pl.col("#loss").alias("#y"),
         )
+
+    def _unevaluated(self, frame: pl.DataFrame, keys: list[str], length: str) -> pl.DataFrame:
+        """Rows without a loss, behind the last evaluation of their run, at a length at which another row has one: an
+        evaluation is missing there, and the one before must not stand for it. Says so, and where runs only go on."""
+        loss = self.columns.roles["loss"]
+        last = pl.when(pl.col("#loss").is_not_null()).then(pl.col(length)).max().over(keys)
+        behind = frame.filter(pl.col(length) > last)
+        missing = behind.join(frame.filter(pl.col("#loss").is_not_null()), on=length, how="semi")
+        others = behind.join(missing, on=keys, how="anti", nulls_equal=True).unique(keys, maintain_order=True)
+        if missing.height:
+            first, count = missing.row(0, named=True), missing.unique(keys).height
+            runs, have = ("1 run has", "counts") if count == 1 else (f"{count:,} runs have", "count")
+            self.notes.append(
+                f"{self.what}: {runs} no {loss} where others are evaluated, after evaluations of their own, and {have} "
+                f"as unfinished ({place(first)}; JSON has no nan, and many write null for it)."
+            )
+        if others.height:
+            first = others.row(0, named=True)
+            goes, its, it_is = (
+                ("1 run goes", "its", "it is")
+                if others.height == 1
+                else (f"{others.height:,} runs go", "their", "they are")
+            )
+            self.notes.append(
+                f"{self.what}: {goes} on after {its} last evaluation, by which {it_is} judged ({place(first)}, has no "
+                f"{loss})."
+            )
+        return missing
 
     def _found(self, frame: pl.DataFrame) -> list[FoundRun]:
         columns = self.columns
