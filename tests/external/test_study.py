@@ -234,7 +234,9 @@ def test_a_contest_from_python_is_the_contest_of_the_command(tmp_path: Path) -> 
     assert len(calls) == 13
     contest()
     assert len(calls) == 13
-    assert "is the 2nd contest of these two" in " ".join(contest(20).result["notes"])
+    second = contest(20)
+    assert "is the 2nd contest of these two" in " ".join(second.result["notes"])
+    assert all(f"* {note}" in str(second).splitlines() for note in second.result["notes"])
     run_study(written(tmp_path / "study").parent, str(tmp_path / "other"))
     (ledger,) = Store(tmp_path / "other").ledgers()
     other = contest_result(ledger, Store(tmp_path / "other").runs())

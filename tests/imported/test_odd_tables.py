@@ -149,3 +149,33 @@ def test_runs_that_go_on_after_their_last_evaluation_are_said(tmp_path: Path) ->
 def test_shorter_runs_of_the_baseline_are_said_to_be_budgets(tmp_path: Path) -> None:
     judged = fairstep.judge(table_with({("adamw", 2): [3.5]}, tmp_path), "adamw")
     assert "adamw: runs of other steps (1 of 100) are budgets that turn losses into steps." in judged.notes
+
+
+@pytest.mark.parametrize("noise", ["0.0010000000000000002", "0.0010000000474974513", "1e-3"])
+def test_the_noise_of_arithmetic_is_no_search(noise: str, tmp_path: Path) -> None:
+    """0.001 in float64, by another way of computing it, and in float32."""
+    rows = [
+        f"{name},{seed},{lr},{loss + 0.01 * seed + 0.001 * (seed % 2) * (name == 'muon')}"
+        for name, loss in (("adamw", 3.2), ("muon", 3.1))
+        for seed, lr in enumerate(["0.001", noise, "0.001", noise])
+    ]
+    judged = fairstep.judge(csv(tmp_path, "optimizer,seed,lr,val_loss\n" + "\n".join(rows) + "\n"), "adamw")
+    assert (judged.grade, judged["muon"].pairs, judged["muon"].lr) == ("C", 4, 0.001)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-155, 1e-300, 5e-324])
+@pytest.mark.parametrize("seeds", [True, False])
+def test_losses_near_nothing_end_in_words(scale: float, seeds: bool) -> None:
+    """Their squares are 0 and their logarithms are not; a warning of NumPy is an error in these tests."""
+    rows = [
+        {"optimizer": name, "val_loss": scale * (loss + 0.01 * seed * factor) * (1 + 50 / step), "step": step}
+        | ({"seed": seed} if seeds else {})
+        for name, loss, factor in (("adamw", 3.2, 1), ("muon", 3.1, 2))
+        for seed in range(3)
+        for step in ((100,) if name == "muon" else (25, 50, 100, 200, 400))
+    ]
+    judged = fairstep.judge(pl.DataFrame(rows), "adamw", rows="run")
+    assert judged["muon"].verdict == "not separable"
+    assert "so nothing says how far" in judged["muon"].reason
+    if seeds and scale == 1e-20:
+        assert "the same on all 3 seeds, but for rounding" in judged["muon"].reason

@@ -380,9 +380,8 @@ def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Test
     if test.degrees is None and test.pairs < 2:
         return f"only one seed is shared with {baseline}, which gives no interval; two or more would"
     if not test.spread:
-        return (
-            f"the difference from {baseline} is the same on all {test.pairs} seeds, so nothing says how far it varies"
-        )
+        seeds = f"all {test.pairs} seeds" + (", but for rounding" if test.difference.deviation else "")
+        return f"the difference from {baseline} is the same on {seeds}, so nothing says how far it varies"
     sides = test.pairs if test.degrees is None else f"{counts[1]} against {counts[0]} runs, unpaired"
     text = gap_text(alone.value, alone.low, alone.high, baseline, sides)
     if rule.legacy:
