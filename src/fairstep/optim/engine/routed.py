@@ -89,6 +89,10 @@ class Routed(torch.optim.Optimizer):
         """Raises ValueError if a param group, which anyone may change, has settings that its rule cannot read."""
         self._live_groups.check(self.param_groups)
 
+    def forget_groups(self) -> None:
+        """The param groups have the settings of another optimizer now, which count from here on."""
+        self.__dict__.pop("_live_groups", None)
+
     def check_group(self, number: int, group: Mapping[str, Any]) -> None:
         """Raises ValueError if the param group with this number could not be read with these settings."""
         self._live_groups.check_one(number, group)
@@ -158,6 +162,7 @@ class Routed(torch.optim.Optimizer):
         self._ratios = {**self._ratios, **ratios}
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
+        self.check_groups()
 
     def _buckets(
         self, items: Sequence[Named], roles: Mapping[str, Role], hyper: Mapping[str, Any]
