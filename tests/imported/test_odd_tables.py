@@ -179,3 +179,17 @@ def test_losses_near_nothing_end_in_words(scale: float, seeds: bool) -> None:
     assert "so nothing says how far" in judged["muon"].reason
     if seeds and scale == 1e-20:
         assert "the same on all 3 seeds, but for rounding" in judged["muon"].reason
+
+
+def test_what_is_no_loss_in_nats_is_refused_or_said(tmp_path: Path) -> None:
+    """A higher accuracy was a slower optimizer."""
+    table = csv(tmp_path, ROWS.replace("val_loss", "val_acc"))
+    with pytest.raises(ValueError, match="val_acc is no loss, because a higher acc is better"):
+        fairstep.judge(table, "adamw", loss="val_acc")
+    notes = fairstep.judge(csv(tmp_path, ROWS.replace("val_loss", "eval/ppl")), "adamw", loss="eval/ppl").notes
+    assert "eval/ppl is a perplexity by its name" in " ".join(notes)
+
+
+def test_what_is_the_same_without_a_divergence_has_no_interval(tmp_path: Path) -> None:
+    rows = "optimizer,seed,val_loss\nadamw,0,3.5\nadamw,1,3.25\nadamw,2,3\nmuon,0,3.25\nmuon,1,3\nmuon,2,nan\n"
+    assert "95 % interval" not in fairstep.judge(csv(tmp_path, rows), "adamw")["muon"].reason

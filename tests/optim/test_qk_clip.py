@@ -85,7 +85,7 @@ def test_a_loop_of_ones_own() -> None:
     optimizer.step()
     assert logits().max().item() == pytest.approx(1.0, rel=1e-5)
     del optimizer.param_groups[0]["clipped"]
-    with pytest.raises(ValueError, match="clipped is None, and the rule made it '(query|key)'"):
+    with pytest.raises(ValueError, match="clipped is None, and the rule made it '"):
         optimizer.due()
 
 

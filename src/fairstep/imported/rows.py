@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from fairstep.analysis.trials import HIGHEST_LOSS
-from fairstep.imported.columns import Asked, Columns, columns_of, plain
+from fairstep.imported.columns import Asked, Columns, columns_of, plain, unit_note
 from fairstep.imported.names import Found, contestants, split_seed
 from fairstep.imported.numbers import MISSING, numbers, place
 from fairstep.imported.source import FILE, ROW, InputError, Source, listed
@@ -94,7 +94,7 @@ class _Table:
         self.columns: Columns = columns_of(self.given, asked, what)
         self.unit = unit or ("evaluation" if log else "")
         self.tuned: dict[str, str] = {}
-        self.notes: list[str] = []
+        self.notes = [note] if (note := unit_note(self.columns.roles["loss"])) else []
 
     def read(self, where: Where | None) -> Understood:
         frame = self.frame

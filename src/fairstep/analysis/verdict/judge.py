@@ -351,7 +351,7 @@ def _given_no_divergence(contestant: ContestantTrials, base: ContestantTrials) -
         difference = paired_difference(base.losses, contestant.losses)
     except AnalysisError:
         return ""
-    if not difference.has_interval:
+    if not difference.has_interval or not difference.deviation:
         return ""
     gap = gap_text(difference.value, difference.low, difference.high, base.name, difference.count)
     return f"; given no divergence it is {gap}"
