@@ -125,6 +125,7 @@ WRITE = "import sys, pathlib, os\nout = pathlib.Path(sys.argv[5])\n"
         ("metrics.csv", b"step,loss\n10,4\n", CSV, "has step, loss, and no val_loss"),
         ("metrics.csv", b"step,loss,val_loss\n10,4,3.9\n20,3", CSV, "the last row is cut off"),
         ("metrics.csv", b"step,val_loss\n10,3,21\n20,3,19\n", CSV, "the last row has more cells than the header"),
+        ("metrics.csv", b"step,val_loss\n20,3.5\nbest,3.4\n", CSV, "a loss has the step 'best', which is no number"),
         ("metrics.csv", b"step,val_loss\n10,3.6,\n20,3.5,\n", CSV, 3.5),
         ("metrics.csv", b",step,val_loss\n0,10,3.6\n1,20,3.5\n", CSV, 3.5),  # with an index, as pandas writes it
         ("metrics.csv", b"step,val_loss\n", CSV, "holds no rows below a header"),

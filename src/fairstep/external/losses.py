@@ -208,7 +208,15 @@ def _inside(row: dict[str, Any], key: str) -> Any:
 
 
 def _step(row: dict[str, Any]) -> int | None:
-    step: Any = next((row[name] for name in ("step", "steps", "iteration", "iter", "global_step") if name in row), None)
+    name = next(
+        (name for name in ("step", "steps", "iteration", "iter", "global_step") if row.get(name) is not None), ""
+    )
+    step = row.get(name)
+    try:
+        if isinstance(step, str):
+            step = float(step)
+    except ValueError:
+        raise TrialError(f"a loss has the {name} {str(step)[:100]!r}, which is no number: is it of the end?") from None
     return int(step) if is_number(step) and math.isfinite(step) else None
 
 
