@@ -430,6 +430,7 @@ def test_a_callable_returns_a_loss_a_dictionary_or_yields(function: Any, loss: f
         (lambda lr, seed: None, "it returned nothing"),
         (lambda seed: 3.0, "it raised TypeError"),
         (lambda lr, seed: iter([3.0]), "it must yield pairs (step, loss)"),
+        (lambda lr, seed: sys.exit(3), "it raised SystemExit: 3"),
         (lambda lr, seed: {"accuracy": 1}, "has accuracy, and no loss"),
     ],
 )
@@ -438,6 +439,14 @@ def test_a_callable_that_fails_says_so(function: Any, sentence: str, tmp_path: P
     summary = run.unchecked_summary
     assert summary is not None
     assert (summary.status, sentence in summary.message) == ("failed", True), summary.message
+
+
+@pytest.mark.parametrize("loss", [1e308, float("inf"), float("-inf"), float("nan")])
+def test_a_loss_that_no_run_has_is_a_divergence(loss: float, tmp_path: Path) -> None:
+    """One of 1e308 was done, and then its summary could not be right."""
+    run, _ = called(lambda lr, seed: loss, tmp_path)
+    assert run.summary is not None
+    assert (run.summary.status, run.summary.message) == ("diverged", f"its loss became {loss}")
 
 
 def test_a_callable_in_a_worker(tmp_path: Path) -> None:
