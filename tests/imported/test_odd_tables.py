@@ -193,3 +193,11 @@ def test_what_is_no_loss_in_nats_is_refused_or_said(tmp_path: Path) -> None:
 def test_what_is_the_same_without_a_divergence_has_no_interval(tmp_path: Path) -> None:
     rows = "optimizer,seed,val_loss\nadamw,0,3.5\nadamw,1,3.25\nadamw,2,3\nmuon,0,3.25\nmuon,1,3\nmuon,2,nan\n"
     assert "95 % interval" not in fairstep.judge(csv(tmp_path, rows), "adamw")["muon"].reason
+
+
+def test_the_noise_of_arithmetic_is_no_other_length(tmp_path: Path) -> None:
+    """It was refused as "muon ends at 1000000000, adamw at 1000000000"."""
+    frame = finals().with_columns(
+        tokens=pl.when(pl.col("optimizer") == "muon").then(pl.lit(1000000000.0000002)).otherwise(pl.lit(1e9))
+    )
+    assert numbers(fairstep.judge(frame, "adamw")) == EXPECTED

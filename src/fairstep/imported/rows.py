@@ -122,6 +122,9 @@ class _Table:
             return pl.Series([None] * frame.height, dtype=pl.Float64)
         try:
             values = numbers(frame, name)
+            if role in ("step", "tokens"):  # counts: what a product in float64 adds to one is no other length
+                whole = values.round()
+                values = whole.zip_with((values - whole).abs() <= 1e-12 * whole.abs(), values)
         except InputError:
             if role not in ("batch_tokens", "planned"):
                 raise
