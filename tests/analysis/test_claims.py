@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from fairstep.analysis import AnalysisError
 from fairstep.analysis.claims import claim_rows, claims, evaluate
 from fairstep.analysis.claims.claim import Part, every, mostly
-from fairstep.analysis.claims.evidence import Cell, Evidence, Measured, gap
+from fairstep.analysis.claims.evidence import Cell, Evidence, Gap, Measured, gap
 from fairstep.analysis.claims.published_evidence import semenov_evidence, wen_evidence
 from fairstep.analysis.claims.store_evidence import store_evidence
 from fairstep.runs import Store
@@ -56,7 +57,7 @@ def test_every_finding_has_a_claim(rows: dict[str, dict[str, str]]) -> None:
         ("W3e", "fails", "gain 0.120 [0.089, 0.155] at 1.2b, the gain at 130m over 9 is 0.047 [0.044, 0.050]"),
         ("W7", "holds", "weight decay 0 leads 0.1 at 54 % of the run by +0.1220 [+0.1185, +0.1255]"),
         ("W11", "inconclusive", "+0.0080 [-0.0399, +0.0592] from 16 points"),
-        ("W12", "fails", "soap behind mars, 16k to 262k at 124m: the gap falls by -0.1380"),
+        ("W12", "fails", "soap behind mars, 16k to 262k at 124m: the gap grows by +0.1380"),
         ("W13", "inconclusive", "warmup 1000 alone is above the best found by +0.0054 [+0.0019, +0.0089]"),
         ("F0", "inconclusive", "size: none of 6 pairs of settings has two clear winners that ran in both"),
         ("F6", "holds", "53 of 54 separated pairs keep their order, within uncertainty 1 (mars below signum"),
@@ -303,3 +304,23 @@ def test_a_store_that_cannot_be_compared_is_refused(fake_contest: FakeContest, t
         claim_rows(fake_contest.store)
     with pytest.raises(AnalysisError, match="holds no contest"):
         claim_rows(Store(f"{tmp_path}/empty"))
+
+
+@pytest.mark.parametrize(
+    ("gap", "words", "said"),
+    [
+        (Gap(0.02, 0.01, 0.03), "muon below soap", "muon below soap by +0.0200 [+0.0100, +0.0300]"),
+        (Gap(-0.02, -0.03, 0.01), "muon below soap", "muon above soap by +0.0200 [-0.0100, +0.0300]"),
+        (Gap(-0.02, -math.inf, math.inf), "lr 2 above lr 1", "lr 2 below lr 1 by +0.0200 (no interval)"),
+        (Gap(-math.inf, -math.inf, -math.inf), "lion below adamw", "lion above adamw by a divergence"),
+        (Gap(-0.02, -0.03, -0.01), "the gap falls", "the gap grows by +0.0200 [+0.0100, +0.0300]"),
+    ],
+)
+def test_a_sign_is_said_once(gap: Gap, words: str, said: str) -> None:
+    """By the word, below or above, which an evidence such as "below by -0.02" said a second time."""
+    assert gap.said(words) == said
+
+
+def test_no_evidence_says_a_sign_twice(rows: dict[str, dict[str, str]]) -> None:
+    for row in rows.values():
+        assert not re.search(r"\b(below|above|grows|falls|over)\b[^;]* by -", row["evidence"]), row["id"]

@@ -147,6 +147,20 @@ def losses(store: Path) -> dict[str, float | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_loss_that_is_not_of_the_end_is_said(factor: float, tmp_path: Path) -> None:
+    """A contestant that stops early, or trains on, was judged as if it had the length of the others."""
+    code = TRAIN.replace('{"step": steps,', f'{{"step": int(steps * ({factor} if optimizer == "muon" else 1)),')
+    assert code != TRAIN
+    store = tmp_path / "store"
+    assert main(["study", "run", str(written(tmp_path, code=code)), "--store", str(store)]) == 0
+    (ledger,) = Store(store).ledgers()
+    (note,) = contest_result(ledger, Store(store).runs())["notes"]
+    assert note.startswith("muon: by what the trainer wrote, the loss of 6 runs is not of their last step")
+    assert f"such as {int(40 * factor)} of 40" in note
+
+
+@pytest.mark.slow
 def test_a_study_is_carried_out_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, code=TRAIN + "open('count', 'a').write('x')\n")
     store = tmp_path / "store"
@@ -234,7 +248,9 @@ def test_a_contest_from_python_is_the_contest_of_the_command(tmp_path: Path) -> 
     assert len(calls) == 13
     contest()
     assert len(calls) == 13
-    assert "is the 2nd contest of these two" in " ".join(contest(20).result["notes"])
+    second = contest(20)
+    assert "is the 2nd contest of these two" in " ".join(second.result["notes"])
+    assert all(f"* {note}" in str(second).splitlines() for note in second.result["notes"])
     run_study(written(tmp_path / "study").parent, str(tmp_path / "other"))
     (ledger,) = Store(tmp_path / "other").ledgers()
     other = contest_result(ledger, Store(tmp_path / "other").runs())

@@ -88,7 +88,16 @@ WRITE = "import sys, pathlib, os\nout = pathlib.Path(sys.argv[5])\n"
     ("name", "text", "changes", "loss"),
     [
         ("metrics.jsonl", b'{"val_loss": 4, "step": 10}\nwords\n{"val_loss": 3.5, "step": 20}\n', {}, 3.5),
-        ("metrics.jsonl", b'{"val_loss": 3.5}\n{"other": 1}\n{"val_loss": null}\n', {}, 3.5),
+        ("metrics.jsonl", b'{"val_loss": 3.5}\n{"other": 1}\n{"val_loss": null, "train_loss": 3}\n', {}, 3.5),
+        ("metrics.jsonl", b'{"val_loss": null}\n{"val_loss": 3.5}\n{"val_loss": null}\n', {}, 3.5),
+        ("metrics.jsonl", b'{"val_loss": 3}\n{"val_loss": null}\n{"val_loss": 3}\n{"val_loss": null}\n', {}, 3.0),
+        (
+            "metrics.jsonl",
+            b'{"step": 10, "val_loss": 3.5}\n{"step": 20, "val_loss": null}\n',
+            {},
+            "the last val_loss in",
+        ),  # of nan
+        ("metrics.csv", b"step,val_loss\n10,3.5\n20,\n", CSV, "is empty; a run that diverged writes nan"),
         ("metrics.jsonl", b'[{"val_loss": 4}, {"val_loss": "3.5"}]', {}, 3.5),
         ("metrics.jsonl", b"3.5\n", {}, 3.5),
         (
@@ -115,6 +124,10 @@ WRITE = "import sys, pathlib, os\nout = pathlib.Path(sys.argv[5])\n"
         ),
         ("metrics.csv", b"step,loss\n10,4\n", CSV, "has step, loss, and no val_loss"),
         ("metrics.csv", b"step,loss,val_loss\n10,4,3.9\n20,3", CSV, "the last row is cut off"),
+        ("metrics.csv", b"step,val_loss\n10,3,21\n20,3,19\n", CSV, "the last row has more cells than the header"),
+        ("metrics.csv", b"step,val_loss\n20,3.5\nbest,3.4\n", CSV, "a loss has the step 'best', which is no number"),
+        ("metrics.csv", b"step,val_loss\n10,3.6,\n20,3.5,\n", CSV, 3.5),
+        ("metrics.csv", b",step,val_loss\n0,10,3.6\n1,20,3.5\n", CSV, 3.5),  # with an index, as pandas writes it
         ("metrics.csv", b"step,val_loss\n", CSV, "holds no rows below a header"),
         ("metrics.csv", b"step,val_loss\n1," + b"4" * 140_000, CSV, "the CSV is none"),
     ],
@@ -417,6 +430,7 @@ def test_a_callable_returns_a_loss_a_dictionary_or_yields(function: Any, loss: f
         (lambda lr, seed: None, "it returned nothing"),
         (lambda seed: 3.0, "it raised TypeError"),
         (lambda lr, seed: iter([3.0]), "it must yield pairs (step, loss)"),
+        (lambda lr, seed: sys.exit(3), "it raised SystemExit: 3"),
         (lambda lr, seed: {"accuracy": 1}, "has accuracy, and no loss"),
     ],
 )
@@ -425,6 +439,14 @@ def test_a_callable_that_fails_says_so(function: Any, sentence: str, tmp_path: P
     summary = run.unchecked_summary
     assert summary is not None
     assert (summary.status, sentence in summary.message) == ("failed", True), summary.message
+
+
+@pytest.mark.parametrize("loss", [1e308, float("inf"), float("-inf"), float("nan")])
+def test_a_loss_that_no_run_has_is_a_divergence(loss: float, tmp_path: Path) -> None:
+    """One of 1e308 was done, and then its summary could not be right."""
+    run, _ = called(lambda lr, seed: loss, tmp_path)
+    assert run.summary is not None
+    assert (run.summary.status, run.summary.message) == ("diverged", f"its loss became {loss}")
 
 
 def test_a_callable_in_a_worker(tmp_path: Path) -> None:

@@ -112,3 +112,92 @@ def test_a_chart_over_time_is_refused(tmp_path: Path) -> None:
 def test_names_that_look_alike_are_said() -> None:
     frame = pl.concat([finals(), finals().with_columns(("\u200b" + pl.col("optimizer")).alias("optimizer"))])
     assert "look alike and have other characters" in " ".join(fairstep.judge(frame, "adamw").notes)
+
+
+def table_with(losses: dict[tuple[str, int], list[float | None]], tmp_path: Path) -> Path:
+    """Runs that log every 50 steps and are evaluated every 100, but for the losses given."""
+    rows = []
+    for name, loss in (("adamw", 3.2), ("muon", 3.1)):
+        for seed in range(3):
+            curve = losses.get((name, seed), [loss + 0.4, loss + 0.01 * seed])
+            for place, value in enumerate(curve, 1):
+                rows.append({"optimizer": name, "seed": seed, "step": 100 * place - 50, "val_loss": None})
+                rows.append({"optimizer": name, "seed": seed, "step": 100 * place, "val_loss": value})
+    path = tmp_path / "curves.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_an_evaluation_that_is_missing_is_not_the_one_before(name: str, tmp_path: Path) -> None:
+    """Of the baseline it had been a budget of its own, and the verdict one on the other seeds."""
+    judged = fairstep.judge(table_with({(name, 2): [3.5, None]}, tmp_path), "adamw")
+    assert judged["muon"].verdict == "incomplete"
+    assert any("1 run has no val_loss where others are evaluated" in note for note in judged.notes)
+    assert any(f"{name}: 1 of 3 runs has no loss and counts as unfinished" in note for note in judged.notes)
+
+
+def test_runs_that_go_on_after_their_last_evaluation_are_said(tmp_path: Path) -> None:
+    nothing: list[float | None] = [3.8, 3.5, None]
+    curves = {("adamw", seed): nothing for seed in range(3)}
+    curves |= {("muon", seed): [3.6, 3.3, None] for seed in range(3)}
+    judged = fairstep.judge(table_with(curves, tmp_path), "adamw")
+    assert any("6 runs go on after their last evaluation, by which they are judged" in note for note in judged.notes)
+    assert not any("go on" in note for note in fairstep.judge(table_with({}, tmp_path), "adamw").notes)
+
+
+def test_shorter_runs_of_the_baseline_are_said_to_be_budgets(tmp_path: Path) -> None:
+    judged = fairstep.judge(table_with({("adamw", 2): [3.5]}, tmp_path), "adamw")
+    assert "adamw: runs of other steps (1 of 100) are budgets that turn losses into steps." in judged.notes
+
+
+@pytest.mark.parametrize("noise", ["0.0010000000000000002", "0.0010000000474974513", "1e-3"])
+def test_the_noise_of_arithmetic_is_no_search(noise: str, tmp_path: Path) -> None:
+    """0.001 in float64, by another way of computing it, and in float32."""
+    rows = [
+        f"{name},{seed},{lr},{loss + 0.01 * seed + 0.001 * (seed % 2) * (name == 'muon')}"
+        for name, loss in (("adamw", 3.2), ("muon", 3.1))
+        for seed, lr in enumerate(["0.001", noise, "0.001", noise])
+    ]
+    judged = fairstep.judge(csv(tmp_path, "optimizer,seed,lr,val_loss\n" + "\n".join(rows) + "\n"), "adamw")
+    assert (judged.grade, judged["muon"].pairs, judged["muon"].lr) == ("C", 4, 0.001)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-155, 1e-300, 5e-324])
+@pytest.mark.parametrize("seeds", [True, False])
+def test_losses_near_nothing_end_in_words(scale: float, seeds: bool) -> None:
+    """Their squares are 0 and their logarithms are not; a warning of NumPy is an error in these tests."""
+    rows = [
+        {"optimizer": name, "val_loss": scale * (loss + 0.01 * seed * factor) * (1 + 50 / step), "step": step}
+        | ({"seed": seed} if seeds else {})
+        for name, loss, factor in (("adamw", 3.2, 1), ("muon", 3.1, 2))
+        for seed in range(3)
+        for step in ((100,) if name == "muon" else (25, 50, 100, 200, 400))
+    ]
+    judged = fairstep.judge(pl.DataFrame(rows), "adamw", rows="run")
+    assert judged["muon"].verdict == "not separable"
+    assert "so nothing says how far" in judged["muon"].reason
+    if seeds and scale == 1e-20:
+        assert "the same on all 3 seeds, but for rounding" in judged["muon"].reason
+
+
+def test_what_is_no_loss_in_nats_is_refused_or_said(tmp_path: Path) -> None:
+    """A higher accuracy was a slower optimizer."""
+    table = csv(tmp_path, ROWS.replace("val_loss", "val_acc"))
+    with pytest.raises(ValueError, match="val_acc is no loss, because a higher acc is better"):
+        fairstep.judge(table, "adamw", loss="val_acc")
+    notes = fairstep.judge(csv(tmp_path, ROWS.replace("val_loss", "eval/ppl")), "adamw", loss="eval/ppl").notes
+    assert "eval/ppl is a perplexity by its name" in " ".join(notes)
+
+
+def test_what_is_the_same_without_a_divergence_has_no_interval(tmp_path: Path) -> None:
+    rows = "optimizer,seed,val_loss\nadamw,0,3.5\nadamw,1,3.25\nadamw,2,3\nmuon,0,3.25\nmuon,1,3\nmuon,2,nan\n"
+    assert "95 % interval" not in fairstep.judge(csv(tmp_path, rows), "adamw")["muon"].reason
+
+
+def test_the_noise_of_arithmetic_is_no_other_length(tmp_path: Path) -> None:
+    """It was refused as "muon ends at 1000000000, adamw at 1000000000"."""
+    frame = finals().with_columns(
+        tokens=pl.when(pl.col("optimizer") == "muon").then(pl.lit(1000000000.0000002)).otherwise(pl.lit(1e9))
+    )
+    assert numbers(fairstep.judge(frame, "adamw")) == EXPECTED

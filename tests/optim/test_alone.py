@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.optim.supply import KINDS_OF_STATE
 from torch import nn
 
 from fairstep.optim import SOAP, AdamW, ScheduleFreeAdamW, build
@@ -101,3 +102,33 @@ def test_forgotten_train_is_said_and_nothing_is_changed() -> None:
         optimizer.step()
     assert torch.equal(w, before)
     assert pickle.loads(pickle.dumps(optimizer))._evaluating, "a copy knows in which mode it is"
+
+
+def shapes_of_state(optimizer: Any) -> dict[str, Any]:
+    """Shape and type of each tensor of the state, by parameter and name."""
+    return {
+        f"{name}.{key}": (value.shape, value.dtype)
+        for name, entry in optimizer.state_dict()["state"].items()
+        for key, value in entry.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+@pytest.mark.parametrize("name", [*KINDS_OF_STATE, "sophia-g"])
+def test_a_step_on_the_meta_device_makes_the_state_of_a_step(name: str) -> None:
+    """As torch's optimizers do there, which is how people learn the memory of a state."""
+    made = {}
+    for device in ("cpu", "meta"):
+        model = nn.Sequential(nn.Linear(16, 16, device=device), nn.LayerNorm(16, device=device))
+        optimizer = build(name, model)
+        for _ in range(2):
+            for p in model.parameters():
+                p.grad = torch.ones_like(p)
+            for signal, names in optimizer.due().items():
+                parameters = dict(optimizer.named_parameters())
+                given = {one: torch.ones_like(parameters[one]) for one in names}
+                optimizer.supply(signal, 3.0 if signal == "loss" else given)
+            optimizer.step()
+        made[device] = shapes_of_state(optimizer)
+    assert made["meta"] == made["cpu"]
+    assert made["meta"]

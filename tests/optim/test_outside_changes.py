@@ -280,3 +280,57 @@ def test_shared_work_is_not_copied_and_its_parameters_stay(make_model: Any, feed
         p.data = p.data.clone()
     with pytest.raises(ValueError, match="has other memory than when the work was shared"):
         train(model, optimizer, feed, 3, 3)
+
+
+@pytest.mark.parametrize("name", KINDS_OF_STATE)
+def test_a_step_under_inference_mode_is_a_step(name: str, make_model: Any, feed: Any) -> None:
+    """State that inference mode makes could not be changed outside of it, which torch says in its own words."""
+    model, other = make_model(), make_model()
+    one, two = build(name, model), build(name, other)
+    train(other, two, feed, 1, 3)
+    for step in (1, 2, 3):
+        feed(model.parameters(), step)
+        if step == 1:
+            with torch.inference_mode():
+                one.step()
+        else:
+            one.step()
+    assert same(model, other)
+
+
+def test_evaluation_weights_under_inference_mode(make_model: Any, feed: Any) -> None:
+    model, other = make_model(), make_model()
+    one, two = build("schedule-free-adamw", model), build("schedule-free-adamw", other)
+    train(model, one, feed, 1, 2)
+    train(other, two, feed, 1, 2)
+    with torch.inference_mode():
+        one.eval()
+    one.eval()
+    saved = copy.deepcopy(one.state_dict())
+    one.train()
+    with torch.inference_mode():
+        one.load_state_dict(saved)
+    one.train()
+    train(model, one, feed, 3, 4)
+    train(other, two, feed, 3, 4)
+    assert same(model, other)
+
+
+def test_what_a_rule_wrote_into_its_param_group_stays(make_model: Any, feed: Any) -> None:
+    """Half as many rows in a block were another optimizer, without a word."""
+    model = make_model()
+    optimizer = build("adam-mini", model)
+    before = [group["block_rows"] for group in optimizer.param_groups]
+    optimizer.param_groups[0]["block_rows"] = before[0] + 1
+    words = rf"block_rows is {before[0] + 1}, and the rule made it {before[0]} by the layers of its parameters"
+    with pytest.raises(ValueError, match=words):
+        train(model, optimizer, feed, 1, 1)
+    optimizer.param_groups[0]["block_rows"] = before[0]
+    train(model, optimizer, feed, 1, 2)
+    del optimizer.param_groups[0]["block_rows"]
+    with pytest.raises(ValueError, match="block_rows is None, and the rule made it"):
+        train(model, optimizer, feed, 3, 3)
+    optimizer.param_groups[0]["block_rows"] = before[0]
+    again = build("adam-mini", make_model())
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert [group["block_rows"] for group in again.param_groups] == before

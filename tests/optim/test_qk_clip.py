@@ -84,6 +84,9 @@ def test_a_loop_of_ones_own() -> None:
         optimizer.supply(signal, dict.fromkeys(names, scores.detach().amax().view(1)))
     optimizer.step()
     assert logits().max().item() == pytest.approx(1.0, rel=1e-5)
+    del optimizer.param_groups[0]["clipped"]
+    with pytest.raises(ValueError, match="clipped is None, and the rule made it '"):
+        optimizer.due()
 
 
 def test_what_is_refused() -> None:

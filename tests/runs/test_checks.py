@@ -191,6 +191,26 @@ def test_the_store_check_goes_on_beyond_a_curve_that_is_no_file(
         assert f"metrics.jsonl of run {run.id} cannot be read (this is no regular file)." in problems
 
 
+@pytest.mark.parametrize("name", ["env.json", "timings.jsonl", "metrics.jsonl"])
+def test_a_file_that_cannot_be_read_is_named_and_the_contest_is_reported(
+    name: str, sealed: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run that was written before digests, whose curve is no evidence."""
+    victim = run_of(sealed, "signum", "final")
+    edit(victim.directory / "summary.json", digest="")
+    before = json.loads(outcome(sealed)[0])["contestants"]
+    (victim.directory / name).unlink(missing_ok=True)
+    (victim.directory / name).mkdir()
+    said = f"{name} of run {victim.id} cannot be read (this is no regular file)."
+    result, notes = outcome(sealed)
+    assert said in notes
+    assert [one["difference"] for one in json.loads(result)["contestants"]] == [one["difference"] for one in before]
+    assert main(["report", str(sealed.path)]) == 0
+    assert victim.id in capsys.readouterr().out
+    assert main(["store", "check", str(sealed.path), "--json"]) == 1
+    assert said in json.loads(capsys.readouterr().out)["problems"]
+
+
 def test_hidden_names_are_skipped(sealed: Store) -> None:
     (sealed.ledgers_folder / "._contest.json").write_bytes(b"\0\5\26\7")
     (sealed.runs_folder / "._x").mkdir()

@@ -146,8 +146,9 @@ def unpaired_difference(first: Estimate, second: Estimate, shift: float = 0.0) -
     error = math.sqrt(sum(squares))
     if error == 0:
         return Unpaired(value, value, value, 0.0, float(first.count + second.count - 2))
-    parts = (square**2 / (estimate.count - 1) for square, estimate in zip(squares, (first, second), strict=True))
-    degrees = error**4 / sum(parts)
+    shares = [square / sum(squares) for square in squares]  # the fourth powers of small errors would be 0
+    parts = (share**2 / (estimate.count - 1) for share, estimate in zip(shares, (first, second), strict=True))
+    degrees = 1 / sum(parts)
     half = t_quantile(degrees) * error
     return Unpaired(value, value - half, value + half, error, degrees)
 

@@ -173,14 +173,16 @@ class Trials:
     def read(cls, ledger: Ledger, runs: Iterable[Run]) -> Trials:
         """A ledger's trials. ``runs`` may be all runs of a store: only the ones that the ledger names are read, each
         once."""
-        from fairstep.runs.checks import checked_runs, ledger_problems, trial_problems
+        from fairstep.runs.checks import checked_runs, ledger_problems, losses_not_of_the_end, trial_problems
         from fairstep.runs.table import rows_of
 
         given = {run.id: run for run in runs}
         members = {trial.run: given[trial.run] for trial in ledger.trials if trial.run in given}
         checked = checked_runs(ledger, members.values())
         rows = tuple(rows_of(ledger, checked, trial_problems(ledger, checked)))
-        problems = tuple(ledger_problems(ledger, checked))
+        unreadable = [text for name, run in members.items() if not checked[name].problem for text in run.unreadable()]
+        elsewhere = losses_not_of_the_end(ledger, members, checked)
+        problems = (*ledger_problems(ledger, checked), *unreadable, *elsewhere)
         further = {name: one.summary.validation_losses for name, one in checked.items() if one.summary is not None}
         specs = {name: one.spec for name, one in checked.items() if one.spec is not None}
         return cls(rows, ledger.baseline, ledger.contestants, ledger, members, problems, further, specs=specs)

@@ -49,7 +49,8 @@ class Contested:
         width = max(len(row["name"]) for row in rows)
         lines = [f"{row['name']:{width}}  {row['loss']:16}  {row['speedup']:20}  {row['verdict']}" for row in rows]
         reasons = [f"* {row['name']}: {row['reason']}" for row in rows if row["reason"]]
-        return "\n".join([f"{headline(self.result)}.", "", *lines, *reasons, f"report: {self.page}"])
+        notes = [f"* {note}" for note in self.result["notes"]]
+        return "\n".join([f"{headline(self.result)}.", "", *lines, *reasons, *notes, f"report: {self.page}"])
 
 
 def contest(

@@ -26,6 +26,8 @@ LARGEST_FILE = 200_000_000
 
 LONGEST_FIELD = 2**17
 """Characters of a value in a CSV of losses."""
+MORE = "\0"
+"""Name of the cells of a row of CSV that are behind the header's last one."""
 
 
 def file_of(spec: CommandSpec, out: Path) -> Path:
@@ -53,6 +55,10 @@ def read(spec: CommandSpec, out: Path, output: Output, before: Stamp = None) -> 
     """The loss of a command that has ended. ``before``: the file's stamp before its start. Raises TrialError."""
     source = spec.trainer.loss
     if source.pattern:
+        if output.comma:
+            raise TrialError(
+                f"its loss cannot be read: it printed {output.comma!r}, with a comma in it; print it with a point"
+            )
         if not output.losses:
             raise TrialError(f"its loss never appeared: no line of its output matches the pattern {source.pattern!r}")
         if len(set(output.beside)) > 1 and not any(map(math.isnan, output.beside)):
@@ -99,6 +105,8 @@ def _from_file(path: Path, key: str) -> Found:
     having = [row for row in rows if isinstance(row, dict) and _inside(row, key) is not None]
     if not having:
         raise TrialError(f"its loss never appeared: {path} has {', '.join(_keys(rows[-1])) or 'nothing'}, and no {key}")
+    if _unevaluated(rows, having, key):
+        raise TrialError(f"its loss cannot be read: the last {key} in {path} is empty; a run that diverged writes nan")
     return _last([(_step(row), number(_value(row, key, path.name), key)) for row in having], str(path))
 
 
@@ -127,23 +135,27 @@ def _rows(text: str) -> list[Any]:
 
 
 def _table(text: str) -> list[Any]:
-    """The rows of CSV without their empty cells, as loggers leave them where a row has no such value. Raises
-    TrialError."""
+    """The rows of CSV; empty cells, which loggers leave where a row has no such value, are None. Raises TrialError."""
     try:
         csv.field_size_limit(LONGEST_FIELD)  # of the process: whoever reads texts from CSV sets another one
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=""))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restkey=MORE))
     except csv.Error as error:
         raise TrialError(f"its loss cannot be read: the CSV is none ({error})") from None
     if rows and None in rows[-1].values():
         raise TrialError("its loss cannot be read: the last row is cut off, with fewer cells than the header")
-    return [{name: _cell(cell) for name, cell in row.items() if cell and name} for row in rows]
+    whole = [row for row in rows if not any(row.get(MORE) or ())]
+    if rows and whole[-1:] != rows[-1:]:
+        raise TrialError(
+            "its loss cannot be read: the last row has more cells than the header; is there a decimal comma, as 3,21?"
+        )
+    return [{name: _cell(cell) for name, cell in row.items() if name not in ("", MORE)} for row in whole]
 
 
-def _cell(text: str) -> float | str:
+def _cell(text: str) -> float | str | None:
     try:
         return float(text)
     except ValueError:
-        return text
+        return text or None
 
 
 def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
@@ -159,6 +171,18 @@ def _last(found: Sequence[tuple[int | None, float]], where: str) -> Found:
         listed = ", ".join(f"{value:g}" for value in sorted(at_end))
         raise TrialError(f"{where} has several losses of step {step} ({listed}); a trial has one")
     return loss, list(dict(steps).items())
+
+
+def _unevaluated(rows: Sequence[Any], having: Sequence[dict[str, Any]], key: str) -> bool:
+    """Whether the last row is an evaluation without its loss, such as of nan, for which many write null.
+
+    A logger that writes every key into every row has such rows between evaluations too, and its rows of training have
+    values that its evaluations lack.
+    """
+    last = max(place for place, row in enumerate(rows) if row is having[-1])
+    empty = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get(key, 0) is None]
+    evaluated = set().union(*map(_keys, having))
+    return bool(empty) and empty[0] > last and empty[-1] == len(rows) - 1 and evaluated >= set(_keys(rows[-1]))
 
 
 def _keys(row: dict[str, Any]) -> list[str]:
@@ -184,7 +208,15 @@ def _inside(row: dict[str, Any], key: str) -> Any:
 
 
 def _step(row: dict[str, Any]) -> int | None:
-    step: Any = next((row[name] for name in ("step", "steps", "iteration", "iter", "global_step") if name in row), None)
+    name = next(
+        (name for name in ("step", "steps", "iteration", "iter", "global_step") if row.get(name) is not None), ""
+    )
+    step = row.get(name)
+    try:
+        if isinstance(step, str):
+            step = float(step)
+    except ValueError:
+        raise TrialError(f"a loss has the {name} {str(step)[:100]!r}, which is no number: is it of the end?") from None
     return int(step) if is_number(step) and math.isfinite(step) else None
 
 

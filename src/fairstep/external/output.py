@@ -19,6 +19,9 @@ LAST_LINES = 20
 COLOUR = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 """What sets a terminal's colour, or moves its cursor."""
 EXPONENT = re.compile(rb"[eE][-+]?\d+")
+GROUPED = re.compile(rb"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![,.]?\d)")
+"""A number whose commas part thousands, if it is a step or has a point: 1,234 and 1,234.5."""
+WHOLE, BEFORE, AFTER = (re.compile(one) for one in (rb"[-+]?\d+", rb"\d+,$", rb",\d+"))
 NO_NUMBER = re.compile(rb"\b(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 
 
@@ -51,6 +54,8 @@ class Output:
         """Matches of the loss: (step where the pattern has one, loss); of many, the last ones."""
         self.beside: list[float] = []
         """Losses of all matches in the last line that has one."""
+        self.comma = ""
+        """A loss as it was printed with a comma for the point, such as 3,21; empty while there is none."""
         self.latest: tuple[int, float] | None = None
         """The last progress."""
 
@@ -103,7 +108,9 @@ class Output:
             if pattern is None or not (pattern.compiled.search(text) or (place == 1 and _has_word(text))):
                 continue
             for line in lines:
-                every = pattern.in_line(line)
+                every, comma = pattern.in_line(line)
+                if place == 1:
+                    self.comma = comma or self.comma
                 if not every:
                     continue
                 step, value = every[-1 if place == 1 else 0]
@@ -131,23 +138,47 @@ class _Pattern:
         named = self.compiled.groupindex
         self.step: str | int | None = "step" if "step" in named else 1 if step else None
         self.loss: str | int = "loss" if "loss" in named else 2 if step else loss_group(pattern)
+        self.columns = "," in pattern  # a comma that the pattern names parts values
 
-    def in_line(self, line: bytes) -> list[tuple[int | None, float]]:
-        """(step, loss) of each match, but for one with words where numbers should be.
+    def in_line(self, line: bytes) -> tuple[list[tuple[int | None, float]], str]:
+        """(step, loss) of each match, but for one with words where numbers should be; and a loss with a comma for the
+        point, which is no match either: 3,21 is neither 3 nor 21.
 
         A number goes on with its exponent, and nan and inf are numbers, even where a pattern such as ``[0-9.]+`` has
-        no place for them: else 1e-1 were 1, and a run that diverged had the loss before.
+        no place for them: else 1e-1 were 1, and a run that diverged had the loss before. It goes on with its thousands,
+        too: step 1,234 is not step 1.
         """
         matches = list(self.compiled.finditer(line))
         if not matches and NO_NUMBER.search(line):
             matches = list(self.compiled.finditer(NO_NUMBER.sub(lambda word: b"9." + b"9" * (len(word[0]) - 2), line)))
-        found = []
+        found, comma = [], ""
         for match in matches:
             try:
-                start, end = match.span(self.loss)
-                exponent = EXPONENT.match(line, end)
-                value = float(line[start : exponent.end() if exponent else end])
-                found.append((None if self.step is None else int(match[self.step]), value))
+                loss, wrong = self._loss(line, match)
+                if wrong:
+                    comma = wrong
+                else:
+                    found.append((None if self.step is None else self._step(line, match), loss))
             except (TypeError, ValueError):
                 continue
-        return found
+        return found, comma
+
+    def _loss(self, line: bytes, match: re.Match[bytes]) -> tuple[float, str]:
+        """A match's loss, and its text where it has a comma for the point."""
+        start, end = match.span(self.loss)
+        column = start > match.start() and line[start - 1 : start] == b","  # the pattern says so
+        grouped = GROUPED.match(line, start)
+        if grouped and b"." in grouped[0] and not column:
+            return float(grouped[0].replace(b",", b"")), ""
+        if WHOLE.fullmatch(line, start, end) and not column:  # 3.21,0.5 is a loss and something else
+            before, after = BEFORE.search(line, 0, start), AFTER.match(line, end)
+            if after or (before and match.start() == start):
+                return 0.0, line[before.start() if before else start : after.end() if after else end].decode()
+        if re.fullmatch(rb"[-+]?\d+,\d+", line[start:end]):
+            return 0.0, line[start:end].decode()
+        exponent = EXPONENT.match(line, end)
+        return float(line[start : exponent.end() if exponent else end]), ""
+
+    def _step(self, line: bytes, match: re.Match[bytes]) -> int:
+        grouped = None if self.columns else GROUPED.match(line, match.start(self.step or 0))
+        return int(grouped[0].replace(b",", b"") if grouped else match[self.step or 0])

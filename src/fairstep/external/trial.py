@@ -35,6 +35,8 @@ EVERY = 0.1
 """Seconds between two words of progress."""
 WORD_EVERY = 5.0
 """Seconds between two words that something was printed."""
+LARGEST_LOSS = 2.0**63
+"""In nats per token; from here on a run has diverged, as with infinity, and no summary can have its loss."""
 
 
 def carry_out(
@@ -111,7 +113,7 @@ class _Attempt:
             seconds = time.perf_counter() - self.began
         except TrialError as error:
             return Summary(status="failed", message=self._with_words(str(error)))
-        if not math.isfinite(loss):
+        if not -math.inf < loss < LARGEST_LOSS:
             step = min(self.output.latest[0], self.spec.steps) if self.output.latest else self.spec.steps
             tokens = step * self.spec.batch_tokens
             told = f"its loss became {loss}"
@@ -184,7 +186,7 @@ class _Attempt:
                 return self._loss_of_call()
         except TrialError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a trainer of its own would end with it, and this process goes on
             self.trace = traceback.format_exc()
             text = str(error).strip().splitlines()
             raise TrialError(f"it raised {type(error).__name__}" + (f": {text[0]}" if text else "")) from None

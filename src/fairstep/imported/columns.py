@@ -67,6 +67,9 @@ HYPERPARAMETERS = (
     *("max_grad_norm", "clip_norm", "gamma", "alpha", "rho", "nesterov", "ns_steps", "dropout", "precond_freq"),
     *("precondition_frequency", "shampoo_beta", "trust_ratio", "cooldown_frac", "decay_fraction", "final_fraction"),
 )
+HIGHER_IS_BETTER = ("acc", "accuracy", "top1", "top5", "f1", "bleu", "auc", "score", "reward")
+OTHER_UNITS = {"ppl": "a perplexity", "perplexity": "a perplexity", "bpb": "bits per byte", "bpc": "bits per character"}
+"""Words in the name of a column that is no loss in nats per token."""
 RATES = ("lr", "learning_rate", "peak_lr", "max_lr", "base_lr")
 HYPERPARAMETER = re.compile(r"(^|_)(lr|wd|betas?\d?|beta_\d|b1|b2|momentum|eps|weight_decay|warmup)(_|$)")
 PREFIX = re.compile(r"^(config|hparams|hyperparameters|hp|args|optim(izer)?)_(?=[a-z])")
@@ -128,6 +131,11 @@ def columns_of(names: Sequence[str], asked: Asked, where: str) -> Columns:
             f"{where} has no column for the loss (val_loss, eval_loss, final_loss ...); name it with --loss; the "
             f"columns are {listed(names)}"
         )
+    if wrong := [word for word in plain(roles["loss"]).split("_") if word in HIGHER_IS_BETTER]:
+        raise InputError(
+            f"{where}: {roles['loss']} is no loss, because a higher {wrong[0]} is better; name a column with a loss in "
+            "nats per token with --loss"
+        )
     if asked.contestant:
         special = ("step", "tokens", "file", "folder")
         contestant = tuple(
@@ -149,6 +157,13 @@ def columns_of(names: Sequence[str], asked: Asked, where: str) -> Columns:
     workload = tuple(name for name in names if name in free and _short(known[name]) in WORKLOAD)
     unused = tuple(name for name in names if name not in taken | set(workload))
     return Columns(roles, contestant, tuned, workload, unused)
+
+
+def unit_note(loss: str) -> str:
+    """That a column is of another unit, in a sentence; empty where its name does not say so."""
+    unit = next((OTHER_UNITS[word] for word in plain(loss).split("_") if word in OTHER_UNITS), "")
+    told = "its logarithm is nats per token" if unit == "a perplexity" else "read nats as these bits"
+    return unit and f"{loss} is {unit} by its name, and is printed as nats per token; {told}."
 
 
 def _is_hyperparameter(name: str) -> bool:

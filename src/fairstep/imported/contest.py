@@ -84,6 +84,9 @@ def contest_of(
             for run in group:
                 if run.length not in (None, lengths[name]):
                     rest.setdefault(run.length, []).append(run)
+            if rest:
+                counts = ", ".join(f"{len(group)} of {length:.15g}" for length, group in sorted(rest.items()))
+                notes.append(f"{name}: runs of other {unit} ({counts}) are budgets that turn losses into {unit}.")
             for length, at_length in sorted(rest.items()):
                 there = split(name, at_length, one.chosen)
                 used = made.rows(there.final or there.search, "budget", length, ())

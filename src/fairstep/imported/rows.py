@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from fairstep.analysis.trials import HIGHEST_LOSS
-from fairstep.imported.columns import Asked, Columns, columns_of, plain
+from fairstep.imported.columns import Asked, Columns, columns_of, plain, unit_note
 from fairstep.imported.names import Found, contestants, split_seed
 from fairstep.imported.numbers import MISSING, numbers, place
 from fairstep.imported.source import FILE, ROW, InputError, Source, listed
@@ -94,7 +94,7 @@ class _Table:
         self.columns: Columns = columns_of(self.given, asked, what)
         self.unit = unit or ("evaluation" if log else "")
         self.tuned: dict[str, str] = {}
-        self.notes: list[str] = []
+        self.notes = [note] if (note := unit_note(self.columns.roles["loss"])) else []
 
     def read(self, where: Where | None) -> Understood:
         frame = self.frame
@@ -122,6 +122,9 @@ class _Table:
             return pl.Series([None] * frame.height, dtype=pl.Float64)
         try:
             values = numbers(frame, name)
+            if role in ("step", "tokens"):  # counts: what a product in float64 adds to one is no other length
+                whole = values.round()
+                values = whole.zip_with((values - whole).abs() <= 1e-12 * whole.abs(), values)
         except InputError:
             if role not in ("batch_tokens", "planned"):
                 raise
@@ -250,6 +253,7 @@ class _Table:
         if gone.height:
             self.notes.append(f"{self.what}: {gone.height:,} runs have no evaluation; they count as unfinished.")
             rows = pl.concat([rows, gone])
+        rows = pl.concat([rows, self._unevaluated(frame, keys, length)])
         once = rows.unique([*keys, length, "#loss"], keep="first", maintain_order=True)
         if once.height < rows.height:
             self.notes.append(
@@ -283,6 +287,34 @@ class _Table:
             pl.col(length).alias("#x"),
             pl.col("#loss").alias("#y"),
         )
+
+    def _unevaluated(self, frame: pl.DataFrame, keys: list[str], length: str) -> pl.DataFrame:
+        """Rows without a loss, behind the last evaluation of their run, at a length at which another row has one: an
+        evaluation is missing there, and the one before must not stand for it. Says so, and where runs only go on."""
+        loss = self.columns.roles["loss"]
+        last = pl.when(pl.col("#loss").is_not_null()).then(pl.col(length)).max().over(keys)
+        behind = frame.filter(pl.col(length) > last)
+        missing = behind.join(frame.filter(pl.col("#loss").is_not_null()), on=length, how="semi")
+        others = behind.join(missing, on=keys, how="anti", nulls_equal=True).unique(keys, maintain_order=True)
+        if missing.height:
+            first, count = missing.row(0, named=True), missing.unique(keys).height
+            runs, have = ("1 run has", "counts") if count == 1 else (f"{count:,} runs have", "count")
+            self.notes.append(
+                f"{self.what}: {runs} no {loss} where others are evaluated, after evaluations of their own, and {have} "
+                f"as unfinished ({place(first)}; JSON has no nan, and many write null for it)."
+            )
+        if others.height:
+            first = others.row(0, named=True)
+            goes, its, it_is = (
+                ("1 run goes", "its", "it is")
+                if others.height == 1
+                else (f"{others.height:,} runs go", "their", "they are")
+            )
+            self.notes.append(
+                f"{self.what}: {goes} on after {its} last evaluation, by which {it_is} judged ({place(first)}, has no "
+                f"{loss})."
+            )
+        return missing
 
     def _found(self, frame: pl.DataFrame) -> list[FoundRun]:
         columns = self.columns

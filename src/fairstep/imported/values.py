@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from fairstep.runs.frozen import is_number
@@ -51,5 +52,10 @@ def _value(value: Any) -> Any:
 
 
 def _plain_number(value: float) -> float:
-    """Whole numbers as such, so that 8 and 8.0 are one value and shown as 8."""
-    return int(value) if math.isfinite(value) and value == int(value) and abs(value) < 2**53 else float(value)
+    """Without the noise of arithmetic, so that 0.001, 0.0010000000000000002 and what float32 makes of it are one value;
+    whole numbers as such, so that 8 and 8.0 are one and shown as 8."""
+    if not math.isfinite(value) or isinstance(value, int):
+        return value
+    single = 1e-30 < abs(value) < 1e30 and float(np.float32(value)) == value
+    value = float(str(np.float32(value)) if single else f"{value:.12g}")
+    return int(value) if value == int(value) and abs(value) < 2**53 else value

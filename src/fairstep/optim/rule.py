@@ -200,6 +200,9 @@ class Rule:
         for method in self.methods:
             yield from (name for name in named(getattr(self, method)) if name != "context")
 
+    written: ClassVar[tuple[str, ...]] = ()
+    """Keys of ``settings``: what the engine does not let anyone change."""
+
     def settings(self, item: Named, *_: Any, **hyper: Any) -> dict[str, Any]:
         """What the rule must know of one parameter beyond its shape, from its name and its modules.
 

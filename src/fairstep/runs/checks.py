@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from fairstep.runs.command_spec import CommandSpec
 from fairstep.runs.ledger import SEARCHES, Ledger, Trial
 from fairstep.runs.run import Checked, Run, Spec
 
@@ -59,6 +60,23 @@ def ledger_problems(ledger: Ledger, runs: Mapping[str, Checked]) -> list[str]:
                 f"The ledger {ledger.name} chose other hyperparameters for {name} than its final runs have."
             )
     return sentences + _cell_problems(ledger, runs)
+
+
+def losses_not_of_the_end(ledger: Ledger, runs: Mapping[str, Run], checked: Mapping[str, Checked]) -> list[str]:
+    """Contestants whose trainer gave a loss of another step than the last one, one sentence each."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for trial in ledger.trials:
+        spec, summary, _ = checked.get(trial.run, Checked(None, None))
+        if isinstance(spec, CommandSpec) and summary is not None and summary.status == "done":
+            at = runs[trial.run].environment.get("loss_step")
+            if isinstance(at, int) and abs(at - spec.steps) > 1:  # of some the first step is 0
+                found.setdefault(trial.contestant, {})[trial.run] = at, spec.steps
+    return [
+        f"{name}: by what the trainer wrote, the loss of {len(steps)} runs is not of their last step (such as {at} "
+        f"of {most}); it counts as the loss of the whole run."
+        for name, steps in found.items()
+        for at, most in [next(iter(steps.values()))]
+    ]
 
 
 def _optimizers(ledger: Ledger, specs: Mapping[str, Spec]) -> dict[str, str]:

@@ -209,6 +209,24 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             return b""
 
+    def _read_readable(self, name: str) -> bytes:
+        """Empty for a file that is not there or cannot be read; ``unreadable`` names the latter."""
+        try:
+            return self.read(name)
+        except OSError:
+            return b""
+
+    def unreadable(self) -> list[str]:
+        """Files that are there and cannot be read, each in a sentence: they count as missing. Of spec and summary
+        ``checked`` tells."""
+        sentences = []
+        for name in ("metrics.jsonl", "env.json", "timings.jsonl"):
+            try:
+                self._read_any(name)
+            except OSError as error:
+                sentences.append(f"{name} of run {self.id} cannot be read ({error.strerror}).")
+        return sentences
+
     @property
     def status(self) -> Status:
         summary = self.summary
@@ -252,15 +270,15 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        return json_object(self._read_any("env.json")) or {}
+        return json_object(self._read_readable("env.json")) or {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl: ``kind`` (train or evaluation), ``step``, ``tokens``, ``loss``, measurements."""
-        return json_rows(self._read_any("metrics.jsonl"))
+        return json_rows(self._read_readable("metrics.jsonl"))
 
     def timings(self) -> list[dict[str, Any]]:
         """Rows of timings.jsonl: ``step`` and the mean seconds of a step and of its parts since the row before."""
-        return json_rows(self._read_any("timings.jsonl"))
+        return json_rows(self._read_readable("timings.jsonl"))
 
     def sealed(self, summary: Summary) -> Summary:
         """The summary with the digest of the run's files as they are now. Nothing may be written to them after."""

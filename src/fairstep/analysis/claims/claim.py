@@ -142,13 +142,13 @@ def below(cell: Cell, first: str, second: str, by_at_least: float = 0.0) -> Part
     distance = cell.gap(first, second)
     if distance is None:
         return Part("missing", f"{first} and {second} at {cell.label}")
-    return Part(sign(distance, by_at_least), f"{first} below {second} by {distance} at {cell.label}")
+    return Part(sign(distance, by_at_least), f"{distance.said(f'{first} below {second}')} at {cell.label}")
 
 
 def printed(text: str, value: float, error: float) -> Part:
     """A gap of printed numbers, known to ``error`` nats, lies above 0."""
     distance = Gap(value, value - error, value + error)
-    return Part(sign(distance), f"{text} by {distance}")
+    return Part(sign(distance), distance.said(text))
 
 
 def sign(distance: Gap, limit: float = 0.0) -> State:
@@ -193,7 +193,7 @@ def shrinks(label: str, gaps: Sequence[Gap | None]) -> Part:
     first, last = gaps[0], gaps[-1]
     width = (first.high - first.low + last.high - last.low) / 2
     change = Gap(first.value - last.value, first.value - last.value - width, first.value - last.value + width)
-    return Part(sign(change), f"{label}: the gap falls by {change}")
+    return Part(sign(change), change.said(f"{label}: the gap falls"))
 
 
 def swept(cell: Cell, optimizer: str, name: str, better: float, worse: float) -> Part:
@@ -202,7 +202,7 @@ def swept(cell: Cell, optimizer: str, name: str, better: float, worse: float) ->
     if better not in table or worse not in table:
         return Part("missing", f"{optimizer} with {name} {better:g} and {worse:g}")
     distance = gap(table[better], table[worse])
-    return Part(sign(distance), f"{optimizer}: {name} {better:g} below {worse:g} by {distance} at {cell.label}")
+    return Part(sign(distance), f"{distance.said(f'{optimizer}: {name} {better:g} below {worse:g}')} at {cell.label}")
 
 
 def best(table: Mapping[float, Measured]) -> float:

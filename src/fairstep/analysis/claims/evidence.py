@@ -63,6 +63,9 @@ class Measured:
         return math.isnan(self.value)
 
 
+OPPOSITES = (("below", "above"), ("above", "below"), ("grows", "falls"), ("falls", "grows"))
+
+
 @dataclass(frozen=True)
 class Gap:
     """Loss of the second minus loss of the first, in nats: above 0 the first is better."""
@@ -75,6 +78,19 @@ class Gap:
     def of(cls, difference: Estimate) -> Gap:
         """A difference with its interval: second - first."""
         return cls(difference.value, difference.low, difference.high)
+
+    def __neg__(self) -> Gap:
+        return Gap(-self.value, -self.high, -self.low)
+
+    def said(self, words: str) -> str:
+        """``muon below soap by +0.0100 [...]`` of ``muon below soap``. A gap below 0 takes the opposite word (above;
+        falls for grows, less for more), so that the sign is said once."""
+        if self.value < 0:
+            for word, opposite in OPPOSITES:
+                before, found, after = words.rpartition(f" {word}")
+                if found:
+                    return f"{before} {opposite}{after} by {-self}"
+        return f"{words} by {self}"
 
     def __str__(self) -> str:
         if math.isinf(self.value):

@@ -129,7 +129,7 @@ def adopt(evidence: Evidence) -> Iterator[Part]:
         if 1e-6 in table and large >= 1e-4:
             change = gap(table[1e-6].loss, table[large].loss)
             state: State = "yes" if change.low > 0 or change.high < 0 else "open"
-            yield Part(state, f"adopt: eps {large:g} above 1e-06 by {change} at {cell.label}")
+            yield Part(state, f"{change.said(f'adopt: eps {large:g} above 1e-06')} at {cell.label}")
 
 
 @not_printed(

@@ -45,7 +45,11 @@ def same_order(first: Cell, second: Cell, but: tuple[str, ...] = ()) -> list[Par
         before, after = first.gap(better, worse), second.gap(better, worse)
         if before is not None and after is not None and before.low > 0:
             parts.append(
-                Part(sign(after), f"{better} below {worse} by {before} at {first.label}, {after} at {second.label}")
+                Part(
+                    sign(after),
+                    f"{before.said(f'{better} below {worse}')} at {first.label}, "
+                    f"{after.said(f'{better} below {worse}')} at {second.label}",
+                )
             )
     return parts
 

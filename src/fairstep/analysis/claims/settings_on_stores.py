@@ -52,12 +52,12 @@ def schedules(evidence: Evidence) -> list[Part]:
             if set(SCHEDULES) <= table.keys():
                 rivals = [(kind, gap(table["cosine"].loss, table[kind].loss)) for kind in SCHEDULES[1:]]
                 kind, least = min(rivals, key=lambda rival: rival[1].low)
-                cases.append(Part(sign(least), f"{name}: cosine below {kind} by {least} at {cell.label}"))
+                cases.append(Part(sign(least), f"{least.said(f'{name}: cosine below {kind}')} at {cell.label}"))
                 worse = "linear" if name in ("signum", "lion", "soap", "mars") else "wsd" if name == "muon" else ""
                 if worse:
                     cost = gap(table["cosine"].loss, table[worse].loss)
                     state: State = "yes" if cost.high <= EQUAL else "no" if cost.low > EQUAL else "open"
-                    parts.append(Part(state, f"{name}: {worse} above cosine by {cost} at {cell.label}"))
+                    parts.append(Part(state, f"{cost.said(f'{name}: {worse} above cosine')} at {cell.label}"))
     return [*mostly(cases, "have cosine as the best schedule"), *parts]
 
 
@@ -87,7 +87,8 @@ def setups(evidence: Evidence) -> Iterator[Part]:
         leads = [gap(found["adamw"][place].loss, found["soap"][place].loss) for place in (0, 1)]
         signs = [1 if lead.low > 0 else -1 if lead.high < 0 else 0 for lead in leads]
         state: State = "open" if 0 in signs else "yes" if signs[0] != signs[1] else "no"
-        yield Part(state, f"adamw below soap by {leads[0]} in its own setup and {leads[1]} in the common one")
+        own_lead, common_lead = (lead.said("adamw below soap") for lead in leads)
+        yield Part(state, f"{own_lead} in its own setup, {common_lead} in the common one")
 
 
 def betas_by_length(evidence: Evidence) -> Iterator[Part]:
@@ -98,8 +99,9 @@ def betas_by_length(evidence: Evidence) -> Iterator[Part]:
             values = sorted(short.keys() & long.keys())
             if len(values) > 1:
                 gains = [gap(table[values[-1]].loss, table[values[0]].loss) for table in (long, short)]
-                text = f"{name}: beta2 {values[-1]:g} below {values[0]:g} by {gains[1]} at {first.label}, {gains[0]} at"
-                yield Part(sign(apart(*gains)), f"{text} {last.label}")
+                words = f"beta2 {values[-1]:g} below {values[0]:g}"
+                text = f"{gains[1].said(words)} at {first.label}, {gains[0].said(words)} at {last.label}"
+                yield Part(sign(apart(*gains)), f"{name}: {text}")
 
 
 @not_printed(
@@ -122,8 +124,9 @@ def initial_deviations(evidence: Evidence) -> Iterator[Part]:
             if len(steps) < 2:
                 continue
             gains = [gap(table[steps[-1]].loss, table[steps[0]].loss) for table in tables]
-            text = f"{name}: warm-up of {steps[-1]} below {steps[0]} by {gains[0]} with std {stds[0]:g}"
-            yield Part(sign(apart(*gains)), f"{text}, by {gains[1]} with {stds[1]:g}")
+            words = f"warm-up of {steps[-1]} below {steps[0]}"
+            text = f"{gains[0].said(words)} with std {stds[0]:g}, {gains[1].said(words)} with {stds[1]:g}"
+            yield Part(sign(apart(*gains)), f"{name}: {text}")
             own = best({length: tables[1][length].loss for length in steps})
             texts = f"std {stds[0]:g} and warm-up of {steps[-1]}", f"{stds[1]:g} and {own}"
             yield lower(small, name, texts[0], tables[0][steps[-1]], texts[1], tables[1][own])
@@ -147,8 +150,9 @@ def gradient_norms(evidence: Evidence) -> Iterator[Part]:
             for kind in SCHEDULES[:2]:
                 zero = dict.fromkeys(table[kind], 0.0)
                 grows, less = _difference(table[kind], zero), _difference(table[kind], table["wsd"])
-                yield Part(sign(grows), f"{name}: ln of the norm grows by {grows} under {kind} at {cell.label}")
-                yield Part(sign(less), f"{name}: by {less} less under wsd than under {kind} at {cell.label}")
+                yield Part(sign(grows), f"{grows.said(f'{name}: ln of the norm grows')} under {kind} at {cell.label}")
+                text = f"{name}: the growth under wsd below the growth under {kind}"
+                yield Part(sign(less), f"{less.said(text)} at {cell.label}")
 
 
 def shared_behaviour(evidence: Evidence) -> list[Part]:
@@ -165,8 +169,8 @@ def shared_behaviour(evidence: Evidence) -> list[Part]:
                 zero = dict.fromkeys(norms, 0.0)
                 grows, falls = _difference(norms, zero), _difference(zero, losses)
                 text = f"{name}: while the rate decays ln of"
-                parts.append(Part(sign(grows), f"{text} the norm grows by {grows} at {cell.label}"))
-                parts.append(Part(sign(falls), f"{text} the loss falls by {falls} at {cell.label}"))
+                parts.append(Part(sign(grows), f"{grows.said(f'{text} the norm grows')} at {cell.label}"))
+                parts.append(Part(sign(falls), f"{falls.said(f'{text} the loss falls')} at {cell.label}"))
             before, after = _growths(variant, "matrix_rms", 0, 1), _growths(variant, "matrix_rms")
             decays = variant.settings.get("weight_decay") or 0
             if variant.settings.get("schedule") in SCHEDULES and decays > 0 and len(before.keys() & after.keys()) > 1:
@@ -175,10 +179,10 @@ def shared_behaviour(evidence: Evidence) -> list[Part]:
                     ("in the first half of the run ln of the matrices' RMS grows", _difference(before, zero)),
                     ("while the rate decays ln of the matrices' RMS falls", _difference(zero, after)),
                 ):
-                    parts.append(Part(sign(change), f"{name}: {text} by {change} at {cell.label}"))
+                    parts.append(Part(sign(change), f"{change.said(f'{name}: {text}')} at {cell.label}"))
             if name != "adamw" and len(beyond[name].keys() & beyond.get("adamw", {}).keys()) > 1:
                 more = _difference(beyond[name], beyond["adamw"])
-                text = f"{name}: its loss on fresh text exceeds the training's by {more} more than AdamW's"
+                text = more.said(f"{name}: its loss on fresh text over the training's is above AdamW's")
                 parts.append(Part(inside(more.low, more.high, -ALIKE, ALIKE), f"{text} at {cell.label}"))
     if parts and not sized:
         parts.append(Part("missing", "norms of the parameters, which packed stores keep from format 3 on"))
@@ -194,13 +198,13 @@ def common_rate(evidence: Evidence, rate: float) -> Iterator[Part]:
         ratio, own = long.tokens / short.tokens, next(iter(tables[0]))
         if ratio >= TWICE and own > rate:
             left = gap(tables[0][own].loss, tables[1][rate].loss)
-            text = f"lr {rate:g} is {left} above after {ratio:.2f} times the steps of lr {own:g}"
+            text = left.said(f"lr {rate:g} after {ratio:.2f} times the steps above lr {own:g}")
             yield Part(sign(left), f"{text} at {short.label}")
 
 
 def lower(cell: Cell, of: str, text: str, first: Variant, other: str, second: Variant) -> Part:
     distance = gap(first.loss, second.loss)
-    return Part(sign(distance), f"{of}: {text} below {other} by {distance} at {cell.label}")
+    return Part(sign(distance), f"{distance.said(f'{of}: {text} below {other}')} at {cell.label}")
 
 
 def by_schedule(cell: Cell, name: str) -> dict[str, Variant]:

@@ -107,7 +107,7 @@ def every_record(_: Evidence) -> Finding:
     parts = []
     for step in judged():
         if step.result.record and step.against is not None and step.lead is not None:
-            text = f"{step.result.number} over {step.against.number} by {step.lead.steps:.0f} steps"
+            text = f"{step.result.number} over {step.against.number}: {step.lead.steps:.0f} steps"
             interval = f" [{step.lead.low:.0f}, {step.lead.high:.0f}], corrected p = {step.holm_probability:.2g}"
             known = step.verdict != "one run"
             parts.append(Part(states[step.verdict], text + interval if known else f"a second run for {text}"))
@@ -168,7 +168,7 @@ def _not_separable(*pairs: tuple[int, int]) -> Finding:
         fewer = b.steps - a.steps
         of_logs = track3(a.losses, b.losses, steps=fewer)
         printed = track3_of_means((a.printed, len(a.losses)), (b.printed, len(b.losses)), steps=fewer)
-        text = f"{first} over {second} by {steps:.0f} steps [{low:.0f}, {high:.0f}]"
+        text = f"{first} over {second}: {steps:.0f} steps [{low:.0f}, {high:.0f}]"
         text += f" (the track's rule: p = {of_logs:.3f} by the logs, {printed:.3f} by the printed means)"
         parts.append(Part("yes" if low <= 0 <= high else "no", text))
         notes += [
@@ -181,7 +181,7 @@ def _not_separable(*pairs: tuple[int, int]) -> Finding:
 
 def _ahead(first: Result, second: Result) -> Part:
     steps, low, high = _lead_of(first, second)
-    text = f"{first.number} over {second.number} by {steps:.0f} steps [{low:.0f}, {high:.0f}]"
+    text = f"{first.number} over {second.number}: {steps:.0f} steps [{low:.0f}, {high:.0f}]"
     return Part(sign(Gap(steps, low, high)), text)
 
 

@@ -153,7 +153,7 @@ def sophia(evidence: Evidence) -> Finding:
         distance = cell.gap(name, "adamw")
         if distance is not None:
             state: State = "no" if distance.low > 0 else "yes" if distance.high <= ACCEPT else "open"
-            parts.append(Part(state, f"{name} below adamw by {distance} at {cell.label}"))
+            parts.append(Part(state, f"{distance.said(f'{name} below adamw')} at {cell.label}"))
     return every(parts, lacking="a contest with Sophia and AdamW")
 
 

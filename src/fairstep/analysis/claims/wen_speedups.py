@@ -189,7 +189,7 @@ def muon_at_7b(evidence: Evidence) -> Finding:
                 for name in ("muon", "adamw")
             )
             gap = apart(*(Gap(law.at(size, 20 * size), *law.interval_at(size, 20 * size)) for law in (muon, adamw)))
-            parts.append(Part(sign(gap), f"Muon above AdamW by {gap} from {len(keys)} points ({column})"))
+            parts.append(Part(sign(gap), f"{gap.said('Muon above AdamW')} from {len(keys)} points ({column})"))
     return every(parts)
 
 

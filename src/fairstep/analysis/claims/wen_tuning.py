@@ -166,7 +166,7 @@ def law_transfer(evidence: Evidence) -> Finding:
     parts = []
     for name in (name for name in chosen if chosen[name] != centre.get(name)):
         lost = gap(cell.losses["adamw"], cell.sweeps["adamw", name][float(chosen[name])])
-        text = f"the law's {name} {chosen[name]:g} alone is above the best found by {lost}"
+        text = lost.said(f"the law's {name} {chosen[name]:g} alone is above the best found")
         parts.append(Part(inside(lost.low, lost.high, -math.inf, ACCEPT), text))
     both = Part("missing", f"the loss of the law's {len(parts)} changed values together at 1.2b 1x")
     muon = wen.results().filter(optimizer="muon", model_size="1.2b", chinchilla_ratio=1).row(0, named=True)

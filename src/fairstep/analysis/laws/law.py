@@ -143,7 +143,7 @@ def _ended(value: float) -> float:
 def inverse(parameters: Array, loss: Array) -> Array:
     """D (sets,) at which loss laws (sets, 3) reach losses (sets,); inf where they never do."""
     alpha, beta, exponent = parameters.T
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         tokens = ((loss - beta) / alpha) ** (-1 / exponent)
     return np.where((loss > beta) & (alpha > 0), tokens, np.inf)
 

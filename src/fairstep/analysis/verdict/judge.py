@@ -351,7 +351,7 @@ def _given_no_divergence(contestant: ContestantTrials, base: ContestantTrials) -
         difference = paired_difference(base.losses, contestant.losses)
     except AnalysisError:
         return ""
-    if not difference.has_interval:
+    if not difference.has_interval or not difference.deviation:
         return ""
     gap = gap_text(difference.value, difference.low, difference.high, base.name, difference.count)
     return f"; given no divergence it is {gap}"
@@ -380,9 +380,8 @@ def _reason(rule: Rule, trials: Trials, contestant: ContestantTrials, test: Test
     if test.degrees is None and test.pairs < 2:
         return f"only one seed is shared with {baseline}, which gives no interval; two or more would"
     if not test.spread:
-        return (
-            f"the difference from {baseline} is the same on all {test.pairs} seeds, so nothing says how far it varies"
-        )
+        seeds = f"all {test.pairs} seeds" + (", but for rounding" if test.difference.deviation else "")
+        return f"the difference from {baseline} is the same on {seeds}, so nothing says how far it varies"
     sides = test.pairs if test.degrees is None else f"{counts[1]} against {counts[0]} runs, unpaired"
     text = gap_text(alone.value, alone.low, alone.high, baseline, sides)
     if rule.legacy:

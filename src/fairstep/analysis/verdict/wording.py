@@ -153,7 +153,7 @@ def runs_text(difference: float, counts: Sequence[int], sigma: float, baseline: 
     verb = "have" if " and " in one else "has"
     text = f"{one} {verb} one run alone, which says nothing about how far runs vary"
     if min(counts) > 1:
-        text = "all runs of each side have one loss, so nothing says how far they vary"
+        text = "all runs of each side have one loss, up to rounding, so nothing says how far they vary"
     side = "below" if difference >= 0 else "above"
     gap = f"a difference as large as this one ({abs(difference):.4f} nats {side} {baseline})"
     if not difference:

@@ -34,6 +34,7 @@ def problems(store: Store, runs: list[Run], checked: Mapping[str, Checked]) -> I
     yield from (f"{one.problem}." for one in checked.values() if one.problem)
     for run in runs:
         if not checked[run.id].problem:
+            yield from run.unreadable()
             yield from curve_problems(run, checked[run.id])
     for path in store.ledger_paths():
         try:
@@ -54,12 +55,7 @@ def curve_problems(run: Run, checked: Checked) -> Iterator[str]:
     spec, summary, _ = checked
     if spec is None or summary is None:
         return
-    try:
-        rows = run.metrics()
-    except OSError as error:
-        yield f"metrics.jsonl of run {run.id} cannot be read ({error.strerror})."
-        return
-    for row in rows:
+    for row in run.metrics():
         step, loss = row.get("step"), row.get("loss")
         if isinstance(step, int) and not 0 <= step <= spec.steps:
             yield f"metrics.jsonl of run {run.id} cannot be right: step is {step}, not in [0, {spec.steps}]."

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fairstep.optim.engine import evaluation, signals
 from fairstep.optim.engine import state as state_dicts
 from fairstep.optim.engine.formed import FormedStacks
+from fairstep.optim.engine.inference import outside_inference
 from fairstep.optim.engine.one_number import keep_ratios, warn_of_one_rate
 from fairstep.optim.engine.orientation import Orientation
 from fairstep.optim.engine.owned import OwnedShards
@@ -119,6 +120,7 @@ class Engine(Routed):
         super().add_param_group(param_group)
         self._forget_stacks()
 
+    @outside_inference
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for every parameter that has a gradient. Gradients are neither changed nor kept.
@@ -187,12 +189,14 @@ class Engine(Routed):
         self._ownership = OwnedShards(dict(self.named_parameters()), kinds, owned, total)
         self._forget_stacks()
 
+    @outside_inference
     def eval(self) -> None:
         """Put the weights to evaluate and export into the parameters, if they are others than those trained."""
         with self._whole():
             evaluation.evaluate(self)
         self._evaluating = evaluation.evaluating(self.state)
 
+    @outside_inference
     def train(self) -> None:
         """Put the training weights back, to the bit, after ``eval``. Raises ValueError if they are not in the state."""
         if self._evaluating and not evaluation.evaluating(self.state):
@@ -231,6 +235,7 @@ class Engine(Routed):
             saved = saved if changed is None else changed
         return saved
 
+    @outside_inference
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a saved state, to the bit. Raises ValueError if it is of another optimizer or model.
 

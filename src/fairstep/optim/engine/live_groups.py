@@ -32,12 +32,18 @@ class LiveGroups:
             for part in spec.parts
         }
         """The hyperparameters that every param group has, by rule. What came in a later version may be missing."""
+        self.written = {part.rule.name: part.rule.written for part in spec.parts}
+        """Keys that rules write into their param groups themselves."""
         settings = {rule: ["decay", "rule", *(n for n in known if n != "lr")] for rule, known in self.known.items()}
         always = {"params", "param_names", *_NUMBERS}
-        self.read = {rule: (frozenset({*names, *always}), itemgetter(*names)) for rule, names in settings.items()}
+        self.read = {
+            rule: (frozenset({*names, *always}), _getter(names, self.written[rule])) for rule, names in settings.items()
+        }
         """Keys of a param group that are read in each step, by rule, and a getter of its settings."""
         self.checked: dict[int, Any] = {}
         """The settings of each param group that were looked at last."""
+        self.first_written: dict[str, dict[str, Any]] = {}
+        """What a rule wrote into its param group, by the name of the group's first parameter."""
 
     def check(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Raises ValueError if a param group has settings that its rule cannot read."""
@@ -51,6 +57,7 @@ class LiveGroups:
                 or not all(map(is_, self.checked[number], settings(group)))  # tensors have no one equality
             ):
                 self.check_one(number, group)
+                self._check_written(number, group)
                 self.checked[number] = settings(group)
 
     def check_one(self, number: int, group: Mapping[str, Any]) -> None:
@@ -76,3 +83,21 @@ class LiveGroups:
             if name not in _NUMBERS:
                 known.check(f"param group {number}: {name}", one)
         torch_forms.check_unread(self.spec, number, group)
+
+    def _check_written(self, number: int, group: Mapping[str, Any]) -> None:
+        """Raises ValueError if what the rule wrote into its param group was changed since."""
+        if (names := self.written[group["rule"]]) and group["param_names"]:
+            now = {name: group.get(name) for name in names}
+            before = self.first_written.setdefault(group["param_names"][0], now)
+            for name in names:
+                if now[name] != before[name]:
+                    raise ValueError(
+                        f"param group {number} ({group['rule']}) was changed from outside: {name} is {now[name]!r}, "
+                        f"and the rule made it {before[name]!r} by the layers of its parameters; set it back"
+                    )
+
+
+def _getter(names: Sequence[str], written: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Of the settings with these names, and of what a rule wrote where it did."""
+    read = itemgetter(*names)
+    return (lambda group: (*read(group), *map(group.get, written))) if written else read

@@ -90,6 +90,10 @@ class Routed(torch.optim.Optimizer):
         """Raises ValueError if a param group has settings that its rule cannot read."""
         self.live_groups.check(self.param_groups)
 
+    def forget_groups(self) -> None:
+        """The param groups have the settings of another optimizer now, which count from here on."""
+        self.__dict__.pop("live_groups", None)
+
     @property
     def ownership(self) -> OwnedShards | None:
         """What this process steps, where several share the work; None: everything. Follows the parameters."""
@@ -157,6 +161,7 @@ class Routed(torch.optim.Optimizer):
         self._ratios = {**self._ratios, **ratios}
         routing.prove_partition(((item.name, item.tensor) for item in items), added)
         self.roles.update(roles)
+        self.check_groups()
 
     def _buckets(
         self, items: Sequence[Named], roles: Mapping[str, Role], hyper: Mapping[str, Any]

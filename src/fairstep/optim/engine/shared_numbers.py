@@ -51,7 +51,7 @@ def update_shared(
                 sums = part if sums is None else sums + part.to(sums.device)
         if total:
             sums = total(sums if sums is not None else _nothing(rules[name], group))
-        if sums is None:
+        if sums is None or sums.is_meta:  # without data there are no numbers to agree on
             continue
         given = {signal: supplied[signal][""].item() for signal in NUMBERS if signal in supplied}
         context = replace(members[0].context if members else Context(group), given=given)

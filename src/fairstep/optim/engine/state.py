@@ -122,6 +122,7 @@ def load(optimizer: Routed, saved: Mapping[str, Any]) -> None:
     for group, other, given in zip(optimizer.param_groups, saved["param_groups"], settings, strict=True):
         group.update(given)
         name_peak(group, other)
+    optimizer.forget_groups()
     optimizer.state.clear()
     for name, p in optimizer.named_parameters():
         if entries.get(name):

@@ -35,7 +35,8 @@ def advance(stacks: Sequence[Stack], supplied: Supplied) -> None:
     for stack in stacks:
         rule, context, step = stack.rule, stack.context, stack.step + 1
         factor, device = call(rule.lr_factor, context), stack.params[0].device.type
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+        known = device != "meta"  # torch has no autocast there, and does not answer
+        with torch.autocast(device, enabled=False) if known and torch.is_autocast_enabled(device) else nullcontext():
             if not _step_by_kernel(stack, factor):
                 for grad, weights, state in blocks(stack, supplied):
                     direction = call(rule.update, context, grad, state, weights, step)

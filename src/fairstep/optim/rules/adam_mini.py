@@ -54,6 +54,7 @@ class AdamMiniRule(Rule):
     state_formula = "N + o, or N and 1 for each head of query and key"
     flops_per_element = 8
     rows_by_default = 1
+    written = ("block_rows",)
 
     def settings(self, item: Named, *, head_size: int) -> dict[str, Any]:
         rows = 1

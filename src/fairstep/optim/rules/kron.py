@@ -217,6 +217,8 @@ def _noise(step: int, like: Tensor, shard: RowShard | None) -> Tensor:
 
     A rank with some of the rows draws the noise of all rows, so that V is the V of one process.
     """
+    if like.is_meta:  # which has no numbers, and no generator
+        return like.new_empty(like.shape[-2:])
     generator = torch.Generator(like.device).manual_seed(step)
     present, i = like.shape[-2:]
     shape = row_sums.row_count(present, shard), i

@@ -38,6 +38,7 @@ class WrappedRule(Rule):
         self.decays_after_step = inner.decays_after_step  # type: ignore[misc]
         self.elementwise = inner.elementwise and type(self).elementwise  # type: ignore[misc]
         self.one_lr = inner.one_lr  # type: ignore[misc]
+        self.written = (*inner.written, *type(self).written)  # type: ignore[misc]
         self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]
 
     @functools.cached_property

@@ -40,6 +40,7 @@ class QKClipRule(WrappedRule):
     suffix = "qk-clip"
     flops_formula = "N of queries and keys"
     elementwise = False  # a head has rows
+    written = ("clipped",)
 
     def settings(self, item: Named, *, context: Context) -> dict[str, Any]:
         own = call(self.inner.settings, context, item)

@@ -1,0 +1,24 @@
+"""State that is made under ``torch.inference_mode`` could never be changed again outside of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def outside_inference(method: Method) -> Method:
+    """The method with inference mode switched off for as long as it runs."""
+
+    @functools.wraps(method)
+    def outside(*arguments: Any, **named: Any) -> Any:
+        if not torch.is_inference_mode_enabled():
+            return method(*arguments, **named)
+        with torch.inference_mode(False):
+            return method(*arguments, **named)
+
+    return outside  # type: ignore[return-value]
