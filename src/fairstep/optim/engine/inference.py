@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-def outside_inference(method: Method) -> Method:
+def outside_inference(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """The method with inference mode switched off for as long as it runs."""
 
     @functools.wraps(method)
-    def outside(*arguments: Any, **named: Any) -> Any:
+    def outside(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         if not torch.is_inference_mode_enabled():
             return method(*arguments, **named)
         with torch.inference_mode(False):
             return method(*arguments, **named)
 
-    return outside  # type: ignore[return-value]
+    return outside
