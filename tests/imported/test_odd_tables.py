@@ -163,6 +163,17 @@ def test_the_noise_of_arithmetic_is_no_search(noise: str, tmp_path: Path) -> Non
     assert (judged.grade, judged["muon"].pairs, judged["muon"].lr) == ("C", 4, 0.001)
 
 
+def test_whole_hyperparameters_keep_every_digit(tmp_path: Path) -> None:
+    """Float32 prints 123456792, which it has, as 123456790."""
+    rows = [
+        f"{name},{seed},{budget},{loss + 0.01 * seed * seed}"
+        for name, budget, loss in (("adamw", 123456792.0, 3.2), ("muon", 123456792, 3.1))
+        for seed in range(3)
+    ]
+    judged = fairstep.judge(csv(tmp_path, "optimizer,seed,lr,val_loss\n" + "\n".join(rows) + "\n"), "adamw")
+    assert judged["muon"].lr == judged["adamw"].lr == 123456792
+
+
 @pytest.mark.parametrize("scale", [1e-20, 1e-155, 1e-300, 5e-324])
 @pytest.mark.parametrize("seeds", [True, False])
 def test_losses_near_nothing_end_in_words(scale: float, seeds: bool) -> None:
@@ -186,6 +197,8 @@ def test_what_is_no_loss_in_nats_is_refused_or_said(tmp_path: Path) -> None:
     table = csv(tmp_path, ROWS.replace("val_loss", "val_acc"))
     with pytest.raises(ValueError, match="val_acc is no loss, because a higher acc is better"):
         fairstep.judge(table, "adamw", loss="val_acc")
+    named = csv(tmp_path, ROWS.replace("val_loss", "score_loss"))
+    assert fairstep.judge(named, "adamw", loss="score_loss")["muon"].pairs == 2
     notes = fairstep.judge(csv(tmp_path, ROWS.replace("val_loss", "eval/ppl")), "adamw", loss="eval/ppl").notes
     assert "eval/ppl is a perplexity by its name" in " ".join(notes)
 

@@ -131,7 +131,8 @@ def columns_of(names: Sequence[str], asked: Asked, where: str) -> Columns:
             f"{where} has no column for the loss (val_loss, eval_loss, final_loss ...); name it with --loss; the "
             f"columns are {listed(names)}"
         )
-    if wrong := [word for word in plain(roles["loss"]).split("_") if word in HIGHER_IS_BETTER]:
+    words = plain(roles["loss"]).split("_")
+    if "loss" not in words and (wrong := [word for word in words if word in HIGHER_IS_BETTER]):
         raise InputError(
             f"{where}: {roles['loss']} is no loss, because a higher {wrong[0]} is better; name a column with a loss in "
             "nats per token with --loss"

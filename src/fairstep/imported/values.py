@@ -56,6 +56,8 @@ def _plain_number(value: float) -> float:
     whole numbers as such, so that 8 and 8.0 are one and shown as 8."""
     if not math.isfinite(value) or isinstance(value, int):
         return value
+    if value == int(value) and abs(value) < 2**53:
+        return int(value)
     single = 1e-30 < abs(value) < 1e30 and float(np.float32(value)) == value
     value = float(str(np.float32(value)) if single else f"{value:.12g}")
     return int(value) if value == int(value) and abs(value) < 2**53 else value

@@ -83,8 +83,8 @@ class Gap:
         return Gap(-self.value, -self.high, -self.low)
 
     def said(self, words: str) -> str:
-        """``muon below soap by +0.0100 [...]`` of ``muon below soap``. A gap below 0 takes the opposite word (above;
-        falls for grows, less for more), so that the sign is said once."""
+        """``muon below soap by +0.0100 [...]`` of ``muon below soap``. A gap below 0 takes the opposite word
+        (``OPPOSITES``), so that the sign is said once."""
         if self.value < 0:
             for word, opposite in OPPOSITES:
                 before, found, after = words.rpartition(f" {word}")
