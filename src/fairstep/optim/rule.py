@@ -143,12 +143,12 @@ class Rule:
     """
 
     name: str
-    elementwise: ClassVar[bool] = False
-    decays_after_step: ClassVar[bool] = False
+    elementwise: bool = False
+    decays_after_step: bool = False
     """Whether weight decay multiplies the weights after the step was added instead of before."""
-    decayed: ClassVar[bool] = True
+    decayed: bool = True
     """Whether its parameters may have weight decay at all."""
-    one_lr: ClassVar[bool] = False
+    one_lr: bool = False
     """Whether the learning rates of all its param groups must be the same, apart from 0."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Names of state that has the shape of the parameter and begins at zero. Other state is a method ``init``."""
@@ -200,7 +200,7 @@ class Rule:
         for method in self.methods:
             yield from (name for name in named(getattr(self, method)) if name != "context")
 
-    written: ClassVar[tuple[str, ...]] = ()
+    written: tuple[str, ...] = ()
     """Keys of ``settings``: what the engine does not let anyone change."""
 
     def settings(self, item: Named, *_: Any, **hyper: Any) -> dict[str, Any]:

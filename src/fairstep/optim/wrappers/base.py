@@ -35,11 +35,11 @@ class WrappedRule(Rule):
         self.name = f"{inner.name}+{self.suffix}"
         self.state_formula = " + ".join(filter(None, (inner.state_formula, self.state_formula)))
         self.flops_formula = " + ".join(filter(None, (inner.flops_formula, self.flops_formula)))
-        self.decays_after_step = inner.decays_after_step  # type: ignore[misc]
-        self.elementwise = inner.elementwise and type(self).elementwise  # type: ignore[misc]
-        self.one_lr = inner.one_lr  # type: ignore[misc]
-        self.written = (*inner.written, *type(self).written)  # type: ignore[misc]
-        self.decayed = inner.decayed and type(self).decayed  # type: ignore[misc]
+        self.decays_after_step = inner.decays_after_step
+        self.elementwise = inner.elementwise and type(self).elementwise
+        self.one_lr = inner.one_lr
+        self.written = (*inner.written, *type(self).written)
+        self.decayed = inner.decayed and type(self).decayed
 
     @functools.cached_property
     def hyperparameters(self) -> tuple[str, ...]:
