@@ -7,6 +7,7 @@ Extra: oracles.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -93,6 +94,29 @@ def muon_groups(label: str, name: str, **settings: Any) -> Peer:
         return [getattr(pytorch_optimizer, name)(groups, lr=LR, weight_decay=0.1, **adamw, **settings)]
 
     return Peer(label, make)
+
+
+def muonclip(p: Parameters) -> Optimizers:
+    """pytorch-optimizer's, whose heads are clipped where queries and keys are groups of their own. Logits of 1, as ours
+    gets them, clip nothing."""
+    import pytorch_optimizer
+
+    sides = {"q": "query", "k": "key"}
+    groups: list[dict[str, Any]] = [{"params": list(p.rest.values()), "use_muon": False}] if p.rest else []
+    others, logits = [], {}
+    for name, w in p.matrices.items():
+        block, side = name.removesuffix(".weight").rsplit(".", 1)
+        if side in sides:
+            groups.append({"params": [w], "use_muon": True, "attention_name": block, "qk_clip": sides[side]})
+            logits[block] = torch.ones(w.shape[0] // 32, device=w.device)
+        else:
+            others.append(w)
+    groups.append({"params": others, "use_muon": True})
+    optimizer = pytorch_optimizer.MuonClip(
+        groups, lr=LR, weight_decay=0.1, adamw_lr=LR, adamw_betas=BETAS, adamw_wd=0.1
+    )
+    optimizer.step = functools.partial(optimizer.step, attention_max_logits=logits)
+    return [optimizer]
 
 
 def scion(p: Parameters) -> Optimizers:
@@ -213,7 +237,7 @@ CONTESTS: dict[str, Contest] = {
             muon_groups("pytorch-optimizer", "Muon", use_adjusted_lr=True),
         ]
     ),
-    "muonclip": Contest([muon_groups("pytorch-optimizer, no clip", "MuonClip")]),
+    "muonclip": Contest([Peer("pytorch-optimizer", muonclip)]),
     "adamuon": Contest(
         [
             muon_groups("pytorch-optimizer, no sign", "AdaMuon"),
