@@ -82,8 +82,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "recommend": (("points",), ("kriging",), ("advice",), ("table",)),
     "cli": (
         ("shared",),
-        ("claims", "compare", "contest", "data", "design", "doctor", "eval", "export", "judging", "optimizers", "plan"),
-        ("judge", "model", "published", "recommend", "report", "store", "study", "train", "demo"),
+        ("claims", "compare", "contest", "data", "design", "doctor", "export", "judging", "optimizers", "plan"),
+        ("eval", "judge", "model", "published", "recommend", "report", "store", "study", "train", "demo"),
     ),
 }
 """Room -> its sub-rooms and files, lowest floor first. A floor imports lower floors only. Rooms that

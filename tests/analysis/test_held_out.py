@@ -10,6 +10,7 @@ import pytest
 
 from fairstep.analysis import Trials
 from fairstep.analysis.verdict.held_out import OWN, held_out
+from fairstep.analysis.verdict.tasks import tasks
 from fairstep.report.other_texts import other_texts
 
 if TYPE_CHECKING:
@@ -72,3 +73,44 @@ def test_the_table_says_it_in_percent(fake_contest: FakeContest) -> None:
     assert muon["plays"].startswith("-5.0 [-5.") and muon["plays"].endswith("] transfers")
     assert muon["code"].startswith("+10.0 [+") and muon["code"].endswith("] reversed")
     assert signal["name"] == "signal over noise" and float(signal["code"]) > 1
+
+
+def scores(made: Trials, task: str, values: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Run -> task -> score, seed by seed."""
+    return {
+        row["run"]: {task: values[name][OWN_LOSSES[name].index(row["final_loss"])]}
+        for name in values
+        for row in made[name].finals
+    }
+
+
+RISING = {"adamw": [0.30, 0.31, 0.32], "muon": [0.33, 0.342, 0.35]}
+
+
+def test_a_task_is_compared_by_pairs_and_rises_with_quality_unless_said(fake_contest: FakeContest) -> None:
+    made = trials(fake_contest)
+    (task,) = tasks(made, scores(made, "piqa acc", RISING), decided=["muon"])
+    base, muon = task.contestants
+    assert (base.name, muon.name, muon.transfer) == ("adamw", "muon", "transfers")
+    assert math.isnan(base.difference) and base.mean == pytest.approx(0.31)
+    differences = [0.03, 0.032, 0.03]
+    half = 4.302652729749464 * statistics.stdev(differences) / math.sqrt(3)
+    assert (muon.difference, muon.low) == pytest.approx((statistics.fmean(differences), muon.difference - half))
+    noise = math.sqrt(statistics.fmean(statistics.variance(runs) for runs in RISING.values()))
+    assert task.signal_over_noise == pytest.approx(statistics.stdev([0.31, muon.mean]) / noise)
+    (perplexity,) = tasks(made, scores(made, "text ppl", RISING), falling=["text ppl"], decided=["muon"])
+    assert perplexity.contestants[1].transfer == "reversed"
+    (undecided,) = tasks(made, scores(made, "piqa acc", RISING))
+    assert undecided.contestants[1].transfer == "nothing to transfer"
+
+
+def test_tasks_come_by_their_signal_over_noise(fake_contest: FakeContest) -> None:
+    made = trials(fake_contest)
+    sharp = scores(made, "sharp", RISING)
+    blunt = scores(made, "blunt", {"adamw": [0.2, 0.3, 0.4], "muon": [0.4, 0.2, 0.31]})
+    once = scores(made, "once", {"muon": [0.4, 0.2, 0.31]})
+    both = {run: blunt.get(run, {}) | sharp.get(run, {}) | once.get(run, {}) for run in blunt}
+    found = tasks(made, both, decided=["muon"])
+    assert [task.name for task in found] == ["sharp", "blunt", "once"]
+    assert found[1].contestants[1].transfer == "cannot be separated"
+    assert math.isnan(found[2].contestants[0].difference), "the baseline has no score"

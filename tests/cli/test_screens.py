@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def test_screens_of_downstream_scores(
     """Their table, of scores as lm-eval gives them."""
     monkeypatch.setenv("COLUMNS", str(columns))
     task = {"acc,none": 0.61234567, "acc_stderr,none": 0.0123, "acc_norm,none": 0.5, "samples": 1838}
+    task["falling"] = []
     monkeypatch.setattr("fairstep.train.downstream.score", lambda run, tasks, **kind: dict.fromkeys(tasks, task))
     spec = tiny(tokens=8 * 16 * 4)
     run = Store(tmp_path / "store").run(spec)
@@ -151,6 +153,52 @@ def test_screens_of_downstream_scores(
     said = capsys.readouterr().out
     assert "0.6123" in said and tasks[0] in said
     check(said, columns)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_screens_of_a_contests_scores(
+    columns: int, fake_contest: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every final run is scored once, and the pairs of seeds are compared. A perplexity is better when it is lower."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name, losses in {"adamw": [3.0, 3.1, 3.2], "muon": [2.7, 2.791, 2.88]}.items():
+        fake_contest.contestant(name, losses)
+    fake_contest.store.write_ledger(fake_contest.ledger)
+    scored = []
+
+    def score(run: Any, tasks: Any, **kind: Any) -> dict[str, Any]:
+        scored.append(run.id)
+        loss = run.summary.final_loss
+        task = {"acc,none": 1 - loss / 10, "word_perplexity,none": 100 * loss, "word_perplexity_stderr,none": 1.0}
+        return dict.fromkeys(tasks, {**task, "samples": 7, "falling": ["word_perplexity"]})
+
+    monkeypatch.setattr("fairstep.train.downstream.score", score)
+    command = ["eval", "--contest", "contest", "--store", str(fake_contest.store.path), "--tasks", "which_follows"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert len(scored) == len(set(scored)) == 6
+    assert "+0.0310 [" in said.out and "-30.9667 [" in said.out and "transfers" in said.out
+    assert "6 of 6: muon, seed 3: which_follows acc 0.7120" in said.err
+    check(said.out, columns)
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["tasks"]["which_follows acc"]["contestants"]["muon"]["difference"] == pytest.approx(0.03097, abs=1e-4)
+    assert told["tasks"]["which_follows acc"]["contestants"]["adamw"]["low"] is None
+    assert set(told["runs"]) == set(scored)
+
+
+def test_scores_are_of_a_run_or_of_a_contest(fake_contest: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_contest.contestant("adamw", [])
+    fake_contest.store.write_ledger(fake_contest.ledger)
+    store = ["--store", str(fake_contest.store.path), "--tasks", "piqa"]
+    for words, sentence in (
+        ([], "eval takes a run, or --contest with the name of a contest"),
+        (["a1", "--contest", "contest"], "eval takes a run, or --contest with the name of a contest"),
+        (["--contest", "other"], "holds no contest 'other'"),
+        (["--contest", "contest"], "no final run of contest is done"),
+    ):
+        assert main(["eval", *words, *store]) == 2
+        assert sentence in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("columns", [60, 80])

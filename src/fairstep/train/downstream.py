@@ -27,7 +27,8 @@ def score(
     batch_sequences: int = 8,
     device: str = "cpu",
 ) -> dict[str, dict[str, Any]]:
-    """Task -> metric -> value (and ``samples``, the number of examples), by lm-eval's own names of both.
+    """Task -> metric -> value, by lm-eval's own names of both; ``samples``: the number of examples, ``falling``: the
+    metrics that are the better the lower they are.
 
     ``task_folder`` holds further tasks as lm-eval's YAML files; ``limit`` scores the first examples only. Tasks whose
     data is not on this machine are fetched by lm-eval. Raises ValueError when the extra is missing, for unknown tasks,
@@ -63,8 +64,9 @@ def score(
         )
     assert found is not None
     samples = {task: counts["effective"] for task, counts in found["n-samples"].items()}
+    rises: dict[str, dict[str, bool]] = found["higher_is_better"]
     return {
         task: {name: value for name, value in row.items() if name not in ("alias", " ")}
-        | {"samples": samples.get(task)}
+        | {"samples": samples.get(task), "falling": [name for name, up in rises.get(task, {}).items() if up is False]}
         for task, row in found["results"].items()
     }

@@ -43,13 +43,13 @@ def held_out(trials: Trials, decided: Collection[str]) -> tuple[list[HeldOut], d
         return [], {}
     rows = []
     for name in trials.names:
-        changes = {text: _change(of.get(trials.baseline, {}), of.get(name, {})) for text, of in losses.items()}
+        changes = {text: difference(of.get(trials.baseline, {}), of.get(name, {})) for text, of in losses.items()}
         for text, change in changes.items():
             if change is not None and name != trials.baseline:
-                kind = _transfer(changes[OWN], change) if name in decided else "nothing to transfer"
+                kind = transfer_of(changes[OWN], change) if name in decided else "nothing to transfer"
                 low, high = (change.low, change.high) if change.has_interval else (math.nan, math.nan)
                 rows.append(HeldOut(text, name, math.expm1(change.value), math.expm1(low), math.expm1(high), kind))
-    return rows, {text: _signal_over_noise(of) for text, of in losses.items()}
+    return rows, {text: signal_over_noise(of) for text, of in losses.items()}
 
 
 def _losses(trials: Trials) -> dict[str, dict[str, dict[Seeds, float]]]:
@@ -66,23 +66,25 @@ def _losses(trials: Trials) -> dict[str, dict[str, dict[Seeds, float]]]:
     return found
 
 
-def _change(base: Mapping[Seeds, float], mine: Mapping[Seeds, float]) -> Estimate | None:
+def difference(base: Mapping[Seeds, float], mine: Mapping[Seeds, float]) -> Estimate | None:
+    """Mine minus the baseline's, paired; None where they share no seed."""
     try:
         return paired_difference(mine, base)
     except AnalysisError:  # no shared seed
         return None
 
 
-def _transfer(own: Estimate | None, other: Estimate) -> Transfer:
-    """What the difference on a text says beside the one on the own text, which a verdict has decided."""
+def transfer_of(own: Estimate | None, other: Estimate, rises: bool = False) -> Transfer:
+    """What a difference says beside the one in loss on the own text, which a verdict has decided. ``rises``: the other
+    is of scores that rise with quality."""
     if own is None or not other.has_interval or other.low <= 0 <= other.high:
         return "cannot be separated"
-    return "transfers" if (own.value < 0) == (other.value < 0) else "reversed"
+    return "transfers" if (own.value < 0) == ((other.value < 0) != rises) else "reversed"
 
 
-def _signal_over_noise(losses: Mapping[str, Mapping[Seeds, float]]) -> float:
+def signal_over_noise(values: Mapping[str, Mapping[Seeds, float]]) -> float:
     """The deviation of the contestants' means over the deviation of one run over seeds; nan where either is not
     known."""
-    sigma, degrees = pooled_deviation([list(runs.values()) for runs in losses.values()])
-    means = [statistics.fmean(runs.values()) for runs in losses.values()]
+    sigma, degrees = pooled_deviation([list(runs.values()) for runs in values.values()])
+    means = [statistics.fmean(runs.values()) for runs in values.values()]
     return statistics.stdev(means) / sigma if len(means) > 1 and degrees and sigma else math.nan
