@@ -49,9 +49,10 @@ def main() -> None:
                 label = draw.randrange(4)
                 choices = ["".join(answer) for answer in (*wrong[:label], right, *wrong[label:])]
                 docs.append({"context": "".join(context).strip(), "choices": choices, "label": label})
-            name, data = f"{text}_{kind}", chosen.out.absolute() / f"{text}_{kind}.jsonl"
+            name = f"{Path(text).stem}_{kind}"
+            data = chosen.out.absolute() / f"{name}.jsonl"
             data.write_text("".join(json.dumps(doc) + "\n" for doc in docs))
-            data.with_suffix(".yaml").write_text(TASK.format(name=name, data=data))
+            (chosen.out / f"{name}.yaml").write_text(TASK.format(name=name, data=data))
             print(name)
 
 

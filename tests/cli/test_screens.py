@@ -170,7 +170,7 @@ def test_screens_of_a_contests_scores(
         scored.append(run.id)
         loss = run.summary.final_loss
         task = {"acc,none": 1 - loss / 10, "word_perplexity,none": 100 * loss, "word_perplexity_stderr,none": 1.0}
-        return dict.fromkeys(tasks, {**task, "samples": 7, "falling": ["word_perplexity"]})
+        return {key: {**task, "samples": 7, "falling": ["word_perplexity"]} for key in tasks}
 
     monkeypatch.setattr("fairstep.train.downstream.score", score)
     command = ["eval", "--contest", "contest", "--store", str(fake_contest.store.path), "--tasks", "which_follows"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fairstep.cli import main
+from fairstep.data import prepare
 from fairstep.study.file.study import read
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -109,3 +111,23 @@ def test_the_study_of_a_model_of_transformers_is_right(monkeypatch: pytest.Monke
     monkeypatch.chdir(FOLDER.parent)
     study = read(FOLDER / "hf" / "study.toml")
     assert [contestant.name for contestant in study.contest().contestants] == ["adamw", "muon"]
+
+
+def test_tasks_of_held_out_text_have_one_right_answer_of_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIRSTEP_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "texts.jsonl"
+    words = [f"w{n}" for n in range(97)]
+    documents = [" ".join(words[(n * k + n // 97) % 97] for k in range(60)) for n in range(900)]
+    text.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    prepare(str(text), vocabulary=300, name="numbers")
+    out = tmp_path / "tasks"
+    made = run("text_tasks.py", "numbers", str(out), "--questions", "30").split()
+    assert [name.rpartition("_")[2] for name in made] == ["next", "word", "order"]
+    for name in made:
+        assert f"task: {name}" in (out / f"{name}.yaml").read_text()
+        questions = [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
+        assert len(questions) == 30 and len({question["label"] for question in questions}) == 4
+        for question in questions:
+            right = question["choices"][question["label"]]
+            assert question["choices"].count(right) == 1 and len(question["choices"]) == 4
+            assert any(question["context"] + right in document for document in documents)
