@@ -172,6 +172,14 @@ def test_a_run_without_weights_is_trained_again(
         assert capsys.readouterr().out.startswith(f"{run.id}: runs/again/runs/{run.id}/hf")
     again = load_file(tmp_path / "runs/again/runs" / run.id / "weights.safetensors")
     assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
+    assert "trained again it ends" not in capsys.readouterr().err
+    summary = run.summary
+    assert summary is not None and summary.final_loss is not None
+    run.write_summary(run.sealed(summary.model_copy(update={"final_loss": summary.final_loss + 0.25})))
+    assert main(["export", str(run.directory), "--again"]) == 0
+    assert f"{run.id}: trained again it ends at {summary.final_loss:.6g} nats" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert not run.has("weights.safetensors") and not run.has("hf")
 
 

@@ -57,7 +57,8 @@ def main(arguments: list[str]) -> int:
 
 
 def trained_again(run: Run) -> Run:
-    """The run in a store of its own, with its weights. Deterministic: on the same machine they are the run's."""
+    """The run in a store of its own, with its weights. Deterministic: on the same machine they are the run's, and where
+    the final loss is another one that is said."""
     from fairstep.train import train
 
     spec = run.own_spec
@@ -65,4 +66,8 @@ def trained_again(run: Run) -> Run:
     store = Store(Path("runs/again")).writable()
     check_memory(spec)
     with screen.training(spec.optimizer.name, spec.steps) as show, printing_to_stderr():
-        return train(spec.model_copy(update={"execution": execution}), store, show)
+        again = train(spec.model_copy(update={"execution": execution}), store, show)
+    then, now = (one.summary.final_loss if one.summary else None for one in (run, again))
+    if then is not None and now is not None and then != now:
+        screen.say(f"{run.id}: trained again it ends at {now:.6g} nats per token, and in its store at {then:.6g}")
+    return again

@@ -37,8 +37,8 @@ def export_hf(run: Run, folder: Path) -> Path:
     source = run.directory / WEIGHTS
     if not source.exists():
         why = (
-            "contests and packed stores keep none; fairstep export with --again trains it again in runs/again, "
-            "weights and all"
+            "contests and packed stores keep none; export and eval with --again train it again in runs/again, weights "
+            "and all"
             if run.finished
             else f"it is {run.status}"
         )
