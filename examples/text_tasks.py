@@ -35,9 +35,10 @@ def main() -> None:
     corpus = find_corpus(chosen.corpus) or parser.error("no such corpus; `fairstep data list` prints what there is")
     chosen.out.mkdir(parents=True, exist_ok=True)
     for text, tokens in corpus.validation_sets().items():
-        documents = corpus.decode(tokens[: 300 * chosen.questions]).split("<|endoftext|>")
+        documents = corpus.decode(tokens[: 500 * chosen.questions]).split("<|endoftext|>")
         words = [re.findall(r"\s*\S+", document) for document in documents]
-        passages = [of[n : n + 24] for of in words for n in range(0, len(of) - 23, 24)][: chosen.questions]
+        passages = [of[n : n + 24] for of in words for n in range(0, len(of) - 23, 24)]
+        passages = [p for p in passages if len("".join(p)) <= 200][: chosen.questions]  # which small contexts hold
         draw = random.Random(0)
         for kind in ("next", "word", "order"):
             length = 1 if kind == "word" else 8
@@ -49,11 +50,10 @@ def main() -> None:
                 label = draw.randrange(4)
                 choices = ["".join(answer) for answer in (*wrong[:label], right, *wrong[label:])]
                 docs.append({"context": "".join(context).strip(), "choices": choices, "label": label})
-            name = f"{Path(text).stem}_{kind}"
-            data = chosen.out.absolute() / f"{name}.jsonl"
+            data = chosen.out.absolute() / f"{Path(text).stem}_{kind}.jsonl"
             data.write_text("".join(json.dumps(doc) + "\n" for doc in docs))
-            (chosen.out / f"{name}.yaml").write_text(TASK.format(name=name, data=data))
-            print(name)
+            (chosen.out / f"{data.stem}.yaml").write_text(TASK.format(name=data.stem, data=data))
+            print(data.stem)
 
 
 if __name__ == "__main__":

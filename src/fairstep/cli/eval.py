@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,15 +72,17 @@ def main(arguments: list[str]) -> int:
 
         if options.again and not run.has(WEIGHTS):
             run = trained_again(run)
-        return score(
-            run,
-            options.tasks,
-            task_folder=options.task_folder,
-            few_shot=options.few_shot,
-            limit=options.limit,
-            batch_sequences=options.batch_sequences,
-            device=machine().device,
-        )
+        # lm-eval shows a dozen bars a run; in a contest a run is a line
+        with redirect_stderr(io.StringIO()) if options.contest else nullcontext():
+            return score(
+                run,
+                options.tasks,
+                task_folder=options.task_folder,
+                few_shot=options.few_shot,
+                limit=options.limit,
+                batch_sequences=options.batch_sequences,
+                device=machine().device,
+            )
 
     if options.contest:
         return contest_scores(store, options.contest, score, options.json)

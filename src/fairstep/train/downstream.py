@@ -51,17 +51,23 @@ def score(
         unknown = [task for task in tasks if not manager.match_tasks([task])]
         if unknown:
             raise ValueError(f"lm-eval has no task {unknown[0]!r}; --task-folder names a folder with tasks of your own")
-        found = simple_evaluate(
-            model="hf",
-            model_args={"pretrained": str(folder), "dtype": "float32", "max_length": run.own_spec.model.context},
-            tasks=list(tasks),
-            num_fewshot=few_shot,
-            limit=limit,
-            batch_size=batch_sequences,
-            device=device,
-            task_manager=manager,
-            verbosity="ERROR",
-        )
+        try:
+            found = simple_evaluate(
+                model="hf",
+                model_args={"pretrained": str(folder), "dtype": "float32", "max_length": run.own_spec.model.context},
+                tasks=list(tasks),
+                num_fewshot=few_shot,
+                limit=limit,
+                batch_size=batch_sequences,
+                device=device,
+                task_manager=manager,
+                verbosity="ERROR",
+            )
+        except AssertionError:  # which lm-eval raises without a word
+            raise ValueError(
+                f"lm-eval cannot score {', '.join(tasks)}: an answer has no token, or more than the model's context of "
+                f"{run.own_spec.model.context}; leave such questions out, or score a model with a longer context"
+            ) from None
     assert found is not None
     samples = {task: counts["effective"] for task, counts in found["n-samples"].items()}
     rises: dict[str, dict[str, bool]] = found["higher_is_better"]
