@@ -160,6 +160,9 @@ def test_a_run_is_scored_through_lm_eval_on_a_local_task(
     assert row["acc,none"] > 0.8
     assert main([*command, "--limit", "2"]) == 0
     assert "which_follows" in capsys.readouterr().out
+    data.write_text(json.dumps({"text": "the cat", "choices": [" sees" * 99, " likes"], "label": 0}) + "\n")
+    assert main(command) == 2
+    assert "an answer has no token or more than the model's context of 32" in " ".join(capsys.readouterr().err.split())
     assert main([*command[:4], "--tasks", "no_such_task"]) == 2
     assert "lm-eval has no task 'no_such_task'" in capsys.readouterr().err
 

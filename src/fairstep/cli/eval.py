@@ -105,7 +105,7 @@ def metrics(row: dict[str, Any]) -> list[tuple[str, float, str]]:
     return [
         (name.removesuffix(",none"), value, name.replace(",", "_stderr,"))
         for name, value in row.items()
-        if isinstance(value, float) and "_stderr" not in name
+        if isinstance(value, float) and math.isfinite(value) and "_stderr" not in name
     ]
 
 

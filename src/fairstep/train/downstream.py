@@ -65,8 +65,8 @@ def score(
             )
         except AssertionError:  # which lm-eval raises without a word
             raise ValueError(
-                f"lm-eval cannot score {', '.join(tasks)}: an answer has no token, or more than the model's context of "
-                f"{run.own_spec.model.context}; leave such questions out, or score a model with a longer context"
+                f"lm-eval stopped in a check of its own at {', '.join(tasks)}, probably as an answer has no token or "
+                f"more than the model's context of {run.own_spec.model.context}; leave such questions out"
             ) from None
     assert found is not None
     samples = {task: counts["effective"] for task, counts in found["n-samples"].items()}
